@@ -1,0 +1,192 @@
+"""One tree of errors, one class for each thing a DAG author would handle differently.
+
+::
+
+    KirinError                     anything this provider raises
+    ├── KirinConfigError           the connection is unusable: no key, malformed host
+    ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
+    ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
+    ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
+    ├── KirinTimeoutError          the wait ran out; the generation goes on at Kirin
+    └── KirinAPIError              the gateway or the model said no
+        ├── KirinInputError        the model's user-input codes, HTTP 400/413/422
+        ├── KirinAuthError         HTTP 401/403, the upstream's authentication code
+        ├── KirinCreditError       out of credit: HTTP 402, or 403 with a balance text
+        ├── KirinNotFoundError     HTTP 404: no such generation for this key, or a wrong path
+        ├── KirinConflictError     HTTP 409: the external task id is in use already
+        ├── KirinRateLimitError    HTTP 429: nothing was accepted; try later
+        ├── KirinUnavailableError  HTTP 5xx, provider unavailable
+        └── KirinTaskFailedError   the generation itself failed
+            └── KirinNoVideoError  it completed, and there is no video in it
+
+Each error knows whether another try can help (:attr:`KirinError.retryable`). None of them ever holds an API key,
+image bytes or the query string of a signed URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class KirinError(Exception):
+    """Base of every error that this provider raises."""
+
+    #: Whether the same call may succeed later, with nothing changed by the user.
+    retryable: bool = False
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class KirinConfigError(KirinError):
+    """The connection cannot be used as it is: no API key, malformed host, wrong extra."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a payload.
+
+    :param field: where: ``prompt``, ``watermark_info.enabled``
+    :param value: the value as a short, safe text; never image bytes, never a whole prompt
+    :param rule: what is allowed
+    :param remedy: what to do about it
+    """
+
+    field: str
+    value: str
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field} = {self.value}: {self.rule}. {self.remedy}"
+
+
+class KirinPayloadError(KirinError, ValueError):
+    """The payload breaks at least one rule. Nothing was sent, nothing was spent.
+
+    :param problems: everything that is wrong, not only the first thing
+    :param model: the model whose rules were broken
+    """
+
+    def __init__(self, problems: Sequence[Problem], *, model: str) -> None:
+        self.problems = tuple(problems)
+        self.model = model
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"The payload for {model} has {count}; nothing was sent, nothing was spent:{lines}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_payload_error, (self.problems, self.model)
+
+
+def _rebuild_payload_error(problems: Sequence[Problem], model: str) -> KirinPayloadError:
+    """Exceptions with keyword-only arguments do not pickle by themselves; Airflow pickles some."""
+    return KirinPayloadError(problems, model=model)
+
+
+class KirinNetworkError(KirinError):
+    """No reply came.
+
+    :param sent: False only where it is certain that the gateway cannot have taken the request in
+        (the connection was never made); True where it may have.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class KirinReplyError(KirinError):
+    """A reply came and it is not the API's: HTML from a proxy, cut JSON, no task id, too long."""
+
+    retryable = True
+
+
+class KirinTimeoutError(KirinError):
+    """The wait ran out before the generation ended. It goes on, and is billed, at Kirin.
+
+    :param kirin_task_ids: the generations that were not finished
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, kirin_task_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.kirin_task_ids = tuple(kirin_task_ids)
+
+
+class KirinAPIError(KirinError):
+    """The gateway, or the model behind it, said no.
+
+    :param message: one readable line
+    :param http_status: the HTTP status, None when the error came inside a task
+    :param code: the API's own code, as text (codes may start with 0)
+    :param request_id: the gateway's request id, for its support
+    :param retry_after: seconds that the gateway asked us to wait
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.http_status = http_status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class KirinInputError(KirinAPIError):
+    """The API refused what the user sent: image, prompt, duration... Another try cannot help."""
+
+
+class KirinAuthError(KirinAPIError):
+    """The API key is missing, wrong, or not allowed to do this."""
+
+
+class KirinCreditError(KirinAPIError):
+    """The account has not enough credit."""
+
+
+class KirinNotFoundError(KirinAPIError):
+    """The gateway does not know this id for this key, or this path at all."""
+
+
+class KirinConflictError(KirinAPIError):
+    """The external task id is in use already."""
+
+
+class KirinRateLimitError(KirinAPIError):
+    """Too many requests, or too many generations at once. Nothing was accepted."""
+
+    retryable = True
+
+
+class KirinUnavailableError(KirinAPIError):
+    """The gateway or the provider behind it has trouble of its own."""
+
+    retryable = True
+
+
+class KirinTaskFailedError(KirinAPIError):
+    """The generation failed; the API's code and message say why."""
+
+    retryable = True
+
+
+class KirinNoVideoError(KirinTaskFailedError):
+    """The generation completed and holds no video (moderated or expired). This is final."""
+
+    retryable = False
