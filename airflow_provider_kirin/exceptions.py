@@ -5,9 +5,11 @@
     KirinError                     anything this provider raises
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
+    ├── KirinIdError               what should be a Kirin task id cannot be one; nothing was asked
     ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
     ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
     ├── KirinTimeoutError          the wait ran out; the generation goes on at Kirin
+    ├── KirinUnfinishedError       a result was asked for before there is one
     └── KirinAPIError              the gateway or the model said no
         ├── KirinInputError        the model's user-input codes, HTTP 400/413/422
         ├── KirinAuthError         HTTP 401/403, the upstream's authentication code
@@ -62,7 +64,7 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.field} = {self.value}: {self.rule}. {self.remedy}"
+        return f"{self.field} = {self.value}: {self.rule}. {self.remedy.rstrip('.')}."
 
 
 class KirinPayloadError(KirinError, ValueError):
@@ -86,6 +88,10 @@ class KirinPayloadError(KirinError, ValueError):
 def _rebuild_payload_error(problems: Sequence[Problem], model: str) -> KirinPayloadError:
     """Exceptions with keyword-only arguments do not pickle by themselves; Airflow pickles some."""
     return KirinPayloadError(problems, model=model)
+
+
+class KirinIdError(KirinError, ValueError):
+    """What should be a Kirin task id (or a list of them) cannot be one. Nothing was asked."""
 
 
 class KirinNetworkError(KirinError):
@@ -119,6 +125,12 @@ class KirinTimeoutError(KirinError):
     def __init__(self, message: str, *, kirin_task_ids: Sequence[str]) -> None:
         super().__init__(message)
         self.kirin_task_ids = tuple(kirin_task_ids)
+
+
+class KirinUnfinishedError(KirinError):
+    """A result was asked for while the generation is still in progress."""
+
+    retryable = True
 
 
 class KirinAPIError(KirinError):

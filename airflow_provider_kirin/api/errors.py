@@ -1,0 +1,215 @@
+"""From what the gateway says to one of our errors, and whether another try can help.
+
+Sources: the error tables of doc.vtrix.ai (kirin-v1-6-i2v, kirin-duration-extension), the gateway's own clients
+(credit codes, integer codes), and Kling's table for what shines through from the vendor.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.text import one_line, shorten
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinAuthError,
+    KirinConfigError,
+    KirinConflictError,
+    KirinCreditError,
+    KirinError,
+    KirinInputError,
+    KirinNotFoundError,
+    KirinNoVideoError,
+    KirinRateLimitError,
+    KirinTaskFailedError,
+    KirinUnavailableError,
+)
+
+#: A gateway may ask for a pause; more than this is taken for a mistake. Seconds.
+LONGEST_RETRY_AFTER = 300.0
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    error: type[KirinAPIError]
+    advice: str
+    retryable: bool | None = None
+
+
+_CREDIT = _Meaning(KirinCreditError, "Top up the account, then run the step again")
+_RATE = _Meaning(KirinRateLimitError, "Nothing was accepted; try again later, or run fewer at once (an Airflow pool)")
+_KEY = _Meaning(KirinAuthError, "Check the connection's API Key, and that it may use this model")
+_INPUT = _Meaning(KirinInputError, "Change the payload; the same one will fail again")
+_FAILED = _Meaning(KirinTaskFailedError, "Another try starts a new generation")
+_DOWN = _Meaning(KirinUnavailableError, "Try again later")
+
+#: The API's codes. 8002005xxx: kirin_v1_6_i2v; 014002xxx: kirin_duration_extension; 402xx: the gateway's accounts;
+#: four digits: Kling's own.
+CODES: dict[str, _Meaning] = {
+    "8002005001": _Meaning(KirinInputError, "The API found no image: give image or image_tail"),
+    "8002005002": _Meaning(KirinInputError, "The API cannot read the image: give a JPEG or PNG that it can reach"),
+    "8002005003": _Meaning(KirinInputError, "The prompt must have 1 to 2,500 characters"),
+    "8002005004": _Meaning(KirinInputError, 'duration must be "5" or "10"'),
+    "8002005005": _Meaning(KirinInputError, "The image's width to height must lie between 1:2.5 and 2.5:1"),
+    # The gateway's own login at the provider, not the user's key: it may pass.
+    "8002005006": _Meaning(KirinAuthError, "The gateway could not log in at the provider; try later", True),
+    "8002005098": _FAILED,
+    "8002005099": _DOWN,
+    "014002095": _FAILED,
+    "014002096": _FAILED,
+    "014002097": _FAILED,
+    "014002099": _FAILED,
+    "110001": _Meaning(KirinInputError, "The image was judged sensitive; use another one"),
+    "190000": _Meaning(KirinInputError, "The API could not download the audio; give a URL that it can reach"),
+    **{str(code): _CREDIT for code in (*range(40201, 40209), 1101, 1102)},
+    **{str(code): _RATE for code in (1302, 1303)},
+    **{str(code): _KEY for code in (1000, 1001, 1002, 1003, 1004, 1103, 1304)},
+    **{str(code): _INPUT for code in (1200, 1201, 1300, 1301)},
+    **{str(code): _DOWN for code in (5000, 5001, 5002)},
+}
+
+_STATUSES: dict[int, _Meaning] = {
+    400: _INPUT,
+    401: _KEY,
+    402: _CREDIT,
+    403: _KEY,
+    404: _Meaning(
+        KirinNotFoundError, "Check the id, the connection's Host, and that the key belongs to the same account"
+    ),
+    408: _DOWN,
+    409: _Meaning(KirinConflictError, "Another generation has this external task id already"),
+    413: _Meaning(KirinInputError, "The request is too large for the gateway: give the images as URLs"),
+    422: _INPUT,
+    425: _DOWN,
+    429: _RATE,
+}
+
+_CREDIT_WORDS = ("balance", "credit", "arrears", "recharge", "top up", "top-up")
+
+
+def error_from_response(
+    status: int, body: Any, *, headers: Mapping[str, str] | None = None, doing: str, now: datetime | None = None
+) -> KirinError:
+    """Return the error that an HTTP reply stands for.
+
+    :param status: the HTTP status, or the one that an envelope names
+    :param body: decoded JSON, or the text where it was none
+    :param headers: the reply's headers
+    :param doing: what was tried, for the message: ``submitting the generation``
+    :param now: the time, for a Retry-After that is a date
+    """
+    lowered = {name.lower(): value for name, value in (headers or {}).items()}
+    if 300 <= status < 400:
+        return KirinConfigError(
+            f"The gateway redirects (HTTP {status}) to {one_line(lowered.get('location', 'nowhere'))} while {doing}. "
+            "Redirects are not followed with a key. Put the right address into the connection's Host."
+        )
+    code, message = read_error(body)
+    meaning = _meaning(status, code, message)
+    request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
+    said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
+    text = f"Kirin refused while {doing} ({said}): {message or 'no message'}. {meaning.advice}."
+    return meaning.error(
+        f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
+        http_status=status,
+        code=code or None,
+        request_id=str(request_id)[:80] if request_id else None,
+        retry_after=retry_after(lowered.get("retry-after"), now=now),
+        retryable=meaning.retryable,
+    )
+
+
+def _meaning(status: int, code: str, message: str) -> _Meaning:
+    said = message.lower()
+    if status in (401, 402, 403, 429) and any(word in said for word in _CREDIT_WORDS):
+        return _CREDIT
+    if (
+        status in (400, 409, 422)
+        and "external_task_id" in said
+        and any(word in said for word in ("exist", "duplicate", "in use", "unique", "used"))
+    ):
+        return _STATUSES[409]
+    if code in CODES:
+        return CODES[code]
+    if status in _STATUSES:
+        return _STATUSES[status]
+    return _DOWN if status >= 500 else _Meaning(KirinAPIError, "See the message")
+
+
+def read_error(body: Any) -> tuple[str, str]:
+    """Return code and message of an error body, in any of the shapes that were seen.
+
+    :param body: decoded JSON or text
+    """
+    if isinstance(body, str):
+        looks_like_html = body.lstrip()[:200].lower().startswith(("<!doctype", "<html"))
+        return "", "an HTML page, not the API's JSON" if looks_like_html else one_line(body)
+    if not isinstance(body, Mapping):
+        return "", "" if body is None else shorten(body)
+    sources = [body.get("status"), body.get("error"), body.get("data"), body]
+    found = [_code_and_message(source) for source in sources if isinstance(source, Mapping)]
+    code = next((code for code, _ in found if code), "")
+    message = next((text for _, text in found if text), "")
+    error = body.get("error")
+    if not message and isinstance(error, str):
+        message = error
+    return code, one_line(message or body.get("detail") or "")
+
+
+def _code_and_message(source: Mapping[str, Any]) -> tuple[str, str]:
+    code = next((source[key] for key in ("error_code", "code") if _is_code(source.get(key))), "")
+    texts = [source.get(key) for key in ("error_message", "message")]
+    return one_line(code, 80), next((text for text in texts if isinstance(text, str) and text), "")
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) not in ("", "0")
+
+
+def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, never more than :data:`LONGEST_RETRY_AFTER`.
+
+    :param value: seconds or an HTTP date
+    :param now: the time
+    """
+    if not value:
+        return None
+    text = value.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            at = email.utils.parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        seconds = (at - (now or datetime.now(UTC))).total_seconds()
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
+    """Return the error that a finished generation stands for; None for one that has its video.
+
+    :param kirin_task: a generation in a final state
+    """
+    if kirin_task.status == "completed":
+        if kirin_task.videos:
+            return None
+        return KirinNoVideoError(
+            f"Kirin generation {kirin_task.id} completed without a video. It was moderated, or its result has expired. "
+            "Waiting or asking again cannot help; change the image or the prompt for a new generation."
+        )
+    error = kirin_task.error
+    code, message = (error.code, error.message) if error else ("", "")
+    meaning = CODES.get(code, _FAILED)
+    said = f" with code {code}" if code else ""
+    return meaning.error(
+        f"Kirin generation {kirin_task.id} failed{said}: {message or 'no reason given'}. {meaning.advice}.",
+        code=code or None,
+        retryable=meaning.retryable,
+    )

@@ -1,0 +1,115 @@
+"""URL, path, storage URI, bytes or Base64 in; out comes what the API takes: a URL, or plain Base64 of a checked image.
+
+Nothing that costs money happens before an image went through here, so that whatever can be known of it is found out
+first. An image's bytes are in :attr:`PreparedImage.text` and nowhere else: in no message, repr or log line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_kirin.api.image_checks import ImageRules, check
+from airflow_provider_kirin.api.image_sources import (
+    ImageRejected,
+    Kind,
+    OpenUri,
+    describe,
+    kind_of,
+    load,
+    shape_problems,
+)
+from airflow_provider_kirin.exceptions import Problem
+
+__all__ = [
+    "ImageRejected",
+    "ImageRules",
+    "OpenUri",
+    "PreparedImage",
+    "check_without_reading",
+    "describe",
+    "is_inline",
+    "prepare",
+]
+
+
+@dataclass(frozen=True, repr=False)
+class PreparedImage:
+    """An image as the API takes it. What a URL leads to is not known here: Kirin fetches it.
+
+    :param text: the URL as it was given, or plain Base64
+    :param is_url: which of the two it is
+    :param size: bytes of the file, None for a URL, as are those that follow
+    :param width: in pixels
+    :param height: in pixels
+    :param format: ``JPEG`` or ``PNG``
+    :param sha256: of the file, in hexadecimal
+    """
+
+    text: str
+    is_url: bool
+    size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    sha256: str | None = None
+
+    def __repr__(self) -> str:
+        if self.sha256 is None:
+            return f"<PreparedImage {describe(self.text)}>"
+        shape = f"{self.format}, {self.width} x {self.height} px, {self.size} bytes"
+        return f"<PreparedImage {shape}, sha256 {self.sha256[:8]}>"
+
+
+def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None) -> PreparedImage:
+    """Turn what a user gave into what the API takes, having found out whether it will take it.
+
+    :param value: URL, path, ``file://`` or storage URI, object with ``open()``, bytes, Base64 text or data URI
+    :param field: the payload's field, for messages
+    :param rules: what the model takes
+    :param open_uri: opens a storage URI (``s3://...``); None where that cannot be done
+    :raises ImageRejected: holds everything that is wrong with the image. An error of a storage that another try may
+        cure (network, throttling) is raised as it came, so that Airflow tries again.
+    """
+    kind = kind_of(value)
+    if problems := shape_problems(value, kind, field):
+        raise ImageRejected(problems)
+    if kind is Kind.URL:
+        return PreparedImage(text=str(value), is_url=True)
+    name, data = load(value, kind, field=field, limit=rules.max_bytes, open_uri=open_uri)
+    header, problems = check(data, name=name, field=field, rules=rules)
+    if problems or header is None:
+        raise ImageRejected(problems)
+
+    from binascii import b2a_base64
+    from hashlib import sha256
+
+    return PreparedImage(
+        text=b2a_base64(data, newline=False).decode("ascii"),
+        is_url=False,
+        size=len(data),
+        width=header.width,
+        height=header.height,
+        format=header.format,
+        sha256=sha256(data).hexdigest(),
+    )
+
+
+def check_without_reading(value: object, *, field: str) -> list[Problem]:
+    """Find what can be known when a DAG is parsed: no file is opened, nothing is decoded.
+
+    :param value: whatever the user gave; of a template, or of a reference to another task's result, nothing is known
+    :param field: the payload's field, for messages
+    """
+    kind = kind_of(value)
+    # XComArg and its kin have resolve(): their value is there when the task runs.
+    if kind is Kind.TEMPLATE or callable(getattr(value, "resolve", None)):
+        return []
+    return shape_problems(value, kind, field)
+
+
+def is_inline(value: object) -> bool:
+    """Tell whether a value carries image bytes in itself, and so must stay out of templates, XCom and logs.
+
+    :param value: whatever the user gave; the cost does not grow with it
+    """
+    return kind_of(value) in (Kind.BYTES, Kind.DATA_URI, Kind.BASE64)

@@ -1,0 +1,47 @@
+"""What the Test button may conclude from one free question: does a task exist that cannot exist?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_kirin.api.errors import error_from_response, read_error
+from airflow_provider_kirin.api.reply import read_body
+
+#: An id that no gateway gives out: real ones are short and hold no hyphens.
+PROBE_ID = "airflow-provider-kirin-connection-test"
+
+_ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
+_ABOUT_A_PATH = ("url", "route", "path", "endpoint", "page", "cannot get", "app not found")
+
+
+def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> tuple[bool, str]:
+    """Tell a usable connection from a wrong key, a wrong path and a gateway in trouble.
+
+    :param status: the HTTP status of the reply to a look-up of :data:`PROBE_ID`
+    :param headers: the reply's headers
+    :param raw: its body
+    :param base: the base URL that was asked, for the message
+    :return: whether the connection works, and a sentence for the user
+    """
+    body = read_body(raw)
+    code, message = read_error(body)
+    said = f"{code} {message}".lower()
+    if status == 404 and isinstance(body, Mapping) and _names_a_task(said):
+        return True, f"Connected to {base}: the API key is accepted."
+    if status == 200 and isinstance(body, Mapping) and ("id" in body or _names_a_task(said)):
+        return True, f"Connected to {base}: the API key is accepted."
+    if status in (400, 422) and isinstance(body, Mapping) and _names_a_task(said):
+        # Refused for the odd id, that is: behind the check of the key.
+        return True, f"Connected to {base}: the API key is accepted."
+    if status == 401 or status == 403:
+        return False, str(error_from_response(status, body, headers=headers, doing="checking the API key"))
+    if status in (200, 404, 405):
+        return False, (
+            f"{base} answers, but not as the Kirin API does (HTTP {status}: {message or 'no message'}). "
+            "Check the connection's Host and its path."
+        )
+    return False, str(error_from_response(status, body, headers=headers, doing="testing the connection"))
+
+
+def _names_a_task(said: str) -> bool:
+    return any(word in said for word in _ABOUT_A_TASK) and not any(word in said for word in _ABOUT_A_PATH)

@@ -1,0 +1,156 @@
+"""What to send: where the gateway is, and the method, path, headers and body of each call.
+
+Source: doc.vtrix.ai, page kirin-v1-6-i2v (``POST /model/v1/generation``, ``GET /model/v1/generation/task/{id}``,
+Bearer key). Asking by an external task id in the place of the id is how Kling does it; the gateway's page says only
+that asking by it is possible.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_kirin import __version__
+from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
+
+DEFAULT_HOST = "https://cloud.vtrix.ai"
+USER_AGENT = f"airflow-provider-kirin/{__version__}"
+
+#: The model API lives under this prefix, on every public gateway.
+_PREFIX = "/model"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """One call, without the key.
+
+    :param method: ``GET`` or ``POST``
+    :param url: the whole URL
+    :param body: the JSON body as bytes, None for a GET
+    """
+
+    method: str
+    url: str
+    body: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"ApiRequest({self.method} {self.url})"
+
+
+def base_url(host: str | None, *, port: int | None = None, scheme: str | None = None) -> str:
+    """Return the URL under which ``/v1/generation`` lives, from the fields of a connection.
+
+    :param host: with or without scheme, port and path; ``/model`` is added unless the path ends with it
+    :param port: the connection's port, used where the host names none
+    :param scheme: the connection's schema field, used where the host names none; the default is https,
+        and http on the loopback addresses (the emulator)
+    :raises KirinConfigError: for a host that cannot be one
+    """
+    text = (host or DEFAULT_HOST).strip()
+    if "://" not in text:
+        bare = urlsplit(f"//{text}").hostname if "[" in text or text.count(":") < 2 else text
+        text = f"{scheme or ('http' if bare in _LOOPBACK else 'https')}://{text}"
+    try:
+        parts = urlsplit(text)
+        own_port = parts.port
+    except ValueError:
+        raise _bad_host(text, "is not a host") from None
+    if parts.scheme not in ("http", "https"):
+        raise _bad_host(text, f"has the scheme {parts.scheme!r}; only http and https work")
+    if not parts.hostname or any(char.isspace() for char in text):
+        raise _bad_host(text, "names no host")
+    if parts.username or parts.password or "@" in parts.netloc:
+        raise KirinConfigError(
+            "The Kirin connection's Host holds a user name or password. Put the API key into API Key (password)."
+        )
+    if parts.query or parts.fragment:
+        raise _bad_host(text.partition("?")[0], "holds a query or fragment")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = own_port or port
+    path = parts.path.rstrip("/").removesuffix("/v1/generation").removesuffix("/v1")
+    if not path.endswith(_PREFIX):
+        path += _PREFIX
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def _bad_host(text: str, why: str) -> KirinConfigError:
+    return KirinConfigError(
+        f"The Kirin connection's Host {shorten(text)} {why}. Give something like {DEFAULT_HOST}, or leave it empty."
+    )
+
+
+def create_generation(base: str, model: str, params: dict[str, Any]) -> ApiRequest:
+    """Return the call that starts, and pays for, a generation.
+
+    :param base: what :func:`base_url` returned
+    :param model: the model's id
+    :param params: a prepared payload's ``params``
+    """
+    # The keys of the envelope, in the order of the API's own samples.
+    body = json.dumps({"model": model, "input": [{"params": params}]}, allow_nan=False, separators=(",", ":"))
+    return ApiRequest("POST", f"{base}/v1/generation", body.encode())
+
+
+def get_generation(base: str, any_id: str) -> ApiRequest:
+    """Return the call that asks for a generation's state.
+
+    :param base: what :func:`base_url` returned
+    :param any_id: a Kirin task id or an external task id
+    """
+    return ApiRequest("GET", f"{base}/v1/generation/task/{quote(any_id, safe='')}")
+
+
+def check_id(any_id: Any) -> str:
+    """Return what can be the id of a generation.
+
+    :param any_id: a Kirin task id or an external task id, as a user or a template gave it
+    :raises KirinIdError: for anything that is no text, empty, or could reach another path of the gateway
+    """
+    # "None" and "['a', 'b']" are what a template makes of a missing value and of a list.
+    text = any_id.strip() if isinstance(any_id, str) else ""
+    if text in ("", ".", "..", "None") or text.startswith("[") or not text.isprintable() or len(text) > 512:
+        raise KirinIdError(
+            f"kirin_task_id = {shorten(any_id)} is not the id of one Kirin generation. "
+            "Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output."
+        )
+    return text
+
+
+def headers(api_key: str) -> dict[str, str]:
+    """Return the headers of every call: the only place where the key goes.
+
+    :param api_key: the connection's password
+    """
+    return {
+        "Authorization": f"Bearer {api_key}",
+        "Accept": "application/json",
+        # Replies have a few hundred bytes; what is not compressed cannot be a compression bomb.
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+    }
+
+
+def check_api_key(api_key: str | None, conn_id: str) -> str:
+    """Return a usable key.
+
+    :param api_key: the connection's password
+    :param conn_id: for the message
+    :raises KirinConfigError: where there is none, or one that no header can carry; the message does not show it
+    """
+    key = (api_key or "").strip()
+    if not key:
+        raise KirinConfigError(
+            f"The Kirin connection {conn_id!r} has no API key. Set it as the connection's API Key (password), for "
+            f"example: airflow connections add {conn_id} --conn-type kirin --conn-password YOUR_KEY"
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise KirinConfigError(
+            f"The API key of the Kirin connection {conn_id!r} holds blanks or characters that no HTTP header takes. "
+            "Copy it again from your account's page."
+        )
+    return key

@@ -1,0 +1,56 @@
+"""Text that is safe to show: short, on one line, without bytes, keys or signed queries."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+_URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
+_LONGEST_MESSAGE = 300
+
+
+def safe_url(url: str) -> str:
+    """Return a URL without its query, fragment and user info: what may be signed or secret.
+
+    :param url: any text; what is no URL comes back shortened
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "<malformed URL>"
+    if not parts.scheme or not host:
+        return url.partition("?")[0][:200]
+    return f"{parts.scheme}://{host}{parts.path}"[:200]
+
+
+def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
+    """Return foreign text as one printable line of bounded length, its URLs without their queries.
+
+    :param text: whatever a gateway or an exception said
+    :param limit: characters at most
+    """
+    # Cut first: a reply of megabytes must not be searched.
+    cut = str(text)[: limit * 4]
+    cleaned = "".join(char if char.isprintable() else " " for char in cut)
+    cleaned = _URL.sub(lambda match: safe_url(match[0]), " ".join(cleaned.split()))
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """Return a value as users wrote it, shortened, for an error message.
+
+    :param value: a JSON value or anything else that found its way into a payload
+    :param limit: characters of a text that are shown at most
+    """
+    if isinstance(value, str):
+        shown = one_line(value, limit)
+        return repr(shown) if len(value) <= limit else f"{shown!r} ({len(value):,} characters)"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value):,} bytes>"
+    if value is None or isinstance(value, (bool, int, float)):
+        return str(value)[:limit]
+    if isinstance(value, (list, tuple, dict)):
+        return f"<{type(value).__name__} of {len(value)}>"
+    return f"<{type(value).__name__}>"

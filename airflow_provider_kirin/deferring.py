@@ -1,0 +1,79 @@
+"""How an operator hands its waiting to the triggerer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from configparser import ConfigParser
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_kirin.api.text import shorten
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+#: The trigger keeps the deadline itself. Airflow's own is a backstop for a triggerer that does not, seconds later.
+_BACKSTOP = 120.0
+
+
+def deferrable_default() -> bool:
+    """Return whether operators defer when the DAG does not say: yes, unless the deployment's configuration says no.
+
+    Airflow's shipped default for ``[operators] default_deferrable`` is false, so only a value that somebody set counts.
+    """
+    is_set = "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ or ConfigParser.has_option(
+        conf, "operators", "default_deferrable"
+    )
+    return bool(conf.getboolean("operators", "default_deferrable")) if is_set else True
+
+
+def as_seconds(value: float | timedelta, name: str) -> float:
+    """Return an argument that is a time span, in seconds.
+
+    :param value: seconds or a timedelta
+    :param name: the argument's name, for the message
+    :raises ValueError: for anything else, or less than nothing
+    """
+    number: object = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < float("inf"):
+        raise ValueError(f"{name} = {shorten(value)} must be a number of seconds, 0 or more, or a timedelta.")
+    return float(number)
+
+
+def defer_until_done(
+    operator: BaseOperator,
+    kirin_task_ids: Sequence[str],
+    *,
+    kirin_conn_id: str,
+    timeout: float,
+    poll_interval: float | None,
+    method_name: str = "execute_complete",
+) -> NoReturn:
+    """Let a trigger wait, and leave the worker.
+
+    :param operator: the operator that is executing
+    :param kirin_task_ids: the generations
+    :param kirin_conn_id: the connection
+    :param timeout: seconds from now
+    :param poll_interval: seconds between looks, None adapts them
+    :param method_name: the operator's method that gets the event
+    """
+    from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
+
+    now = time.time()
+    operator.defer(
+        trigger=KirinTaskTrigger(
+            kirin_task_ids=kirin_task_ids,
+            kirin_conn_id=kirin_conn_id,
+            started_at=now,
+            deadline=now + timeout,
+            poll_interval=poll_interval,
+        ),
+        method_name=method_name,
+        timeout=timedelta(seconds=timeout + _BACKSTOP),
+    )
+    raise AssertionError("defer() does not return")

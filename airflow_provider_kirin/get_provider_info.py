@@ -1,0 +1,70 @@
+"""What Airflow reads to know this provider: its connection type and form, operators, sensors, triggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_kirin import __version__
+
+_INTEGRATION = "Kirin"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, valid against Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-kirin",
+        "name": "Kirin",
+        "description": "Kirin video generation: an image and a prompt become a short video.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://doc.vtrix.ai/docs/api/vtrix/kirin-v1-6-i2v",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.operators.kirin"]}],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.sensors.kirin"]}],
+        "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
+        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
+        "connection-types": [_connection_type()],
+    }
+
+
+def _connection_type() -> dict[str, Any]:
+    return {
+        "connection-type": "kirin",
+        "hook-name": "Kirin",
+        "hook-class-name": "airflow_provider_kirin.hooks.kirin.KirinHook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "schema", "port"],
+            "relabeling": {"password": "API Key", "host": "Host (base URL)"},
+            "placeholders": {
+                "host": "https://cloud.vtrix.ai",
+                "password": "sa-...",
+                "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10}',
+            },
+        },
+        "conn-fields": {
+            "timeout": {
+                "label": "Timeout (seconds)",
+                "description": "To connect, and without a byte of the reply. Empty: 60.",
+                "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            },
+            "verify": {
+                "label": "Verify TLS",
+                "description": "true, false, or the path of a CA bundle. Empty: true.",
+                "schema": {"type": ["string", "null"]},
+            },
+            "proxies": {
+                "label": "Proxies",
+                "description": 'Scheme to proxy URL, such as {"https": "http://proxy:3128"}.',
+                "schema": {"type": ["object", "null"]},
+            },
+            "requests_per_second": {
+                "label": "Requests per second",
+                "description": "The most that one process asks. Empty: no limit.",
+                "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            },
+        },
+    }

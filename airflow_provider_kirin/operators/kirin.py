@@ -1,0 +1,207 @@
+"""Operators that buy a video, and that bring it home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.models import DEFAULT_MODEL
+from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.exceptions import KirinError, KirinUnfinishedError
+from airflow_provider_kirin.failing import failing_for_good
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.files import save_videos
+from airflow_provider_kirin.operators.payloads import is_dynamic, take_out_images
+from airflow_provider_kirin.triggers.events import read_event
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.api.task import KirinTask
+
+#: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
+DEFAULT_WAIT = 3600.0
+
+
+class KirinSubmitOperator(BaseOperator):
+    """Start a Kirin generation and return its task id, for :class:`KirinTaskSensor` to wait for.
+
+    What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
+    anything is sent. Bytes and Base64 images never show in the rendered templates.
+
+    :param payload: the model's parameters (templated): ``image`` and/or ``image_tail`` as URL, path, storage URI, bytes
+        or Base64; ``prompt``, ``mode``, ``duration``... See the model's page in the docs.
+    :param model: the model's id (templated)
+    :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
+    :param external_task_id: your own id for this generation, unique for the account (templated)
+    :raises KirinPayloadError: when the DAG is parsed, with everything that is wrong already
+    """
+
+    template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id")
+    template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
+    ui_color = "#ece3fb"
+
+    def __init__(
+        self,
+        *,
+        payload: Any,
+        model: str = DEFAULT_MODEL,
+        kirin_conn_id: str = KirinHook.default_conn_name,
+        external_task_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # On the worker a mapped operator is made anew, from values that execute() judges with all the others.
+        if not kwargs.get("_airflow_from_mapped"):
+            check_static(payload, model, is_dynamic=is_dynamic)
+        self.payload = payload
+        self.model = model
+        self.kirin_conn_id = kirin_conn_id
+        self.external_task_id = external_task_id
+        self._images: dict[str, Any] = {}
+        self._hide_images()
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render as any operator does, then hide images that a template or an XCom brought along."""
+        super().render_template_fields(context, jinja_env)
+        self._hide_images()
+
+    def execute(self, context: Context) -> str:
+        """Submit, and return the Kirin task id."""
+        with failing_for_good():
+            return self._submit(context).id
+
+    def _hide_images(self) -> None:
+        self.payload, found = take_out_images(self.payload, self.model)
+        self._images.update(found)
+
+    def _submit(self, context: Context) -> KirinTask:
+        hook = KirinHook(self.kirin_conn_id)
+        own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
+        ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
+        self.log.info("Submitting to Kirin: model=%s, %s", ready.model, ready.describe())
+        kirin_task = hook.submit(ready)
+        self.log.info("Kirin generation %s is submitted (%s).", kirin_task.id, kirin_task.status)
+        # Visible while a deferred task waits, and after it failed.
+        context["ti"].xcom_push("kirin_task_id", kirin_task.id)
+        return kirin_task
+
+
+class KirinGenerateVideoOperator(KirinSubmitOperator):
+    """Submit, wait without a worker and, with a destination, download: a whole generation as one step.
+
+    :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
+        ObjectStoragePath knows; None leaves it at Kirin
+    :param overwrite: whether a file that is there may be replaced
+    :param timeout: seconds (or a timedelta) to wait for the video; the generation itself goes on at Kirin
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
+        default_deferrable`` is set
+    :param poll_interval: seconds between looks; None adapts them to the progress
+    :return: what :meth:`KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
+    """
+
+    template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination")
+
+    def __init__(
+        self,
+        *,
+        destination: str | None = None,
+        overwrite: bool = True,
+        timeout: float | timedelta = DEFAULT_WAIT,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.overwrite = overwrite
+        self.timeout = as_seconds(timeout, "timeout")
+        self.deferrable = deferrable_default() if deferrable is None else deferrable
+        self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
+
+    def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
+        """Submit, then wait: here, or in the triggerer."""
+        with failing_for_good():
+            kirin_task = self._submit(context)
+            if self.deferrable:
+                defer_until_done(
+                    self,
+                    [kirin_task.id],
+                    kirin_conn_id=self.kirin_conn_id,
+                    timeout=self.timeout,
+                    poll_interval=self.poll_interval,
+                )
+            hook = KirinHook(self.kirin_conn_id)
+            return self._finish(hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval))
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Go on where the trigger ended.
+
+        :param context: Airflow's
+        :param event: the trigger's
+        """
+        with failing_for_good():
+            (outcome,) = read_event(event, expected=1)
+            if isinstance(outcome, KirinError):
+                raise outcome
+            return self._finish(outcome)
+
+    def _finish(self, kirin_task: KirinTask) -> dict[str, Any]:
+        cost = kirin_task.usage.cost if kirin_task.usage else None
+        self.log.info(
+            "Kirin generation %s is done; it cost %s USD.", kirin_task.id, "unknown" if cost is None else cost
+        )
+        if self.destination is None:
+            return kirin_task.to_dict()
+        files = save_videos(KirinHook(self.kirin_conn_id), kirin_task, self.destination, overwrite=self.overwrite)
+        return {**kirin_task.to_dict(), "files": files}
+
+
+class KirinDownloadOperator(BaseOperator):
+    """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
+
+    The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
+
+    :param kirin_task_id: the generation (templated)
+    :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath knows (templated).
+        In a folder the video is named ``{kirin_task_id}-{index}.mp4``.
+    :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
+    :param overwrite: whether a file that is there may be replaced
+    """
+
+    template_fields: Sequence[str] = ("kirin_task_id", "destination", "kirin_conn_id")
+    ui_color = "#ece3fb"
+
+    def __init__(
+        self,
+        *,
+        kirin_task_id: str,
+        destination: str,
+        kirin_conn_id: str = KirinHook.default_conn_name,
+        overwrite: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kirin_task_id = kirin_task_id
+        self.destination = destination
+        self.kirin_conn_id = kirin_conn_id
+        self.overwrite = overwrite
+
+    def execute(self, context: Context) -> list[str]:
+        """Fetch the task, then its videos."""
+        with failing_for_good():
+            hook = KirinHook(self.kirin_conn_id)
+            kirin_task = hook.get_task(self.kirin_task_id)
+            if not kirin_task.is_final:
+                raise KirinUnfinishedError(
+                    f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). "
+                    "Wait for it with KirinTaskSensor before this task."
+                )
+            if error := error_from_task(kirin_task):
+                raise error
+            return save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)

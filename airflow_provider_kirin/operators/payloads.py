@@ -1,0 +1,36 @@
+"""The payload as an operator's argument: partly a template maybe, and with images that no template may show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_kirin.api import images
+from airflow_provider_kirin.api.payload import inline_images
+
+_PLAIN = (type(None), bool, int, float, Decimal, bytes, bytearray, memoryview, list, tuple, Mapping, os.PathLike)
+
+
+def is_dynamic(value: Any) -> bool:
+    """Return whether a value will only be known at run time: a Jinja template, an XComArg...
+
+    :param value: anything that a DAG author may give
+    """
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    return not isinstance(value, _PLAIN) and not hasattr(value, "open")
+
+
+def take_out_images(payload: Any, model: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a payload that is fit for Airflow's database and UI, and the images that were taken out of it.
+
+    :param payload: the operator's argument
+    :param model: the model's id
+    :return: the payload with a description in the place of each image that came as bytes or Base64, and these images
+    """
+    found = inline_images(payload, str(model))
+    if not found:
+        return payload, {}
+    return {**payload, **{name: images.describe(value) for name, value in found.items()}}, found

@@ -1,0 +1,163 @@
+"""The sensor that waits for Kirin generations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+
+from airflow_provider_kirin.api.polling import FIRST_INTERVAL, Poller
+from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
+from airflow_provider_kirin.failing import failing_for_good
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.triggers.events import Outcome, read_event
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+#: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
+DEFAULT_TIMEOUT = 3600.0
+
+
+class KirinTaskSensor(BaseSensorOperator):
+    """Wait until one or more Kirin generations have their videos, and return them.
+
+    Waits in the triggerer as a rule, without a worker; with ``deferrable=False`` in ``mode="poke"`` or
+    ``mode="reschedule"``, as any sensor. A generation that failed fails the task without a retry, since looking again
+    cannot change it; ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for any sensor.
+
+    :param kirin_task_id: a Kirin task id, or a list of them (templated): ``submit.output`` of one submit operator or
+        of a mapped one
+    :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
+        default_deferrable`` is set
+    :param timeout: seconds to wait at most; the generation itself goes on at Kirin
+    :param poke_interval: seconds between looks, in every mode; None adapts them to the progress
+    :return: what :meth:`KirinTask.to_dict` says, or a list of it for a list
+    """
+
+    template_fields: Sequence[str] = ("kirin_task_id", "kirin_conn_id")
+    ui_color = "#ece3fb"
+
+    def __init__(
+        self,
+        *,
+        kirin_task_id: str | Sequence[str],
+        kirin_conn_id: str = KirinHook.default_conn_name,
+        deferrable: bool | None = None,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        poke_interval: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The base class wants a number; without one, poke() sets it anew before each pause.
+        super().__init__(
+            timeout=timeout, poke_interval=FIRST_INTERVAL if poke_interval is None else poke_interval, **kwargs
+        )
+        self.kirin_task_id = kirin_task_id
+        self.kirin_conn_id = kirin_conn_id
+        self.deferrable = deferrable_default() if deferrable is None else deferrable
+        self._poll_interval = None if poke_interval is None else as_seconds(poke_interval, "poke_interval")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing known: a retry may run on the same object."""
+        self._began_at: float | None = None
+        self._pollers: dict[str, Poller] = {}
+        self._outcomes: dict[str, Outcome] = {}
+
+    def execute(self, context: Context) -> Any:
+        """Wait: in the triggerer, or here."""
+        self._forget()
+        with failing_for_good():
+            ids = self._ids()
+        if not ids:
+            self.log.info("There is no Kirin generation to wait for.")
+            return []
+        if self.deferrable:
+            defer_until_done(
+                self,
+                ids,
+                kirin_conn_id=self.kirin_conn_id,
+                timeout=self.timeout,
+                poll_interval=self._poll_interval,
+            )
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: Any) -> Any:
+        """Go on where the trigger ended.
+
+        :param context: Airflow's
+        :param event: the trigger's
+        """
+        with failing_for_good():
+            ids = self._ids()
+            return self._conclude(read_event(event, expected=len(ids)))
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once at every generation that has not ended.
+
+        :param context: Airflow's
+        """
+        ids = self._ids()
+        started_at = self._started_at(context)
+        pauses = []
+        with closing(KirinHook(self.kirin_conn_id)) as hook:
+            for one in (one for one in ids if one not in self._outcomes):
+                step = hook.look(self._pollers.setdefault(one, self._poller(one, started_at)))
+                if outcome := step.kirin_task or step.error:
+                    self._outcomes[one] = outcome
+                else:
+                    pauses.append(step.delay)
+        if not pauses:
+            return PokeReturnValue(is_done=True, xcom_value=self._conclude([self._outcomes[one] for one in ids]))
+        self.poke_interval = min(pauses)
+        return PokeReturnValue(is_done=False)
+
+    def _ids(self) -> list[str]:
+        given: object = self.kirin_task_id
+        # A mapped upstream's output arrives as a lazy sequence, which is Iterable and no list.
+        if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)):
+            return [check_id(one) for one in given]
+        return [check_id(given)]
+
+    def _started_at(self, context: Context) -> float:
+        """Return when the waiting began: in reschedule mode that was in an earlier process."""
+        if self._began_at is None:
+            first = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
+            rescheduled_at = first(context) if first else None
+            self._began_at = rescheduled_at.timestamp() if rescheduled_at else time.time()
+        return self._began_at
+
+    def _poller(self, kirin_task_id: str, started_at: float) -> Poller:
+        return Poller(
+            kirin_task_id,
+            started_at=started_at,
+            deadline=started_at + self.timeout,
+            poll_interval=self._poll_interval,
+        )
+
+    def _conclude(self, outcomes: Sequence[Outcome]) -> Any:
+        """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
+        errors = [outcome for outcome in outcomes if isinstance(outcome, KirinError)]
+        if errors:
+            # Time that is up is the weaker reason: a failed generation stays failed however long one waits.
+            final = [error for error in errors if not isinstance(error, KirinTimeoutError)]
+            text = str(errors[0])
+            if len(outcomes) > 1:
+                lines = "".join(f"\n  - {error}" for error in errors)
+                text = f"{len(errors)} of {len(outcomes)} Kirin generations gave no video:{lines}"
+            raise (AirflowFailException if final else AirflowSensorTimeout)(text) from errors[0]
+        results = [outcome.to_dict() for outcome in outcomes if isinstance(outcome, KirinTask)]
+        return results[0] if isinstance(self.kirin_task_id, str) else results

@@ -1,0 +1,96 @@
+"""What a trigger tells the task that it wakes, written and read in one place; what is not understood fails closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_kirin import exceptions
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinError,
+    KirinPayloadError,
+    KirinReplyError,
+    KirinTimeoutError,
+)
+
+#: How one wait ended: with the finished generation, or with the reason why there is none.
+Outcome = KirinTask | KirinError
+
+_VERSION = 1
+_ERRORS: dict[str, type[KirinError]] = {
+    name: value
+    for name, value in vars(exceptions).items()
+    # A payload is no trigger's business, and its error is built from more than a message.
+    if isinstance(value, type) and issubclass(value, KirinError) and value is not KirinPayloadError
+}
+
+
+class EventPayload(dict[str, Any]):
+    """A dict that does not show signed URLs: the triggerer logs every event that it fires."""
+
+    def __repr__(self) -> str:
+        ends = [result["error"]["type"] if "error" in result else "completed" for result in self["results"]]
+        counts = ", ".join(f"{end}: {ends.count(end)}" for end in sorted(set(ends)))
+        return f"<Kirin generations {counts or 'none'}>"
+
+    __str__ = __repr__
+
+
+def write_event(outcomes: Sequence[Outcome]) -> EventPayload:
+    """Return the payload of a trigger event.
+
+    :param outcomes: how each wait ended, in the order of the trigger's ids
+    """
+    return EventPayload(version=_VERSION, results=[_write(outcome) for outcome in outcomes])
+
+
+def read_event(event: Any, *, expected: int) -> list[Outcome]:
+    """Read what :func:`write_event` wrote, after its trip through Airflow's database.
+
+    :param event: what Airflow hands to the method that resumes
+    :param expected: how many outcomes it has to hold
+    :raises KirinReplyError: for anything else
+    """
+    results = event.get("results") if isinstance(event, dict) and event.get("version") == _VERSION else None
+    if not isinstance(results, list) or len(results) != expected:
+        raise KirinReplyError("The trigger's event cannot be understood; nothing is known about the generation.")
+    return [_read(result) for result in results]
+
+
+def _write(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, KirinTask):
+        return {"kirin_task": outcome.to_dict()}
+    error: dict[str, Any] = {"type": type(outcome).__name__, "message": str(outcome), "retryable": outcome.retryable}
+    if isinstance(outcome, KirinAPIError):
+        error |= {"code": outcome.code, "http_status": outcome.http_status, "request_id": outcome.request_id}
+    if isinstance(outcome, KirinTimeoutError):
+        error["kirin_task_ids"] = list(outcome.kirin_task_ids)
+    return {"error": error}
+
+
+def _read(result: Any) -> Outcome:
+    if not isinstance(result, dict) or len(result) != 1:
+        raise KirinReplyError("The trigger's event holds something that is no outcome.")
+    if "kirin_task" in result:
+        kirin_task = KirinTask.from_dict(result["kirin_task"])
+        if kirin_task.status != "completed" or not kirin_task.videos:
+            raise KirinReplyError(f"The trigger's event calls Kirin generation {kirin_task.id} done, and it is not.")
+        return kirin_task
+    return _read_error(result.get("error"))
+
+
+def _read_error(error: Any) -> KirinError:
+    kind = _ERRORS.get(error.get("type", "")) if isinstance(error, dict) else None
+    if kind is None:
+        raise KirinReplyError("The trigger's event holds an error of an unknown kind.")
+    message, retryable = str(error.get("message")), error.get("retryable") is True
+    if issubclass(kind, KirinTimeoutError):
+        return kind(message, kirin_task_ids=error.get("kirin_task_ids") or [])
+    if issubclass(kind, KirinAPIError):
+        known = {name: error.get(name) for name in ("code", "http_status", "request_id")}
+        return kind(message, retryable=retryable, **known)
+    plain = kind(message)
+    plain.retryable = retryable
+    return plain

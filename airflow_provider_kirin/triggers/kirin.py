@@ -1,0 +1,79 @@
+"""The trigger that waits for generations without holding a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
+from airflow_provider_kirin.triggers.events import Outcome, write_event
+
+
+class KirinTaskTrigger(BaseTrigger):
+    """Wait for one or more generations, and fire once when all of them have ended or the time is over.
+
+    Its arguments are plain and small: no key, no image. The deadline is wall-clock time, so that a restart of the
+    triggerer does not grant the whole timeout again.
+
+    :param kirin_task_ids: the generations
+    :param kirin_conn_id: the connection
+    :param started_at: when the waiting began, in seconds since the epoch
+    :param deadline: when it has to end, in seconds since the epoch
+    :param poll_interval: seconds between looks at one generation; None adapts them to its progress
+    """
+
+    def __init__(
+        self,
+        *,
+        kirin_task_ids: Sequence[str],
+        kirin_conn_id: str,
+        started_at: float,
+        deadline: float,
+        poll_interval: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.kirin_task_ids = list(kirin_task_ids)
+        self.kirin_conn_id = kirin_conn_id
+        self.started_at = started_at
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow needs to make this trigger anew, in any triggerer."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "kirin_task_ids": self.kirin_task_ids,
+                "kirin_conn_id": self.kirin_conn_id,
+                "started_at": self.started_at,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for all generations and fire one event with every outcome, in the order of the ids."""
+        yield TriggerEvent(write_event(await self._wait_for_all()))
+
+    async def _wait_for_all(self) -> list[Outcome]:
+        try:
+            async with KirinAsyncHook(self.kirin_conn_id) as hook:
+                return list(await asyncio.gather(*(self._wait_for(hook, one) for one in self.kirin_task_ids)))
+        except KirinError as error:
+            # The connection cannot be used: that is the outcome of every wait.
+            return [error] * len(self.kirin_task_ids)
+
+    async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
+        try:
+            return await hook.wait(
+                kirin_task_id,
+                timeout=self.deadline - self.started_at,
+                poll_interval=self.poll_interval,
+                started_at=self.started_at,
+            )
+        except KirinError as error:
+            return error

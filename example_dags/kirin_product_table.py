@@ -1,0 +1,51 @@
+"""A video for each row of a table: one mapped operator, a pool that bounds how many run at once, and a summary."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import dag, task
+
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+
+IMAGES = Path(__file__).parent / "images"
+OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), tags=["kirin", "example"], doc_md=__doc__)
+def kirin_product_table() -> None:
+    @task
+    def products() -> list[dict[str, Any]]:
+        """Stands in for a query: one payload a product."""
+        table = [
+            ("teapot.jpg", "The camera circles the teapot."),
+            ("mug.jpg", "Steam rises from the mug."),
+            ("sneaker.png", "The sneaker turns slowly on its heel."),
+        ]
+        return [{"image": str(IMAGES / image), "prompt": prompt} for image, prompt in table]
+
+    videos = KirinGenerateVideoOperator.partial(
+        task_id="generate",
+        destination=OUTPUT,
+        # Your account allows so many generations at once: give the pool as many slots.
+        # `airflow pools set kirin 5 "Kirin generations at once"`, then pool="kirin".
+        # A deferred task holds its slot only if the pool says so (--include-deferred).
+        pool="default_pool",
+        max_active_tis_per_dagrun=2,
+    ).expand(payload=products())
+
+    @task
+    def summary(results: list[dict[str, Any]]) -> str:
+        total = sum((Decimal(result["usage"]["cost"]) for result in results), Decimal(0))
+        text = f"{len(list(results))} videos for {total} USD"
+        print(text)
+        return text
+
+    summary(videos.output)
+
+
+kirin_product_table()
