@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from configparser import ConfigParser
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,14 +20,14 @@ _BACKSTOP = 120.0
 
 
 def deferrable_default() -> bool:
-    """Return whether operators defer when the DAG does not say: yes, unless the deployment's configuration says no.
+    """Return whether operators defer when the DAG does not say: yes, unless the environment says no.
 
-    Airflow's shipped default for ``[operators] default_deferrable`` is false, so only a value that somebody set counts.
+    ``[operators] default_deferrable`` counts where somebody set it. Airflow 3 writes its own default, false, into each
+    airflow.cfg that it generates, so a false in the file says nothing; one in the environment does.
     """
-    is_set = "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ or ConfigParser.has_option(
-        conf, "operators", "default_deferrable"
-    )
-    return bool(conf.getboolean("operators", "default_deferrable")) if is_set else True
+    if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:
+        return bool(conf.getboolean("operators", "default_deferrable"))
+    return True
 
 
 def as_seconds(value: float | timedelta, name: str) -> float:

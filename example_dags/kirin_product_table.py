@@ -40,8 +40,8 @@ def kirin_product_table() -> None:
 
     @task
     def summary(results: list[dict[str, Any]]) -> str:
-        total = sum((Decimal(result["usage"]["cost"]) for result in results), Decimal(0))
-        text = f"{len(list(results))} videos for {total} USD"
+        costs = [Decimal(result["usage"]["cost"]) for result in results]
+        text = f"{len(costs)} videos for {sum(costs)} USD"
         print(text)
         return text
 
