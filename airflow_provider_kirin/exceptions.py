@@ -8,6 +8,8 @@
     ├── KirinIdError               what should be a Kirin task id cannot be one; nothing was asked
     ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
     ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
+    ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
+    ├── KirinLostTaskError         a generation that is on record is not known to the gateway; nothing was submitted
     ├── KirinTimeoutError          the wait ran out; the generation goes on at Kirin
     ├── KirinUnfinishedError       a result was asked for before there is one
     └── KirinAPIError              the gateway or the model said no
@@ -112,6 +114,21 @@ class KirinReplyError(KirinError):
     """A reply came and it is not the API's: HTML from a proxy, cut JSON, no task id, too long."""
 
     retryable = True
+
+
+class KirinUnknownSubmitError(KirinError):
+    """A submission may have been accepted, and be billed, and cannot be found.
+
+    :param external_task_id: what to look for
+    """
+
+    def __init__(self, message: str, *, external_task_id: str = "", retryable: bool = False) -> None:
+        super().__init__(message, retryable=retryable)
+        self.external_task_id = external_task_id
+
+
+class KirinLostTaskError(KirinError):
+    """A generation that was bought for this step is not known to the gateway any more. Nothing was submitted anew."""
 
 
 class KirinTimeoutError(KirinError):

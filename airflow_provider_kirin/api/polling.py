@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.retrying import pause
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
 
 #: Seconds that a generation takes as a rule; the API documents none. Public clients wait for one to ten minutes.
 TYPICAL_SECONDS = 120.0
@@ -30,8 +31,6 @@ SHARE_OF_WAIT = 0.08
 QUIET_SHARE = 0.3
 #: How far towards the moment that the progress foretells the next look goes.
 TRUST_IN_PROGRESS = 0.9
-#: Trouble: the first pause and the longest, doubling in between. Seconds.
-FIRST_BACKOFF, LONGEST_BACKOFF = 2.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,9 @@ class Poller:
             return Step(error=error)
         if now >= self.deadline:
             return self._timed_out(now, f"the last look ended in: {error}")
-        delay = min(FIRST_BACKOFF * 2 ** min(self._troubles, 10), LONGEST_BACKOFF) * (0.5 + self._jitter())
-        asked = error.retry_after if isinstance(error, KirinAPIError) else None
         self._troubles += 1
-        delay = self._until_deadline(max(delay, asked or 0.0, self.poll_interval or 0.0), now)
+        delay = max(pause(error, self._troubles, jitter=self._jitter), self.poll_interval or 0.0)
+        delay = self._until_deadline(delay, now)
         news = f"Could not look at Kirin generation {self.kirin_task_id}, next look in {delay:.0f} s: {error}"
         return Step(delay=delay, news=news)
 

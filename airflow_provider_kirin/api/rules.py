@@ -48,7 +48,7 @@ def _validator_class() -> type[Validator]:
         # JSON has no NaN and no infinity, and either would pass `minimum` and `maximum`.
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
-    extended: type[Validator] = validators.extend(
+    extended: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft202012Validator,
         validators={"x-url": _check_url},
         type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", is_finite_number),
@@ -75,13 +75,14 @@ def _check_url(validator: Any, wanted: bool, instance: Any, schema: dict[str, An
 def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[Problem]:
     path = ".".join(str(part) for part in error.absolute_path)
     schema = error.schema if isinstance(error.schema, dict) else {}
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
         known = list(schema.get("properties", {}))
-        unknown = [name for name in error.instance if name not in known and not skip(name)]
+        unknown = [name for name in instance if name not in known and not skip(name)]
         yield from (_unknown_parameter(name, known, path) for name in unknown)
         return
     if error.validator == "required":
-        missing = [name for name in schema["required"] if name not in error.instance]
+        missing = [name for name in schema["required"] if name not in instance]
         yield from (_missing_parameter(name, path) for name in missing)
         return
     rule, remedy = _say(error, schema)
@@ -102,19 +103,20 @@ def _show(error: ValidationError, schema: dict[str, Any]) -> str:
 
 def _say(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
     """Return rule and remedy for one broken keyword."""
-    wanted = error.validator_value
+    wanted: Any = error.validator_value
+    instance: Any = error.instance
     match error.validator:
         case "type":
             name = _TYPE_NAMES.get(str(wanted), str(wanted))
             return f"must be {name}", f"Give {name}"
         case "enum":
             options = ", ".join(repr(option) for option in wanted)
-            return f"must be one of {options}", _did_you_mean(error.instance, list(wanted)) or "Use one of these"
+            return f"must be one of {options}", _did_you_mean(instance, list(wanted)) or "Use one of these"
         case "const":
             return f"must be {wanted!r}", f"Use {wanted!r}, or leave it out"
         case "minLength" | "maxLength":
             bound = "at least" if error.validator == "minLength" else "at most"
-            has = len(error.instance)
+            has = len(instance)
             rule = f"must have {bound} {wanted:,} character{'s' if wanted != 1 else ''} (it has {has:,})"
             return rule, "Write more" if bound == "at least" else f"Shorten it by {has - wanted:,}"
         case "minimum" | "maximum":

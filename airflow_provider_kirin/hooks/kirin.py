@@ -17,6 +17,7 @@ from airflow_provider_kirin.api.payload import PreparedPayload, prepare
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
+from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
@@ -94,7 +95,7 @@ class KirinHook(BaseHook):
         return prepare(payload, model, replacing=replacing, open_uri=open_uri)
 
     def submit(self, payload: Any, *, model: str = DEFAULT_MODEL) -> KirinTask:
-        """Start a generation. This costs money, so it is sent once and never repeated.
+        """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
@@ -109,17 +110,26 @@ class KirinHook(BaseHook):
         # The gateway does not repeat the caller's own id in every reply.
         return replace(kirin_task, external_task_id=ready.params.get("external_task_id"))
 
-    def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation's state.
+    def get_task(self, kirin_task_id: str, *, patience: float = PATIENCE) -> KirinTask:
+        """Ask for a generation's state, riding out trouble for a while: asking is free.
 
         :param kirin_task_id: a Kirin task id or an external task id
+        :param patience: seconds after which trouble is raised
         :raises KirinNotFoundError: the gateway does not know it
         :raises KirinAPIError: the gateway said something else than yes
         :raises KirinNetworkError: no reply came
         """
-        asked_for = check_id(kirin_task_id)
-        request = get_generation(self.connection.base_url, asked_for)
-        return self._ask(request, doing=f"asking for {asked_for}", asked_for=asked_for)
+        give_up_at, attempt = time.monotonic() + patience, 0
+        while True:
+            try:
+                return self._get_once(kirin_task_id)
+            except KirinError as error:
+                attempt += 1
+                delay = pause(error, attempt)
+                if not error.retryable or time.monotonic() + delay > give_up_at:
+                    raise
+                self.log.warning("Asking again in %.0f s: %s", delay, error)
+            time.sleep(delay)
 
     def look(self, poller: Poller) -> Step:
         """Ask once for a poller's generation and return what to do next.
@@ -127,7 +137,7 @@ class KirinHook(BaseHook):
         :param poller: the state of the wait
         """
         try:
-            outcome: KirinTask | KirinError = self.get_task(poller.kirin_task_id)
+            outcome: KirinTask | KirinError = self._get_once(poller.kirin_task_id)
         except KirinError as error:
             outcome = error
         return _log_news(self, poller.heard(outcome, time.time()))
@@ -187,6 +197,11 @@ class KirinHook(BaseHook):
     def _send(self, request: ApiRequest) -> Reply:
         time.sleep(self._pace.reserve(time.monotonic(), self.connection.requests_per_second))
         return call_sync(self.get_conn(), request, self.connection, limit=LONGEST_REPLY)
+
+    def _get_once(self, kirin_task_id: str) -> KirinTask:
+        asked_for = check_id(kirin_task_id)
+        request = get_generation(self.connection.base_url, asked_for)
+        return self._ask(request, doing=f"asking for {asked_for}", asked_for=asked_for)
 
     def _ask(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
         kirin_task = read_task(*self._send(request), doing=doing, asked_for=asked_for)

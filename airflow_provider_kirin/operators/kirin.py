@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import check_static
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
@@ -16,12 +18,16 @@ from airflow_provider_kirin.exceptions import KirinError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.files import save_videos
+from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.payloads import is_dynamic, take_out_images
+from airflow_provider_kirin.operators.records import StepRecord
+from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 from airflow_provider_kirin.triggers.events import read_event
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
 
 #: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
@@ -38,11 +44,15 @@ class KirinSubmitOperator(BaseOperator):
         or Base64; ``prompt``, ``mode``, ``duration``... See the model's page in the docs.
     :param model: the model's id (templated)
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param external_task_id: your own id for this generation, unique for the account (templated)
+    :param external_task_id: your own id for this generation, unique for the account (templated). None makes one that
+        is the same on every try of this step, so that no try pays for what another one bought.
+    :param take: raise it for a new, paid take of the same payload in the same run (templated)
+    :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
+        proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
     :raises KirinPayloadError: when the DAG is parsed, with everything that is wrong already
     """
 
-    template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id")
+    template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take")
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
     ui_color = "#ece3fb"
 
@@ -53,9 +63,13 @@ class KirinSubmitOperator(BaseOperator):
         model: str = DEFAULT_MODEL,
         kirin_conn_id: str = KirinHook.default_conn_name,
         external_task_id: str | None = None,
+        take: int | str = 1,
+        on_unknown_submit: OnUnknownSubmit = "stop",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if on_unknown_submit not in ("stop", "resubmit"):
+            raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
         # On the worker a mapped operator is made anew, from values that execute() judges with all the others.
         if not kwargs.get("_airflow_from_mapped"):
             check_static(payload, model, is_dynamic=is_dynamic)
@@ -63,6 +77,10 @@ class KirinSubmitOperator(BaseOperator):
         self.model = model
         self.kirin_conn_id = kirin_conn_id
         self.external_task_id = external_task_id
+        self.take = take
+        self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
+        self._submission: Submission | None = None
+        self._kirin_task_id: str | None = None
         self._images: dict[str, Any] = {}
         self._hide_images()
 
@@ -80,16 +98,57 @@ class KirinSubmitOperator(BaseOperator):
         self.payload, found = take_out_images(self.payload, self.model)
         self._images.update(found)
 
+    def on_kill(self) -> None:
+        """Say what goes on at Kirin: the generation API documents no way to cancel a generation."""
+        in_flight = self._submission.in_flight if self._submission else None
+        if self._kirin_task_id:
+            self.log.warning(
+                "Kirin generation %s goes on, and is billed: it cannot be cancelled. The next try of this task, or "
+                "KirinTaskSensor with this id, picks it up.",
+                self._kirin_task_id,
+            )
+        elif in_flight:
+            self.log.warning(
+                "A generation with the external task id %s may have been accepted, and be billed. The next try of "
+                "this task looks for it before it pays.",
+                in_flight,
+            )
+
     def _submit(self, context: Context) -> KirinTask:
-        hook = KirinHook(self.kirin_conn_id)
-        own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
-        ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
-        self.log.info("Submitting to Kirin: model=%s, %s", ready.model, ready.describe())
-        kirin_task = hook.submit(ready)
-        self.log.info("Kirin generation %s is submitted (%s).", kirin_task.id, kirin_task.status)
-        # Visible while a deferred task waits, and after it failed.
-        context["ti"].xcom_push("kirin_task_id", kirin_task.id)
-        return kirin_task
+        with closing(KirinHook(self.kirin_conn_id)) as hook:
+            own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
+            # All that can fail without money comes first: rendering, images, rules, the connection.
+            ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
+            external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
+            self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
+            self._submission = Submission(
+                HookGateway(hook, ready),
+                StepRecord(context),
+                external_task_id=external_task_id,
+                is_own_id="external_task_id" in ready.params,
+                on_unknown_submit=self.on_unknown_submit,
+                conn_id=self.kirin_conn_id,
+                log=self.log,
+            )
+            submitted = self._submission.run()
+        self._kirin_task_id = submitted.kirin_task.id
+        if not submitted.adopted:
+            self.log.info("Kirin generation %s is submitted.", submitted.kirin_task.id)
+        if submitted.kirin_task.status == "failed" and (error := error_from_task(submitted.kirin_task)):
+            raise error
+        return submitted.kirin_task
+
+    def _step_id(self, context: Context, ready: PreparedPayload) -> str:
+        ti = context["ti"]
+        return step_id(
+            conn_id=self.kirin_conn_id,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            take=self.take,
+            payload=digest(ready),
+        )
 
 
 class KirinGenerateVideoOperator(KirinSubmitOperator):

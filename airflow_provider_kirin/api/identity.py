@@ -1,0 +1,57 @@
+"""The name of a step's generation: the same on every try, so that no state is needed to find it again.
+
+The name travels as ``external_task_id``, which has to be unique for an account (doc.vtrix.ai, kirin-v1-6-i2v). It is
+a hash: nobody can read a dag id or a prompt in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from airflow_provider_kirin.api.payload import PreparedPayload
+
+_PREFIX = "airflow-"
+
+
+def digest(ready: PreparedPayload) -> str:
+    """Return a digest of a payload as it will be sent; images count by their bytes, wherever they lay.
+
+    :param ready: the prepared payload; its own external task id does not count
+    """
+    params = {name: value for name, value in ready.params.items() if name != "external_task_id"}
+    for name, image in ready.images.items():
+        params[name] = image.sha256 or image.text
+    return _hash(ready.model, json.dumps(params, sort_keys=True, ensure_ascii=True))
+
+
+def step_id(*, conn_id: str, dag_id: str, run_id: str, task_id: str, map_index: int, take: Any, payload: str) -> str:
+    """Return the external task id of one step: short, opaque, and the same on every try.
+
+    :param conn_id: the connection: who pays
+    :param dag_id: Airflow's
+    :param run_id: Airflow's
+    :param task_id: Airflow's
+    :param map_index: Airflow's; -1 for a task that is not mapped
+    :param take: which take of the same payload it is
+    :param payload: what :func:`digest` returned
+    """
+    return _PREFIX + _hash(conn_id, dag_id, run_id, task_id, str(map_index), str(take).strip(), payload)
+
+
+def nth(external_task_id: str, number: int) -> str:
+    """Return the name of the n-th generation of a step: after one that failed, a retry buys the next.
+
+    :param external_task_id: the name of the first
+    :param number: 1 for the first
+    """
+    return external_task_id if number == 1 else f"{external_task_id}-{number}"
+
+
+def _hash(*parts: str) -> str:
+    """Hash a list of texts, so that no two lists run into one: JSON keeps the parts apart."""
+    hashed = hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()
+    # 130 bits in 26 letters and figures.
+    return base64.b32encode(hashed).decode().lower()[:26]

@@ -1,0 +1,301 @@
+"""Buy one generation, once: look before paying, and after every payment whose outcome is unknown.
+
+No Airflow in here, and no HTTP: a gateway, a record that survives a crash and a clock are given. What this module
+promises: it submits only where no earlier submission of the same step can have been accepted, as far as the gateway's
+look-up by external task id can be trusted; where it cannot, it stops with an error that names the id.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any, Literal, Protocol
+
+from airflow_provider_kirin.api.identity import nth
+from airflow_provider_kirin.api.retrying import Verdict, judge_submission, pause
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinConflictError,
+    KirinError,
+    KirinLostTaskError,
+    KirinNotFoundError,
+    KirinTaskFailedError,
+    KirinUnavailableError,
+    KirinUnknownSubmitError,
+)
+
+#: Seconds that one try spends on trouble before it gives up: a look-up that cannot be done, a gateway that is full.
+PATIENCE = 120.0
+#: Right after a submission the look-up may lag: pauses between further looks. Seconds.
+LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: The same submission is sent so often at most in one try, each time after a look-up said that nothing is there.
+MOST_SUBMISSIONS = 3
+#: A step whose generations fail again and again stops here.
+LONGEST_SERIES = 50
+
+OnUnknownSubmit = Literal["stop", "resubmit"]
+
+
+class Gateway(Protocol):
+    """What is asked of the API."""
+
+    def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
+        """Look up a generation by its own id or by its external task id."""
+
+    def submit_as(self, external_task_id: str) -> KirinTask:
+        """Send the step's payload under a name. Costs money."""
+
+
+class Record(Protocol):
+    """What is known of earlier tries of the step, by external task id."""
+
+    def kirin_task_id(self, external_task_id: str) -> str | None:
+        """Return the id of the generation that was bought under this name, where that is on record."""
+
+    def may_have_posted(self, external_task_id: str) -> bool:
+        """Return whether an earlier try may have sent a submission whose answer is not on record."""
+
+    def posting(self, external_task_id: str) -> None:
+        """Remember, before it is sent, that a submission is about to be sent."""
+
+    def refused(self, external_task_id: str) -> None:
+        """Remember that nothing was accepted."""
+
+    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+        """Remember what was accepted."""
+
+    def known_generations(self) -> Iterable[tuple[str, str]]:
+        """Return pairs of external task id and Kirin task id that are known to belong together."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a step got.
+
+    :param kirin_task: the generation
+    :param external_task_id: its name
+    :param adopted: whether an earlier try had bought it
+    """
+
+    kirin_task: KirinTask
+    external_task_id: str
+    adopted: bool
+
+
+class Submission:
+    """One step's purchase.
+
+    :param gateway: the API
+    :param record: what earlier tries left behind
+    :param external_task_id: the step's name, the same on every try
+    :param is_own_id: whether the user chose it: then it is honoured as given, and there is no series
+    :param on_unknown_submit: what to do where a submission may have been accepted and cannot be looked up
+    :param proofs: connection to whether its look-up works, kept for the life of the process
+    :param conn_id: the connection, for ``proofs``
+    :param log: a logger
+    :param sleep: pauses
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        record: Record,
+        *,
+        external_task_id: str,
+        is_own_id: bool = False,
+        on_unknown_submit: OnUnknownSubmit = "stop",
+        proofs: dict[str, bool] | None = None,
+        conn_id: str = "",
+        log: Any = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.gateway = gateway
+        self.record = record
+        self.external_task_id = external_task_id
+        self.is_own_id = is_own_id
+        self.on_unknown_submit = on_unknown_submit
+        self.log = log or getLogger(__name__)
+        self._proofs = _proofs if proofs is None else proofs
+        self._conn_id = conn_id
+        self._sleep = sleep
+        #: The name under which a submission may be on its way, for whoever has to explain a kill.
+        self.in_flight: str | None = None
+
+    def run(self) -> Submitted:
+        """Return the step's generation: adopted where there is one, bought where there is none.
+
+        :raises KirinUnknownSubmitError: it may have been bought, and cannot be found
+        :raises KirinLostTaskError: it was bought, and the gateway does not know it any more
+        :raises KirinError: the gateway refused, or could not be asked; nothing was bought
+        """
+        for number in range(1, LONGEST_SERIES + 1):
+            name = nth(self.external_task_id, number)
+            kirin_task = self._find(name)
+            if kirin_task is None:
+                return self._buy(name)
+            if kirin_task.status != "failed":
+                return self._adopt(kirin_task, name)
+            if self.is_own_id:
+                raise KirinTaskFailedError(
+                    f"Kirin generation {kirin_task.id} with your external_task_id {name} failed. An id can be used "
+                    "once: give another external_task_id (or none) for a new generation.",
+                    retryable=False,
+                )
+            self.log.info("Kirin generation %s (external task id %s) failed earlier.", kirin_task.id, name)
+        raise KirinTaskFailedError(
+            f"{LONGEST_SERIES} generations of this step failed; it is not tried again.", retryable=False
+        )
+
+    def _find(self, name: str) -> KirinTask | None:
+        """Look for an earlier try's generation; None where the gateway knows none."""
+        on_record = self.record.kirin_task_id(name)
+        try:
+            if on_record is None:
+                return self._look_up(name)
+            return self.gateway.get_task(on_record, patience=PATIENCE)
+        except KirinNotFoundError:
+            raise KirinLostTaskError(
+                f"This step bought Kirin generation {on_record} (external task id {name}), and the gateway does not "
+                "know it any more. Nothing was submitted anew. Check the connection's account; for a new, paid "
+                "generation raise the operator's `take`."
+            ) from None
+        except KirinError as error:
+            if not error.retryable:
+                raise
+            # Not found and could not look are different: nothing is paid before the gateway has answered.
+            raise KirinUnavailableError(
+                f"Could not look for an earlier generation of this step (external task id {name}), so nothing was "
+                f"submitted; the next try looks again. {error}",
+                retryable=True,
+            ) from error
+
+    def _look_up(self, name: str) -> KirinTask | None:
+        try:
+            kirin_task = self.gateway.get_task(name, patience=PATIENCE)
+        except KirinNotFoundError:
+            return None
+        self._proofs[self._conn_id] = True
+        return kirin_task
+
+    def _adopt(self, kirin_task: KirinTask, name: str) -> Submitted:
+        self.record.bought(name, kirin_task.id)
+        self.log.info(
+            "Kirin generation %s (%s, external task id %s) exists for this step already. It is adopted, and nothing "
+            "is paid. For a new take of the same payload raise the operator's `take`.",
+            kirin_task.id,
+            kirin_task.status,
+            name,
+        )
+        return Submitted(kirin_task, name, adopted=True)
+
+    def _buy(self, name: str) -> Submitted:
+        if self.record.may_have_posted(name):
+            self.log.warning("An earlier try may have submitted %s; looking for it before anything is paid.", name)
+            found = self._search(name, "An earlier try ended before its answer was kept.")
+            if found:
+                return self._adopt(found, name)
+        for _ in range(MOST_SUBMISSIONS):
+            try:
+                return self._submit(name)
+            except KirinError as error:
+                verdict = judge_submission(error)
+                if verdict is Verdict.REFUSED:
+                    raise
+                lost = error
+            self.log.warning("Looking for the generation %s after: %s", name, lost)
+            found = self._search(name, str(lost), exists=verdict is Verdict.EXISTS)
+            if found:
+                return self._adopt(found, name)
+            self.log.warning("Kirin knows no generation %s; submitting again.", name)
+        raise self._unknown(name, str(lost), retryable=True) from lost
+
+    def _submit(self, name: str) -> Submitted:
+        """Submit; wait and submit again only as long as the gateway surely accepted nothing."""
+        spent, attempt = 0.0, 0
+        while True:
+            self.record.posting(name)
+            self.in_flight = name
+            try:
+                kirin_task = self.gateway.submit_as(name)
+            except KirinError as error:
+                if judge_submission(error) is not Verdict.REFUSED:
+                    raise
+                self.record.refused(name)
+                self.in_flight = None
+                attempt += 1
+                delay = pause(error, attempt)
+                spent += delay
+                if not error.retryable or spent > PATIENCE:
+                    raise
+                self.log.warning("Kirin accepted nothing; next try in %.0f s: %s", delay, error)
+                self._sleep(delay)
+            else:
+                self.record.bought(name, kirin_task.id)
+                self.in_flight = None
+                return Submitted(kirin_task, name, adopted=False)
+
+    def _search(self, name: str, why: str, *, exists: bool = False) -> KirinTask | None:
+        """Look for a generation that may have been bought. None means that it certainly was not.
+
+        :param name: its external task id
+        :param why: what left it unknown
+        :param exists: the gateway itself said that there is one
+        """
+        for delay in (0.0, *LAG_PAUSES):
+            self._sleep(delay)
+            try:
+                found = self._look_up(name)
+            except KirinError as error:
+                raise self._unknown(name, f"{why}; and it cannot be looked up: {error}", retryable=True) from error
+            if found:
+                return found
+        if exists:
+            raise KirinConflictError(
+                f"The gateway says that external task id {name} is in use, and does not find it. Nothing was bought by "
+                "this try. Look for that id in your Kirin account.",
+                retryable=False,
+            )
+        if self._lookup_works() or self.on_unknown_submit == "resubmit":
+            return None
+        raise self._unknown(name, why, retryable=False)
+
+    def _lookup_works(self) -> bool:
+        """Tell, once per connection and process, whether the look-up finds what is known to exist."""
+        if self._conn_id not in self._proofs:
+            for name, kirin_task_id in self.record.known_generations():
+                try:
+                    self._proofs[self._conn_id] = self.gateway.get_task(name, patience=PATIENCE).id == kirin_task_id
+                    break
+                except KirinNotFoundError:
+                    if self._still_there(kirin_task_id):
+                        self._proofs[self._conn_id] = False
+                        break
+        return self._proofs.get(self._conn_id, False)
+
+    def _still_there(self, kirin_task_id: str) -> bool:
+        try:
+            self.gateway.get_task(kirin_task_id, patience=PATIENCE)
+        except KirinNotFoundError:
+            return False
+        return True
+
+    def _unknown(self, name: str, why: str, *, retryable: bool) -> KirinUnknownSubmitError:
+        if retryable:
+            remedy = "Another try cannot pay twice: it looks for this id first."
+        else:
+            remedy = (
+                "The gateway finds nothing under this id, and its look-up is not proven to work, so nothing was "
+                "submitted again. Look for the id in your Kirin account. If it is not there, raise the operator's "
+                '`take` and run the step again; on_unknown_submit="resubmit" does so by itself, and may pay twice.'
+            )
+        return KirinUnknownSubmitError(
+            f"Kirin may have accepted, and may bill, a generation with the external task id {name}: {why} {remedy}",
+            external_task_id=name,
+            retryable=retryable,
+        )
+
+
+#: Connection id -> whether the look-up by external task id works. For the life of the process.
+_proofs: dict[str, bool] = {}
