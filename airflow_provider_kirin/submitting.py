@@ -152,15 +152,7 @@ class Submission:
         """Look for an earlier try's generation; None where the gateway knows none."""
         on_record = self.record.kirin_task_id(name)
         try:
-            if on_record is None:
-                return self._look_up(name)
-            return self.gateway.get_task(on_record, patience=PATIENCE)
-        except KirinNotFoundError:
-            raise KirinLostTaskError(
-                f"This step bought Kirin generation {on_record} (external task id {name}), and the gateway does not "
-                "know it any more. Nothing was submitted anew. Check the connection's account; for a new, paid "
-                "generation raise the operator's `take`."
-            ) from None
+            return self._look_up(name) if on_record is None else self._fetch(on_record, name)
         except KirinError as error:
             if not error.retryable:
                 raise
@@ -170,6 +162,20 @@ class Submission:
                 f"submitted; the next try looks again. {error}",
                 retryable=True,
             ) from error
+
+    def _fetch(self, kirin_task_id: str, name: str) -> KirinTask:
+        """Ask for a generation that is on record. A 404 may be lag; it never leads to another submission."""
+        for delay in (0.0, *LAG_PAUSES):
+            self._sleep(delay)
+            try:
+                return self.gateway.get_task(kirin_task_id, patience=PATIENCE)
+            except KirinNotFoundError:
+                self.log.info("The gateway does not know Kirin generation %s (yet).", kirin_task_id)
+        raise KirinLostTaskError(
+            f"This step bought Kirin generation {kirin_task_id} (external task id {name}), and the gateway does not "
+            "know it any more. Nothing was submitted anew. Check the connection's account; for a new, paid generation "
+            "raise the operator's `take`."
+        )
 
     def _look_up(self, name: str) -> KirinTask | None:
         try:

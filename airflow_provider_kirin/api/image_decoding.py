@@ -32,11 +32,14 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 
 #: The next marker of a JPEG: neither a stuffed byte (FF 00), nor a restart (FF D0 to D7), nor padding (FF FF).
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_NO_PHOTOGRAPH: Final = "this one is not built like a photograph"
 _TEM, _SOI, _EOI, _SOS, _COM = 0x01, 0xD8, 0xD9, 0xDA, 0xFE
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 #: A progressive JPEG has about ten scans. Thousands of them in a small file would keep a decoder busy for hours.
 _MAX_SCANS: Final = 100
+#: Real files have a few hundred segments at most (profiles and XMP come in pieces of 64 kB).
+_MAX_SEGMENTS: Final = 10_000
 #: Decoding a JPEG of several scans takes 6 bytes a pixel at any scale, so larger ones are judged by structure only.
 _MAX_BUFFERED_PIXELS: Final = 16_000_000
 
@@ -156,6 +159,7 @@ class _Inflater:
     def feed(self, packed: memoryview) -> None:
         for start in range(0, len(packed), _STEP):
             pending: bytes | memoryview = packed[start : start + _STEP]
+            # Past the end, zlib would collect all that follows, copying it again for each piece.
             while pending and not self._stream.eof:
                 self._count(self._stream.decompress(pending, _STEP))
                 pending = self._stream.unconsumed_tail
@@ -210,8 +214,11 @@ def _size_of_notes(kind: bytes, body: memoryview, limit: int) -> int:
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment up to the end-of-image marker, which must be there."""
-    position = len(b"\xff\xd8")
+    position, count = len(b"\xff\xd8"), 0
     while found := _MARKER.search(data, position):
+        count += 1
+        if count > _MAX_SEGMENTS:
+            raise _damaged(_NO_PHOTOGRAPH)
         marker, position = data[found.end() - 1], found.end()
         if marker not in (_TEM, _SOI, _EOI):
             position += max(2, int.from_bytes(data[position : position + 2], "big"))
@@ -250,7 +257,7 @@ def _check_jpeg(data: bytes, header: Header) -> None:
             stream.write(data[start:end])
         stop = end
     if len(frames) != 1 or not 1 <= scans <= _MAX_SCANS:
-        raise _damaged("this one is not built like a photograph")
+        raise _damaged(_NO_PHOTOGRAPH)
     buffered = scans > 1 or frames[0] not in _SEQUENTIAL
     if buffered and header.width * header.height > _MAX_BUFFERED_PIXELS:
         return

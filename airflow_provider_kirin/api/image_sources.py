@@ -34,16 +34,8 @@ _BASE64_STARTS: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
 _MIN_BASE64: Final = 48
 
 #: What another try cannot cure. Other errors of a storage (network, throttling) go through to Airflow's retries.
-_FINAL_STORAGE_ERRORS: Final = (
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    AttributeError,
-    ImportError,
-    TypeError,
-    ValueError,
-)
+_FINAL_FILE_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_STORAGE_ERRORS: Final = (*_FINAL_FILE_ERRORS, AttributeError, ImportError, TypeError, ValueError)
 _EXPECTED: Final = "an image is a URL, a file path, a storage URI, bytes or Base64 text"
 
 

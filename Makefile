@@ -1,0 +1,109 @@
+# `make demo` and `make test` need Python 3.11 or newer, git and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+
+# Nothing here ever touches the AIRFLOW_HOME of whoever runs it.
+export AIRFLOW_HOME := $(CURDIR)/build/airflow
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+
+BIN := .venv/bin
+BIN_2.11 := .venv-2.11/bin
+DEMO_STAMP := .venv/.demo-stamp
+DEV_STAMP := .venv/.dev-stamp
+STAMP_2.11 := .venv-2.11/.stamp
+INSTALL_INPUTS := pyproject.toml scripts/bootstrap.py
+PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14
+PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
+REPORT := term:skip-covered
+# They start a real Airflow each, so they run one after the other, and nothing runs beside them.
+SYSTEM_TESTS := $(wildcard tests/system/test_*.py tests/system/*/test_*.py)
+
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command "make constraints" --extra emulator pyproject.toml
+
+# $(call with_python,from,to,arguments): run scripts/bootstrap.py with the first Python from 3.from to 3.to.
+define with_python
+@for python in $(PYTHONS); do \
+	if "$$python" -c 'import sys; sys.exit(not ((3, $(1)) <= sys.version_info[:2] <= (3, $(2))))' 2>/dev/null; then \
+		exec "$$python" scripts/bootstrap.py $(3); \
+	fi; \
+done; \
+echo "error: no Python 3.$(1) to 3.$(2) among $(PYTHONS). Install one, or: make PYTHON=/path/to/python" >&2; \
+exit 1
+endef
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(DEMO_STAMP) ## From an image to a video on this machine: a real DAG run, no API key
+	@$(BIN)/python scripts/demo.py
+
+.PHONY: ui
+ui: $(DEMO_STAMP) ## Airflow with the example DAGs in the browser, against the emulator
+	@$(BIN)/python scripts/ui.py
+
+.PHONY: test
+test: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## All tests, on Airflow 3.3, with coverage
+	$(PYTEST) -n auto --dist loadfile --cov-report=$(if $(SYSTEM_TESTS),,$(REPORT)) tests/unit tests/integration
+ifneq ($(SYSTEM_TESTS),)
+	$(PYTEST) --cov-append --cov-report=$(REPORT) tests/system
+endif
+
+.PHONY: test-2.11
+test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Python 3.11 or 3.12)
+	@mkdir -p build/airflow-2.11
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-2.11 $(BIN_2.11)/python -m pytest -q $(PYTEST_ARGS) tests/unit
+	$(BIN_2.11)/python scripts/demo.py --home build/demo-2.11
+
+.PHONY: lint
+lint: $(DEV_STAMP) ## Ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: format
+format: $(DEV_STAMP) ## Let ruff repair and format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: types
+types: $(DEV_STAMP) ## mypy
+	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -n -j auto -d build/doctrees docs build/docs
+	@echo "Built build/docs/index.html"
+
+.PHONY: constraints
+constraints: $(DEV_STAMP) ## Renew the pins in constraints/
+	$(COMPILE) --group dev constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
+	$(COMPILE) --group test constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
+
+.PHONY: images
+images: $(DEMO_STAMP) ## Draw example_dags/images again
+	@$(BIN)/python scripts/draw_images.py
+
+.PHONY: clean
+clean: ## Remove the virtualenvs and whatever was built
+	rm -rf .venv .venv-2.11 build dist .coverage .coverage.* coverage.xml htmlcov
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(DEMO_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
+	$(call with_python,11,14,.venv --constraints $<)
+	@touch $@
+
+$(DEV_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
+	$(call with_python,11,14,.venv --constraints $< --group dev)
+	@touch $(DEMO_STAMP) $@
+
+$(STAMP_2.11): constraints/airflow-2.11.txt $(INSTALL_INPUTS)
+	$(call with_python,11,12,.venv-2.11 --constraints $< --group test)
+	@touch $@
+
+# Airflow writes this file when it is first imported; two test workers would write it at the same time.
+$(AIRFLOW_HOME)/airflow.cfg: $(DEV_STAMP)
+	@$(BIN)/python -W ignore -c 'import airflow.configuration'
+	@touch $@

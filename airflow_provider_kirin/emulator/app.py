@@ -1,0 +1,75 @@
+"""Puts the parts together: one aiohttp application on one folder of state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from airflow_provider_kirin.emulator import cdn, control, gateway
+from airflow_provider_kirin.emulator.callbacks import Callbacks
+from airflow_provider_kirin.emulator.faults import FaultPlan
+from airflow_provider_kirin.emulator.fetching import Fetcher
+from airflow_provider_kirin.emulator.front import front
+from airflow_provider_kirin.emulator.generation import Generation
+from airflow_provider_kirin.emulator.parts import PARTS, Parts
+from airflow_provider_kirin.emulator.pictures import Pictures
+from airflow_provider_kirin.emulator.settings import Settings
+from airflow_provider_kirin.emulator.store import Store
+from airflow_provider_kirin.emulator.videos import Videos
+
+MAX_BODY = 28 * 1024 * 1024
+"""Two images of 10 MB in base64, and the rest of a request ([E])."""
+
+
+def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
+    """The application; its parts live as long as it runs."""
+    app = web.Application(middlewares=[front], client_max_size=MAX_BODY)
+    router = app.router
+    router.add_post("/model/v1/generation", gateway.submit)
+    router.add_post("/model/v1/generation/precharge", gateway.precharge)
+    router.add_get("/model/v1/generation/task/{ref}", gateway.look_up)
+    router.add_get("/model/api/v1/user/balance", gateway.balance)
+    router.add_get("/api/v1/user/balance", gateway.balance)
+    router.add_get("/cdn/{id}.mp4", cdn.video)
+    control.add_routes(router)
+
+    async def run_parts(app: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+            parts = app[PARTS] = _make_parts(settings, store, folder, http)
+            for generation in store.waiting():
+                parts.fetcher.start(generation)
+            parts.callbacks.start()
+            yield
+            await parts.callbacks.close()
+            await parts.fetcher.close()
+            await parts.videos.close()
+
+    async def tell_waiting(app: web.Application) -> None:
+        app[PARTS].stopping.set()
+
+    app.cleanup_ctx.append(run_parts)
+    app.on_shutdown.append(tell_waiting)
+    return app
+
+
+def _make_parts(settings: Settings, store: Store, folder: Path, http: aiohttp.ClientSession) -> Parts:
+    pictures = Pictures(folder / "images")
+    faults = FaultPlan()
+
+    def callback_video_url(generation: Generation) -> str:
+        return gateway.video_url(parts, generation, settings.public_url or generation.origin)
+
+    parts = Parts(
+        settings=settings,
+        store=store,
+        pictures=pictures,
+        videos=Videos(folder / "videos", pictures),
+        callbacks=Callbacks(store, http, faults, style=settings.callback_style, video_url=callback_video_url),
+        fetcher=Fetcher(store, pictures, http),
+        http=http,
+        faults=faults,
+    )
+    return parts

@@ -1,0 +1,98 @@
+"""The control plane under /emulator: what was paid, what came in, what shall go wrong. All [E]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from airflow_provider_kirin.emulator.errors import platform
+from airflow_provider_kirin.emulator.gateway import read_body
+from airflow_provider_kirin.emulator.generation import FAILED, Generation
+from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.intake import decode_json
+from airflow_provider_kirin.emulator.parts import parts_of
+from airflow_provider_kirin.emulator.prices import usd
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Everything under /emulator."""
+    router.add_get("/emulator/ledger", ledger)
+    router.add_get("/emulator/requests", requests)
+    router.add_post("/emulator/reset", reset)
+    router.add_get("/emulator/faults", show_faults)
+    router.add_post("/emulator/faults", add_faults)
+    router.add_delete("/emulator/faults", clear_faults)
+    router.add_get("/emulator/held", held)
+    router.add_post("/emulator/release", release)
+
+
+async def ledger(request: web.Request) -> web.Response:
+    """Every generation of every key that costs money, finished or not; failed ones are given back and listed apart."""
+    parts, now = parts_of(request), now_ms()
+    rows = [_row(generation, now) for generation in parts.store.all()]
+    paid = [row for row in rows if row["status"] != FAILED]
+    failed = [row for row in rows if row["status"] == FAILED]
+    journal = parts.journal
+    counts = {"submits": journal.submits, "gets": journal.gets, "downloads": journal.downloads}
+    return web.json_response({"paid": paid, "failed": failed, **counts})
+
+
+def _row(generation: Generation, now: int) -> dict[str, Any]:
+    return {
+        "id": generation.id,
+        "external_task_id": generation.external_id,
+        "model": generation.model,
+        "cost": usd(generation.cost_cents(now)),
+        "created_at": generation.created_ms,
+        "status": generation.status(now),
+    }
+
+
+async def requests(request: web.Request) -> web.Response:
+    """The last requests, oldest first, without those to the control plane."""
+    return web.json_response({"requests": list(parts_of(request).journal.requests)})
+
+
+async def reset(request: web.Request) -> web.Response:
+    """Forget generations, callbacks, faults, counts; let go what is held. Images and videos stay: they are a cache."""
+    parts = parts_of(request)
+    parts.store.clear()
+    parts.journal.clear()
+    parts.faults.clear()
+    parts.faults.release()
+    return web.json_response({"reset": True})
+
+
+async def show_faults(request: web.Request) -> web.Response:
+    """The faults that still wait."""
+    return web.json_response({"faults": parts_of(request).faults.as_json()})
+
+
+async def add_faults(request: web.Request) -> web.Response:
+    """Add faults behind those that wait."""
+    plan = parts_of(request).faults
+    plan.add(await decode_json(await read_body(request)))
+    return web.json_response({"faults": plan.as_json()})
+
+
+async def clear_faults(request: web.Request) -> web.Response:
+    """Forget all faults."""
+    parts_of(request).faults.clear()
+    return web.json_response({"faults": []})
+
+
+async def held(request: web.Request) -> web.Response:
+    """The requests that wait for a release."""
+    return web.json_response({"held": [each.as_json() for each in parts_of(request).faults.held.values()]})
+
+
+async def release(request: web.Request) -> web.Response:
+    """Let held requests go on: those in ``{"numbers": [...]}``, or all of them without a body."""
+    numbers: list[int] | None = None
+    if request.can_read_body:
+        body = await decode_json(await read_body(request))
+        numbers = body.get("numbers") if isinstance(body, dict) else None
+        if not isinstance(numbers, list):
+            raise platform(400, "INVALID_RELEASE", 'the body must be {"numbers": [...]}')
+    return web.json_response({"released": parts_of(request).faults.release(numbers)})

@@ -1,0 +1,58 @@
+"""One accepted generation. Its status is a pure function of the clock, so ten thousand running ones need no timer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_kirin.emulator.directives import Failure
+
+IN_PROGRESS, COMPLETED, FAILED = "in_progress", "completed", "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What is known about a generation once it is accepted. Times are wall-clock milliseconds."""
+
+    id: str
+    owner: str
+    external_id: str | None
+    model: str
+    image: str | None
+    image_tail: str | None
+    mode: str
+    video_seconds: int
+    watermark: bool
+    created_ms: int
+    done_ms: int
+    visible_ms: int
+    cents: int
+    failure: Failure | None
+    no_video: bool
+    odd_status: str | None
+    callback_urls: tuple[str, ...]
+    origin: str
+
+    @property
+    def waits_for_images(self) -> bool:
+        """Whether an image is still a URL: it is replaced by a digest once it is fetched."""
+        return any(ref is not None and ref.startswith(("http:", "https:")) for ref in (self.image, self.image_tail))
+
+    def status(self, now: int) -> str:
+        """The true status at a moment."""
+        if now < self.done_ms or self.waits_for_images:
+            return IN_PROGRESS
+        return FAILED if self.failure else COMPLETED
+
+    def progress(self, now: int) -> float:
+        """How far it is; below 1 as long as it runs."""
+        span = max(1, self.done_ms - self.created_ms)
+        return round(min(0.99, max(0.0, (now - self.created_ms) / span)), 2)
+
+    def cost_cents(self, now: int) -> int:
+        """What it holds of the balance: its price from the start, nothing once it failed ([E])."""
+        return 0 if self.status(now) == FAILED else self.cents
+
+    @property
+    def has_video(self) -> bool:
+        """Whether it ends with something to download."""
+        return self.failure is None and not self.no_video

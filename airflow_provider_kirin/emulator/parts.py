@@ -1,0 +1,42 @@
+"""What one running emulator is made of; every handler finds its parts here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from airflow_provider_kirin.emulator.callbacks import Callbacks
+from airflow_provider_kirin.emulator.faults import FaultPlan
+from airflow_provider_kirin.emulator.fetching import Fetcher
+from airflow_provider_kirin.emulator.journal import Journal
+from airflow_provider_kirin.emulator.pictures import Pictures
+from airflow_provider_kirin.emulator.settings import Settings
+from airflow_provider_kirin.emulator.store import Store
+from airflow_provider_kirin.emulator.videos import Videos
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The parts, and the event that tells waiting handlers that the emulator stops."""
+
+    settings: Settings
+    store: Store
+    pictures: Pictures
+    videos: Videos
+    callbacks: Callbacks
+    fetcher: Fetcher
+    http: aiohttp.ClientSession
+    faults: FaultPlan
+    journal: Journal = field(default_factory=Journal)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+PARTS = web.AppKey("kirin_parts", Parts)
+
+
+def parts_of(request: web.Request) -> Parts:
+    """The parts of the emulator that serves this request."""
+    return request.app[PARTS]

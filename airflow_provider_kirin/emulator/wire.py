@@ -1,0 +1,81 @@
+"""Generations as JSON: the task object, and the two shapes a callback may have."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation
+from airflow_provider_kirin.emulator.prices import usd
+
+
+def created_reply(generation: Generation, status: str) -> dict[str, Any]:
+    """The reply to a submit ([V] section 2); ``created_at`` in milliseconds, as the older page shows it."""
+    return {
+        "id": generation.id,
+        "created_at": generation.created_ms,
+        "status": status,
+        "model": generation.model,
+    }
+
+
+def task_object(generation: Generation, now: int, video_url: str) -> dict[str, Any]:
+    """The reply to a look-up ([V] section 4). It does not repeat the external id: no page or client shows that."""
+    status = generation.status(now)
+    task: dict[str, Any] = {
+        "id": generation.id,
+        "status": status,
+        "model": generation.model,
+        "created_at": generation.created_ms,
+        "metadata": {"in_queue_at": generation.created_ms},
+    }
+    if status == IN_PROGRESS:
+        task["status"] = generation.odd_status or status
+        task["progress"] = generation.progress(now)
+        return task
+    task["metadata"]["completed_at"] = generation.done_ms
+    if status == FAILED:
+        assert generation.failure is not None
+        task["error"] = generation.failure.as_json()
+        # [C] section 4: a failed task may carry a usage whose cost is "".
+        task["usage"] = {"cost": "", "discount": 1}
+        return task
+    task["metadata"]["upload_at"] = generation.done_ms
+    task["output"] = [{"content": [_content(generation, video_url)]}] if generation.has_video else []
+    task["usage"] = {"cost": usd(generation.cents), "discount": 1}
+    return task
+
+
+def _content(generation: Generation, video_url: str) -> dict[str, Any]:
+    return {
+        "type": "video",
+        "url": video_url,
+        "duration": generation.video_seconds,
+        "jobId": kling_id(generation),
+    }
+
+
+def kling_id(generation: Generation) -> str:
+    """The upstream's id: digits only, and not to be guessed from the gateway's id ([K] section 13)."""
+    return f"8{zlib.crc32(generation.id.encode()):010d}{generation.created_ms % 10**7:07d}"
+
+
+def kling_callback(generation: Generation, now: int, video_url: str, status: str) -> dict[str, Any]:
+    """A callback as Kling documents it ([K] section 13), for gateways that hand the URL straight on."""
+    names = {IN_PROGRESS: "processing", COMPLETED: "succeed", FAILED: "failed"}
+    info: dict[str, Any] = {"external_task_id": generation.external_id} if generation.external_id else {}
+    body: dict[str, Any] = {
+        "task_id": kling_id(generation),
+        "task_status": names[status],
+        "task_status_msg": "",
+        "task_info": info,
+        "created_at": generation.created_ms,
+        "updated_at": now,
+    }
+    if status == FAILED and generation.failure:
+        body["task_status_msg"] = generation.failure.message
+    if status == COMPLETED:
+        video = {"id": kling_id(generation), "url": video_url, "duration": str(generation.video_seconds)}
+        body["task_result"] = {"videos": [video] if generation.has_video else []}
+        body["final_unit_deduction"] = usd(generation.cents)
+    return body

@@ -1,0 +1,41 @@
+"""Sphinx settings: ``make docs``."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow_provider_kirin import __version__
+
+# Airflow tells where it read its configuration whenever it is imported.
+logging.getLogger("airflow").setLevel(logging.WARNING)
+
+project = "airflow-provider-kirin"
+author = "the airflow-provider-kirin authors"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_copy_source = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+
+# Names that others document, or that only an annotation knows.
+nitpick_ignore_regex = [
+    (r"py:.*", r"airflow\..*"),
+    (r"py:.*", r"airflow_provider_kirin\.(api|links|plugins|hooks\.(?!kirin))(\..*|\w.*)?"),
+    (r"py:.*", r"aiohttp\..*"),
+    (r"py:.*", r"requests\..*"),
+    (r"py:.*", r"(collections|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
+    (
+        r"py:(class|exc)",
+        r"(Any|Context|DAG|Exception|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional|OnUnknownSubmit)",
+    ),
+]

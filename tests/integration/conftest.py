@@ -1,0 +1,149 @@
+"""An Airflow of the tests' own, a running emulator, and servers that misbehave. Nothing here leaves 127.0.0.1.
+
+The environment is prepared when this file is imported, which is before any test module imports Airflow: its
+configuration is read once, at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.emulated import KEY, Emulator, picture
+from tests.integration.gateways import Authority, CountingGateway, make_authority
+from tests.integration.misbehaving import RawServer
+
+_THEIRS = ("AIRFLOW_", "_AIRFLOW_", "KIRIN_", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def _own_airflow_home() -> Path:
+    """Point Airflow to an empty home. The machine's own configuration, connections and proxies do not count."""
+    for name in list(os.environ):
+        if name.startswith(_THEIRS) or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="kirin-integration-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    (home / "dags").mkdir()
+    os.environ |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return home
+
+
+if "airflow.configuration" in sys.modules:
+    raise pytest.UsageError("Airflow was imported before tests/integration/conftest.py could give it a home.")
+HOME = _own_airflow_home()
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """A migrated database; the path of AIRFLOW_HOME."""
+    migrated = subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert migrated.returncode == 0, migrated.stdout[-3000:]
+    return HOME
+
+
+@pytest.fixture(scope="session")
+def running_emulator() -> Iterator[Emulator]:
+    """One process for all tests. A generation ends at once, unless its prompt says ``[[seconds:N]]``."""
+    emulator = Emulator("--seconds", "0")
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def emulator(running_emulator: Emulator) -> Emulator:
+    """The running emulator: no generations, no faults, no requests yet."""
+    running_emulator.reset()
+    return running_emulator
+
+
+Connect = Callable[..., str]
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Define a connection: ``connect(host, key=..., conn_id=..., **extra)``; returns its id."""
+
+    def define(host: str, *, key: str | None = KEY, conn_id: str = "kirin_default", **extra: Any) -> str:
+        connection = {"conn_type": "kirin", "host": host, "password": key, "extra": extra}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+        return conn_id
+
+    return define
+
+
+@pytest.fixture
+def conn_id(connect: Connect, emulator: Emulator) -> str:
+    """The default connection, to the emulator."""
+    return connect(emulator.url, timeout=10)
+
+
+@pytest.fixture
+def raw_server() -> Iterator[Callable[..., RawServer]]:
+    """Start servers that answer each request with a function of the test's own; all end with the test."""
+    started: list[RawServer] = []
+
+    def start(answer: Callable[..., None]) -> RawServer:
+        started.append(RawServer(answer))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def counting_gateway() -> Iterator[Callable[..., CountingGateway]]:
+    """Start gateways that count their sockets; all end with the test."""
+    started: list[CountingGateway] = []
+
+    def start(**options: Any) -> CountingGateway:
+        started.append(CountingGateway(**options))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that nobody knows."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def image_bytes() -> bytes:
+    """A small square JPEG: its video is rendered quickly."""
+    return picture(320, 320)
+
+
+@pytest.fixture(scope="session")
+def image_file(image_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("images") / "picture.jpg"
+    path.write_bytes(image_bytes)
+    return str(path)

@@ -1,0 +1,235 @@
+"""A real emulator process on a free port, and what tests say to it.
+
+``emulator`` is one process for the whole session, emptied before each test; ``start_emulator`` starts more of them
+with other arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY = "emulator-test-key"
+READY = "Kirin emulator ready at "
+
+
+class EmulatorProcess:
+    """A running emulator."""
+
+    def __init__(self, *arguments: str, key: str = KEY, port: int = 0) -> None:
+        command = [sys.executable, "-m", "airflow_provider_kirin.emulator", "--port", str(port), "--api-key", key]
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self.key = key
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith(READY):
+            _, errors = self.process.communicate(timeout=10)
+            raise RuntimeError(f"the emulator did not start: {line!r} {errors}")
+        self.url = line.removeprefix(READY).strip()
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.http.headers["Authorization"] = f"Bearer {key}"
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One request to this emulator."""
+        return self.http.request(method, self.url + path, timeout=options.pop("timeout", 20), **options)
+
+    def submit(self, **params: Any) -> requests.Response:
+        """POST a generation."""
+        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
+        return self.call("POST", "/model/v1/generation", json=body)
+
+    def made(self, **params: Any) -> str:
+        """Submit and return the id."""
+        reply = self.submit(**params)
+        assert reply.status_code == 200, reply.text
+        return str(reply.json()["id"])
+
+    def task(self, ref: str) -> dict[str, Any]:
+        """The task object."""
+        reply = self.call("GET", f"/model/v1/generation/task/{ref}")
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    def ended(self, ref: str, seconds: float = 15) -> dict[str, Any]:
+        """The task object, once it has ended."""
+        return until(lambda: self.task(ref), lambda task: task["status"] in ("completed", "failed"), seconds)
+
+    def video_url(self, ref: str) -> str:
+        """The link of a completed generation."""
+        return str(self.ended(ref)["output"][0]["content"][0]["url"])
+
+    def fault(self, **fault: Any) -> None:
+        """Ask for trouble."""
+        reply = self.call("POST", "/emulator/faults", json={"faults": [fault]})
+        assert reply.status_code == 200, reply.text
+
+    def ledger(self) -> dict[str, Any]:
+        """What was paid."""
+        return dict(self.call("GET", "/emulator/ledger").json())
+
+    def stop(self) -> tuple[int, str]:
+        """Terminate; returns the exit code and what was said on stderr."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            _, errors = self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            _, errors = self.process.communicate()
+        return self.process.returncode, errors
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to tidy up."""
+        self.http.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 15) -> Any:
+    """Look again and again until it is good."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if good(seen):
+            return seen
+        assert time.monotonic() < deadline, f"still {seen!r} after {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session", name="until")
+def until_fixture() -> Callable[..., Any]:
+    """Poll until something is so."""
+    return until
+
+
+@pytest.fixture(scope="session")
+def shared_emulator() -> Iterator[EmulatorProcess]:
+    """One process for all tests that do not ask for special arguments."""
+    emulator = EmulatorProcess("--seconds", "0")
+    yield emulator
+    code, errors = emulator.stop()
+    assert (code, errors) == (0, ""), "the shared emulator logged an error or did not end cleanly"
+
+
+@pytest.fixture
+def emulator(shared_emulator: EmulatorProcess) -> EmulatorProcess:
+    """The shared emulator, empty."""
+    assert shared_emulator.call("POST", "/emulator/reset").status_code == 200
+    return shared_emulator
+
+
+@pytest.fixture
+def start_emulator() -> Iterator[Callable[..., EmulatorProcess]]:
+    """Start emulators with arguments of the test's own; all are stopped at its end."""
+    started: list[EmulatorProcess] = []
+
+    def start(*arguments: str, **options: Any) -> EmulatorProcess:
+        started.append(EmulatorProcess(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for emulator in started:
+        emulator.stop()
+
+
+def picture(width: int = 640, height: int = 360, kind: str = "JPEG", colour: str = "orange") -> bytes:
+    """An image with something to recognize: a red left half, a coloured right half, a white bar."""
+    image = Image.new("RGB", (width, height), "darkred")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((width // 2, 0, width, height), fill=colour)
+    draw.rectangle((width // 3, height // 2, width // 2, height // 2 + height // 6), fill="white")
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session", name="picture")
+def picture_fixture() -> Callable[..., bytes]:
+    """Draw an image."""
+    return picture
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """A landscape JPEG in base64, as a submit wants it."""
+    return base64.b64encode(picture()).decode()
+
+
+@pytest.fixture(scope="session")
+def small_image() -> str:
+    """A small square in base64: its video is rendered in half the time."""
+    return base64.b64encode(picture(300, 300)).decode()
+
+
+class Receiver:
+    """An HTTP server of the test's own: it keeps what is POSTed and serves ``files``."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, dict[str, str], bytes]] = []
+        self.files: dict[str, bytes] = {}
+        self.answers: list[int] = []
+        self.arrived = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with receiver.arrived:
+                    receiver.posts.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                    status = receiver.answers.pop(0) if receiver.answers else 200
+                    receiver.arrived.notify_all()
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                body = receiver.files.get(self.path)
+                self.send_response(200 if body is not None else 404)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def wait_for(self, count: int, seconds: float = 15) -> list[tuple[str, dict[str, str], bytes]]:
+        """The posts, once there are so many."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.posts) >= count, seconds), f"only {len(self.posts)} arrived"
+            return list(self.posts)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of callbacks, and a host of images."""
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()

@@ -1,0 +1,64 @@
+"""Status changes told to a callback URL."""
+
+from __future__ import annotations
+
+import json
+
+
+def bodies(posts):
+    return [json.loads(body) for _, _, body in posts]
+
+
+def test_both_changes_are_told_without_the_key(emulator, image, receiver):
+    url = f"{receiver.url}/hook?id=1"
+    id_ = emulator.made(image=image, callback_url=url, callback=url, prompt="[[seconds:0.2]]")
+    posts = receiver.wait_for(2)
+    first, last = bodies(posts)
+    assert [path for path, _, _ in posts] == ["/hook?id=1"] * 2
+    assert (first["id"], first["status"]) == (id_, "in_progress")
+    assert "progress" in first
+    assert (last["id"], last["status"]) == (id_, "completed")
+    told, asked = dict(last), emulator.task(id_)
+    told.pop("output"), asked.pop("output")
+    assert told == asked
+    for _, headers, body in posts:
+        assert "authorization" not in headers
+        assert emulator.key.encode() not in body
+        assert headers["content-type"] == "application/json"
+
+
+def test_even_an_instant_generation_ran(emulator, image, receiver):
+    emulator.made(image=image, callback_url=receiver.url)
+    assert sorted(body["status"] for body in bodies(receiver.wait_for(2))) == ["completed", "in_progress"]
+
+
+def test_both_fields_are_served(emulator, image, receiver):
+    emulator.made(image=image, callback_url=f"{receiver.url}/a", callback=f"{receiver.url}/b")
+    assert sorted(path for path, _, _ in receiver.wait_for(4)) == ["/a", "/a", "/b", "/b"]
+
+
+def test_a_receiver_in_trouble_is_asked_again(emulator, image, receiver):
+    receiver.answers = [200, 503]
+    emulator.made(image=image, callback_url=receiver.url, prompt="[[fail:8002005098]] [[seconds:0.1]]")
+    statuses = [body["status"] for body in bodies(receiver.wait_for(3))]
+    assert statuses == ["in_progress", "failed", "failed"]
+
+
+def test_faults_lose_double_and_garble(emulator, image, receiver):
+    emulator.fault(on="callback", kind="cut_before")
+    emulator.fault(on="callback", kind="lose_reply")
+    emulator.made(image=image, callback_url=receiver.url, prompt="[[seconds:0.1]]")
+    assert [body["status"] for body in bodies(receiver.wait_for(2))] == ["completed", "completed"]
+    emulator.fault(on="callback", kind="garbage", body="not json")
+    emulator.made(image=image, callback_url=receiver.url)
+    assert b"not json" in [body for _, _, body in receiver.wait_for(4)]
+
+
+def test_the_kling_style(start_emulator, image, receiver):
+    emulator = start_emulator("--seconds", "0", "--callback-style", "kling")
+    id_ = emulator.made(image=image, callback_url=receiver.url, external_task_id="mine")
+    running, done = sorted(bodies(receiver.wait_for(2)), key=lambda body: body["task_status"])
+    assert (running["task_status"], done["task_status"]) == ("processing", "succeed")
+    assert done["task_id"] != id_
+    assert done["task_info"]["external_task_id"] == "mine"
+    assert done["task_result"]["videos"][0]["duration"] == "5"

@@ -1,0 +1,142 @@
+"""A gateway in a thread that counts sockets, for what the emulator cannot show: TLS, and how connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+class CountingGateway:
+    """Every generation is in progress until it was asked for ``looks`` times. Reachable at 127.0.0.1 only.
+
+    :param looks: how many looks see it in progress
+    :param tls: serves https with it
+    """
+
+    def __init__(self, *, looks: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.looks = looks
+        self.asked: dict[str, int] = {}
+        self.authorizations: set[str | None] = set()
+        self._transports: set[asyncio.BaseTransport] = set()
+        self._tls = tls
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10), "the gateway did not start"
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets brought requests so far."""
+        return len(self._transports)
+
+    @property
+    def open_sockets(self) -> int:
+        """How many of them are open."""
+        return sum(not transport.is_closing() for transport in list(self._transports))
+
+    def stop(self) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.router.add_get("/model/v1/generation/task/{id}", self._look)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+        await site.start()
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _look(self, request: web.Request) -> web.Response:
+        one = request.match_info["id"]
+        if request.transport is not None:
+            self._transports.add(request.transport)
+        self.asked[one] = self.asked.get(one, 0) + 1
+        self.authorizations.add(request.headers.get("Authorization"))
+        if self.asked[one] <= self.looks:
+            return web.json_response({"id": one, "status": "in_progress"})
+        output = [{"content": [{"type": "video", "url": f"https://videos.test/{one}.mp4?sig=secret"}]}]
+        return web.json_response({"id": one, "status": "completed", "output": output})
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of one's own, and a server certificate for 127.0.0.1 that it signed."""
+
+    bundle: Path
+    server: ssl.SSLContext
+
+
+def make_authority(folder: Path) -> Authority:
+    """Write an authority's files into a folder."""
+    ca_key, ca_name = ec.generate_private_key(ec.SECP256R1()), _name("Our Own Authority")
+    ca = _certificate(ca_name, ca_name, ca_key.public_key(), ca_key, is_ca=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = _certificate(_name("127.0.0.1"), ca_name, key.public_key(), ca_key, is_ca=False)
+    bundle, chain = folder / "ca bundle.pem", folder / "server.pem"
+    bundle.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    chain.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + leaf.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(chain)
+    return Authority(bundle, server)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    signed_with: ec.EllipticCurvePrivateKey,
+    *,
+    is_ca: bool,
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    signer = x509.SubjectKeyIdentifier.from_public_key(signed_with.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False)
+    )
+    if not is_ca:
+        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    else:
+        usage = x509.KeyUsage(
+            digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+            data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        builder = builder.add_extension(usage, critical=True)
+    return builder.sign(signed_with, hashes.SHA256())

@@ -1,0 +1,199 @@
+"""A server on a bare socket, and the ways in which it may treat a client."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+_PATIENCE = 15.0
+
+
+class RawServer:
+    """Reads one request per connection and hands the socket to a function; what is left open is closed after it.
+
+    :param answer: gets the socket and this server
+    """
+
+    def __init__(self, answer: Callable[[socket.socket, RawServer], None]) -> None:
+        self.answer = answer
+        self.requests: list[bytes] = []
+        self.sent = 0
+        self.stopping = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        # What a client has not read yet shall not pile up in the kernel: `sent` is to mean something.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        """Send, and count."""
+        connection.sendall(data)
+        self.sent += len(data)
+
+    def stop(self) -> None:
+        """End all threads."""
+        self.stopping.set()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_PATIENCE)
+            request = _read_request(connection)
+            if request:
+                self.requests.append(request)
+                self.answer(connection, self)
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return data
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    while lengths and len(body) < int(lengths[0]):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def whole(
+    body: bytes | str | dict[str, object],
+    *,
+    status: str = "200 OK",
+    kind: str = "application/json",
+    headers: dict[str, str] | None = None,
+    length: int | None = None,
+) -> bytes:
+    """Return the bytes of a reply; ``length`` may lie."""
+    raw = json.dumps(body) if isinstance(body, dict) else body
+    raw = raw.encode() if isinstance(raw, str) else raw
+    fields = {
+        "Content-Type": kind,
+        "Content-Length": str(len(raw) if length is None else length),
+        "Connection": "close",
+        **(headers or {}),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + raw
+
+
+def replying(reply: bytes) -> Callable[[socket.socket, RawServer], None]:
+    """Answer every request with the same bytes, then close."""
+    return lambda connection, server: server.send(connection, reply)
+
+
+TASK = {"id": "kirin-1", "status": "completed", "output": [{"content": [{"type": "video", "url": "http://v/1.mp4"}]}]}
+_GOOD = whole(TASK)
+
+
+def _reset(connection: socket.socket, server: RawServer) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _reset_in_the_middle(connection: socket.socket, server: RawServer) -> None:
+    server.send(connection, _GOOD[: len(_GOOD) // 2])
+    _reset(connection, server)
+
+
+def _drip(data: bytes) -> Callable[[socket.socket, RawServer], None]:
+    """Send a byte every tenth of a second, for ten seconds; a client that is still there then sees an end."""
+
+    def answer(connection: socket.socket, server: RawServer) -> None:
+        for index in range(100):
+            if server.stopping.wait(0.1):
+                return
+            server.send(connection, data[index : index + 1] or b" ")
+
+    return answer
+
+
+def _drip_body(connection: socket.socket, server: RawServer) -> None:
+    head, _, body = whole(TASK, length=1000).partition(b"\r\n\r\n")
+    server.send(connection, head + b"\r\n\r\n")
+    _drip(body)(connection, server)
+
+
+def _drip_chunks(connection: socket.socket, server: RawServer) -> None:
+    server.send(connection, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+    _drip(b"1\r\n \r\n" * 20)(connection, server)
+
+
+def _endless_body(connection: socket.socket, server: RawServer) -> None:
+    server.send(connection, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    while not server.stopping.is_set() and server.sent < 100_000_000:
+        server.send(connection, b" " * 65536)
+
+
+def _endless_headers(connection: socket.socket, server: RawServer) -> None:
+    server.send(connection, b"HTTP/1.1 200 OK\r\n")
+    while not server.stopping.is_set() and server.sent < 100_000_000:
+        server.send(connection, b"X-More: and more\r\n" * 1000)
+
+
+def _silence(connection: socket.socket, server: RawServer) -> None:
+    server.stopping.wait(_PATIENCE)
+
+
+def gzip_bomb(size: int = 300_000_000) -> bytes:
+    """Return a reply of a few hundred kilobytes that unpacks to ``size`` bytes."""
+    packed = bytearray()
+    block = gzip.compress(b" " * 10_000_000, compresslevel=9)
+    for _ in range(size // 10_000_000):
+        packed += block
+    return whole(bytes(packed), headers={"Content-Encoding": "gzip"})
+
+
+#: How a gateway may break off or break the rules: what a client makes of each has to be a KirinError, soon.
+WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
+    "reset after the request": _reset,
+    "closed without a reply": lambda connection, server: None,
+    "reset in the middle": _reset_in_the_middle,
+    "closed in the middle of the head": replying(_GOOD[:30]),
+    "closed in the middle of the body": replying(_GOOD[:-20]),
+    "content length too long": replying(whole(TASK, length=5000)),
+    "content length too short": replying(whole(TASK, length=20)),
+    "silence": _silence,
+    "the head drips": _drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200),
+    "the body drips": _drip_body,
+    "chunks drip": _drip_chunks,
+    "an endless body": _endless_body,
+    "endless headers": _endless_headers,
+    "a gzip bomb": lambda connection, server: server.send(connection, gzip_bomb()),
+    "broken gzip": replying(whole(b"\x1f\x8b\x08 no", headers={"Content-Encoding": "gzip"})),
+    "a broken chunk": replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
+    "not HTTP": replying(b"SSH-2.0-OpenSSH_9.7\r\n"),
+    "binary": replying(bytes(range(256)) * 8),
+    "an empty body": replying(whole(b"")),
+    "no JSON": replying(whole(b"{'id': 1")),
+    "deep JSON": replying(whole(b"[" * 200_000)),
+    "an array": replying(whole(b"[]")),
+    "null": replying(whole(b"null")),
+    "no fields": replying(whole({})),
+    "not UTF-8": replying(whole(b'{"id": "\xff\xfe", "status": ')),
+    "a surrogate": replying(whole(b'{"error": {"message": "\\ud800"}}', status="400 Bad Request")),
+    "an HTML page": replying(whole("<!DOCTYPE html><html><title>Log in</title></html>", kind="text/html")),
+    "an HTML error": replying(whole("<html>Bad Gateway</html>", status="502 Bad Gateway", kind="text/html")),
+}

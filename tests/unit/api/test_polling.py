@@ -1,0 +1,449 @@
+"""One poller for every way of waiting, driven here by a simulated clock and simulated gateways."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.api.polling import (
+    FIRST_INTERVAL,
+    LONGEST_INTERVAL,
+    SHORTEST_INTERVAL,
+    Poller,
+    Step,
+    next_interval,
+)
+from airflow_provider_kirin.api.retrying import LONGEST_PAUSE
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinAuthError,
+    KirinCreditError,
+    KirinError,
+    KirinInputError,
+    KirinNetworkError,
+    KirinNotFoundError,
+    KirinNoVideoError,
+    KirinRateLimitError,
+    KirinReplyError,
+    KirinTaskFailedError,
+    KirinTimeoutError,
+    KirinUnavailableError,
+)
+
+Outcome = KirinTask | KirinError
+#: A wall clock: the poller must not care where it begins.
+START = 1_760_000_000.0
+#: Clock arithmetic at this size is exact to a microsecond.
+TICK = 1e-4
+
+
+def task(status: str = "in_progress", progress: float | None = None, **more: Any) -> KirinTask:
+    return KirinTask.from_reply({"id": "d1", "status": status, "progress": progress, **more})
+
+
+VIDEO = [{"content": [{"type": "video", "url": "https://h/1.mp4?sig=SECRET"}]}]
+DONE = task("completed", output=VIDEO)
+BUSY = task()
+
+
+def poller(timeout: float = 3600.0, *, jitter: float = 0.5, **options: Any) -> Poller:
+    return Poller("d1", started_at=START, deadline=START + timeout, jitter=lambda: jitter, **options)
+
+
+@dataclass
+class Run:
+    """What a simulated wait did, in seconds since its start."""
+
+    looks: list[float] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def last(self) -> Step:
+        return self.steps[-1]
+
+    @property
+    def gaps(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.looks)]
+
+
+def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: float = 0.0, most: int = 5000) -> Run:
+    """Do what the hooks do: look, then sleep as long as the poller says; ``latency`` is the time that a look takes."""
+    run, now = Run(), wait.started_at
+    while len(run.looks) < most:
+        run.looks.append(now - wait.started_at)
+        outcome = gateway(now - wait.started_at)
+        now += latency
+        step = wait.heard(outcome, now)
+        run.steps.append(step)
+        assert step.delay >= 0
+        if step.is_last:
+            return run
+        now += step.delay
+    raise AssertionError(f"this wait does not end; its last looks: {run.looks[-5:]}")
+
+
+def generation(
+    seconds: float, progress: Callable[[float], float | None] = lambda share: None
+) -> Callable[[float], Outcome]:
+    """A gateway that needs this many seconds, and reports a progress that is a function of the share of them."""
+    return lambda elapsed: DONE if elapsed >= seconds else task(progress=progress(elapsed / seconds))
+
+
+PROGRESS: dict[str, Callable[[float], float | None]] = {
+    "none": lambda share: None,
+    "honest": lambda share: share,
+    "zero": lambda share: 0.0,
+    "one": lambda share: 1.0,
+    "coarse": lambda share: int(share * 4) / 4,
+    "stalls at 90 %": lambda share: min(share * 3, 0.9),
+    "late": lambda share: share**4,
+    "early": lambda share: share**0.2,
+    "jumps to and fro": lambda share: abs((share * 7.3) % 2 - 1),
+    "sometimes silent": lambda share: share if int(share * 20) % 2 else None,
+}
+progresses = st.sampled_from(list(PROGRESS))
+jitters = st.floats(0, 1)
+troubles = st.sampled_from(
+    [
+        KirinNetworkError("cut"),
+        KirinReplyError("html"),
+        KirinUnavailableError("503", http_status=503),
+        KirinRateLimitError("429", http_status=429, retry_after=7.0),
+        KirinRateLimitError("429", http_status=429, retry_after=300.0),
+        KirinRateLimitError("429", http_status=429),
+        KirinRateLimitError("429", http_status=429, retry_after=0.0),
+    ]
+)
+
+
+class TestEveryWaitEnds:
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(1, 1200), progresses, jitters, st.floats(0, 5))
+    def test_with_the_video_when_there_is_one(
+        self, seconds: float, progress: str, jitter: float, latency: float
+    ) -> None:
+        run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]), latency=latency)
+        assert run.last.kirin_task is DONE
+        assert run.last.error is None
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(0, 4000), progresses, jitters)
+    def test_at_the_deadline_when_there_is_none(self, timeout: float, progress: str, jitter: float) -> None:
+        run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
+        assert isinstance(run.last.error, KirinTimeoutError)
+        assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
+        assert run.last.kirin_task is None
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(1, 1200), progresses, st.lists(st.none() | troubles, max_size=40), jitters, st.floats(10, 2000))
+    def test_with_troubles_in_between(
+        self, seconds: float, progress: str, bad: list[KirinError | None], jitter: float, timeout: float
+    ) -> None:
+        healthy, ahead = generation(seconds, PROGRESS[progress]), iter(bad)
+        run = simulate(poller(timeout, jitter=jitter), lambda now: next(ahead, None) or healthy(now))
+        assert run.last.kirin_task is DONE or isinstance(run.last.error, KirinTimeoutError)
+        assert run.looks[-1] <= timeout + TICK
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), progresses)
+    def test_a_clock_that_jumps_never_gives_a_delay_that_cannot_be_slept(
+        self, times: list[float], progress: str
+    ) -> None:
+        wait = poller()
+        for now in times:
+            step = wait.heard(task(progress=PROGRESS[progress](abs(now) % 1)), START + now)
+            assert 0 <= step.delay <= max(3600 - now, LONGEST_INTERVAL * 1.05)
+            if step.is_last:
+                break
+
+
+class TestDeadline:
+    @pytest.mark.parametrize("late", [0.0, 0.001, 60.0, 86_400.0])
+    def test_a_generation_that_is_done_is_a_success_even_if_seen_late(self, late: float) -> None:
+        step = poller(600).heard(DONE, START + 600 + late)
+        assert step.kirin_task is DONE
+        assert step.error is None
+
+    @pytest.mark.parametrize("late", [0.0, 0.001, 60.0])
+    def test_a_generation_that_failed_is_a_failure_even_if_seen_late(self, late: float) -> None:
+        step = poller(600).heard(task("failed", error={"code": "8002005001"}), START + 600 + late)
+        assert type(step.error) is KirinInputError
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(1, 1200), progresses, jitters)
+    def test_what_ends_in_time_is_seen_in_time(self, seconds: float, progress: str, jitter: float) -> None:
+        # The last look falls on the deadline: a generation that ends at the last moment is not missed.
+        run = simulate(poller(seconds + 0.01, jitter=jitter), generation(seconds, PROGRESS[progress]))
+        assert run.last.kirin_task is DONE
+        assert run.looks[-1] <= seconds + 0.01 + TICK
+
+    def test_no_time_at_all_still_gives_one_look(self) -> None:
+        assert simulate(poller(0), generation(0)).last.kirin_task is DONE
+        run = simulate(poller(0), generation(1))
+        assert isinstance(run.last.error, KirinTimeoutError)
+        assert len(run.looks) == 1
+
+    def test_a_restart_does_not_grant_the_timeout_again(self) -> None:
+        first = poller(600)
+        assert not first.heard(BUSY, START + 500).is_last
+        again = poller(600)
+        step = again.heard(BUSY, START + 590)
+        assert step.delay <= 10 + TICK
+        assert isinstance(again.heard(BUSY, START + 600).error, KirinTimeoutError)
+
+    def test_the_timeout_names_the_id_and_says_that_it_goes_on_and_bills(self) -> None:
+        error = poller(600).heard(task("processing"), START + 600).error
+        assert isinstance(error, KirinTimeoutError)
+        assert error.kirin_task_ids == ("d1",)
+        assert error.retryable
+        text = str(error)
+        assert "d1" in text
+        assert "600 s" in text
+        assert "processing" in text
+        assert "goes on" in text
+        assert "billed" in text
+        assert "do not submit it anew" in text
+
+    def test_the_timeout_names_the_last_trouble(self) -> None:
+        error = poller(600).heard(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
+        assert isinstance(error, KirinTimeoutError)
+        assert "HTTP 503: maintenance" in str(error)
+        assert error.kirin_task_ids == ("d1",)
+
+    def test_what_the_gateway_calls_its_status_does_not_flood_the_message(self) -> None:
+        wordy = task("x" * 10**6)
+        error = poller(600).heard(wordy, START + 600).error
+        assert len(str(error)) < 1000
+        assert len(poller(600).heard(wordy, START).news or "") < 1000
+
+
+class TestEnds:
+    def test_completed_without_a_video_is_its_own_final_error(self) -> None:
+        step = poller().heard(task("completed", output=[]), START + 60)
+        assert type(step.error) is KirinNoVideoError
+        assert not step.error.retryable
+        assert step.kirin_task is None
+
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            ("8002005001", KirinInputError),
+            ("8002005006", KirinAuthError),
+            ("8002005098", KirinTaskFailedError),
+            ("8002005099", KirinUnavailableError),
+            (40201, KirinCreditError),
+            (None, KirinTaskFailedError),
+        ],
+    )
+    def test_failed_by_its_code(self, code: Any, kind: type[KirinAPIError]) -> None:
+        step = poller().heard(task("failed", error={"code": code, "message": "because"}), START + 60)
+        assert type(step.error) is kind
+        assert step.is_last
+        assert "because" in str(step.error)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            KirinAuthError("401", http_status=401),
+            KirinNotFoundError("404", http_status=404),
+            KirinCreditError("402", http_status=402),
+            KirinInputError("400", http_status=400),
+        ],
+    )
+    def test_what_no_other_look_can_change_ends_at_once(self, error: KirinError) -> None:
+        step = poller().heard(error, START)
+        assert step.error is error
+        assert step.is_last
+
+    @pytest.mark.parametrize(
+        ("word", "is_last"), [("DONE", True), ("Failed", True), ("in_queue", False), ("a new word", False)]
+    )
+    def test_every_status_word_goes_through_the_one_table(self, word: str, is_last: bool) -> None:
+        assert poller().heard(task(word, output=VIDEO), START).is_last is is_last
+
+    def test_a_step_that_goes_on_is_not_the_last(self) -> None:
+        assert not Step(delay=3).is_last
+        assert Step(kirin_task=DONE).is_last
+        assert Step(error=KirinError("x")).is_last
+
+
+class TestIntervals:
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(1, 1200), progresses, jitters)
+    def test_never_a_hot_loop_and_never_asleep(self, seconds: float, progress: str, jitter: float) -> None:
+        run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
+        assert all(0.95 * SHORTEST_INTERVAL - TICK <= gap <= 1.05 * LONGEST_INTERVAL + TICK for gap in run.gaps)
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.floats(1, 4000), progresses, jitters)
+    def test_only_the_look_at_the_deadline_may_come_early(self, timeout: float, progress: str, jitter: float) -> None:
+        run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
+        early = [gap for gap in run.gaps[:-1] if gap < 0.95 * SHORTEST_INTERVAL - TICK]
+        # The sum of start and delay may round to just before the deadline: one more look, a tick later.
+        assert len(early) <= 1
+        assert len(run.looks) <= 2 + timeout / (0.95 * SHORTEST_INTERVAL)
+
+    def test_the_second_look_comes_soon_the_third_after_a_while(self) -> None:
+        run = simulate(poller(), generation(300))
+        assert run.gaps[0] == pytest.approx(FIRST_INTERVAL)
+        assert run.looks[2] >= 30
+
+    @pytest.mark.parametrize(
+        ("progress", "mean_share", "worst_share"),
+        [
+            ("none", 0.05, 0.09),
+            ("zero", 0.05, 0.09),
+            ("honest", 0.04, 0.09),
+            ("coarse", 0.07, 0.5),
+            ("stalls at 90 %", 0.05, 0.09),
+            ("sometimes silent", 0.05, 0.09),
+            ("late", 0.06, 1.0),
+        ],
+    )
+    def test_the_delay_of_noticing_stays_a_small_share_of_the_wait(
+        self, progress: str, mean_share: float, worst_share: float
+    ) -> None:
+        delays, most_looks = {}, 0
+        for seconds in range(40, 1201, 7):
+            run = simulate(poller(), generation(seconds, PROGRESS[progress]))
+            delays[seconds] = run.looks[-1] - seconds
+            most_looks = max(most_looks, len(run.looks))
+        shares = [delay / seconds for seconds, delay in delays.items()]
+        assert statistics.mean(shares) <= mean_share
+        assert max(shares) <= worst_share
+        assert max(delays.values()) <= 1.05 * LONGEST_INTERVAL
+        assert most_looks <= 60
+
+    def test_one_that_ends_before_the_quiet_time_is_noticed_right_after_it(self) -> None:
+        assert all(simulate(poller(), generation(seconds)).looks[-1] <= 38 for seconds in range(1, 36))
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.floats(1, 1200), progresses, jitters)
+    @example(29, "stalls at 90 %", 0.0)
+    @example(7, "late", 1.0)
+    @example(26, "jumps to and fro", 1.0)
+    def test_no_misleading_progress_doubles_the_wait(self, seconds: float, progress: str, jitter: float) -> None:
+        run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
+        assert run.looks[-1] <= max(38, 2.1 * seconds)
+
+    def test_a_fast_generation_is_noticed_fast(self) -> None:
+        assert all(simulate(poller(), generation(seconds / 10)).looks[-1] <= 3.2 for seconds in range(1, 29))
+
+    def test_honest_progress_saves_looks(self) -> None:
+        looks = {
+            name: sum(len(simulate(poller(), generation(s, PROGRESS[name])).looks) for s in range(60, 601, 30))
+            for name in ("none", "honest")
+        }
+        assert looks["honest"] < looks["none"]
+
+    def test_jitter_spreads_waits_that_began_together(self) -> None:
+        delays = {poller(jitter=jitter).heard(BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
+        assert len(delays) == 4
+        assert max(delays) / min(delays) < 1.2
+
+    def test_the_default_jitter_is_random(self) -> None:
+        delays = {Poller("d1", started_at=0, deadline=100).heard(BUSY, 0).delay for _ in range(20)}
+        assert len(delays) > 1
+
+    @pytest.mark.parametrize("interval", [0.1, 1.0, 5.0, 30.0, 600.0])
+    def test_a_given_interval_is_kept(self, interval: float) -> None:
+        run = simulate(poller(1800, poll_interval=interval), generation(100, PROGRESS["honest"]))
+        assert all(gap == pytest.approx(interval, abs=TICK) for gap in run.gaps)
+        assert run.last.kirin_task is DONE
+
+    def test_a_given_interval_longer_than_the_wait_ends_at_the_deadline(self) -> None:
+        assert simulate(poller(60, poll_interval=600), generation(1000)).looks == pytest.approx([0, 60])
+
+    @pytest.mark.parametrize("interval", [0, 0.0, -1.0])
+    def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
+        assert poller(poll_interval=interval).heard(BUSY, START + 10).delay > 0
+
+    @given(st.floats(0, 1e5), st.integers(0, 100), st.none() | st.floats(-1e9, 1e9))
+    def test_the_schedule_by_itself_is_bounded(self, elapsed: float, looks: int, remaining: float | None) -> None:
+        interval = next_interval(elapsed, looks=looks, remaining=remaining)
+        assert min(SHORTEST_INTERVAL, FIRST_INTERVAL) <= interval <= LONGEST_INTERVAL
+
+    def test_the_end_that_progress_foretells_is_approached_not_overslept(self) -> None:
+        assert next_interval(100, looks=5, remaining=50) == pytest.approx(45)
+        assert next_interval(100, looks=5, remaining=1) == pytest.approx(4)
+        assert next_interval(100, looks=5) == pytest.approx(8)
+
+
+class TestTroubles:
+    def test_pauses_double_up_to_a_minute(self) -> None:
+        wait, now, delays = poller(10_000), START, []
+        for _ in range(12):
+            delays.append(wait.heard(KirinNetworkError("cut"), now).delay)
+            now += delays[-1]
+        assert delays[:4] == pytest.approx([2, 4, 8, 16])
+        assert max(delays) == pytest.approx(LONGEST_PAUSE)
+        assert delays == sorted(delays)
+
+    def test_a_look_that_succeeds_forgets_them(self) -> None:
+        wait = poller()
+        for now in (0, 10, 20, 30):
+            wait.heard(KirinNetworkError("cut"), START + now)
+        wait.heard(BUSY, START + 40)
+        assert wait.heard(KirinNetworkError("cut"), START + 50).delay == pytest.approx(2)
+
+    @pytest.mark.parametrize(("jitter", "delay"), [(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)])
+    def test_their_pauses_are_spread(self, jitter: float, delay: float) -> None:
+        assert poller(jitter=jitter).heard(KirinNetworkError("cut"), START).delay == pytest.approx(delay)
+
+    @pytest.mark.parametrize("error", [KirinRateLimitError, KirinUnavailableError])
+    def test_retry_after_is_obeyed(self, error: type[KirinAPIError]) -> None:
+        assert poller().heard(error("x", retry_after=90.0), START).delay == pytest.approx(90)
+        assert poller(30).heard(error("x", retry_after=90.0), START).delay == pytest.approx(30)
+        assert poller().heard(error("x", retry_after=0.0), START).delay >= 1
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.lists(troubles, min_size=1, max_size=30), jitters)
+    @example([KirinRateLimitError("429", retry_after=300.0)] * 30, 0.0)
+    def test_no_look_before_the_gateway_allows_it(self, bad: list[KirinError], jitter: float) -> None:
+        ahead = iter(bad)
+        run = simulate(poller(jitter=jitter), lambda now: next(ahead, DONE))
+        for trouble, gap in zip(bad, run.gaps[:-1], strict=False):
+            asked = getattr(trouble, "retry_after", None) or 0.0
+            assert gap >= max(asked, 1.0) - TICK
+
+    def test_a_given_interval_is_not_undercut(self) -> None:
+        assert poller(poll_interval=30.0).heard(KirinNetworkError("cut"), START).delay == pytest.approx(30)
+
+    def test_a_gateway_that_stays_away_is_ridden_out_until_the_deadline(self) -> None:
+        run = simulate(poller(1000), lambda now: KirinNetworkError("connection refused"))
+        assert isinstance(run.last.error, KirinTimeoutError)
+        assert "connection refused" in str(run.last.error)
+        assert run.looks[-1] == pytest.approx(1000, abs=TICK)
+        assert len(run.looks) < 40
+
+
+class TestNews:
+    def news(self, *outcomes: Outcome) -> list[str | None]:
+        wait = poller()
+        return [wait.heard(outcome, START + 10 * index).news for index, outcome in enumerate(outcomes)]
+
+    def test_only_on_change(self) -> None:
+        told = self.news(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
+        assert [line is not None for line in told] == [True, False, True, False, True, True]
+
+    def test_says_which_status_how_far_and_how_long(self) -> None:
+        (_, line) = self.news(BUSY, task("processing", 0.35))
+        assert line == "Kirin generation d1: processing, 35% done, after 10 s"
+
+    def test_a_trouble_is_news_with_its_reason_and_the_next_look(self) -> None:
+        (line,) = self.news(KirinUnavailableError("HTTP 503: maintenance"))
+        assert line is not None
+        assert "d1" in line
+        assert "HTTP 503: maintenance" in line
+        assert "2 s" in line
+
+    def test_the_end_is_told_by_the_result(self) -> None:
+        assert self.news(DONE) == [None]

@@ -1,0 +1,398 @@
+"""A generation as the gateway reports it, in every shape that was seen, and its way through XCom and back."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.api.task import STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
+from airflow_provider_kirin.exceptions import KirinReplyError
+
+COMPLETED = {
+    "id": "d1kq2v3c4bfs73a0q5mg",
+    "created_at": 1760000000,
+    "status": "completed",
+    "model": "kirin_v1_6_i2v",
+    "output": [
+        {
+            "content": [
+                {"type": "video", "url": "https://cdn.example/v/1.mp4?sig=SECRET", "duration": 5.04, "jobId": "job-1"}
+            ]
+        }
+    ],
+    "usage": {"cost": "0.28", "discount": 0.7},
+    "metadata": {"completed_at": 1760000120, "in_queue_at": 1760000001},
+    "external_task_id": "row-7",
+}
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+urls = st.sampled_from(["https://cdn.example/a.mp4?s=1", "http://h/a", " https://h/b ", ""]) | st.text(max_size=30)
+contents = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["video", "VIDEO", "image", ""]) | anything,
+        "url": urls | anything,
+        "duration": st.sampled_from(["5", 5, 5.04, "5.04s", "nan"]) | anything,
+        "jobId": st.text(max_size=10) | anything,
+        "job_id": anything,
+    },
+)
+outputs = st.lists(st.builds(lambda inner: {"content": inner}, st.lists(contents, max_size=3)) | contents, max_size=3)
+usages = st.fixed_dictionaries(
+    {},
+    optional={
+        "cost": st.decimals(allow_nan=None, places=None).map(str)
+        | st.floats()
+        | st.integers()
+        | st.sampled_from(["", None, "0.280", "1e3", "1E+29", "-0", "1e999999999999", 10**40]),
+        "discount": st.floats() | anything,
+    },
+)
+errors = st.text(max_size=400) | st.fixed_dictionaries(
+    {},
+    optional={
+        "code": st.sampled_from(["8002005001", 110001, "014002095", "0", 0]) | anything,
+        "message": st.text(max_size=400) | anything,
+        "error_message": st.text(max_size=400) | anything,
+    },
+)
+#: What a gateway might say of a generation, most of it in the right place.
+replies = st.fixed_dictionaries(
+    {
+        "id": st.text(min_size=1, max_size=20) | st.integers(-(10**29), 10**29),
+        "status": st.sampled_from([*STATUSES, "paused"]),
+    },
+    optional={
+        "model": st.just("kirin_v1_6_i2v") | anything,
+        "created_at": st.integers() | st.floats() | anything,
+        "progress": st.floats() | anything,
+        "output": outputs | anything,
+        "usage": usages | anything,
+        "error": errors | anything,
+        "metadata": st.dictionaries(st.text(max_size=8), anything, max_size=3) | anything,
+        "external_task_id": st.text(max_size=10) | anything,
+        "extra": anything,
+    },
+)
+
+
+class TestStatuses:
+    """One table for every way of waiting."""
+
+    WORDS = (
+        ("in_progress", "in_progress"),
+        ("in_queue", "in_progress"),
+        ("processing", "in_progress"),
+        ("pending", "in_progress"),
+        ("queued", "in_progress"),
+        ("completed", "completed"),
+        ("success", "completed"),
+        ("succeed", "completed"),
+        ("done", "completed"),
+        ("failed", "failed"),
+    )
+
+    @pytest.mark.parametrize(("word", "status"), WORDS)
+    @pytest.mark.parametrize("case", [str.lower, str.upper, str.title, str.swapcase, "  {} \n".format])
+    def test_each_word_in_every_case(self, word: str, status: str, case: Any) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": case(word)})
+        assert kirin_task.status == status
+        assert kirin_task.is_final is (status != "in_progress")
+        assert not kirin_task.has_unknown_status
+
+    @pytest.mark.parametrize("word", STATUSES)
+    def test_the_table_is_written_as_it_is_looked_up(self, word: str) -> None:
+        assert word == word.strip().lower()
+        assert STATUSES[word] in ("in_progress", "completed", "failed")
+
+    @pytest.mark.parametrize("word", ["paused", "cancelled", "COMPLETE?", "complete d", "失败", "404"])
+    def test_an_unknown_word_counts_as_in_progress_and_is_known_to_be_unknown(self, word: str) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": word})
+        assert kirin_task.status == "in_progress"
+        assert not kirin_task.is_final
+        assert kirin_task.has_unknown_status
+        assert kirin_task.raw_status == word
+
+    @given(st.text())
+    def test_no_other_text_ends_a_wait(self, word: str) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": word})
+        assert kirin_task.is_final == (STATUSES.get(word.strip().lower()) in ("completed", "failed"))
+
+
+class TestWhatIsRead:
+    def test_the_page_s_own_sample(self) -> None:
+        assert KirinTask.from_reply(COMPLETED) == KirinTask(
+            id="d1kq2v3c4bfs73a0q5mg",
+            status="completed",
+            model="kirin_v1_6_i2v",
+            created_at=1760000000,
+            progress=None,
+            videos=[KirinVideo("https://cdn.example/v/1.mp4?sig=SECRET", duration=5.04, job_id="job-1")],
+            usage=KirinUsage(cost=Decimal("0.28"), discount=0.7),
+            error=None,
+            metadata={"completed_at": 1760000120, "in_queue_at": 1760000001},
+            external_task_id="row-7",
+        )
+
+    def test_a_submission_s_reply(self) -> None:
+        reply = {"id": "d1", "created_at": 1760000000123, "status": "in_progress", "model": "kirin_v1_6_i2v"}
+        kirin_task = KirinTask.from_reply(reply)
+        assert (kirin_task.id, kirin_task.status, kirin_task.created_at) == ("d1", "in_progress", 1760000000123)
+        assert (kirin_task.videos, kirin_task.usage, kirin_task.error, kirin_task.metadata) == ([], None, None, {})
+
+    def test_a_submission_s_reply_may_lack_the_status(self) -> None:
+        assert KirinTask.from_reply({"id": "d1"}).status == "in_progress"
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            {"data": {"id": "d1", "status": "in_queue"}, "status": {"code": 200, "message": "ok"}},
+            {"data": {"task_id": "d1", "status": "in_queue"}},
+            {"task_id": "d1", "status": "processing"},
+            {"id": "d1", "status": "processing", "data": {"id": "other"}},
+        ],
+    )
+    def test_older_envelopes(self, reply: dict[str, Any]) -> None:
+        kirin_task = KirinTask.from_reply(reply)
+        assert (kirin_task.id, kirin_task.status) == ("d1", "in_progress")
+
+    def test_ids_given_as_numbers_are_text(self) -> None:
+        kirin_task = KirinTask.from_reply({"id": 12345678901234567890, "status": "done", "external_task_id": 7})
+        assert (kirin_task.id, kirin_task.external_task_id) == ("12345678901234567890", "7")
+
+    def test_a_reply_that_does_not_repeat_the_id_speaks_of_the_one_asked_for(self) -> None:
+        assert KirinTask.from_reply({"status": "completed"}, asked_for="d1").id == "d1"
+
+    @pytest.mark.parametrize("reply", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}])
+    def test_no_id_at_all_is_no_task(self, reply: dict[str, Any]) -> None:
+        with pytest.raises(KirinReplyError, match="no task id"):
+            KirinTask.from_reply(reply)
+
+    @pytest.mark.parametrize("reply", [{}, {"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
+    def test_a_look_up_without_a_status_says_nothing(self, reply: dict[str, Any]) -> None:
+        with pytest.raises(KirinReplyError, match="d1 holds no status"):
+            KirinTask.from_reply(reply, asked_for="d1")
+
+    @pytest.mark.parametrize("reply", [None, [], "text", 5, True, [COMPLETED]])
+    def test_what_is_no_object_is_no_task(self, reply: Any) -> None:
+        with pytest.raises(KirinReplyError, match="where a task object belongs"):
+            KirinTask.from_reply(reply)
+
+
+class TestVideos:
+    def read(self, output: Any, status: str = "completed") -> list[KirinVideo]:
+        return KirinTask.from_reply({"id": "a", "status": status, "output": output}).videos
+
+    def test_all_videos_of_all_outputs_in_their_order(self) -> None:
+        output = [
+            {"content": [{"type": "video", "url": "https://h/1"}, {"type": "image", "url": "https://h/cover.png"}]},
+            {"content": [{"type": "Video", "url": "https://h/2"}]},
+        ]
+        assert [video.url for video in self.read(output)] == ["https://h/1", "https://h/2"]
+
+    def test_the_older_flat_output(self) -> None:
+        output = [{"type": "video", "url": "https://h/1", "duration": "5", "jobId": 7}]
+        assert self.read(output) == [KirinVideo("https://h/1", duration=5.0, job_id="7")]
+
+    def test_without_a_type_a_url_is_a_video(self) -> None:
+        assert self.read([{"content": [{"url": " https://h/1 "}]}]) == [KirinVideo("https://h/1")]
+
+    @pytest.mark.parametrize(
+        ("said", "read"), [(5, 5.0), ("5", 5.0), (5.04, 5.04), ("5s", None), (None, None), ([], None)]
+    )
+    def test_a_duration_is_a_number_or_a_text(self, said: Any, read: float | None) -> None:
+        (video,) = self.read([{"content": [{"type": "video", "url": "https://h/1", "duration": said}]}])
+        assert video.duration == read
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            None,
+            "https://h/1",
+            {},
+            [],
+            [None, 5, "x", []],
+            [{"content": []}],
+            [{"content": [None, 5]}],
+            [{"content": [{"type": "video"}]}],
+            [{"content": [{"type": "video", "url": ""}]}],
+            [{"content": [{"type": "video", "url": "  "}]}],
+            [{"content": [{"type": "video", "url": ["https://h/1"]}]}],
+            [{"content": [{"type": "image", "url": "https://h/1"}]}],
+        ],
+    )
+    def test_where_there_is_none_there_is_none(self, output: Any) -> None:
+        assert self.read(output) == []
+
+    @pytest.mark.parametrize("status", ["in_progress", "failed"])
+    def test_only_a_completed_generation_has_videos(self, status: str) -> None:
+        assert self.read(COMPLETED["output"], status) == []
+
+    def test_the_repr_of_a_task_shows_no_signed_query(self) -> None:
+        shown = repr(KirinTask.from_reply(COMPLETED))
+        assert "https://cdn.example/v/1.mp4" in shown
+        assert "SECRET" not in shown
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("said", "cost"),
+        [
+            ("0.28", "0.28"),
+            ("0.280", "0.280"),
+            (" 1.5 ", "1.5"),
+            (0.28, "0.28"),
+            (0.1, "0.1"),
+            (3, "3"),
+            (0, "0"),
+            ("0", "0"),
+            ("1e2", "100"),
+            (1e-7, "0.0000001"),
+            ("12345678901234567890.123456789", "12345678901234567890.123456789"),
+        ],
+    )
+    def test_no_cent_is_lost(self, said: Any, cost: str) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": "completed", "usage": {"cost": said}})
+        assert kirin_task.usage is not None
+        assert kirin_task.usage.cost == Decimal(cost)
+        written = kirin_task.to_dict()["usage"]["cost"]
+        assert written == cost
+        assert KirinTask.from_dict(kirin_task.to_dict()).usage == kirin_task.usage
+
+    @pytest.mark.parametrize("said", ["", None, "free", "nan", "sNaN", "Infinity", True, [], {}, "1e999", "1e-999"])
+    def test_a_cost_that_is_no_amount_is_unknown(self, said: Any) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": "completed", "usage": {"cost": said, "discount": "x"}})
+        assert kirin_task.usage == KirinUsage(cost=None, discount=None)
+
+    @pytest.mark.parametrize("usage", [None, [], "0.28", 0.28])
+    def test_a_usage_that_is_no_object_is_unknown(self, usage: Any) -> None:
+        assert KirinTask.from_reply({"id": "a", "status": "completed", "usage": usage}).usage is None
+
+    @pytest.mark.parametrize(
+        ("said", "progress"),
+        [
+            (0, 0.0),
+            (0.35, 0.35),
+            ("0.35", 0.35),
+            (1, 1.0),
+            (35, 1.0),
+            (-1, 0.0),
+            (None, None),
+            ("35%", None),
+            (True, None),
+        ],
+    )
+    def test_progress_lies_between_0_and_1(self, said: Any, progress: float | None) -> None:
+        assert KirinTask.from_reply({"id": "a", "status": "in_progress", "progress": said}).progress == progress
+
+    @pytest.mark.parametrize("said", [10**400, float("inf"), float("nan"), "1" * 5000, [10**400]])
+    def test_a_number_beyond_all_measure_is_unknown(self, said: Any) -> None:
+        reply = {"id": "a", "status": "in_progress", "created_at": said, "progress": said, "usage": {"discount": said}}
+        kirin_task = KirinTask.from_reply(reply)
+        assert (kirin_task.created_at, kirin_task.progress) == (None, None)
+        assert kirin_task.usage == KirinUsage()
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("said", "code", "message"),
+        [
+            ({"code": "8002005001", "error_message": "no image"}, "8002005001", "no image"),
+            ({"code": "014002095", "message": "internal"}, "014002095", "internal"),
+            ({"code": 110001, "message": "sensitive"}, "110001", "sensitive"),
+            ({"code": "1", "error_message": "first", "message": "second"}, "1", "first"),
+            ({"code": "1", "error_message": "", "message": "second"}, "1", "second"),
+            ({}, "", ""),
+            ("it broke", "", "it broke"),
+            ({"message": "see https://h/a?token=SECRET\nnow"}, "", "see https://h/a now"),
+        ],
+    )
+    def test_each_shape_of_error(self, said: Any, code: str, message: str) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": "failed", "error": said})
+        assert kirin_task.error == KirinTaskError(code=code, message=message)
+
+    @pytest.mark.parametrize("said", [None, "", [], 5])
+    def test_a_failure_without_a_reason(self, said: Any) -> None:
+        assert KirinTask.from_reply({"id": "a", "status": "failed", "error": said}).error is None
+
+    @pytest.mark.parametrize("status", ["completed", "in_progress"])
+    def test_only_a_failed_generation_has_an_error(self, status: str) -> None:
+        assert KirinTask.from_reply({"id": "a", "status": status, "error": "was retried inside"}).error is None
+
+
+class TestRoundTrip:
+    def test_the_dict_that_goes_to_xcom(self) -> None:
+        assert KirinTask.from_reply(COMPLETED).to_dict() == {
+            "id": "d1kq2v3c4bfs73a0q5mg",
+            "status": "completed",
+            "model": "kirin_v1_6_i2v",
+            "created_at": 1760000000,
+            "progress": None,
+            "videos": [
+                {
+                    "url": "https://cdn.example/v/1.mp4?sig=SECRET",
+                    "type": "video",
+                    "duration": 5.04,
+                    "job_id": "job-1",
+                }
+            ],
+            "usage": {"cost": "0.28", "discount": 0.7},
+            "error": None,
+            "metadata": {"completed_at": 1760000120, "in_queue_at": 1760000001},
+            "external_task_id": "row-7",
+        }
+
+    @settings(deadline=None, max_examples=300)
+    @given(replies)
+    @example({"id": "a", "status": "failed", "error": {"code": "1", "message": "http://h/" + "x" * 400}})
+    @example({"id": "a", "status": "completed", "output": [{"content": [{"url": "https://h/a?b=1"}]}]})
+    def test_what_was_written_as_json_reads_back_equal(self, reply: dict[str, Any]) -> None:
+        kirin_task = KirinTask.from_reply(reply)
+        text = json.dumps(kirin_task.to_dict(), allow_nan=False)
+        again = KirinTask.from_dict(json.loads(text))
+        assert again == kirin_task
+        assert not again.has_unknown_status
+
+    @settings(deadline=None)
+    @given(anything)
+    @example({"id": "a", "status": "completed", "metadata": "abc"})
+    @example({"id": "a", "status": "completed", "metadata": [1]})
+    @example({"id": "a", "status": "completed", "metadata": 5})
+    @example({"id": "a", "status": ["completed"]})
+    def test_anything_else_is_refused(self, data: Any) -> None:
+        try:
+            kirin_task = KirinTask.from_dict(data)
+        except KirinReplyError:
+            return
+        json.dumps(kirin_task.to_dict(), allow_nan=False)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            None,
+            [],
+            "text",
+            {},
+            {"id": "a"},
+            {"status": "completed"},
+            {"id": "", "status": "completed"},
+            {"id": "a", "status": "paused"},
+            {"id": "a", "status": "COMPLETED"},
+            {"id": {}, "status": "completed"},
+        ],
+    )
+    def test_a_dict_without_id_and_status_is_refused(self, data: Any) -> None:
+        with pytest.raises(KirinReplyError):
+            KirinTask.from_dict(data)
+
+    def test_the_id_read_back_is_always_text(self) -> None:
+        assert KirinTask.from_dict({"id": 7, "status": "completed"}).id == "7"

@@ -1,0 +1,167 @@
+"""A connection is read once, checked whole, and never shows its key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.exceptions import KirinConfigError
+from airflow_provider_kirin.hooks.connection import DEFAULT_TIMEOUT, KirinConnection, read_connection
+
+
+@dataclass
+class Connection:
+    """The fields that a form, a URI or an environment variable fills in."""
+
+    conn_id: str = "kirin_default"
+    host: str | None = None
+    port: int | None = None
+    schema: str | None = None
+    password: str | None = "sa-SECRET"
+
+
+def read(extra: dict[str, Any] | None = None, **fields: Any) -> KirinConnection:
+    return read_connection(Connection(**fields), extra or {})
+
+
+def test_a_key_is_enough() -> None:
+    assert read() == KirinConnection(
+        base_url="https://cloud.vtrix.ai/model",
+        api_key="sa-SECRET",
+        timeout=DEFAULT_TIMEOUT,
+        verify=True,
+        proxies={},
+        requests_per_second=None,
+    )
+
+
+def test_everything_at_once() -> None:
+    extra = {"timeout": 5, "verify": "/etc/ca.pem", "proxies": {"https": "http://p:3128"}, "requests_per_second": 2}
+    connection = read(extra, host="gateway.example", port=8443, schema="http", password=" sa-SECRET\n")
+    assert connection == KirinConnection(
+        "http://gateway.example:8443/model", "sa-SECRET", 5.0, "/etc/ca.pem", {"https": "http://p:3128"}, 2.0
+    )
+
+
+@pytest.mark.parametrize("password", [None, "", " ", "two words", "naïve"])
+def test_without_a_usable_key_it_is_none(password: str | None) -> None:
+    with pytest.raises(KirinConfigError, match="kirin_default"):
+        read(password=password)
+
+
+def test_with_an_unusable_host_it_is_none() -> None:
+    with pytest.raises(KirinConfigError, match="Host"):
+        read(host="ftp://gateway.example")
+
+
+class TestExtra:
+    @pytest.mark.parametrize(
+        ("value", "seconds"), [(None, DEFAULT_TIMEOUT), ("", DEFAULT_TIMEOUT), (5, 5.0), ("2.5", 2.5), (0.1, 0.1)]
+    )
+    def test_timeout(self, value: Any, seconds: float) -> None:
+        assert read({"timeout": value}).timeout == seconds
+
+    @pytest.mark.parametrize("value", [None, "", 10, "0.5"])
+    def test_requests_per_second(self, value: Any) -> None:
+        assert read({"requests_per_second": value}).requests_per_second == (float(value) if value else None)
+
+    @pytest.mark.parametrize("name", ["timeout", "requests_per_second"])
+    @pytest.mark.parametrize(
+        "value",
+        [0, -1, "0", "soon", "nan", "inf", float("nan"), float("inf"), [5], {}, True, pytest.param(10**400, id="huge")],
+    )
+    def test_what_is_no_number_above_0_is_refused(self, name: str, value: Any) -> None:
+        with pytest.raises(KirinConfigError, match=f"{name} = .* must be a number above 0"):
+            read({name: value})
+
+    @pytest.mark.parametrize(
+        ("value", "verify"),
+        [
+            (None, True),
+            ("", True),
+            (True, True),
+            (False, False),
+            ("true", True),
+            (" False ", False),
+            ("/etc/ca.pem", "/etc/ca.pem"),
+        ],
+    )
+    def test_verify(self, value: Any, verify: bool | str) -> None:
+        assert read({"verify": value}).verify == verify
+        assert type(read({"verify": value}).verify) is type(verify)
+
+    @pytest.mark.parametrize("value", [0, 1, ["/etc/ca.pem"], {"ca": "x"}])
+    def test_a_verify_that_means_nothing_is_refused_not_taken_as_no(self, value: Any) -> None:
+        with pytest.raises(KirinConfigError, match="verify"):
+            read({"verify": value})
+
+    @pytest.mark.parametrize(
+        ("value", "proxies"),
+        [
+            (None, {}),
+            ("", {}),
+            ({}, {}),
+            ("http://p:3128", {"http": "http://p:3128", "https": "http://p:3128"}),
+            ({"https": "http://p:3128"}, {"https": "http://p:3128"}),
+        ],
+    )
+    def test_proxies(self, value: Any, proxies: dict[str, str]) -> None:
+        assert read({"proxies": value}).proxies == proxies
+
+    @pytest.mark.parametrize("value", [["http://u:SECRET@p"], {"https": 5}, {5: "http://u:SECRET@p"}, 5, True])
+    def test_proxies_that_are_none_are_refused_and_not_shown(self, value: Any) -> None:
+        with pytest.raises(KirinConfigError, match="proxies") as caught:
+            read({"proxies": value})
+        assert "SECRET" not in str(caught.value)
+
+    def test_what_is_not_ours_is_left_alone(self) -> None:
+        assert read({"something": "else"}) == read()
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        st.dictionaries(
+            st.sampled_from(["timeout", "verify", "proxies", "requests_per_second"]),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+                lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+                max_leaves=4,
+            ),
+        )
+    )
+    @example({"timeout": 10**400})
+    def test_any_extra_is_usable_or_a_config_error(self, extra: dict[str, Any]) -> None:
+        refusal = None
+        try:
+            connection = read(json.loads(json.dumps(extra)))
+        except KirinConfigError as error:
+            refusal = error
+        if refusal:
+            assert len(str(refusal)) < 300
+            return
+        assert 0 < connection.timeout < float("inf")
+        assert connection.requests_per_second is None or 0 < connection.requests_per_second < float("inf")
+        assert isinstance(connection.verify, bool | str)
+        assert all(isinstance(item, str) for pair in connection.proxies.items() for item in pair)
+
+
+class TestTheKeyIsNotShown:
+    def test_by_the_repr(self) -> None:
+        connection = read({"proxies": {"https": "http://u:SECRET@p:3128"}}, host="gateway.example")
+        assert "SECRET" not in repr(connection)
+        assert "https://gateway.example/model" in repr(connection)
+
+    def test_by_a_gateway_that_repeats_it(self) -> None:
+        assert read().hide_key("the key sa-SECRET is wrong; sa-SECRET!") == "the key *** is wrong; ***!"
+
+    def test_and_a_key_of_three_letters_does_not_blot_out_the_text(self) -> None:
+        assert read(password="key").hide_key("the key is monkey") == "the key is monkey"
+
+    def test_only_in_one_header(self) -> None:
+        sent = read().headers
+        assert [name for name, value in sent.items() if "SECRET" in value] == ["Authorization"]
+        assert "SECRET" not in read().base_url

@@ -1,0 +1,255 @@
+"""What a trigger tells the task that it wakes comes back as it was; anything else is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin import exceptions
+from airflow_provider_kirin.api.errors import error_from_response, error_from_task
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinAuthError,
+    KirinConfigError,
+    KirinError,
+    KirinNetworkError,
+    KirinNoVideoError,
+    KirinPayloadError,
+    KirinReplyError,
+    KirinTaskFailedError,
+    KirinTimeoutError,
+    Problem,
+)
+from airflow_provider_kirin.triggers.events import EventPayload, Outcome, read_event, write_event
+
+DONE = KirinTask.from_reply(
+    {
+        "id": "d1",
+        "status": "completed",
+        "model": "kirin_v1_6_i2v",
+        "output": [{"content": [{"type": "video", "url": "https://cdn.example/1.mp4?sig=SECRET", "duration": 5}]}],
+        "usage": {"cost": "0.280"},
+        "metadata": {"completed_at": 5},
+        "external_task_id": "row-7",
+    }
+)
+ERRORS: list[KirinError] = [
+    error_from_response(429, {"error": {"code": 1303, "message": "slow"}}, headers={"X-Request-Id": "r"}, doing="d"),
+    error_from_response(401, "no", doing="d"),
+    error_from_response(404, {"detail": "Request not found"}, doing="d"),
+    error_from_response(503, None, doing="d"),
+    error_from_response(302, None, doing="d"),
+    error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": {"code": "8002005006"}}))
+    or KirinError(""),
+    error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": "broke"})) or KirinError(""),
+    KirinNoVideoError("nothing in it"),
+    KirinTimeoutError("it goes on", kirin_task_ids=["d1"]),
+    KirinNetworkError("cut"),
+    KirinReplyError("html"),
+    KirinConfigError("no key"),
+    KirinError("x", retryable=True),
+    KirinTaskFailedError("x", retryable=False),
+]
+
+
+def through_the_database(event: Any) -> Any:
+    return json.loads(json.dumps(event, allow_nan=False))
+
+
+def traits(outcome: Outcome) -> Any:
+    if isinstance(outcome, KirinTask):
+        return outcome
+    names = ("message", "retryable", "code", "http_status", "request_id", "kirin_task_ids")
+    return type(outcome), str(outcome), {name: getattr(outcome, name, None) for name in names}
+
+
+class TestRoundTrip:
+    def test_a_finished_generation(self) -> None:
+        (outcome,) = read_event(through_the_database(write_event([DONE])), expected=1)
+        assert outcome == DONE
+
+    @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+    def test_every_reason_why_there_is_none(self, error: KirinError) -> None:
+        (outcome,) = read_event(through_the_database(write_event([error])), expected=1)
+        assert traits(outcome) == traits(error)
+
+    def test_every_class_that_a_wait_can_end_in_is_known(self) -> None:
+        for kind in vars(exceptions).values():
+            if isinstance(kind, type) and issubclass(kind, KirinAPIError):
+                error = kind("x", code="014002095", http_status=418, request_id="r", retryable=True)
+                (outcome,) = read_event(through_the_database(write_event([error])), expected=1)
+                assert traits(outcome) == traits(error)
+
+    @settings(deadline=None)
+    @given(st.lists(st.sampled_from([DONE, *ERRORS]), max_size=5))
+    def test_many_in_their_order(self, outcomes: list[Outcome]) -> None:
+        read = read_event(through_the_database(write_event(outcomes)), expected=len(outcomes))
+        assert [traits(outcome) for outcome in read] == [traits(outcome) for outcome in outcomes]
+
+    def test_no_outcome_at_all(self) -> None:
+        assert read_event(through_the_database(write_event([])), expected=0) == []
+
+
+class TestFailsClosed:
+    @pytest.mark.parametrize("expected", [0, 1, 3])
+    def test_another_number_of_outcomes_than_asked_for(self, expected: int) -> None:
+        with pytest.raises(KirinReplyError):
+            read_event(write_event([DONE, DONE]), expected=expected)
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            None,
+            [],
+            "completed",
+            {},
+            {"version": 1},
+            {"version": 1, "results": None},
+            {"version": 1, "results": {"0": {}}},
+            {"version": 1, "results": [None]},
+            {"version": 1, "results": [{}]},
+            {"version": 1, "results": ["d1"]},
+            {"version": 2, "results": [{"kirin_task": DONE.to_dict()}]},
+            {"results": [{"kirin_task": DONE.to_dict()}]},
+            {"version": 1, "results": [{"kirin_task": None}]},
+            {"version": 1, "results": [{"kirin_task": {}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "videos": []}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "videos": "https://h/1"}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "status": "in_progress"}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "status": "failed"}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "status": "paused"}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "id": ""}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "metadata": "abc"}}]},
+            {"version": 1, "results": [{"kirin_task": {**DONE.to_dict(), "metadata": 5}}]},
+            {"version": 1, "results": [{"kirin_task": DONE.to_dict(), "error": None}]},
+            {"version": 1, "results": [{"error": None}]},
+            {"version": 1, "results": [{"error": "KirinAuthError"}]},
+            {"version": 1, "results": [{"error": {}}]},
+            {"version": 1, "results": [{"error": {"type": "ValueError", "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": "KirinPayloadError", "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": "Problem", "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": "Sequence", "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": None, "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": ["KirinAuthError"], "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": {}, "message": "x"}}]},
+            {"version": 1, "results": [{"error": {"type": "KirinAuthError"}}]},
+            {"version": 1, "results": [{"error": {"type": "KirinAuthError", "message": None}}]},
+            {"version": 1, "results": [{"error": {"type": "KirinTimeoutError", "message": "x", "kirin_task_ids": 5}}]},
+            {
+                "version": 1,
+                "results": [{"error": {"type": "KirinTimeoutError", "message": "x", "kirin_task_ids": "d1"}}],
+            },
+        ],
+        ids=lambda event: str(event)[:70],
+    )
+    def test_what_is_not_understood_is_refused(self, event: Any) -> None:
+        with pytest.raises(KirinReplyError):
+            read_event(event, expected=1)
+
+    def test_an_error_that_no_wait_ends_in_is_refused_on_the_way_back(self) -> None:
+        error = KirinPayloadError([Problem("a", "b", "c", "d")], model="m")
+        with pytest.raises(KirinReplyError):
+            read_event(through_the_database(write_event([error])), expected=1)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["version", "results", "kirin_task", "error", "type", "message", "id", "status"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+def read_safely(event: Any, expected: int) -> list[Outcome] | None:
+    try:
+        return read_event(event, expected=expected)
+    except KirinReplyError:
+        return None
+
+
+class TestAnythingElse:
+    @settings(deadline=None, max_examples=200)
+    @given(json_values)
+    def test_no_other_json_is_understood(self, event: Any) -> None:
+        assert read_safely(event, 1) is None
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.data())
+    def test_a_changed_event_is_refused_or_still_makes_sense(self, data: st.DataObject) -> None:
+        outcome = data.draw(st.sampled_from([DONE, *ERRORS]))
+        event = through_the_database(write_event([outcome]))
+        # Walk to some place within it, and put something else there.
+        parent, place = event, data.draw(st.sampled_from(sorted(event)))
+        while isinstance(parent[place], dict | list) and parent[place] and data.draw(st.booleans()):
+            parent = parent[place]
+            places = sorted(parent) if isinstance(parent, dict) else list(range(len(parent)))
+            place = data.draw(st.sampled_from(places))
+        parent[place] = data.draw(json_values)
+        self.judge(event)
+
+    @settings(deadline=None)
+    @given(
+        st.sampled_from(["KirinAuthError", "KirinTimeoutError", "KirinNetworkError"]),
+        st.dictionaries(
+            st.sampled_from(["message", "retryable", "code", "http_status", "request_id", "kirin_task_ids"]),
+            json_values,
+        ),
+    )
+    @example("KirinTimeoutError", {"kirin_task_ids": 5})
+    def test_an_error_with_anything_in_its_fields(self, kind: str, fields: dict[str, Any]) -> None:
+        self.judge({"version": 1, "results": [{"error": {"type": kind, **fields}}]})
+
+    def judge(self, event: Any) -> None:
+        before = copy.deepcopy(event)
+        outcomes = read_safely(event, 1)
+        assert event == before
+        if outcomes is None:
+            return
+        (outcome,) = outcomes
+        if isinstance(outcome, KirinTask):
+            assert outcome.status == "completed"
+            assert outcome.videos
+            assert isinstance(outcome.id, str)
+            through_the_database(outcome.to_dict())
+        else:
+            assert isinstance(outcome, KirinError)
+            assert isinstance(outcome.retryable, bool)
+
+
+class TestWhatTheTriggererLogs:
+    def test_counts_and_no_urls(self) -> None:
+        event = write_event([DONE, DONE, KirinAuthError("see https://h/a?sig=SECRET")])
+        for shown in (repr(event), str(event), f"{event}", f"{[event]}", "%s %r" % (event, event)):  # noqa: UP031
+            assert "http" not in shown
+            assert "SECRET" not in shown
+            assert "completed: 2" in shown
+            assert "KirinAuthError: 1" in shown
+
+    def test_nothing(self) -> None:
+        assert repr(write_event([])) == "<Kirin generations none>"
+
+    def test_nor_within_airflow_s_own_wrapper(self) -> None:
+        from airflow.triggers.base import TriggerEvent
+
+        event = TriggerEvent(write_event([DONE]))
+        for shown in (repr(event), str(event)):
+            assert "completed: 1" in shown
+            assert "SECRET" not in shown
+
+    def test_is_still_a_plain_dict_for_the_database(self) -> None:
+        event = write_event([DONE])
+        assert isinstance(event, EventPayload)
+        assert isinstance(event, dict)
+        assert json.loads(json.dumps(event))["results"][0]["kirin_task"]["videos"][0]["url"].endswith("?sig=SECRET")

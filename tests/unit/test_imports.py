@@ -1,0 +1,231 @@
+"""A DAG parse costs next to nothing, the rooms are walled off from each other, and the public names are there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_kirin
+
+PACKAGE = Path(airflow_provider_kirin.__file__).parent
+#: What a DAG file must not load before a task runs.
+HEAVY = {"requests", "aiohttp", "PIL", "flask_appbuilder", "wtforms", "av"}
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def loaded_by(code: str, *, before: str = "") -> set[str]:
+    """Run code in a fresh interpreter; return the top-level modules that it loads beyond those of ``before``."""
+    script = (
+        f"import sys, json\n{before}\nold = set(sys.modules)\n{code}\nprint(json.dumps(sorted(set(sys.modules) - old)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def top_level(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+class TestADagParseIsCheap:
+    def test_operators_and_sensors_load_nothing_heavy(self) -> None:
+        loaded = loaded_by(
+            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
+            before="import airflow.sdk",
+        )
+        assert "airflow_provider_kirin.operators.kirin" in loaded
+        assert not top_level(loaded) & (HEAVY | {"jsonschema"})
+        assert not any("emulator" in name for name in loaded)
+
+    def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
+        loaded = loaded_by(
+            "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"
+            "with DAG('d', schedule=None):\n"
+            "    KirinSubmitOperator(task_id='s', payload={'image': 'https://h.example/a.png', 'prompt': 'x'})\n"
+            "    try:\n"
+            "        KirinSubmitOperator(task_id='t', payload={'image': 'https://h.example/a.png', 'promt': 'x'})\n"
+            "    except ValueError as error: assert 'prompt' in str(error)\n"
+            "    else: raise AssertionError('a typo was not found')\n",
+            before="from airflow.sdk import DAG",
+        )
+        assert not top_level(loaded) & HEAVY
+
+    def test_the_provider_s_description_loads_nothing_at_all(self) -> None:
+        loaded = loaded_by(
+            "from airflow_provider_kirin.get_provider_info import get_provider_info; get_provider_info()"
+        )
+        assert not top_level(loaded) & (HEAVY | {"airflow", "jsonschema"})
+        assert not any(
+            name.startswith("airflow_provider_kirin.") for name in loaded - {"airflow_provider_kirin.get_provider_info"}
+        )
+
+
+def modules_of(room: str) -> list[str]:
+    folder = PACKAGE / room
+    return [
+        ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in sorted(folder.rglob("*.py"))
+    ]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every absolute module name that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+class TestWalls:
+    def test_the_protocol_is_free_of_airflow_and_of_io(self) -> None:
+        loaded = loaded_by(f"import importlib\nfor name in {modules_of('api')}: importlib.import_module(name)")
+        assert set(modules_of("api")) <= loaded
+        assert not top_level(loaded) & {"airflow", "requests", "aiohttp", "jsonschema", "PIL"}
+
+    @pytest.mark.parametrize("path", sorted((PACKAGE / "api").rglob("*.py")), ids=lambda path: path.name)
+    def test_not_even_inside_a_function(self, path: Path) -> None:
+        assert not top_level(set(imports_of(path))) & {"airflow", "requests", "aiohttp", "httpx", "urllib3"}
+
+    def test_the_protocol_knows_no_other_room_than_the_errors(self) -> None:
+        for path in (PACKAGE / "api").rglob("*.py"):
+            ours = {name for name in imports_of(path) if name.startswith("airflow_provider_kirin.")}
+            allowed = (
+                "airflow_provider_kirin.api",
+                "airflow_provider_kirin.exceptions",
+                "airflow_provider_kirin.__version__",
+            )
+            assert all(name.startswith(allowed) for name in ours), path
+
+    def test_the_errors_know_nobody(self) -> None:
+        assert not any(name.startswith("airflow_provider_kirin") for name in imports_of(PACKAGE / "exceptions.py"))
+
+    def test_the_emulator_shares_no_code_with_the_client(self) -> None:
+        for path in (PACKAGE / "emulator").rglob("*.py"):
+            ours = {name for name in imports_of(path) if name.startswith("airflow_provider_kirin")}
+            assert all(name.startswith("airflow_provider_kirin.emulator") for name in ours), path
+            assert "airflow" not in top_level(set(imports_of(path))), path
+
+    def test_nothing_imports_the_emulator(self) -> None:
+        for path in PACKAGE.rglob("*.py"):
+            if PACKAGE / "emulator" not in path.parents:
+                assert not any("emulator" in name for name in imports_of(path)), path
+
+    @pytest.mark.parametrize(
+        ("room", "forbidden"),
+        [
+            ("hooks", ("operators", "sensors", "triggers", "plugins", "links")),
+            ("triggers", ("operators", "sensors", "plugins")),
+            ("sensors", ("operators", "plugins")),
+            ("operators", ("sensors", "plugins")),
+        ],
+    )
+    def test_dependencies_run_one_way(self, room: str, forbidden: tuple[str, ...]) -> None:
+        for path in (PACKAGE / room).rglob("*.py"):
+            for name in imports_of(path):
+                assert not name.startswith(tuple(f"airflow_provider_kirin.{other}" for other in forbidden)), path
+
+
+def parameters(path: str) -> dict[str, inspect.Parameter]:
+    module, _, name = path.partition(":")
+    found = importlib.import_module(f"airflow_provider_kirin.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    return {name: one for name, one in inspect.signature(found).parameters.items() if name != "self"}
+
+
+class TestPublicSurface:
+    """Names and signatures that DAGs rely on; a test that must change here is a breaking change."""
+
+    @pytest.mark.parametrize(
+        ("path", "names"),
+        [
+            ("operators.kirin:KirinSubmitOperator", {"payload", "model", "kirin_conn_id", "external_task_id"}),
+            (
+                "operators.kirin:KirinGenerateVideoOperator",
+                {"destination", "timeout", "deferrable", "poll_interval", "overwrite"},
+            ),
+            ("operators.kirin:KirinDownloadOperator", {"kirin_task_id", "destination", "kirin_conn_id"}),
+            (
+                "sensors.kirin:KirinTaskSensor",
+                {"kirin_task_id", "kirin_conn_id", "deferrable", "timeout", "poke_interval"},
+            ),
+        ],
+    )
+    def test_arguments_of_operators_are_keyword_only(self, path: str, names: set[str]) -> None:
+        found = parameters(path)
+        assert names <= set(found)
+        assert all(found[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
+
+    @pytest.mark.parametrize(
+        ("path", "names"),
+        [
+            ("hooks.kirin:KirinHook.submit", ["payload", "model"]),
+            ("hooks.kirin:KirinHook.get_task", ["kirin_task_id"]),
+            ("hooks.kirin:KirinHook.wait", ["kirin_task_id", "timeout", "poll_interval"]),
+            ("hooks.kirin:KirinHook.download", ["url", "destination"]),
+            ("hooks.kirin:KirinHook.test_connection", []),
+            ("hooks.kirin:KirinAsyncHook.get_task", ["kirin_task_id"]),
+            ("hooks.kirin:KirinAsyncHook.wait", ["kirin_task_id", "timeout", "poll_interval"]),
+        ],
+    )
+    def test_methods_of_the_hooks(self, path: str, names: list[str]) -> None:
+        found = parameters(path)
+        assert [name for name in found if name in names] == names
+        # Whoever calls with these alone may go on doing so.
+        assert all(one.default is not inspect.Parameter.empty for name, one in found.items() if name not in names)
+
+    @pytest.mark.parametrize(
+        "path", ["operators.kirin:KirinSubmitOperator", "sensors.kirin:KirinTaskSensor", "hooks.kirin:KirinHook"]
+    )
+    def test_the_default_connection(self, path: str) -> None:
+        assert parameters(path)["kirin_conn_id"].default == "kirin_default"
+
+    @pytest.mark.parametrize("path", ["operators.kirin:KirinSubmitOperator", "hooks.kirin:KirinHook.submit"])
+    def test_the_default_model(self, path: str) -> None:
+        assert parameters(path)["model"].default == "kirin_v1_6_i2v"
+
+    @pytest.mark.parametrize(
+        ("path", "templated"),
+        [
+            ("operators.kirin:KirinSubmitOperator", {"payload", "model", "kirin_conn_id", "external_task_id"}),
+            ("operators.kirin:KirinGenerateVideoOperator", {"payload", "model", "kirin_conn_id", "destination"}),
+            ("operators.kirin:KirinDownloadOperator", {"kirin_task_id", "destination", "kirin_conn_id"}),
+            ("sensors.kirin:KirinTaskSensor", {"kirin_task_id", "kirin_conn_id"}),
+        ],
+    )
+    def test_what_a_user_may_want_a_template_for(self, path: str, templated: set[str]) -> None:
+        module, _, name = path.partition(":")
+        operator = getattr(importlib.import_module(f"airflow_provider_kirin.{module}"), name)
+        assert templated <= set(operator.template_fields)
+
+    def test_airflow_s_own_names_stay_airflow_s(self) -> None:
+        for path in ("operators.kirin:KirinSubmitOperator", "sensors.kirin:KirinTaskSensor"):
+            assert not {"params", "task_id"} & set(parameters(path))
+
+    def test_fields_of_a_task(self) -> None:
+        from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
+
+        public = {"id", "status", "model", "created_at", "progress", "videos", "usage", "error", "metadata"}
+        assert {*public, "external_task_id"} == set(KirinTask("a", "in_progress").to_dict())
+        assert {*public, "external_task_id"} <= set(KirinTask.__dataclass_fields__)
+        assert list(KirinVideo.__dataclass_fields__) == ["url", "type", "duration", "job_id"]
+        assert list(KirinUsage.__dataclass_fields__) == ["cost", "discount"]
+        assert list(KirinTaskError.__dataclass_fields__) == ["code", "message"]
+
+    def test_the_package_says_that_it_is_typed(self) -> None:
+        assert (PACKAGE / "py.typed").is_file()
