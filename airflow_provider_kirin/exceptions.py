@@ -139,7 +139,7 @@ class KirinTimeoutError(KirinError):
 
     retryable = True
 
-    def __init__(self, message: str, *, kirin_task_ids: Sequence[str]) -> None:
+    def __init__(self, message: str, *, kirin_task_ids: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.kirin_task_ids = tuple(kirin_task_ids)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,7 +90,7 @@ _STATUSES: dict[int, _Meaning] = {
     429: _RATE,
 }
 
-_CREDIT_WORDS = ("balance", "credit", "arrears", "recharge", "top up", "top-up")
+_CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
 def error_from_response(
@@ -126,7 +127,7 @@ def error_from_response(
 
 def _meaning(status: int, code: str, message: str) -> _Meaning:
     said = message.lower()
-    if status in (401, 402, 403, 429) and any(word in said for word in _CREDIT_WORDS):
+    if status in (401, 402, 403, 429) and _CREDIT_WORDS.search(said):
         return _CREDIT
     if (
         status in (400, 409, 422)
@@ -185,7 +186,7 @@ def retry_after(value: str | None, *, now: datetime | None = None) -> float | No
     except ValueError:
         try:
             at = email.utils.parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         seconds = (at - (now or datetime.now(UTC))).total_seconds()
@@ -205,7 +206,7 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
             "Waiting or asking again cannot help; change the image or the prompt for a new generation."
         )
     error = kirin_task.error
-    code, message = (error.code, error.message) if error else ("", "")
+    code, message = (one_line(error.code, 80), one_line(error.message)) if error else ("", "")
     meaning = CODES.get(code, _FAILED)
     said = f" with code {code}" if code else ""
     return meaning.error(

@@ -8,6 +8,7 @@ typo shows when the DAG is parsed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -113,7 +114,7 @@ def _as_mapping(payload: Any, model: str) -> dict[str, Any]:
     if isinstance(payload, str):
         try:
             payload = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise KirinPayloadError([_not_a_mapping(payload)], model=model) from None
     if not isinstance(payload, Mapping) or not all(isinstance(name, str) for name in payload):
         raise KirinPayloadError([_not_a_mapping(payload)], model=model)
@@ -143,13 +144,16 @@ def _normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convert(value: Any, rules: dict[str, Any]) -> Any:
+    if isinstance(value, int) and value.bit_length() > 1024:
+        # Neither a float nor, beyond 4,300 digits, printable: jsonschema could not even say what is wrong.
+        return math.inf
     kind = rules.get("type")
     if kind == "object" and isinstance(value, Mapping):
         children = rules.get("properties", {})
         return {name: _convert(item, children.get(name, {})) for name, item in value.items()}
     if isinstance(value, int) and not isinstance(value, bool) and str(value) in rules.get("enum", ()):
         return str(value)
-    if kind == "number" and isinstance(value, Decimal):
+    if kind == "number" and isinstance(value, Decimal) and not value.is_snan():
         return float(value)
     if kind in ("number", "boolean") and isinstance(value, str):
         return _from_text(value, kind)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.retrying import pause
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
 
 #: Seconds that a generation takes as a rule; the API documents none. Public clients wait for one to ten minutes.
@@ -25,6 +26,8 @@ TYPICAL_SECONDS = 120.0
 FIRST_INTERVAL = 3.0
 SHORTEST_INTERVAL = 2.0
 LONGEST_INTERVAL = 60.0
+#: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
+SHORTEST_FIXED_INTERVAL = 0.1
 #: The interval as a share of the time waited: the mean delay of noticing is half of it.
 SHARE_OF_WAIT = 0.08
 #: No look falls between the second one and this share of the typical time.
@@ -65,7 +68,8 @@ def next_interval(elapsed: float, *, looks: int, remaining: float | None = None)
         return FIRST_INTERVAL
     by_share = SHARE_OF_WAIT * elapsed
     if remaining is not None:
-        interval = max(TRUST_IN_PROGRESS * remaining, by_share / 2)
+        # The first reports of progress may mislead: they never more than double the wait.
+        interval = max(min(TRUST_IN_PROGRESS * remaining, elapsed), by_share / 2)
     else:
         interval = max(by_share, QUIET_SHARE * TYPICAL_SECONDS - elapsed)
     return min(max(interval, SHORTEST_INTERVAL), LONGEST_INTERVAL)
@@ -94,13 +98,12 @@ class Poller:
         self.kirin_task_id = kirin_task_id
         self.started_at = started_at
         self.deadline = deadline
-        self.poll_interval = poll_interval
+        self.poll_interval = None if poll_interval is None else max(poll_interval, SHORTEST_FIXED_INTERVAL)
         self._jitter = jitter
         self._looks = 0
         self._troubles = 0
         self._told: tuple[str, float | None] | None = None
         self._moved: tuple[float, float] | None = None
-        self._last_trouble: KirinError | None = None
 
     def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
         """Decide what a look means.
@@ -113,13 +116,13 @@ class Poller:
         self._looks += 1
         if isinstance(outcome, KirinError):
             return self._after_trouble(outcome, now)
-        self._troubles, self._last_trouble = 0, None
+        self._troubles = 0
         if outcome.is_final:
             error = error_from_task(outcome)
             return Step(error=error, kirin_task=None if error else outcome)
         news, remaining = self._news(outcome, now), self._remaining(outcome.progress, now)
         if now >= self.deadline:
-            return self._timed_out(now, f"it is still {outcome.raw_status or outcome.status}")
+            return self._timed_out(now, f"it is still {one_line(outcome.raw_status or outcome.status, 40)}")
         interval = self.poll_interval
         if interval is None:
             interval = next_interval(now - self.started_at, looks=self._looks, remaining=remaining)
@@ -152,7 +155,7 @@ class Poller:
         return max(min(interval, self.deadline - now), 0.0)
 
     def _news(self, kirin_task: KirinTask, now: float) -> str | None:
-        status = kirin_task.raw_status or kirin_task.status
+        status = one_line(kirin_task.raw_status or kirin_task.status, 40)
         if self._told == (status, kirin_task.progress):
             return None
         self._told = (status, kirin_task.progress)

@@ -11,7 +11,7 @@ from airflow_provider_kirin.api.reply import read_body
 PROBE_ID = "airflow-provider-kirin-connection-test"
 
 _ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
-_ABOUT_A_PATH = ("url", "route", "path", "endpoint", "page", "cannot get", "app not found")
+_ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found")
 
 
 def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> tuple[bool, str]:

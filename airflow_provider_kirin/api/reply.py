@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,15 @@ def read_body(raw: bytes) -> Any:
     """
     try:
         # NaN and Infinity are no JSON, and no value of the API has use for them.
-        return json.loads(raw, parse_constant=lambda name: None)
+        return json.loads(raw, parse_constant=lambda name: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return raw[:2000].decode("utf-8", errors="replace")
+
+
+def _finite(text: str) -> float | None:
+    """Read a number; what is beyond a float (1e999) is no number that the API could mean."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def read_task(

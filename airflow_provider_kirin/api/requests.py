@@ -8,6 +8,7 @@ that asking by it is possible.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,7 +22,6 @@ USER_AGENT = f"airflow-provider-kirin/{__version__}"
 
 #: The model API lives under this prefix, on every public gateway.
 _PREFIX = "/model"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,35 @@ def base_url(host: str | None, *, port: int | None = None, scheme: str | None = 
     """
     text = (host or DEFAULT_HOST).strip()
     if "://" not in text:
-        bare = urlsplit(f"//{text}").hostname if "[" in text or text.count(":") < 2 else text
-        text = f"{scheme or ('http' if bare in _LOOPBACK else 'https')}://{text}"
-    try:
-        parts = urlsplit(text)
-        own_port = parts.port
-    except ValueError:
-        raise _bad_host(text, "is not a host") from None
-    if parts.scheme not in ("http", "https"):
-        raise _bad_host(text, f"has the scheme {parts.scheme!r}; only http and https work")
-    if not parts.hostname or any(char.isspace() for char in text):
-        raise _bad_host(text, "names no host")
-    if parts.username or parts.password or "@" in parts.netloc:
+        text = f"{scheme or ('http' if _is_loopback(text) else 'https')}://{text}"
+    if "@" in text:
+        # Not shown: what stands before the @ may be the key.
         raise KirinConfigError(
             "The Kirin connection's Host holds a user name or password. Put the API key into API Key (password)."
         )
+    try:
+        parts = urlsplit(text)
+        port = parts.port or port
+    except ValueError:
+        raise _bad_host(text, "is not a host") from None
+    if parts.scheme not in ("http", "https"):
+        raise _bad_host(text, f"has the scheme {shorten(parts.scheme)}; only http and https work")
+    if not parts.hostname or not text.isprintable() or any(char in text for char in " \\"):
+        raise _bad_host(text, "names no host")
     if parts.query or parts.fragment:
-        raise _bad_host(text.partition("?")[0], "holds a query or fragment")
+        raise _bad_host(text.partition("?")[0].partition("#")[0], "holds a query or fragment")
+    if port is not None and not 0 < port < 65536:
+        raise _bad_host(text, f"has the port {port}, which no host can have")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = own_port or port
     path = parts.path.rstrip("/").removesuffix("/v1/generation").removesuffix("/v1")
     if not path.endswith(_PREFIX):
         path += _PREFIX
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def _is_loopback(text: str) -> bool:
+    """Return whether a host without a scheme is this machine, where the emulator speaks plain http."""
+    return re.match(r"(localhost|127\.0\.0\.1|\[?::1\]?)(:\d+)?(/|$)", text) is not None
 
 
 def _bad_host(text: str, why: str) -> KirinConfigError:

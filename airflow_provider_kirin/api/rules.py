@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.text import safe_url, shorten
+from airflow_provider_kirin.api.text import is_web_url, safe_url, shorten
 from airflow_provider_kirin.exceptions import Problem
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def _validator_class() -> type[Validator]:
 
     def is_finite_number(checker: Any, value: Any) -> bool:
         # JSON has no NaN and no infinity, and either would pass `minimum` and `maximum`.
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        try:
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        except OverflowError:
+            return False
 
     extended: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft202012Validator,
@@ -57,18 +60,9 @@ def _validator_class() -> type[Validator]:
 
 
 def _check_url(validator: Any, wanted: bool, instance: Any, schema: dict[str, Any]) -> Iterator[ValidationError]:
-    from urllib.parse import urlsplit
-
     from jsonschema.exceptions import ValidationError
 
-    if not isinstance(instance, str):
-        return
-    try:
-        parts = urlsplit(instance)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in instance
-    except ValueError:
-        good = False
-    if not good:
+    if isinstance(instance, str) and not is_web_url(instance):
         yield ValidationError("not a URL")
 
 
@@ -146,5 +140,8 @@ def _missing_parameter(name: str, path: str) -> Problem:
 def _did_you_mean(given: Any, known: list[Any]) -> str | None:
     import difflib
 
-    near = difflib.get_close_matches(str(given)[:100], [str(item) for item in known], n=1)
+    text = given[:100] if isinstance(given, str) else shorten(given)
+    # image_url means image, although image_tail is nearer by its letters.
+    near = [name for name in map(str, known) if text.startswith(f"{name}_")]
+    near = near or difflib.get_close_matches(text, list(map(str, known)), n=1)
     return f"Did you mean {near[0]!r}?" if near else None

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from airflow_provider_kirin.api.text import one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinReplyError
@@ -176,20 +176,23 @@ class KirinTask:
         :param data: the dict
         :raises KirinReplyError: where it is not such a dict
         """
-        if not isinstance(data, Mapping) or not _text(data.get("id")) or data.get("status") not in STATUSES.values():
+        data = data if isinstance(data, Mapping) else {}
+        status = next((word for word in get_args(Status) if word == data.get("status")), None)
+        metadata = data.get("metadata") or {}
+        if not _text(data.get("id")) or status is None or not isinstance(metadata, Mapping):
             raise KirinReplyError("This is not the result of a Kirin generation.")
         return cls(
-            id=data["id"],
-            status=data["status"],
+            id=_text(data["id"]),
+            status=status,
             model=_text(data.get("model")),
             created_at=_whole(data.get("created_at")),
             progress=_fraction(data.get("progress")),
             videos=list(_videos(data.get("videos"))),
             usage=_usage(data.get("usage")),
             error=_error(data.get("error")),
-            metadata=dict(data.get("metadata") or {}),
+            metadata=dict(metadata),
             external_task_id=_text(data.get("external_task_id")) or None,
-            raw_status=data["status"],
+            raw_status=status,
         )
 
 
@@ -228,7 +231,7 @@ def _error(error: Any) -> KirinTaskError | None:
     if not isinstance(error, Mapping):
         return None
     message = error.get("error_message") or error.get("message") or ""
-    return KirinTaskError(code=_text(error.get("code")), message=one_line(message))
+    return KirinTaskError(code=one_line(_text(error.get("code")), 80), message=one_line(message))
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,21 @@ def safe_url(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"[:200]
 
 
+def is_web_url(text: Any) -> bool:
+    """Return whether a value is an http or https URL that somebody could call.
+
+    :param text: anything
+    """
+    if not isinstance(text, str) or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        # Reading the port judges it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
     """Return foreign text as one printable line of bounded length, its URLs without their queries.
 
@@ -49,6 +64,9 @@ def shorten(value: Any, limit: int = 60) -> str:
         return repr(shown) if len(value) <= limit else f"{shown!r} ({len(value):,} characters)"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value):,} bytes>"
+    if isinstance(value, int) and value.bit_length() > 10_000:
+        # Python refuses to print an integer of more than 4,300 digits.
+        return f"<integer of {value.bit_length():,} bits>"
     if value is None or isinstance(value, (bool, int, float)):
         return str(value)[:limit]
     if isinstance(value, (list, tuple, dict)):

@@ -82,14 +82,18 @@ def _read(result: Any) -> Outcome:
 
 
 def _read_error(error: Any) -> KirinError:
-    kind = _ERRORS.get(error.get("type", "")) if isinstance(error, dict) else None
-    if kind is None:
-        raise KirinReplyError("The trigger's event holds an error of an unknown kind.")
-    message, retryable = str(error.get("message")), error.get("retryable") is True
+    fields = error if isinstance(error, dict) else {}
+    name, message, retryable = fields.get("type"), fields.get("message"), fields.get("retryable")
+    kind = _ERRORS.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(message, str) or not isinstance(retryable, bool):
+        raise KirinReplyError("The trigger's event holds an error that cannot be understood.")
     if issubclass(kind, KirinTimeoutError):
-        return kind(message, kirin_task_ids=error.get("kirin_task_ids") or [])
+        ids = fields.get("kirin_task_ids")
+        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+            raise KirinReplyError("The trigger's event holds a timeout that names no generation.")
+        return kind(message, kirin_task_ids=ids)
     if issubclass(kind, KirinAPIError):
-        known = {name: error.get(name) for name in ("code", "http_status", "request_id")}
+        known = {name: fields.get(name) for name in ("code", "http_status", "request_id")}
         return kind(message, retryable=retryable, **known)
     plain = kind(message)
     plain.retryable = retryable

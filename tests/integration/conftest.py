@@ -80,6 +80,26 @@ def emulator(running_emulator: Emulator) -> Emulator:
     return running_emulator
 
 
+@pytest.fixture
+def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Return everything that was logged or printed since the last call, on any way."""
+
+    def take() -> str:
+        captured, records = capfd.readouterr(), caplog.text
+        caplog.clear()
+        return "".join([captured.out, captured.err, records])
+
+    return take
+
+
+@pytest.fixture
+def run(airflow_db: Path, logged: Callable[[], str]) -> Callable[..., Any]:
+    """Run a DAG: ``run(dag)`` returns a :class:`tests.integration.dag_runs.Run`."""
+    from tests.integration.dag_runs import run_dag
+
+    return lambda dag, **options: run_dag(dag, logged, **options)
+
+
 Connect = Callable[..., str]
 
 

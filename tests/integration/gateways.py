@@ -94,9 +94,7 @@ def make_authority(folder: Path) -> Authority:
     bundle, chain = folder / "ca bundle.pem", folder / "server.pem"
     bundle.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     chain.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + leaf.public_bytes(serialization.Encoding.PEM)
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -292,10 +292,9 @@ class TestCodes:
         assert found.retryable is retryable
         assert found.code == code
 
-    @pytest.mark.parametrize(("code", "kind", "retryable"), KNOWN_CODES)
+    # A JSON number cannot start with 0.
+    @pytest.mark.parametrize(("code", "kind", "retryable"), [case for case in KNOWN_CODES if case[0][0] != "0"])
     def test_given_as_a_number(self, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
-        if code.startswith("0"):
-            pytest.skip("a JSON number cannot start with 0")
         assert type(error(400, {"error": {"code": int(code), "message": "because"}})) is kind
 
 

@@ -74,7 +74,7 @@ class Run:
         return [later - earlier for earlier, later in pairwise(self.looks)]
 
 
-def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: float = 0.0, most: int = 5000) -> Run:
+def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: float = 0.0, most: int = 1200) -> Run:
     """Do what the hooks do: look, then sleep as long as the poller says; ``latency`` is the time that a look takes."""
     run, now = Run(), wait.started_at
     while len(run.looks) < most:

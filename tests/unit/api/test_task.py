@@ -351,7 +351,7 @@ class TestRoundTrip:
             "external_task_id": "row-7",
         }
 
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=150)
     @given(replies)
     @example({"id": "a", "status": "failed", "error": {"code": "1", "message": "http://h/" + "x" * 400}})
     @example({"id": "a", "status": "completed", "output": [{"content": [{"url": "https://h/a?b=1"}]}]})

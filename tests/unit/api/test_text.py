@@ -79,9 +79,9 @@ class TestOneLine:
 
     def test_megabytes_cost_nothing(self) -> None:
         text = "https://h.example/" * 2_000_000
-        began = time.perf_counter()
+        began = time.process_time()
         assert len(one_line(text)) <= 300
-        assert time.perf_counter() - began < 0.5
+        assert time.process_time() - began < 0.5
 
 
 class TestShorten:
