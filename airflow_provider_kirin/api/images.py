@@ -53,11 +53,13 @@ class PreparedImage:
     format: str | None = None
     sha256: str | None = None
 
+    def __str__(self) -> str:
+        if self.sha256 is None or self.size is None:
+            return describe(self.text)
+        return f"{self.format}, {self.width} x {self.height} px, {self.size:,} bytes, sha256 {self.sha256[:8]}"
+
     def __repr__(self) -> str:
-        if self.sha256 is None:
-            return f"<PreparedImage {describe(self.text)}>"
-        shape = f"{self.format}, {self.width} x {self.height} px, {self.size} bytes"
-        return f"<PreparedImage {shape}, sha256 {self.sha256[:8]}>"
+        return f"<PreparedImage {self}>"
 
 
 def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None) -> PreparedImage:

@@ -149,6 +149,11 @@ class KirinTask:
             raw_status=raw_status,
         )
 
+    def describe_cost(self) -> str:
+        """Return what it cost, for a log line."""
+        cost = self.usage.cost if self.usage else None
+        return "unknown" if cost is None else f"{cost} USD"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-safe dict that goes to XCom; the cost is a string, so that no cent is lost."""
         usage, error = self.usage, self.error

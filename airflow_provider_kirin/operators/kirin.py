@@ -211,10 +211,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             return self._finish(outcome)
 
     def _finish(self, kirin_task: KirinTask) -> dict[str, Any]:
-        cost = kirin_task.usage.cost if kirin_task.usage else None
-        self.log.info(
-            "Kirin generation %s is done; it cost %s USD.", kirin_task.id, "unknown" if cost is None else cost
-        )
+        self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
         if self.destination is None:
             return kirin_task.to_dict()
         files = save_videos(KirinHook(self.kirin_conn_id), kirin_task, self.destination, overwrite=self.overwrite)

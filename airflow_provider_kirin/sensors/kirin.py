@@ -159,5 +159,8 @@ class KirinTaskSensor(BaseSensorOperator):
                 lines = "".join(f"\n  - {error}" for error in errors)
                 text = f"{len(errors)} of {len(outcomes)} Kirin generations gave no video:{lines}"
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from errors[0]
-        results = [outcome.to_dict() for outcome in outcomes if isinstance(outcome, KirinTask)]
+        done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
+        for kirin_task in done:
+            self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
+        results = [kirin_task.to_dict() for kirin_task in done]
         return results[0] if isinstance(self.kirin_task_id, str) else results

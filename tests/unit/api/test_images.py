@@ -865,8 +865,9 @@ class TestSafeTexts:
 
     def test_a_prepared_image_shows_neither_bytes_nor_secrets(self) -> None:
         assert repr(accepted("https://k:v@example.com/a?sig=1")) == "<PreparedImage https://example.com/a?...>"
-        start = f"<PreparedImage PNG, 320 x 300 px, {len(PNG)} bytes, sha256 "
-        assert str(accepted(PNG)).startswith(start)
+        start = f"<PreparedImage PNG, 320 x 300 px, {len(PNG):,} bytes, sha256 "
+        assert repr(accepted(PNG)).startswith(start)
+        assert f"<PreparedImage {accepted(PNG)}>" == repr(accepted(PNG))
         assert len(repr(accepted(PNG))) == len(start) + 9
 
     def test_a_rejection_survives_pickling(self) -> None:
