@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinConflictError,
     KirinError,
+    KirinInputError,
     KirinLostTaskError,
     KirinNotFoundError,
     KirinTaskFailedError,
@@ -182,6 +183,11 @@ class Submission:
             kirin_task = self.gateway.get_task(name, patience=PATIENCE)
         except KirinNotFoundError:
             return None
+        except KirinInputError as error:
+            # A gateway that takes nothing but its own ids for one: what it does not find proves nothing.
+            self.log.debug("This gateway does not look up external task ids: %s", error)
+            self._proofs[self._conn_id] = False
+            return None
         self._proofs[self._conn_id] = True
         return kirin_task
 
@@ -274,7 +280,7 @@ class Submission:
                 try:
                     self._proofs[self._conn_id] = self.gateway.get_task(name, patience=PATIENCE).id == kirin_task_id
                     break
-                except KirinNotFoundError:
+                except (KirinNotFoundError, KirinInputError):
                     if self._still_there(kirin_task_id):
                         self._proofs[self._conn_id] = False
                         break

@@ -126,17 +126,18 @@ def check_id(any_id: Any) -> str:
     return text
 
 
-def headers(api_key: str) -> dict[str, str]:
-    """Return the headers of every call: the only place where the key goes.
+def headers(api_key: str, *, with_body: bool) -> dict[str, str]:
+    """Return the headers of a call: the only place where the key goes.
 
     :param api_key: the connection's password
+    :param with_body: whether the call has a JSON body
     """
-    return {
+    content_type = {"Content-Type": "application/json"} if with_body else {}
+    return content_type | {
         "Authorization": f"Bearer {api_key}",
         "Accept": "application/json",
         # Replies have a few hundred bytes; what is not compressed cannot be a compression bomb.
         "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
     }
 

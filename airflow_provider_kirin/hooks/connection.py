@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from airflow_provider_kirin.api.requests import base_url, check_api_key, headers
+from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -42,11 +42,6 @@ class KirinConnection:
     verify: bool | str = True
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     requests_per_second: float | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers of every call to the API, the key among them."""
-        return headers(self.api_key)
 
     def hide_key(self, text: str) -> str:
         """Return a text without the key, should a gateway ever repeat it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_kirin.api.requests import headers
 from airflow_provider_kirin.api.text import one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
 
@@ -41,7 +42,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
             request.method,
             request.url,
             data=request.body,
-            headers=connection.headers,
+            headers=headers(connection.api_key, with_body=request.body is not None),
             auth=_keep_headers,
             timeout=connection.timeout,
             verify=connection.verify,
@@ -76,7 +77,7 @@ async def call_async(
             request.method,
             request.url,
             data=request.body,
-            headers=connection.headers,
+            headers=headers(connection.api_key, with_body=request.body is not None),
             proxy=proxy_for(request.url, connection),
             allow_redirects=False,
         ) as reply:

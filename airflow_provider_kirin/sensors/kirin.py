@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_kirin.api.polling import FIRST_INTERVAL, Poller
 from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
 from airflow_provider_kirin.failing import failing_for_good
@@ -124,6 +125,10 @@ class KirinTaskSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=self._conclude([self._outcomes[one] for one in ids]))
         self.poke_interval = min(pauses)
         return PokeReturnValue(is_done=False)
+
+    def on_kill(self) -> None:
+        """Say what goes on at Kirin; waiting again costs nothing."""
+        self.log.warning("The wait ended from outside; %s goes on at Kirin.", shorten(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
         given: object = self.kirin_task_id

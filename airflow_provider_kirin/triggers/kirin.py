@@ -59,6 +59,14 @@ class KirinTaskTrigger(BaseTrigger):
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""
         yield TriggerEvent(write_event(await self._wait_for_all()))
 
+    async def on_kill(self) -> None:
+        """Say what goes on at Kirin. Airflow calls this on a clear or a mark, and when the task is woken otherwise."""
+        self.log.warning(
+            "The wait for Kirin generation(s) %s ended from outside. What is not finished goes on at Kirin, and is "
+            "billed: the generation API documents no way to cancel it. Wait for the same id to pick it up.",
+            ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else ""),
+        )
+
     async def _wait_for_all(self) -> list[Outcome]:
         try:
             async with KirinAsyncHook(self.kirin_conn_id) as hook:

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinError,
+    KirinInputError,
     KirinLostTaskError,
     KirinRateLimitError,
     KirinTaskFailedError,
@@ -155,6 +156,24 @@ class TestAfterALostReply:
         assert caught.value.retryable
         assert submission(gateway, record).run().adopted
         assert gateway.submissions == 1
+
+
+def test_a_gateway_that_takes_no_foreign_ids_can_still_be_bought_from() -> None:
+    gateway = ModelGateway()
+    record = proven(gateway)
+    really, gateway.finds_by_external_id = gateway.get_task, False
+
+    def picky(kirin_task_id: str, *, patience: float) -> object:
+        if not kirin_task_id.startswith("t"):
+            raise KirinInputError("invalid task id", http_status=400)
+        return really(kirin_task_id, patience=patience)
+
+    gateway.get_task = picky  # type: ignore[method-assign, assignment]
+    assert not submission(gateway, record).run().adopted
+    gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+    with pytest.raises(KirinUnknownSubmitError):
+        Submission(gateway, record, external_task_id="airflow-other", proofs={}, sleep=lambda seconds: None).run()
+    assert gateway.submissions == 2
 
 
 class TestNothingIsPaid:

@@ -249,13 +249,14 @@ class TestCalls:
 
 class TestKey:
     def test_it_goes_into_one_header(self) -> None:
-        sent = headers("sa-SECRET")
+        sent = headers("sa-SECRET", with_body=True)
         assert sent["Authorization"] == "Bearer sa-SECRET"
         assert [name for name, value in sent.items() if "SECRET" in value] == ["Authorization"]
 
     def test_the_other_headers(self) -> None:
-        sent = headers("k")
+        sent = headers("k", with_body=True)
         assert sent["Content-Type"] == "application/json"
+        assert "Content-Type" not in headers("k", with_body=False)
         assert sent["Accept"] == "application/json"
         assert sent["Accept-Encoding"] == "identity"
         assert sent["User-Agent"] == f"airflow-provider-kirin/{__version__}"
@@ -283,6 +284,6 @@ class TestKey:
             accepted = check_api_key(key, "mine")
         except KirinConfigError:
             return
-        headers(accepted)["Authorization"].encode("ascii")
+        headers(accepted, with_body=False)["Authorization"].encode("ascii")
         assert accepted.isprintable()
         assert " " not in accepted
