@@ -130,7 +130,9 @@ class TestOneSessionForAll:
 
         async def several(name):
             hooks = (KirinAsyncHook(conn_id) for _ in range(5))
-            await asyncio.gather(*(hook.wait(f"{name}-{n}", timeout=30, poll_interval=0.05) for n, hook in enumerate(hooks)))
+            await asyncio.gather(
+                *(hook.wait(f"{name}-{n}", timeout=30, poll_interval=0.05) for n, hook in enumerate(hooks))
+            )
 
         # One after the other in this thread, then at the same time in many.
         asyncio.run(several("a"))

@@ -103,7 +103,7 @@ class TestSubmitAndLook:
     def test_what_only_the_gateway_knows_is_its_refusal(self, hook, emulator, payload):
         body = {"error": {"code": "8002005002", "message": "cannot read the image"}}
         emulator.fault(on="submit", kind="status", status=400, body=body)
-        with pytest.raises(KirinInputError, match="8002005002.*cannot read the image") as caught:
+        with pytest.raises(KirinInputError, match=r"8002005002.*cannot read the image") as caught:
             hook.submit(payload)
         assert (caught.value.code, caught.value.http_status, caught.value.retryable) == ("8002005002", 400, False)
 
