@@ -187,7 +187,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """Submit, then wait: here, or in the triggerer."""
         with failing_for_good():
             kirin_task = self._submit(context)
-            if self.deferrable:
+            if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
                     self,
                     [kirin_task.id],

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
 DEFAULT_TIMEOUT = 3600.0
+#: A longer list is left to the trigger, which looks at many at once.
+_MOST_LOOKS = 20
 
 
 class KirinTaskSensor(BaseSensorOperator):
@@ -86,14 +88,9 @@ class KirinTaskSensor(BaseSensorOperator):
         if not ids:
             self.log.info("There is no Kirin generation to wait for.")
             return []
-        if self.deferrable:
-            defer_until_done(
-                self,
-                ids,
-                kirin_conn_id=self.kirin_conn_id,
-                timeout=self.timeout,
-                poll_interval=self._poll_interval,
-            )
+        if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MOST_LOOKS):
+            self._defer(ids)
+        # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
@@ -121,10 +118,17 @@ class KirinTaskSensor(BaseSensorOperator):
                     self._outcomes[one] = outcome
                 else:
                     pauses.append(step.delay)
+        if pauses and self.deferrable:
+            self._defer(ids)
         if not pauses:
             return PokeReturnValue(is_done=True, xcom_value=self._conclude([self._outcomes[one] for one in ids]))
         self.poke_interval = min(pauses)
         return PokeReturnValue(is_done=False)
+
+    def _defer(self, ids: list[str]) -> NoReturn:
+        defer_until_done(
+            self, ids, kirin_conn_id=self.kirin_conn_id, timeout=self.timeout, poll_interval=self._poll_interval
+        )
 
     def on_kill(self) -> None:
         """Say what goes on at Kirin; waiting again costs nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.events import Outcome, write_event
+
+#: No event comes sooner after the deferral, in seconds: a scheduler that has not yet heard of the worker's end when the
+#: task is woken takes the task for one that died, and a try is lost (seen on Airflow 3.3.2 with LocalExecutor).
+EARLIEST_EVENT = 2.0
 
 
 class KirinTaskTrigger(BaseTrigger):
@@ -57,7 +62,9 @@ class KirinTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""
-        yield TriggerEvent(write_event(await self._wait_for_all()))
+        event = TriggerEvent(write_event(await self._wait_for_all()))
+        await asyncio.sleep(max(self.started_at + EARLIEST_EVENT - time.time(), 0.0))
+        yield event
 
     async def on_kill(self) -> None:
         """Say what goes on at Kirin. Airflow calls this on a clear or a mark, and when the task is woken otherwise."""
