@@ -95,7 +95,7 @@ def check_static(payload: Any, model: str, *, is_dynamic: Callable[[Any], bool])
         raise KirinPayloadError(_in_order(problems, schema), model=model)
 
 
-def inline_images(payload: Any, model: str) -> dict[str, Any]:
+def inline_images(payload: Any, model: Any) -> dict[str, Any]:
     """Return the image fields whose values are the image itself (bytes, Base64): they must stay out of templates.
 
     :param payload: the operator's argument

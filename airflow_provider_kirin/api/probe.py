@@ -28,14 +28,14 @@ def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> 
     said = f"{code} {message}".lower()
     if status == 404 and isinstance(body, Mapping) and _names_a_task(said):
         return True, f"Connected to {base}: the API key is accepted."
-    if status == 200 and isinstance(body, Mapping) and ("id" in body or _names_a_task(said)):
+    if 200 <= status < 300 and isinstance(body, Mapping) and ("id" in body or _names_a_task(said)):
         return True, f"Connected to {base}: the API key is accepted."
     if status in (400, 422) and isinstance(body, Mapping) and _names_a_task(said):
         # Refused for the odd id, that is: behind the check of the key.
         return True, f"Connected to {base}: the API key is accepted."
     if status == 401 or status == 403:
         return False, str(error_from_response(status, body, headers=headers, doing="checking the API key"))
-    if status in (200, 404, 405):
+    if 200 <= status < 300 or status in (404, 405):
         return False, (
             f"{base} answers, but not as the Kirin API does (HTTP {status}: {message or 'no message'}). "
             "Check the connection's Host and its path."

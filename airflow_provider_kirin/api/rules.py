@@ -141,7 +141,9 @@ def _did_you_mean(given: Any, known: list[Any]) -> str | None:
     import difflib
 
     text = given[:100] if isinstance(given, str) else shorten(given)
-    # image_url means image, although image_tail is nearer by its letters.
-    near = [name for name in map(str, known) if text.startswith(f"{name}_")]
-    near = near or difflib.get_close_matches(text, list(map(str, known)), n=1)
+    names = list(map(str, known))
+    # image_tial means image_tail; image_url means image, although image_tail is nearer by its letters.
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.85)
+    near = near or [name for name in names if text.startswith(f"{name}_")]
+    near = near or difflib.get_close_matches(text, names, n=1)
     return f"Did you mean {near[0]!r}?" if near else None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urljoin
 
 from airflow_provider_kirin.api.requests import USER_AGENT
-from airflow_provider_kirin.api.text import one_line, safe_url
+from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
 from airflow_provider_kirin.hooks.storage import as_path
 
@@ -40,8 +43,7 @@ def download(
     :param overwrite: whether a file that is there may be replaced
     :return: bytes written
     """
-    if not url.lower().startswith(("http://", "https://")):
-        raise KirinReplyError(f"The video's address {safe_url(url)} is no http or https URL.", retryable=False)
+    _check_url(url)
     path = as_path(destination)
     if not overwrite and path.exists():
         raise KirinConfigError(f"{destination} is there already, and overwriting was not allowed.")
@@ -57,30 +59,48 @@ def download(
     raise AssertionError("unreachable")
 
 
+def _check_url(url: str) -> None:
+    if not is_web_url(url):
+        raise KirinReplyError(f"The video's address {safe_url(url)} is no http or https URL.", retryable=False)
+
+
 def _fetch(url: str, file: BinaryIO, *, timeout: float, verify: bool | str, proxies: dict[str, str]) -> int:
     import requests
 
     try:
-        with requests.Session() as session:
-            session.max_redirects = _MOST_REDIRECTS
-            with session.get(
-                url,
-                headers={"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-                auth=lambda prepared: prepared,
-                timeout=timeout,
-                verify=verify,
-                proxies=proxies,
-                stream=True,
-            ) as reply:
-                _check_reply(reply, url)
-                written = 0
-                for chunk in reply.iter_content(_CHUNK):
-                    file.write(chunk)
-                    written += len(chunk)
-                _check_length(reply, written, url)
-                return written
+        with requests.Session() as session, _follow(session, url, timeout, verify, proxies) as reply:
+            _check_reply(reply, url)
+            written = 0
+            for chunk in reply.iter_content(_CHUNK):
+                file.write(chunk)
+                written += len(chunk)
+            _check_length(reply, written, url)
+            return written
     except requests.RequestException as error:
         raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {one_line(error)}") from None
+
+
+def _follow(
+    session: requests.Session, url: str, timeout: float, verify: bool | str, proxies: dict[str, str]
+) -> requests.Response:
+    """Follow redirects ourselves: requests would take credentials for the next host from ~/.netrc."""
+    for _ in range(_MOST_REDIRECTS + 1):
+        reply = session.get(
+            url,
+            headers={"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"},
+            auth=lambda prepared: prepared,
+            timeout=timeout,
+            verify=verify,
+            proxies=proxies,
+            allow_redirects=False,
+            stream=True,
+        )
+        if not reply.is_redirect:
+            return reply
+        reply.close()
+        url = urljoin(url, reply.headers["Location"])
+        _check_url(url)
+    raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
 
 
 def _check_reply(reply: requests.Response, url: str) -> None:
@@ -106,17 +126,14 @@ def _check_length(reply: requests.Response, written: int, url: str) -> None:
 def _place(path: Any) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is whole.
 
-    Object stores show an object when its upload ends, which is when the file is closed; an error leaves none behind.
+    What goes to an object store is collected on the worker's disk first: not every store can take back half an object.
     """
     if not isinstance(path, Path):
-        with path.open("wb") as file:
-            try:
-                yield file
-            except BaseException:
-                # fsspec: what is discarded is never committed; the rest closes as nothing.
-                with contextlib.suppress(Exception):
-                    file.discard()
-                raise
+        with tempfile.TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            with path.open("wb") as file:
+                shutil.copyfileobj(whole, file, _CHUNK)
         return
     part = path.with_name(f".{path.name}.{time.time_ns():x}.part")
     try:

@@ -5,14 +5,19 @@ The key goes into one header of the request. Nothing here retries.
 
 from __future__ import annotations
 
-import time
+import threading
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.requests import headers
-from airflow_provider_kirin.api.text import one_line, safe_url
+from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
     import aiohttp
     import requests
 
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.connection import KirinConnection
 
 _CHUNK = 64 * 1024
+#: A call may take longer, the more it sends. Bytes a second.
+_SLOWEST_UPLOAD = 50_000
 
 #: HTTP status, headers, body.
 Reply = tuple[int, dict[str, str], bytes]
@@ -33,8 +40,29 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     :param connection: key, timeout, TLS and proxies
     :param limit: bytes of a reply that are read at most
     :raises KirinNetworkError: no reply, or not all of it
-    :raises KirinReplyError: a reply that is too long or too slow
+    :raises KirinReplyError: a reply that is too long
     """
+    # requests bounds the time without a byte, not the time of a call: a thread that is left behind does.
+    outcome: SimpleQueue[Reply | BaseException] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put(_call(session, request, connection, limit))
+        except BaseException as error:
+            outcome.put(error)
+
+    threading.Thread(target=run, name="kirin-call", daemon=True).start()
+    seconds = 2 * connection.timeout + len(request.body or b"") / _SLOWEST_UPLOAD
+    try:
+        ended = outcome.get(timeout=seconds)
+    except Empty:
+        raise _network_error(f"not complete within {seconds:.0f} s", request, sent=True) from None
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
+
+
+def _call(session: requests.Session, request: ApiRequest, connection: KirinConnection, limit: int) -> Reply:
     import requests
 
     try:
@@ -50,14 +78,13 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
             allow_redirects=False,
             stream=True,
         ) as reply:
-            deadline = time.monotonic() + connection.timeout
             body = bytearray()
             for chunk in reply.iter_content(_CHUNK):
                 body += chunk
-                _check_bounds(len(body), limit, time.monotonic() > deadline, request)
-            return reply.status_code, dict(reply.headers), _without_key(body, connection)
+                _check_length(len(body), limit, request)
+            return reply.status_code, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except requests.RequestException as error:
-        raise _from_requests(error, request) from None
+        raise _from_requests(error, request, connection) from None
 
 
 async def call_async(
@@ -84,10 +111,30 @@ async def call_async(
             body = bytearray()
             async for chunk in reply.content.iter_chunked(_CHUNK):
                 body += chunk
-                _check_bounds(len(body), limit, False, request)
-            return reply.status, dict(reply.headers), _without_key(body, connection)
+                _check_length(len(body), limit, request)
+            return reply.status, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise _from_aiohttp(error, request) from None
+        raise _from_aiohttp(error, request, connection) from None
+
+
+def check_bundle(verify: bool | str) -> ssl.SSLContext | bool:
+    """Return what aiohttp takes for a connection's ``verify``, having read the CA bundle that it may name.
+
+    :param verify: true, false, or the path of a bundle or of a folder of certificates
+    :raises KirinConfigError: for a bundle that cannot be used
+    """
+    import ssl
+
+    if isinstance(verify, bool):
+        return verify
+    where = {"capath" if Path(verify).is_dir() else "cafile": verify}
+    try:
+        return ssl.create_default_context(**where)  # type: ignore[arg-type]
+    except OSError as error:
+        raise KirinConfigError(
+            f"The Kirin connection's extra verify = {shorten(verify, 120)} cannot be used as a CA bundle: "
+            f"{one_line(error)}. Give the path of a PEM file that the worker and the triggerer can read."
+        ) from None
 
 
 def proxy_for(url: str, connection: KirinConnection) -> str | None:
@@ -114,11 +161,13 @@ def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedReques
     return prepared
 
 
-def _check_bounds(size: int, limit: int, is_late: bool, request: ApiRequest) -> None:
+def _check_length(size: int, limit: int, request: ApiRequest) -> None:
     if size > limit:
         raise KirinReplyError(f"The reply to {request.method} {safe_url(request.url)} is longer than {limit:,} bytes.")
-    if is_late:
-        raise KirinReplyError(f"The reply to {request.method} {safe_url(request.url)} came too slowly to be read.")
+
+
+def _safe_headers(given: Mapping[str, str], connection: KirinConnection) -> dict[str, str]:
+    return {name: connection.hide_key(value) for name, value in given.items()}
 
 
 def _without_key(body: bytearray, connection: KirinConnection) -> bytes:
@@ -126,42 +175,46 @@ def _without_key(body: bytearray, connection: KirinConnection) -> bytes:
     return connection.hide_key(bytes(body).decode("latin-1")).encode("latin-1")
 
 
-def _from_requests(error: requests.RequestException, request: ApiRequest) -> KirinError:
+def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:
     import requests
     from urllib3.exceptions import NewConnectionError
 
-    reason = getattr(error.args[0], "reason", None) if error.args else None
+    said, reason = connection.hide_key(str(error)), getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(error, requests.exceptions.SSLError):
-        return _tls_error(error, request)
+        return _tls_error(said, request)
     if isinstance(error, ValueError):  # malformed URLs, schemes and proxies
-        return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(error)}")
+        return _bad_address(said)
     never_connected = isinstance(
         error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)
     ) or isinstance(reason, NewConnectionError)
-    return _network_error(error, request, sent=not never_connected)
+    return _network_error(said or type(error).__name__, request, sent=not never_connected)
 
 
-def _from_aiohttp(error: Exception, request: ApiRequest) -> KirinError:
+def _from_aiohttp(error: Exception, request: ApiRequest, connection: KirinConnection) -> KirinError:
     import aiohttp
 
+    said = connection.hide_key(str(error))
     if isinstance(error, aiohttp.ClientSSLError):
-        return _tls_error(error, request)
+        return _tls_error(said, request)
     if isinstance(error, aiohttp.InvalidURL):
-        return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(error)}")
+        return _bad_address(said)
     never_connected = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-    return _network_error(error, request, sent=not never_connected)
+    return _network_error(said or type(error).__name__, request, sent=not never_connected)
 
 
-def _tls_error(error: Exception, request: ApiRequest) -> KirinError:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+def _bad_address(said: str) -> KirinConfigError:
+    return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(said)}")
+
+
+def _tls_error(said: str, request: ApiRequest) -> KirinError:
+    if "CERTIFICATE_VERIFY_FAILED" in said:
         return KirinConfigError(
-            f"The TLS certificate of {safe_url(request.url)} cannot be checked: {one_line(error)} If it is signed by "
+            f"The TLS certificate of {safe_url(request.url)} cannot be checked: {one_line(said)} If it is signed by "
             "your own authority, put the path of its CA bundle into the connection's extra, as verify."
         )
-    return _network_error(error, request, sent=True)
+    return _network_error(said, request, sent=True)
 
 
-def _network_error(error: Exception, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
+def _network_error(why: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
     how = "No reply to" if sent else "Could not connect for"
-    why = one_line(error) or type(error).__name__
-    return KirinNetworkError(f"{how} {request.method} {safe_url(request.url)}: {why}", sent=sent)
+    return KirinNetworkError(f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}", sent=sent)

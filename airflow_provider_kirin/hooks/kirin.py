@@ -21,7 +21,7 @@ from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
-from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync
+from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle
 from airflow_provider_kirin.hooks.storage import open_uri
 
 if TYPE_CHECKING:
@@ -75,11 +75,15 @@ class KirinHook(BaseHook):
         return self._connection
 
     def get_conn(self) -> requests.Session:
-        """Return the HTTP session: kept open between calls, and without the key, which goes with each call."""
+        """Return the HTTP session: kept open between calls; no cookies, and no key, which each call adds."""
         if self._session is None:
+            from http.cookiejar import DefaultCookiePolicy
+
             import requests
 
+            check_bundle(self.connection.verify)
             self._session = requests.Session()
+            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return self._session
 
     def prepare(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import ssl
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -14,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.exceptions import KirinConfigError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
+from airflow_provider_kirin.hooks.http import check_bundle
 
 if TYPE_CHECKING:
     import aiohttp
@@ -81,8 +81,7 @@ class SharedSession:
         except AirflowNotFoundException as error:
             raise KirinConfigError(f"There is no Airflow connection {self._conn_id!r}: {error}") from None
         self.connection = read_connection(conn, await get_async_extra_dejson(conn))
-        verify = self.connection.verify
-        tls = await asyncio.to_thread(ssl.create_default_context, cafile=verify) if isinstance(verify, str) else verify
+        tls = await asyncio.to_thread(check_bundle, self.connection.verify)
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MOST_SOCKETS, ssl=tls),

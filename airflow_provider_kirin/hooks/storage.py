@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 
@@ -23,16 +24,19 @@ def as_path(destination: Any) -> Any:
 
     :param destination: a text, a Path or an ObjectStoragePath
     """
-    from pathlib import Path
-
     if not isinstance(destination, str):
-        return destination
+        # Of a local file both kinds are the same place, and only pathlib can rename one.
+        return _local(str(destination)) if str(destination).startswith("file://") else destination
     if destination.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        return Path(unquote(urlsplit(destination).path))
+        return _local(destination)
     if "://" in destination:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         return ObjectStoragePath(destination)
     return Path(destination).expanduser()
+
+
+def _local(uri: str) -> Path:
+    from urllib.parse import unquote, urlsplit
+
+    return Path(unquote(urlsplit(uri).path))

@@ -19,7 +19,7 @@ from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.files import save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.operators.payloads import is_dynamic, take_out_images
+from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.operators.records import StepRecord
 from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 from airflow_provider_kirin.triggers.events import read_event
@@ -70,8 +70,9 @@ class KirinSubmitOperator(BaseOperator):
         super().__init__(**kwargs)
         if on_unknown_submit not in ("stop", "resubmit"):
             raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
-        # On the worker a mapped operator is made anew, from values that execute() judges with all the others.
-        if not kwargs.get("_airflow_from_mapped"):
+        # On the worker a mapped operator is made anew, from values that execute() judges with all the others: what is
+        # raised here would be retried. Airflow marks such an operator only by this private name.
+        if not getattr(self, "_BaseOperator__from_mapped", False):
             check_static(payload, model, is_dynamic=is_dynamic)
         self.payload = payload
         self.model = model
@@ -83,6 +84,15 @@ class KirinSubmitOperator(BaseOperator):
         self._kirin_task_id: str | None = None
         self._images: dict[str, Any] = {}
         self._hide_images()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what a mapped task holds fixed, as for any other task, then go on as Airflow does."""
+        if "payload" in kwargs:
+            model = kwargs.get("model", DEFAULT_MODEL)
+            check_static(kwargs["payload"], model, is_dynamic=is_dynamic)
+            refuse_images(kwargs["payload"], model)
+        return super().partial(**kwargs)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render as any operator does, then hide images that a template or an XCom brought along."""

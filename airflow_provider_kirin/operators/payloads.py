@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Mapping
 from decimal import Decimal
@@ -9,6 +11,7 @@ from typing import Any
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.payload import inline_images
+from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 _PLAIN = (type(None), bool, int, float, Decimal, bytes, bytearray, memoryview, list, tuple, Mapping, os.PathLike)
 
@@ -30,7 +33,31 @@ def take_out_images(payload: Any, model: Any) -> tuple[Any, dict[str, Any]]:
     :param model: the model's id
     :return: the payload with a description in the place of each image that came as bytes or Base64, and these images
     """
-    found = inline_images(payload, str(model))
+    if isinstance(payload, str) and not is_dynamic(payload):
+        # A template that is the whole payload renders to JSON text, images and all.
+        with contextlib.suppress(ValueError, RecursionError):
+            payload = json.loads(payload)
+    found = inline_images(payload, model)
     if not found:
         return payload, {}
     return {**payload, **{name: images.describe(value) for name, value in found.items()}}, found
+
+
+def refuse_images(payload: Any, model: Any) -> None:
+    """Refuse bytes and Base64 among a mapped task's arguments, which Airflow writes into its database as they are.
+
+    :param payload: the argument
+    :param model: the model's id
+    :raises KirinPayloadError: for each such image
+    """
+    problems = [
+        Problem(
+            field=name,
+            value=images.describe(value),
+            rule="an image in a mapped task's fixed arguments would be stored in Airflow's database",
+            remedy="Give its path or storage URI",
+        )
+        for name, value in inline_images(payload, model).items()
+    ]
+    if problems:
+        raise KirinPayloadError(problems, model=str(model))

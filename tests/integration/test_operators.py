@@ -1,0 +1,695 @@
+"""Operators and sensor in real task runs: Airflow renders, runs, defers, stores and retries them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import textwrap
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+from PIL import Image
+
+from airflow_provider_kirin.exceptions import KirinPayloadError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.kirin import (
+    KirinDownloadOperator,
+    KirinGenerateVideoOperator,
+    KirinSubmitOperator,
+)
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.emulated import KEY, picture
+from tests.integration.test_hook import is_mp4
+
+pytestmark = pytest.mark.usefixtures("conn_id")
+
+#: Every way of waiting, as arguments of the sensor.
+MODES: dict[str, dict[str, Any]] = {
+    "deferrable": {"deferrable": True},
+    "poke": {"deferrable": False, "mode": "poke"},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+}
+AGAIN = {"retries": 2, "retry_delay": timedelta(0)}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+
+
+@pytest.fixture
+def dag(request) -> DAG:
+    """An empty DAG, named after the test."""
+    name = "".join(char if char.isalnum() else "_" for char in request.node.name)[:150]
+    return DAG(name, schedule=None, start_date=datetime(2026, 1, 1))
+
+
+@pytest.fixture
+def payload(image_file) -> dict[str, Any]:
+    return {"image": image_file, "prompt": "The sun goes round. [[seconds:0.3]]"}
+
+
+@pytest.fixture
+def submitted(conn_id, image_file):
+    """Submit a generation without Airflow; returns its id."""
+    hook = KirinHook(conn_id)
+    yield lambda prompt="A prompt.": hook.submit({"image": image_file, "prompt": prompt}).id
+    hook.close()
+
+
+def without_links(result: dict[str, Any]) -> dict[str, Any]:
+    """Each look signs the links anew."""
+    videos = [{**video, "url": video["url"].partition("?")[0]} for video in result["videos"]]
+    return {**result, "videos": videos}
+
+
+class TestTheThreeSteps:
+    def test_submit_wait_download(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+            download = KirinDownloadOperator(
+                task_id="download", kirin_task_id=submit.output, destination=str(tmp_path / "videos")
+            )
+            wait >> download
+        ended = run(dag)
+        assert ended.states() == {"submit": "success", "wait": "success", "download": "success"}
+        kirin_task_id = ended.result("submit")
+        assert [row["id"] for row in emulator.ledger()["paid"]] == [kirin_task_id]
+        video = ended.result("wait")
+        assert (video["id"], video["status"], video["usage"]["cost"]) == (kirin_task_id, "completed", "0.28")
+        (uri,) = ended.result("download")
+        path = tmp_path / "videos" / f"{kirin_task_id}-0.mp4"
+        assert uri == path.as_uri() and is_mp4(path.read_bytes())
+
+    def test_the_sensors_xcom_is_exactly_to_dict(self, dag, run, payload, conn_id):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+        ended = run(dag)
+        theirs, ours = ended.result("wait"), KirinHook(conn_id).get_task(ended.result("submit")).to_dict()
+        assert without_links(theirs) == without_links(ours)
+        assert "Signature=" in theirs["videos"][0]["url"], "the link has to work"
+
+    def test_a_task_that_is_not_finished_is_not_downloaded(self, dag, run, submitted, tmp_path):
+        with dag:
+            KirinDownloadOperator(
+                task_id="download", kirin_task_id=submitted("[[seconds:600]]"), destination=str(tmp_path)
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "is not finished" in ended.log
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("prompt", "said"), [("[[fail:8002005098]]", "8002005098"), ("[[no-video]]", "without a video")]
+    )
+    def test_nor_one_that_has_no_video(self, dag, run, submitted, tmp_path, prompt, said):
+        with dag:
+            KirinDownloadOperator(task_id="download", kirin_task_id=submitted(prompt), destination=str(tmp_path))
+        ended = run(dag)
+        assert ended.state == "failed" and said in ended.log
+
+    def test_a_download_that_is_repeated_costs_nothing(self, dag, run, submitted, emulator, tmp_path):
+        kirin_task_id = submitted()
+        with dag:
+            KirinDownloadOperator(
+                task_id="download", kirin_task_id=kirin_task_id, destination=str(tmp_path / "a.mp4"), **AGAIN
+            )
+        # All the tries of the first run of the task.
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("download").try_number == 2
+        assert is_mp4((tmp_path / "a.mp4").read_bytes())
+        assert emulator.submitted == 1
+
+
+class TestGenerate:
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_with_a_destination(self, dag, run, payload, emulator, tmp_path, deferrable):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path) + "/{{ dag.dag_id }}/{{ ti.task_id }}.mp4",
+                poll_interval=0.1,
+                deferrable=deferrable,
+            )
+        ended = run(dag)
+        assert ended.states() == {"generate": "success"}
+        path = tmp_path / dag.dag_id / "generate.mp4"
+        result = ended.result("generate")
+        assert result["files"] == [path.as_uri()] and is_mp4(path.read_bytes())
+        assert result["status"] == "completed" and [row["id"] for row in emulator.ledger()["paid"]] == [result["id"]]
+
+    def test_without_one_it_returns_exactly_to_dict(self, dag, run, payload, conn_id):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, poll_interval=0.1)
+        result = run(dag).result("generate")
+        assert without_links(result) == without_links(KirinHook(conn_id).get_task(result["id"]).to_dict())
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload={**payload, "prompt": "[[fail:8002005002]]"}, deferrable=deferrable, **AGAIN
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("generate").try_number == 1
+        assert "8002005002" in ended.log and emulator.submitted == 1
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_timeout_names_the_generation_and_the_next_try_goes_on_with_it(
+        self, dag, run, payload, emulator, deferrable
+    ):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload={**payload, "prompt": "[[seconds:2.5]]"},
+                timeout=0.5,
+                poll_interval=0.1,
+                deferrable=deferrable,
+                retries=10,
+                retry_delay=timedelta(0),
+            )
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number > 1
+        assert "did not finish within" in ended.log
+        assert emulator.submitted == 1
+
+    def test_a_download_that_fails_does_not_generate_again(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path / "a.mp4"),
+                poll_interval=0.1,
+                retries=1,
+                retry_delay=timedelta(0),
+            )
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert is_mp4((tmp_path / "a.mp4").read_bytes())
+        assert emulator.submitted == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestTheSensor:
+    def test_waits(self, dag, run, payload, mode):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload={**payload, "prompt": "[[seconds:0.6]]"})
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.2, **MODES[mode])
+        ended = run(dag)
+        assert ended.states() == {"submit": "success", "wait": "success"}
+        assert ended.result("wait")["id"] == ended.result("submit")
+
+    def test_takes_an_external_task_id(self, dag, run, payload, mode):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload, external_task_id="order-{{ run_id }}")
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id="order-{{ run_id }}", poke_interval=0.2, **MODES[mode])
+            submit >> wait
+        ended = run(dag)
+        assert ended.state == "success"
+        assert ended.result("wait")["id"] == ended.result("submit")
+
+    def test_takes_a_list_and_keeps_its_order(self, dag, run, submitted, mode):
+        ids = [submitted(f"[[seconds:{seconds}]]") for seconds in (0.6, 0, 0.3)]
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=ids, poke_interval=0.2, **MODES[mode])
+        ended = run(dag)
+        assert [one["id"] for one in ended.result("wait")] == ids
+
+    def test_takes_all_of_a_mapped_submit(self, dag, run, image_file, emulator, mode):
+        payloads = [{"image": image_file, "prompt": f"Number {n} [[seconds:0.2]]"} for n in range(3)]
+        with dag:
+            submit = KirinSubmitOperator.partial(task_id="submit").expand(payload=payloads)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.2, **MODES[mode])
+        ended = run(dag)
+        assert ended.state == "success", ended.states()
+        bought = [ended.result("submit", index) for index in range(3)]
+        assert [one["id"] for one in ended.result("wait")] == bought
+        assert sorted(row["id"] for row in emulator.ledger()["paid"]) == sorted(bought)
+
+    def test_maps_over_a_mapped_submit(self, dag, run, image_file, mode):
+        payloads = [{"image": image_file, "prompt": f"Number {n}"} for n in range(2)]
+        with dag:
+            submit = KirinSubmitOperator.partial(task_id="submit").expand(payload=payloads)
+            KirinTaskSensor.partial(task_id="wait", poke_interval=0.2, **MODES[mode]).expand(
+                kirin_task_id=submit.output
+            )
+        ended = run(dag)
+        assert ended.state == "success", ended.states()
+        for index in range(2):
+            assert ended.result("wait", index)["id"] == ended.result("submit", index)
+
+    def test_a_failed_generation_fails_it_with_the_apis_words_and_no_retry(self, dag, run, submitted, mode):
+        one = submitted("[[fail:8002005098]]")
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode], **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
+        assert one in ended.log and "8002005098" in ended.log
+        assert ended.xcoms() == {} or ("wait", -1, "return_value") not in ended.xcoms()
+
+    def test_the_apis_message_is_in_the_log(self, dag, run, submitted, mode):
+        with dag:
+            one = submitted("[[fail:too many dragons:text]]")
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode])
+        assert "too many dragons" in run(dag).log
+
+    def test_a_list_says_which_one_failed(self, dag, run, submitted, mode):
+        good, bad, empty = submitted(), submitted("[[fail:8002005098]]"), submitted("[[no-video]]")
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=[good, bad, empty], poke_interval=0.2, **MODES[mode], **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
+        assert "2 of 3" in ended.log and bad in ended.log and empty in ended.log
+
+    def test_a_timeout_fails_it_without_a_retry(self, dag, run, submitted, mode):
+        one = submitted("[[seconds:600]]")
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, timeout=0.6, poke_interval=0.2, **MODES[mode], **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
+        assert f"{one} did not finish within" in ended.log
+
+    @pytest.mark.parametrize("why", ["timeout", "failure"])
+    def test_soft_fail_skips_it(self, dag, run, submitted, mode, why):
+        one = submitted("[[seconds:600]]" if why == "timeout" else "[[fail:8002005098]]")
+        with dag:
+            wait = KirinTaskSensor(
+                task_id="wait", kirin_task_id=one, timeout=0.6, poke_interval=0.2, soft_fail=True, **MODES[mode]
+            )
+
+            @task
+            def use(video):
+                raise AssertionError("there is no video to use")
+
+            use(wait.output)
+        ended = run(dag)
+        assert ended.states() == {"wait": "skipped", "use": "skipped"}, ended.log[-3000:]
+
+    def test_trouble_on_the_way_is_ridden_out(self, dag, run, submitted, emulator, mode):
+        one = submitted()
+        emulator.fault(on="get", kind="status", status=503)
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
+        ended = run(dag)
+        assert ended.states() == {"wait": "success"} and "503" in ended.log
+
+    def test_a_wrong_key_fails_it_at_once(self, dag, run, connect, emulator, mode):
+        conn_id = connect(emulator.url, key="wrong-key-of-mine", conn_id="wrong")
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id="one", kirin_conn_id=conn_id, **MODES[mode], **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
+        assert "API Key" in ended.log and "wrong-key-of-mine" not in ended.log
+
+    def test_no_ids_are_no_generations(self, dag, run, emulator, mode):
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=[], **MODES[mode])
+        ended = run(dag)
+        assert ended.result("wait") == [] and emulator.requests() == []
+
+
+@pytest.mark.parametrize("operator", ["sensor", "download"])
+@pytest.mark.parametrize(
+    "given",
+    [None, 5, True, "", "  ", "None", "['a', 'b']", b"bytes", {"id": "x"}, [None], [["a"]], ["a", ""]],
+    ids=repr,
+)
+def test_what_is_no_id_is_refused(dag, run, emulator, tmp_path, operator, given):
+    with dag:
+
+        @task
+        def make():
+            return given.decode() if isinstance(given, bytes) else given
+
+        value = given if isinstance(given, bytes) else make()
+        if operator == "sensor":
+            KirinTaskSensor(task_id="it", kirin_task_id=value, timeout=5, **AGAIN)
+        else:
+            KirinDownloadOperator(task_id="it", kirin_task_id=value, destination=str(tmp_path), **AGAIN)
+    ended = run(dag)
+    assert ended.states()["it"] == "failed" and ended.ti("it").try_number == 1, ended.states()
+    assert "kirin_task_id = " in ended.log and "is not the id of one Kirin generation" in ended.log
+    assert emulator.requests() == []
+
+
+class TestWhatIsRefused:
+    def test_a_payload_that_is_wrong_when_it_is_rendered_fails_without_a_retry(self, dag, run, payload, emulator):
+        with dag:
+            KirinSubmitOperator(
+                task_id="submit", payload={**payload, "mode": "{{ 'prro' }}", "cfg_scale": "{{ 1 + 1 }}"}, **AGAIN
+            )
+        ended = run(dag)
+        assert ended.states() == {"submit": "failed"} and ended.ti("submit").try_number == 1
+        assert "has 2 problems" in ended.log and "Did you mean 'pro'?" in ended.log and "cfg_scale" in ended.log
+        assert emulator.requests() == []
+
+    def test_a_mapped_payload_with_a_typo_fails_without_a_retry_and_without_a_request(
+        self, dag, run, image_file, emulator
+    ):
+        with dag:
+            KirinSubmitOperator.partial(task_id="submit", **AGAIN).expand(
+                payload=[{"image": image_file, "promt": "x"}, {"image": image_file, "duration": "7"}]
+            )
+        ended = run(dag)
+        assert ended.states() == {"submit[0]": "failed", "submit[1]": "failed"}
+        assert [ended.ti("submit", index).try_number for index in range(2)] == [1, 1]
+        assert "promt" in ended.log and "Did you mean 'prompt'?" in ended.log and "duration" in ended.log
+        assert emulator.ledger()["submits"] == 0 and emulator.submitted == 0
+
+    def test_a_missing_image_fails_without_a_retry(self, dag, run, emulator, tmp_path):
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={"image": str(tmp_path / "no-such.jpg")}, **AGAIN)
+        ended = run(dag)
+        assert ended.ti("submit").try_number == 1 and "no-such.jpg" in ended.log
+        assert emulator.requests() == []
+
+    def test_a_refusal_that_stays_is_not_tried_again(self, dag, run, payload, emulator):
+        emulator.fault(on="submit", kind="status", status=402, times=-1)
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"submit": "failed"} and ended.ti("submit").try_number == 1
+        assert "Top up the account" in ended.log and emulator.submitted == 0
+
+    def test_a_refusal_that_passes_is(self, dag, run, payload, emulator):
+        emulator.fault(on="submit", kind="status", status=429, retry_after=0.1)
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
+        ended = run(dag)
+        assert ended.states() == {"submit": "success"} and emulator.submitted == 1
+
+    def test_what_may_help_is_tried_again(self, dag, run, submitted, emulator, tmp_path):
+        with dag:
+            KirinDownloadOperator(
+                task_id="download", kirin_task_id=submitted("[[seconds:600]]"), destination=str(tmp_path), **AGAIN
+            )
+        ended = run(dag)
+        assert ended.states() == {"download": "failed"} and ended.ti("download").try_number == 3
+
+    def test_no_key_fails_without_a_retry(self, dag, run, payload, connect, emulator):
+        connect(emulator.url, key=None)
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
+        ended = run(dag)
+        assert ended.ti("submit").try_number == 1 and "has no API key" in ended.log
+
+    @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply", "cut_before"])
+    def test_a_lost_reply_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.submitting.LAG_PAUSES", (0.1, 0.2), raising=False)
+        # Whatever tries it takes: one generation is bought, and it is the one that is returned.
+        emulator.fault(on="submit", kind=kind)
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload, on_unknown_submit="resubmit", **AGAIN)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+        ended = run(dag)
+        assert ended.state == "success"
+        assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("submit")]
+
+
+class TestTemplates:
+    def test_numbers_as_text(self, dag, run, image_file, emulator):
+        with dag:
+            KirinSubmitOperator(
+                task_id="submit",
+                payload={
+                    "image": image_file,
+                    "prompt": "{{ ds_nodash }} at {{ params.place }}",
+                    "duration": "{{ params.seconds }}",
+                    "cfg_scale": "{{ params.scale }}",
+                    "watermark_info": {"enabled": "{{ params.mark }}"},
+                    "mode": "{{ 'pro' if params.seconds == 10 else 'std' }}",
+                },
+            )
+        dag.params.update({"place": "home", "seconds": 10, "scale": 0.25, "mark": True})
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        # The price of pro and 10 seconds.
+        assert [row["cost"] for row in emulator.ledger()["paid"]] == ["0.98"]
+        assert ended.rendered("submit")["payload"]["prompt"].endswith("at home")
+
+    def test_native_objects(self, image_file, run, emulator):
+        with DAG(
+            "native_objects", schedule=None, start_date=datetime(2026, 1, 1), render_template_as_native_obj=True
+        ) as dag:
+
+            @task
+            def make():
+                return {"image": image_file, "duration": 5, "cfg_scale": 0.5, "watermark_info": {"enabled": False}}
+
+            made = make()
+            submit = KirinSubmitOperator(task_id="submit", payload="{{ ti.xcom_pull(task_ids='make') }}")
+            wait = KirinTaskSensor(
+                task_id="wait", kirin_task_id="{{ [ti.xcom_pull(task_ids='submit')] }}", poke_interval=0.1
+            )
+            made >> submit >> wait
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        assert [one["id"] for one in ended.result("wait")] == [ended.result("submit")]
+
+    def test_a_payload_from_another_task(self, dag, run, image_file, emulator):
+        with dag:
+
+            @task
+            def make():
+                return {"image": image_file, "prompt": "made elsewhere"}
+
+            KirinSubmitOperator(task_id="submit", payload=make())
+        assert run(dag).state == "success" and emulator.submitted == 1
+
+    def test_values_from_other_tasks(self, dag, run, image_file, emulator):
+        with dag:
+
+            @task
+            def describe():
+                return "made elsewhere"
+
+            KirinSubmitOperator(task_id="submit", payload={"image": image_file, "prompt": describe()})
+        ended = run(dag)
+        assert ended.state == "success" and ended.rendered("submit")["payload"]["prompt"] == "made elsewhere"
+
+    def test_a_payload_as_json_text(self, dag, run, image_file, emulator):
+        with dag:
+            text = json.dumps({"image": image_file, "prompt": "in {{ dag.dag_id }}"})
+            KirinSubmitOperator(task_id="submit", payload=text)
+        assert run(dag).state == "success" and emulator.submitted == 1
+
+
+class TestImagesStayInTheRequest:
+    """Pieces of an image are looked for wherever Airflow keeps or shows something."""
+
+    @pytest.fixture
+    def secret_image(self) -> bytes:
+        # Noise, so that no piece of it occurs elsewhere.
+        out = io.BytesIO()
+        Image.frombytes("RGB", (320, 320), os.urandom(320 * 320 * 3)).save(out, "PNG")
+        return out.getvalue()
+
+    @staticmethod
+    def pieces(image: bytes) -> list[str]:
+        text = base64.b64encode(image).decode()
+        middle = len(text) // 2 // 4 * 4
+        # Bytes whose repr is the same wherever quotes are escaped.
+        windows = (image[at : at + 12] for at in range(len(image) // 2, len(image)))
+        raw = next(window for window in windows if not set(window) & set(b"\"'\\"))
+        shown = repr(raw)[2:-1]
+        return [text[:40], text[middle : middle + 40], text[-40:], shown, shown.replace("\\", "\\\\"), raw.hex()]
+
+    def assert_nowhere(self, ended, image, airflow_db: Path):
+        stored = ended.everything_stored()
+        for piece in self.pieces(image):
+            assert piece not in stored
+            assert piece not in ended.log
+        database = b"".join(path.read_bytes() for path in airflow_db.glob("airflow.db*"))
+        assert base64.b64encode(image)[300:340] not in database
+        assert image[300:330] not in database
+        for path in airflow_db.rglob("*"):
+            assert not path.is_file() or image[300:330] not in path.read_bytes()
+
+    @pytest.mark.parametrize("shape", ["bytes", "bytearray", "base64", "data URI"])
+    def test_given_in_the_dag(self, dag, run, secret_image, emulator, airflow_db, shape):
+        text = base64.b64encode(secret_image).decode()
+        image = {
+            "bytes": secret_image,
+            "bytearray": bytearray(secret_image),
+            "base64": text,
+            "data URI": f"data:image/png;base64,{text}",
+        }[shape]
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload={"image": image, "prompt": "p"}, poll_interval=0.1)
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+        assert "image" in ended.rendered("generate")["payload"], "something has to stand in its place"
+
+    @pytest.mark.parametrize("shape", ["bytes", "base64"])
+    def test_of_mapped_tasks(self, dag, secret_image, shape):
+        """Airflow serializes what a mapped task holds fixed, so an image there is refused when the DAG is parsed."""
+        image = secret_image if shape == "bytes" else base64.b64encode(secret_image).decode()
+        with dag, pytest.raises(KirinPayloadError, match="path or storage URI") as refusal:
+            KirinSubmitOperator.partial(task_id="submit", payload={"image": image})
+        assert not any(piece in str(refusal.value) for piece in self.pieces(secret_image))
+
+    def test_a_typo_in_what_a_mapped_task_holds_fixed_shows_when_the_dag_is_parsed(self, dag):
+        with dag, pytest.raises(KirinPayloadError, match="Did you mean 'prompt'"):
+            KirinSubmitOperator.partial(task_id="submit", payload={"image": "/tmp/a.png", "promt": "p"})
+
+    def test_both_images(self, dag, run, secret_image, emulator, airflow_db):
+        tail = picture(640, 360, "PNG")
+        with dag:
+            payload = {"image": secret_image, "image_tail": tail, "mode": "pro"}
+            KirinSubmitOperator(task_id="submit", payload=payload)
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+        self.assert_nowhere(ended, tail, airflow_db)
+
+    def test_brought_by_a_template(self, dag, run, secret_image, emulator, airflow_db):
+        text = base64.b64encode(secret_image).decode()
+        dag.user_defined_macros = {"picture": lambda: text}
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={"image": "{{ picture() }}", "prompt": "p"})
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+
+    @pytest.mark.parametrize("as_json", [False, True], ids=["mapping", "JSON text"])
+    def test_brought_by_a_template_of_the_whole_payload(self, dag, run, secret_image, emulator, airflow_db, as_json):
+        whole = {"image": base64.b64encode(secret_image).decode(), "prompt": "p"}
+        dag.user_defined_macros = {"payload": lambda: json.dumps(whole) if as_json else whole}
+        dag.render_template_as_native_obj = not as_json
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload="{{ payload() }}")
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+
+    def test_a_refused_image_is_not_shown_either(self, dag, run, secret_image, emulator, airflow_db):
+        broken = secret_image[: len(secret_image) // 3 * 2]
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={"image": broken, "prompt": "{{ 'x' * 3000 }}"}, **AGAIN)
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("submit").try_number == 1
+        assert emulator.requests() == []
+        self.assert_nowhere(ended, broken, airflow_db)
+
+    def test_it_survives_a_retry(self, dag, run, secret_image, emulator, airflow_db):
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload={"image": secret_image},
+                destination=str(airflow_db / "videos"),
+                poll_interval=0.1,
+                retries=1,
+                retry_delay=timedelta(0),
+            )
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert emulator.submitted == 1
+
+
+class TestTheKeyStaysInTheConnection:
+    def test_nowhere_in_database_and_logs(self, dag, run, payload, airflow_db, tmp_path):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+            KirinTaskSensor(task_id="wrong", kirin_task_id="no-such-generation")
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=str(tmp_path), poll_interval=0.1
+            )
+        ended = run(dag)
+        assert ended.states()["generate"] == "success"
+        assert KEY not in ended.log and KEY not in ended.everything_stored()
+        database = b"".join(path.read_bytes() for path in airflow_db.glob("airflow.db*"))
+        assert KEY.encode() not in database
+
+    def test_signed_queries_are_in_the_xcom_only(self, dag, run, payload, tmp_path):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+            download = KirinDownloadOperator(task_id="download", kirin_task_id=submit.output, destination=str(tmp_path))
+            wait >> download
+        ended = run(dag)
+        assert ended.state == "success"
+        ours = [line for line in ended.log.splitlines() if "airflow_provider_kirin" in line or "Kirin" in line]
+        assert ours and not [line for line in ours if "Signature=" in line and "next_kwargs" not in line]
+
+
+class TestParsing:
+    """What Airflow's DAG processor sees of a DAG file."""
+
+    @staticmethod
+    def parse(tmp_path: Path, body: str):
+        from airflow.dag_processing.dagbag import DagBag
+
+        path = tmp_path / "a_dag_file.py"
+        head = """
+            from datetime import datetime
+            from airflow.sdk import DAG
+            from airflow_provider_kirin.operators.kirin import *
+            from airflow_provider_kirin.operators.kirin import KirinSubmitOperator, KirinGenerateVideoOperator
+            from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+            with DAG("parsed", schedule=None, start_date=datetime(2026, 1, 1)):
+        """
+        path.write_text(textwrap.dedent(head) + textwrap.indent(textwrap.dedent(body), "    "))
+        return DagBag(str(path))
+
+    @pytest.mark.parametrize("operator", ["KirinSubmitOperator", "KirinGenerateVideoOperator"])
+    def test_a_typo_in_a_parameter_is_an_import_error(self, airflow_db, tmp_path, operator):
+        bag = self.parse(tmp_path, f'{operator}(task_id="s", payload={{"image": "a.jpg", "promt": "x"}})')
+        (said,) = bag.import_errors.values()
+        assert "promt" in said and "Did you mean 'prompt'?" in said
+        assert bag.dags == {}
+
+    def test_all_typos_at_once(self, airflow_db, tmp_path):
+        payload = {"image": "a.jpg", "mode": "prro", "duration": 7, "cfg_scale": 2, "prompt": "", "image_tial": "b"}
+        bag = self.parse(tmp_path, f'KirinSubmitOperator(task_id="s", payload={payload!r})')
+        (said,) = bag.import_errors.values()
+        for field in ("mode", "duration", "cfg_scale", "prompt", "image_tial"):
+            assert f"- {field} = " in said, said
+        assert "'pro'" in said and "'image_tail'" in said
+
+    def test_a_rule_between_fields(self, airflow_db, tmp_path):
+        bag = self.parse(tmp_path, 'KirinSubmitOperator(task_id="s", payload={"image_tail": "b.jpg"})')
+        (said,) = bag.import_errors.values()
+        assert "image_tail" in said and "pro" in said
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            '{"image": "a.jpg", "mode": "{{ params.mode }}", "duration": "{{ params.duration }}"}',
+            '"{{ params.payload }}"',
+            '{"image": "{{ params.image }}"}',
+            '{"image": "a.jpg", "prompt": "{% if x %}a{% endif %}"}',
+        ],
+    )
+    def test_templates_are_left_for_later(self, airflow_db, tmp_path, payload):
+        bag = self.parse(tmp_path, f'KirinSubmitOperator(task_id="s", payload={payload})')
+        assert bag.import_errors == {} and list(bag.dags) == ["parsed"]
+
+    def test_a_typo_beside_a_template_is_found_all_the_same(self, airflow_db, tmp_path):
+        payload = '{"image": "{{ params.image }}", "prompt": "{{ params.p }}", "modde": "pro"}'
+        bag = self.parse(tmp_path, f'KirinSubmitOperator(task_id="s", payload={payload})')
+        (said,) = bag.import_errors.values()
+        assert "Did you mean 'mode'?" in said
+
+    def test_no_file_is_read_and_nobody_is_asked(self, airflow_db, tmp_path, emulator):
+        bag = self.parse(tmp_path, 'KirinSubmitOperator(task_id="s", payload={"image": "/no/such/file.jpg"})')
+        assert bag.import_errors == {} and emulator.requests() == []
+
+    def test_a_typo_in_an_argument_is_airflows_own_error(self, airflow_db, tmp_path):
+        bag = self.parse(tmp_path, 'KirinTaskSensor(task_id="s", kirin_taks_id="x")')
+        (said,) = bag.import_errors.values()
+        assert "kirin_taks_id" in said or "kirin_task_id" in said
