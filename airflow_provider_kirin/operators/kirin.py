@@ -35,7 +35,7 @@ DEFAULT_WAIT = 3600.0
 
 
 class KirinSubmitOperator(BaseOperator):
-    """Start a Kirin generation and return its task id, for :class:`KirinTaskSensor` to wait for.
+    """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
     anything is sent. Bytes and Base64 images never show in the rendered templates.
@@ -171,7 +171,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
     :param poll_interval: seconds between looks; None adapts them to the progress
-    :return: what :meth:`KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
+    :return: what :meth:`.KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination")

@@ -48,7 +48,7 @@ class KirinTaskSensor(BaseSensorOperator):
         default_deferrable`` is set
     :param timeout: seconds to wait at most; the generation itself goes on at Kirin
     :param poke_interval: seconds between looks, in every mode; None adapts them to the progress
-    :return: what :meth:`KirinTask.to_dict` says, or a list of it for a list
+    :return: what :meth:`.KirinTask.to_dict` says, or a list of it for a list
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "kirin_conn_id")
