@@ -203,19 +203,20 @@ class Submission:
         return Submitted(kirin_task, name, adopted=True)
 
     def _buy(self, name: str) -> Submitted:
-        if self.record.may_have_posted(name):
+        in_doubt = self.record.may_have_posted(name)
+        if in_doubt:
             self.log.warning("An earlier try may have submitted %s; looking for it before anything is paid.", name)
             found = self._search(name, "An earlier try ended before its answer was kept.")
             if found:
                 return self._adopt(found, name)
         for _ in range(MOST_SUBMISSIONS):
             try:
-                return self._submit(name)
+                return self._submit(name, in_doubt=in_doubt)
             except KirinError as error:
                 verdict = judge_submission(error)
                 if verdict is Verdict.REFUSED:
                     raise
-                lost = error
+                lost, in_doubt = error, True
             self.log.warning("Looking for the generation %s after: %s", name, lost)
             found = self._search(name, str(lost), exists=verdict is Verdict.EXISTS)
             if found:
@@ -223,8 +224,11 @@ class Submission:
             self.log.warning("Kirin knows no generation %s; submitting again.", name)
         raise self._unknown(name, str(lost), retryable=True) from lost
 
-    def _submit(self, name: str) -> Submitted:
-        """Submit; wait and submit again only as long as the gateway surely accepted nothing."""
+    def _submit(self, name: str, *, in_doubt: bool) -> Submitted:
+        """Submit; wait and submit again only as long as the gateway surely accepted nothing.
+
+        :param in_doubt: whether an earlier submission left a mark, which a later refusal must not wipe out
+        """
         spent, attempt = 0.0, 0
         while True:
             self.record.posting(name)
@@ -234,7 +238,8 @@ class Submission:
             except KirinError as error:
                 if judge_submission(error) is not Verdict.REFUSED:
                     raise
-                self.record.refused(name)
+                if not in_doubt:
+                    self.record.refused(name)
                 self.in_flight = None
                 attempt += 1
                 delay = pause(error, attempt)

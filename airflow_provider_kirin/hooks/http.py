@@ -177,17 +177,25 @@ def _without_key(body: bytearray, connection: KirinConnection) -> bytes:
 
 def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:
     import requests
-    from urllib3.exceptions import NewConnectionError
 
-    said, reason = connection.hide_key(str(error)), getattr(error.args[0], "reason", None) if error.args else None
+    said = connection.hide_key(str(error))
     if isinstance(error, requests.exceptions.SSLError):
         return _tls_error(said, request)
     if isinstance(error, ValueError):  # malformed URLs, schemes and proxies
         return _bad_address(said)
-    never_connected = isinstance(
-        error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)
-    ) or isinstance(reason, NewConnectionError)
-    return _network_error(said or type(error).__name__, request, sent=not never_connected)
+    return _network_error(said or type(error).__name__, request, sent=not _never_connected(error))
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Return whether it is certain that the request never left: decided by the innermost cause, not by names.
+
+    A lost reply, for one, is a ProxyError too where there is a proxy.
+    """
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    cause = getattr(reason, "original_error", reason)
+    return isinstance(cause, (ConnectTimeoutError, NewConnectionError)) or "Tunnel connection failed" in str(cause)
 
 
 def _from_aiohttp(error: Exception, request: ApiRequest, connection: KirinConnection) -> KirinError:

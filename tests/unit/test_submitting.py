@@ -213,6 +213,15 @@ class TestNothingIsPaid:
             submission(gateway, record).run()
         assert record.entries == {}, "nothing was accepted, so the next try has nothing to look for"
 
+    def test_a_refusal_does_not_wipe_out_an_earlier_doubt(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        fate = fates("lost before", *["429"] * 50)
+        gateway.post_fate = fate  # type: ignore[assignment]
+        with pytest.raises(KirinRateLimitError):
+            submission(gateway, record).run()
+        assert record.may_have_posted(NAME)
+
     def test_a_wrong_key_ends_at_once(self) -> None:
         gateway = ModelGateway()
 
