@@ -50,16 +50,14 @@ def defer_until_done(
     kirin_conn_id: str,
     timeout: float,
     poll_interval: float | None,
-    method_name: str = "execute_complete",
 ) -> NoReturn:
-    """Let a trigger wait, and leave the worker.
+    """Let a trigger wait, and leave the worker; its event goes to the operator's ``execute_complete``.
 
     :param operator: the operator that is executing
     :param kirin_task_ids: the generations
     :param kirin_conn_id: the connection
     :param timeout: seconds from now
     :param poll_interval: seconds between looks, None adapts them
-    :param method_name: the operator's method that gets the event
     """
     from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
@@ -72,7 +70,7 @@ def defer_until_done(
             deadline=now + timeout,
             poll_interval=poll_interval,
         ),
-        method_name=method_name,
+        method_name="execute_complete",
         timeout=timedelta(seconds=timeout + _BACKSTOP),
     )
     raise AssertionError("defer() does not return")

@@ -6,6 +6,7 @@
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
     ├── KirinIdError               what should be a Kirin task id cannot be one; nothing was asked
+    ├── KirinDestinationError      the video cannot be put where it should go
     ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
     ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
     ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
@@ -66,7 +67,8 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.field} = {self.value}: {self.rule}. {self.remedy.rstrip('.')}."
+        end = "" if self.remedy.endswith((".", "?")) else "."
+        return f"{self.field} = {self.value}: {self.rule}. {self.remedy}{end}"
 
 
 class KirinPayloadError(KirinError, ValueError):
@@ -94,6 +96,10 @@ def _rebuild_payload_error(problems: Sequence[Problem], model: str) -> KirinPayl
 
 class KirinIdError(KirinError, ValueError):
     """What should be a Kirin task id (or a list of them) cannot be one. Nothing was asked."""
+
+
+class KirinDestinationError(KirinError):
+    """The video cannot be put where it should go: unknown storage, missing library, a file that may not be replaced."""
 
 
 class KirinNetworkError(KirinError):

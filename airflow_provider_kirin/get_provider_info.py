@@ -63,7 +63,7 @@ def _connection_type() -> dict[str, Any]:
             },
             "requests_per_second": {
                 "label": "Requests per second",
-                "description": "The most that one process asks. Empty: no limit.",
+                "description": "The most that one triggerer, or one task on a worker, asks. Empty: no limit.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
             },
         },

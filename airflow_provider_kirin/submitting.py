@@ -194,11 +194,12 @@ class Submission:
     def _adopt(self, kirin_task: KirinTask, name: str) -> Submitted:
         self.record.bought(name, kirin_task.id)
         self.log.info(
-            "Kirin generation %s (%s, external task id %s) exists for this step already. It is adopted, and nothing "
-            "is paid. For a new take of the same payload raise the operator's `take`.",
+            "Kirin generation %s (%s, external task id %s) exists already. It is adopted, and nothing is paid. For a "
+            "new generation %s.",
             kirin_task.id,
             kirin_task.status,
             name,
+            "give another external_task_id" if self.is_own_id else "of the same payload raise the operator's `take`",
         )
         return Submitted(kirin_task, name, adopted=True)
 

@@ -46,7 +46,7 @@ _CREDIT = _Meaning(KirinCreditError, "Top up the account, then run the step agai
 _RATE = _Meaning(KirinRateLimitError, "Nothing was accepted; try again later, or run fewer at once (an Airflow pool)")
 _KEY = _Meaning(KirinAuthError, "Check the connection's API Key, and that it may use this model")
 _INPUT = _Meaning(KirinInputError, "Change the payload; the same one will fail again")
-_FAILED = _Meaning(KirinTaskFailedError, "Another try starts a new generation")
+_FAILED = _Meaning(KirinTaskFailedError, "Only a new submission can help")
 _DOWN = _Meaning(KirinUnavailableError, "Try again later")
 
 #: The API's codes. 8002005xxx: kirin_v1_6_i2v; 014002xxx: kirin_duration_extension; 402xx: the gateway's accounts;

@@ -64,7 +64,7 @@ def next_interval(elapsed: float, *, looks: int, remaining: float | None = None)
     :param looks: how many looks there were so far
     :param remaining: seconds until the end that the progress foretells, None where it tells nothing
     """
-    if looks <= 1:
+    if looks <= 1 and elapsed < FIRST_INTERVAL:
         return FIRST_INTERVAL
     by_share = SHARE_OF_WAIT * elapsed
     if remaining is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,10 @@ from airflow_provider_kirin.exceptions import KirinConfigError
 
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
+
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second"}
+
+log = logging.getLogger(__name__)
 
 
 class AirflowConnection(Protocol):
@@ -33,7 +38,7 @@ class KirinConnection:
     :param timeout: seconds
     :param verify: whether to check TLS certificates, or the path of a CA bundle
     :param proxies: scheme to proxy URL, as ``requests`` takes them
-    :param requests_per_second: the most that one process may ask, None for no limit
+    :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
     """
 
     base_url: str
@@ -59,6 +64,8 @@ def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinC
     :param extra: its decoded extra (decoding it may block, so the caller does)
     :raises KirinConfigError: with what is wrong and what to do; never with the key
     """
+    if unknown := sorted(set(extra) - _EXTRAS):
+        log.warning("The Kirin connection %r has unknown extras: %s", conn.conn_id, ", ".join(map(shorten, unknown)))
     return KirinConnection(
         base_url=base_url(conn.host, port=conn.port, scheme=conn.schema),
         api_key=check_api_key(conn.password, conn.conn_id),

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 from airflow_provider_kirin.api.requests import USER_AGENT
 from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
-from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinNetworkError, KirinReplyError
 from airflow_provider_kirin.hooks.storage import as_path
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def download(
     _check_url(url)
     path = as_path(destination)
     if not overwrite and path.exists():
-        raise KirinConfigError(f"{destination} is there already, and overwriting was not allowed.")
+        raise KirinDestinationError(f"{path} is there already, and overwriting was not allowed (overwrite=False).")
     path.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         try:

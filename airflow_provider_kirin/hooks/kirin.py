@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_kirin.api import probe
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
@@ -19,7 +19,7 @@ from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line, shorten
-from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.exceptions import KirinConfigError, KirinError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
 from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle
 from airflow_provider_kirin.hooks.storage import open_uri
@@ -70,7 +70,10 @@ class KirinHook(BaseHook):
         :raises KirinConfigError: where it cannot be used
         """
         if self._connection is None:
-            conn = self.get_connection(self.kirin_conn_id)
+            try:
+                conn = self.get_connection(self.kirin_conn_id)
+            except AirflowNotFoundException as error:
+                raise KirinConfigError(f"There is no Airflow connection {self.kirin_conn_id!r}: {error}") from None
             self._connection = read_connection(conn, conn.extra_dejson)
         return self._connection
 

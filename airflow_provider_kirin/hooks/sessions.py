@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -81,7 +82,7 @@ class SharedSession:
         except AirflowNotFoundException as error:
             raise KirinConfigError(f"There is no Airflow connection {self._conn_id!r}: {error}") from None
         self.connection = read_connection(conn, await get_async_extra_dejson(conn))
-        tls = await asyncio.to_thread(check_bundle, self.connection.verify)
+        tls = await asyncio.to_thread(check_bundle, _verify(self.connection))
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MOST_SOCKETS, ssl=tls),
@@ -89,3 +90,9 @@ class SharedSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
+
+
+def _verify(connection: KirinConnection) -> bool | str:
+    """Return what to verify with; the environment counts as it does for requests, in the hook of the workers."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return bundle if bundle and connection.verify is True else connection.verify

@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from airflow_provider_kirin.api.text import one_line, safe_url, shorten
+from airflow_provider_kirin.exceptions import KirinDestinationError
+
 
 def open_uri(uri: str) -> AbstractContextManager[BinaryIO]:
     """Open an object for reading.
@@ -23,6 +26,7 @@ def as_path(destination: Any) -> Any:
     """Return a destination as a path object: ObjectStoragePath for URIs, pathlib.Path for local names.
 
     :param destination: a text, a Path or an ObjectStoragePath
+    :raises KirinDestinationError: for a storage that Airflow cannot reach here
     """
     if not isinstance(destination, str):
         # Of a local file both kinds are the same place, and only pathlib can rename one.
@@ -32,7 +36,16 @@ def as_path(destination: Any) -> Any:
     if "://" in destination:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-        return ObjectStoragePath(destination)
+        try:
+            path: Any = ObjectStoragePath(destination)
+            # Loads the storage's library.
+            _ = path.fs
+            return path
+        except (ImportError, ValueError) as error:
+            raise KirinDestinationError(
+                f"destination = {shorten(safe_url(destination), 120)} is out of reach for Airflow: {one_line(error)}. "
+                "Install the provider of this storage (for s3: apache-airflow-providers-amazon[s3fs]) where tasks run."
+            ) from None
     return Path(destination).expanduser()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from airflow_provider_kirin.deferring import as_seconds, defer_until_done, defer
 from airflow_provider_kirin.exceptions import KirinError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.storage import as_path
 from airflow_provider_kirin.operators.files import save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
@@ -196,6 +198,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
         with failing_for_good():
+            if self.destination is not None:
+                as_path(self.destination)
             kirin_task = self._submit(context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
@@ -206,7 +210,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     poll_interval=self.poll_interval,
                 )
             hook = KirinHook(self.kirin_conn_id)
-            return self._finish(hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval))
+            done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
+            return self._finish(done, context)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Go on where the trigger ended.
@@ -218,9 +223,11 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             (outcome,) = read_event(event, expected=1)
             if isinstance(outcome, KirinError):
                 raise outcome
-            return self._finish(outcome)
+            return self._finish(outcome, context)
 
-    def _finish(self, kirin_task: KirinTask) -> dict[str, Any]:
+    def _finish(self, kirin_task: KirinTask, context: Context) -> dict[str, Any]:
+        # The gateway's replies do not repeat it.
+        kirin_task = replace(kirin_task, external_task_id=StepRecord(context).external_task_id(kirin_task.id))
         self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
         if self.destination is None:
             return kirin_task.to_dict()

@@ -71,6 +71,15 @@ class StepRecord:
             self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id})
         self._ti.xcom_push(XCOM_KEY, {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id})
 
+    def external_task_id(self, kirin_task_id: str) -> str | None:
+        """Return the name under which this task instance bought or adopted a generation.
+
+        :param kirin_task_id: the generation
+        """
+        entry = self._pull(map_indexes=self._ti.map_index)
+        bought = isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id
+        return entry.get("external_task_id") if bought else None
+
     def known_generations(self) -> Iterator[tuple[str, str]]:
         """Return what earlier runs of this task, and its mapped siblings, bought."""
         earlier = self._pull(include_prior_dates=True)

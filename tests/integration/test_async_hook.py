@@ -345,6 +345,11 @@ class TestTls:
         assert (await self.look(conn_id, kind)).status == "completed"
 
     @pytest.mark.parametrize("kind", ["sync", "async"])
+    async def test_with_the_bundle_that_the_environment_names(self, connect, gateway, authority, kind, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.bundle))
+        assert (await self.look(connect(gateway.url), kind)).status == "completed"
+
+    @pytest.mark.parametrize("kind", ["sync", "async"])
     async def test_without_it(self, connect, gateway, kind):
         with pytest.raises(KirinConfigError, match="verify") as caught:
             await self.look(connect(gateway.url), kind)

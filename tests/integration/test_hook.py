@@ -19,6 +19,7 @@ from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
     KirinConflictError,
+    KirinDestinationError,
     KirinError,
     KirinInputError,
     KirinNetworkError,
@@ -511,7 +512,7 @@ class TestDownload:
         if isinstance(place, Path):
             place.parent.mkdir()
         place.write_bytes(b"yesterday's video")
-        with pytest.raises(KirinConfigError, match="is there already"):
+        with pytest.raises(KirinDestinationError, match="is there already"):
             hook.download(video_url, destination, overwrite=False)
         assert place.read_bytes() == b"yesterday's video"
         assert emulator.requests("GET", "/cdn/") == []

@@ -153,7 +153,8 @@ class TestGenerate:
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, poll_interval=0.1)
         result = run(dag).result("generate")
-        assert without_links(result) == without_links(KirinHook(conn_id).get_task(result["id"]).to_dict())
+        named = KirinHook(conn_id).get_task(result["id"]).to_dict() | {"external_task_id": result["external_task_id"]}
+        assert without_links(result) == without_links(named)
 
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
@@ -199,6 +200,19 @@ class TestGenerate:
         assert ended.state == "success" and ended.ti("generate").try_number == 2
         assert is_mp4((tmp_path / "a.mp4").read_bytes())
         assert emulator.submitted == 1
+
+    @pytest.mark.parametrize("destination", ["nosuchstore://bucket/videos", "s3://bucket/videos"])
+    def test_an_unreachable_destination_is_told_before_paying(self, dag, run, payload, emulator, destination):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
+        ended = run(dag)
+        assert ended.state == "failed" and "out of reach" in ended.log
+        assert emulator.submitted == 0
+
+    def test_the_result_names_the_external_task_id_that_the_gateway_does_not_repeat(self, dag, run, payload):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, external_task_id="mine", poll_interval=0.1)
+        assert run(dag).result("generate")["external_task_id"] == "mine"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -60,6 +60,11 @@ def test_with_an_unusable_host_it_is_none() -> None:
 
 
 class TestExtra:
+    def test_a_mistyped_one_is_told_without_its_value(self, caplog: pytest.LogCaptureFixture) -> None:
+        read({"request_per_second": "SECRET", "timeout": 5})
+        assert "request_per_second" in caplog.text
+        assert "SECRET" not in caplog.text
+
     @pytest.mark.parametrize(
         ("value", "seconds"), [(None, DEFAULT_TIMEOUT), ("", DEFAULT_TIMEOUT), (5, 5.0), ("2.5", 2.5), (0.1, 0.1)]
     )

@@ -33,6 +33,7 @@ TREE = {
     "KirinConfigError": ("KirinError", False),
     "KirinPayloadError": ("KirinError", False),
     "KirinIdError": ("KirinError", False),
+    "KirinDestinationError": ("KirinError", False),
     "KirinNetworkError": ("KirinError", True),
     "KirinReplyError": ("KirinError", True),
     "KirinUnknownSubmitError": ("KirinError", False),

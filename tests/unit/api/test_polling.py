@@ -447,3 +447,9 @@ class TestNews:
 
     def test_the_end_is_told_by_the_result(self) -> None:
         assert self.news(DONE) == [None]
+
+
+def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
+    """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
+    assert next_interval(0.0, looks=1) == FIRST_INTERVAL
+    assert next_interval(600.0, looks=1) == next_interval(600.0, looks=9) > FIRST_INTERVAL
