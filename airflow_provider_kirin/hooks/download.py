@@ -24,6 +24,10 @@ _ATTEMPTS = 3
 _MOST_REDIRECTS = 5
 
 
+class _ExpiredLink(KirinReplyError):
+    """Asking for the same link again cannot help; asking for the task afresh does."""
+
+
 def download(
     url: str,
     destination: Any,
@@ -53,7 +57,7 @@ def download(
             with _place(path) as file:
                 return _fetch(url, file, timeout=timeout, verify=verify, proxies=dict(proxies))
         except KirinError as error:
-            if not error.retryable or attempt == _ATTEMPTS:
+            if not error.retryable or isinstance(error, _ExpiredLink) or attempt == _ATTEMPTS:
                 raise
             time.sleep(attempt)
     raise AssertionError("unreachable")
@@ -105,13 +109,11 @@ def _follow(
 
 def _check_reply(reply: requests.Response, url: str) -> None:
     status, kind = reply.status_code, reply.headers.get("Content-Type", "")
+    said = f"The host of the video answered HTTP {status} for {safe_url(url)}."
+    if status in (401, 403, 404, 410):
+        raise _ExpiredLink(f"{said} The link has expired. Nothing is lost: each try of an operator gets a fresh one.")
     if status != 200:
-        hint = "The link has expired; ask for the task afresh. " if status in (401, 403, 404, 410) else ""
-        raise KirinReplyError(
-            f"The host of the video answered HTTP {status} for {safe_url(url)}. {hint}Nothing is lost: "
-            "KirinDownloadOperator fetches the link anew with each try.",
-            retryable=status >= 500 or status in (408, 429),
-        )
+        raise KirinReplyError(said, retryable=status >= 500 or status in (408, 429))
     if kind.startswith(("text/", "application/json")):
         raise KirinReplyError(f"{safe_url(url)} is {one_line(kind, 60)}, not a video.", retryable=False)
 

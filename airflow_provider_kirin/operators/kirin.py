@@ -231,7 +231,10 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
         if self.destination is None:
             return kirin_task.to_dict()
-        files = save_videos(KirinHook(self.kirin_conn_id), kirin_task, self.destination, overwrite=self.overwrite)
+        with closing(KirinHook(self.kirin_conn_id)) as hook:
+            # Links expire, and this task may have queued for long since the trigger saw them.
+            kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
+            files = save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
         return {**kirin_task.to_dict(), "files": files}
 
 
