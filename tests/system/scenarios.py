@@ -1,0 +1,613 @@
+"""The table of faults. Each act begins a run and makes trouble at one marked moment; its docstring says when."""
+
+from __future__ import annotations
+
+from tests.system.deployment import TRIGGERERS
+from tests.system.processes import gone, parent_of, until
+from tests.system.stage import Expected, Scenario, Stage
+
+TASK = "/generation/task/"
+
+
+def _paid(stage: Stage, count: int = 1) -> None:
+    """Wait until the gateway has accepted so many generations of this run."""
+    until(lambda: len(stage.gateway.generations()) >= stage.known + count, "a generation is accepted")
+
+
+# A worker dies ----------------------------------------------------------------------------------------------------
+
+
+def killed_before_the_post(stage: Stage) -> None:
+    stage.gateway.fault("get", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task()
+
+
+def worker_killed_before_the_post(stage: Stage) -> None:
+    stage.gateway.fault("get", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_worker()
+
+
+def killed_with_the_request_half_sent(stage: Stage) -> None:
+    reached = stage.proxy.stall(b"POST ", after=2000)
+    stage.begin()
+    until(reached.is_set, "half the request is sent")
+    stage.kill_task()
+
+
+def killed_while_the_post_hangs(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hang")
+    stage.begin()
+    until(lambda: _hangs(stage), "the POST is sent")
+    stage.kill_task()
+
+
+def killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task()
+
+
+def worker_killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_worker()
+
+
+def supervisor_killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_worker(supervisor_only=True)
+    # The orphaned task gets its reply, and has nobody to give it to.
+    stage.gateway.release()
+
+
+def _reply_that_nobody_stores(stage: Stage) -> tuple[int, int]:
+    """Let the task read its reply while its supervisor, which stores for it, is stopped."""
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    task = stage.pid()
+    supervisor = parent_of(task)
+    stage.freeze(supervisor)
+    stage.gateway.release()
+    until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
+    stage.rest(task)
+    return task, supervisor
+
+
+def worker_killed_with_the_reply_not_stored(stage: Stage) -> None:
+    _reply_that_nobody_stores(stage)
+    stage.kill_worker()
+
+
+def killed_while_the_reply_is_stored(stage: Stage) -> None:
+    _, supervisor = _reply_that_nobody_stores(stage)
+    stage.kill_task()
+    stage.thaw(supervisor)
+
+
+def killed_after_the_reply_was_stored(stage: Stage) -> None:
+    stage.begin()
+    _paid(stage)
+    asked = stage.gateway.asked("GET", TASK, status=200)
+    until(lambda: stage.gateway.asked("GET", TASK, status=200) > asked, "it waits in the worker")
+    stage.kill_task()
+
+
+def killed_after_storing_without_a_look_up(stage: Stage) -> None:
+    killed_after_the_reply_was_stored(stage)
+
+
+def late_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold", after=False)
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task()
+    # The first POST was stuck on the way. It arrives after the retry has bought.
+    _paid(stage)
+    stage.gateway.release()
+
+
+def late_acceptance_while_looking(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold", after=False)
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task()
+    stage.saw("looking for it before anything is paid")
+    stage.gateway.release()
+
+
+def killed_before_the_download(stage: Stage) -> None:
+    stage.gateway.fault("video", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task(stage.downloader)
+
+
+def killed_in_the_download(stage: Stage) -> None:
+    reached = stage.proxy.stall(b"GET /cdn/", after=20_000, reply=True)
+    stage.begin()
+    until(reached.is_set, "half the video is there")
+    stage.kill_task(stage.downloader)
+
+
+def worker_killed_on_resume(stage: Stage) -> None:
+    stage.gateway.fault("video", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_worker(stage.downloader)
+
+
+def one_of_three_mapped_killed(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold", times=3)
+    stage.begin()
+    stage.gateway.held(3)
+    stage.kill_task(map_index=1)
+    stage.gateway.release()
+
+
+# Two attempts at once ---------------------------------------------------------------------------------------------
+
+
+def _frozen(stage: Stage) -> tuple[int, int]:
+    task = stage.pid()
+    both = (task, parent_of(task))
+    stage.freeze(*both)
+    return both
+
+
+def zombie_wakes_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    both = _frozen(stage)
+    until(lambda: stage.ti()["state"] == "success", "its replacement has done it")
+    stage.gateway.release()
+    stage.thaw(*both)
+    until(lambda: gone(both[0]), "the zombie has ended")
+
+
+def zombie_wakes_before_its_post(stage: Stage) -> None:
+    stage.gateway.fault("get", "hold")
+    stage.begin()
+    stage.gateway.held()
+    both = _frozen(stage)
+    until(lambda: stage.ti()["state"] == "success", "its replacement has done it")
+    stage.gateway.release()
+    stage.thaw(*both)
+    until(lambda: gone(both[0]), "the zombie has ended")
+
+
+# The network and the gateway --------------------------------------------------------------------------------------
+
+
+def reply_lost(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_reply")
+    stage.begin()
+
+
+def reply_lost_with_an_own_id(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_reply")
+    stage.begin()
+
+
+def reply_lost_behind_a_proxy(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_reply")
+    stage.begin()
+
+
+def reply_cut_in_the_middle(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_mid_reply")
+    stage.begin()
+
+
+def accepted_and_502(stage: Stage) -> None:
+    stage.gateway.fault("submit", "accepted_status", status=502)
+    stage.begin()
+
+
+def accepted_and_504(stage: Stage) -> None:
+    stage.gateway.fault("submit", "accepted_status", status=504)
+    stage.begin()
+
+
+def not_accepted_and_503(stage: Stage) -> None:
+    stage.gateway.fault("submit", "status", status=503)
+    stage.begin()
+
+
+def cut_before_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_before")
+    stage.begin()
+
+
+def cut_before_acceptance_in_mapped(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_before", times=3)
+    stage.begin()
+
+
+def cut_before_acceptance_in_a_dated_run(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_before")
+    stage.begin(is_dated=True)
+
+
+def too_many_requests(stage: Stage) -> None:
+    stage.gateway.fault("submit", "status", status=429, retry_after=2, times=2)
+    stage.begin()
+
+
+def accepted_and_timed_out(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+
+
+def look_up_lags_after_a_lost_reply(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lag", seconds=5)
+    stage.proxy.stall(b"POST ", after=0, reply=True, cut=True)
+    stage.begin()
+
+
+def look_up_fails_after_a_lost_reply(stage: Stage) -> None:
+    stage.gateway.fault("get", "status", status=503, times=4, skip=1)
+    stage.gateway.fault("submit", "lose_reply")
+    stage.begin()
+
+
+def gateway_down(stage: Stage) -> None:
+    stage.gateway.kill()
+    stage.begin()
+    stage.saw("Asking again")
+    stage.gateway.start()
+
+
+def gateway_killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.gateway.kill()
+    stage.gateway.start()
+
+
+def download_cut(stage: Stage) -> None:
+    stage.gateway.fault("video", "cut_mid_reply")
+    stage.begin()
+
+
+def look_up_unusable(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_reply")
+    stage.begin()
+
+
+def first_run_ever_and_no_proof(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_before")
+    stage.begin()
+
+
+# Airflow's own ways -----------------------------------------------------------------------------------------------
+
+
+def cleared_while_submitting(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+    until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
+
+
+def cleared_while_deferred(stage: Stage) -> None:
+    stage.begin()
+    stage.wait_for_state("deferred")
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+
+
+def cleared_without_a_look_up(stage: Stage) -> None:
+    cleared_after_success(stage)
+
+
+def cleared_after_success(stage: Stage) -> None:
+    stage.begin()
+    assert stage.wait_for_end() == "success"
+    stage.airflow.clear(stage.dag_id, stage.run_id)
+    until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
+
+
+def execution_timeout_in_the_post(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+
+
+def wait_times_out(stage: Stage) -> None:
+    stage.begin()
+
+
+def generation_fails_and_is_cleared(stage: Stage) -> None:
+    hidden = stage.image.rename(stage.image.with_suffix(".hidden"))
+    stage.begin()
+    assert stage.wait_for_end() == "failed"
+    hidden.rename(stage.image)
+    stage.airflow.clear(stage.dag_id, stage.run_id)
+    until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
+
+
+def triggerer_killed(stage: Stage) -> None:
+    stage.begin()
+    victim = _holder(stage)
+    stage.airflow.parts[victim].kill()
+    # The other one takes over; only then the dead one comes back.
+    until(lambda: _holder(stage) != victim, "the other triggerer holds it")
+    stage.airflow.parts[victim].start()
+    until(stage.airflow.is_healthy, "both triggerers live", 120)
+
+
+def both_triggerers_killed(stage: Stage) -> None:
+    stage.begin()
+    _holder(stage)
+    for name in TRIGGERERS:
+        stage.airflow.parts[name].kill()
+    for name in TRIGGERERS:
+        stage.airflow.parts[name].start()
+    until(stage.airflow.is_healthy, "both triggerers live", 120)
+
+
+def _holder(stage: Stage) -> str:
+    """Return the triggerer that holds the task's trigger."""
+
+    def look() -> str:
+        ti = stage.ti(stage.waiter)
+        return str((ti["triggerer_job"] or {}).get("hostname") or "") if ti["state"] == "deferred" else ""
+
+    return until(look, "a triggerer holds the trigger")
+
+
+def scheduler_killed_while_submitting(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.airflow.parts["scheduler"].kill(descendants=False)
+    stage.gateway.release()
+    stage.airflow.parts["scheduler"].start()
+    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+
+
+def scheduler_and_workers_killed_while_submitting(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.airflow.parts["scheduler"].kill()
+    stage.airflow.parts["scheduler"].start()
+    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+
+
+def scheduler_killed_while_deferred(stage: Stage) -> None:
+    stage.begin()
+    _holder(stage)
+    stage.airflow.parts["scheduler"].kill()
+    stage.airflow.parts["scheduler"].start()
+    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+
+
+def api_server_down_when_the_reply_comes(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.airflow.parts["api-server"].kill()
+    stage.gateway.release()
+    until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
+    stage.airflow.parts["api-server"].start()
+    until(stage.airflow.is_healthy, "the API server answers", 120)
+
+
+def _hangs(stage: Stage) -> bool:
+    """Tell whether the fault that waits for the POST was met: a request that hangs is in no journal yet."""
+    return not stage.gateway.emulator.call("GET", "/emulator/faults")["faults"]
+
+
+AGAIN = Expected(tries=2)
+ADOPTS = Expected(tries=2, says=("It is adopted, and nothing is paid",))
+FINDS = Expected(says=("It is adopted, and nothing is paid",))
+
+SCENARIOS = (
+    Scenario(title="task killed before the POST", act=killed_before_the_post, expected=AGAIN),
+    Scenario(
+        title="worker (task and supervisor) killed before the POST", act=worker_killed_before_the_post, expected=AGAIN
+    ),
+    Scenario(
+        title="task killed with the request half sent", act=killed_with_the_request_half_sent, warm=True, expected=AGAIN
+    ),
+    Scenario(
+        title="task killed while the POST hangs; never accepted",
+        act=killed_while_the_post_hangs,
+        warm=True,
+        expected=AGAIN,
+    ),
+    Scenario(title="task killed after acceptance, before the reply", act=killed_after_acceptance, expected=ADOPTS),
+    Scenario(
+        title="worker killed after acceptance, before the reply", act=worker_killed_after_acceptance, expected=ADOPTS
+    ),
+    Scenario(
+        title="supervisor alone killed after acceptance; its orphan goes on",
+        act=supervisor_killed_after_acceptance,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="worker killed with the reply read and nothing stored",
+        act=worker_killed_with_the_reply_not_stored,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="task killed while its supervisor stores the reply", act=killed_while_the_reply_is_stored, expected=ADOPTS
+    ),
+    Scenario(
+        title="task killed after the reply was stored, waiting in the worker",
+        act=killed_after_the_reply_was_stored,
+        shape="generate",
+        options={"deferrable": False},
+        seconds=4,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="task killed after the reply was stored, where the look-up does not work",
+        act=killed_after_storing_without_a_look_up,
+        shape="generate",
+        emulator=("--no-external-lookup",),
+        options={"deferrable": False},
+        seconds=4,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="POST stuck on the way, accepted after the retry bought",
+        act=late_acceptance,
+        duplicates="reject",
+        warm=True,
+        expected=AGAIN,
+    ),
+    Scenario(
+        title="POST stuck on the way, accepted while the retry looks",
+        act=late_acceptance_while_looking,
+        warm=True,
+        expected=ADOPTS,
+    ),
+    Scenario(title="task killed before the download", act=killed_before_the_download),
+    Scenario(
+        title="resumed operator killed in the download", act=killed_in_the_download, shape="generate", expected=ADOPTS
+    ),
+    Scenario(
+        title="resumed operator's worker killed before the download",
+        act=worker_killed_on_resume,
+        shape="generate",
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="one of three mapped submits killed after acceptance",
+        act=one_of_three_mapped_killed,
+        shape="mapped",
+        expected=Expected(paid=3, tries=2),
+    ),
+    Scenario(title="zombie wakes after its replacement adopted", act=zombie_wakes_after_acceptance, expected=ADOPTS),
+    Scenario(
+        title="zombie wakes before its own POST, after its replacement bought",
+        act=zombie_wakes_before_its_post,
+        duplicates="reject",
+        expected=AGAIN,
+    ),
+    Scenario(title="reply lost", act=reply_lost, expected=FINDS),
+    Scenario(
+        title="reply lost, with the user's own `external_task_id`",
+        act=reply_lost_with_an_own_id,
+        options={"external_task_id": "order-{{ run_id }}"},
+        expected=FINDS,
+    ),
+    Scenario(title="reply lost behind an HTTP proxy", act=reply_lost_behind_a_proxy, behind_proxy=True, expected=FINDS),
+    Scenario(title="reply cut in the middle", act=reply_cut_in_the_middle, expected=FINDS),
+    Scenario(title="502 after acceptance", act=accepted_and_502, expected=FINDS),
+    Scenario(title="504 after acceptance", act=accepted_and_504, expected=FINDS),
+    Scenario(title="503 before acceptance", act=not_accepted_and_503, warm=True),
+    Scenario(title="connection cut before acceptance", act=cut_before_acceptance, warm=True),
+    Scenario(
+        title="connection cut before acceptance, in three mapped submits",
+        act=cut_before_acceptance_in_mapped,
+        warm=True,
+        shape="mapped",
+        expected=Expected(paid=3),
+    ),
+    Scenario(
+        title="connection cut before acceptance, in a run with a logical date",
+        act=cut_before_acceptance_in_a_dated_run,
+        warm=True,
+    ),
+    Scenario(title="429 with Retry-After, twice", act=too_many_requests),
+    Scenario(
+        title="accepted, and no reply within the client's timeout",
+        act=accepted_and_timed_out,
+        timeout=2,
+        expected=FINDS,
+    ),
+    Scenario(title="reply lost, and the look-up lags 5 s", act=look_up_lags_after_a_lost_reply, expected=FINDS),
+    Scenario(
+        title="reply lost, and the look-up answers 503 for a while",
+        act=look_up_fails_after_a_lost_reply,
+        expected=FINDS,
+    ),
+    Scenario(title="gateway down (connection refused), then back", act=gateway_down),
+    Scenario(title="gateway killed after acceptance, then back", act=gateway_killed_after_acceptance, expected=FINDS),
+    Scenario(title="download cut in the middle", act=download_cut),
+    Scenario(
+        title="reply lost, where the look-up does not work (stops)",
+        act=look_up_unusable,
+        warm=True,
+        emulator=("--no-external-lookup",),
+        expected=Expected(state="failed", says=("may bill, a generation with the external task id airflow-",)),
+    ),
+    Scenario(
+        title="connection cut before acceptance, first run ever: nothing to prove the look-up with (stops)",
+        act=first_run_ever_and_no_proof,
+        expected=Expected(state="failed", paid=0, says=("may bill, a generation with the external task id airflow-",)),
+    ),
+    Scenario(title="cleared while submitting, after acceptance", act=cleared_while_submitting, expected=ADOPTS),
+    Scenario(title="cleared while deferred", act=cleared_while_deferred, shape="generate", seconds=6, expected=ADOPTS),
+    Scenario(title="whole run cleared after success", act=cleared_after_success, expected=ADOPTS),
+    Scenario(
+        title="whole run cleared after success, where the look-up does not work",
+        act=cleared_without_a_look_up,
+        emulator=("--no-external-lookup",),
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="generation failed (its image could not be fetched); repaired and cleared",
+        act=generation_fails_and_is_cleared,
+        shape="generate",
+        image_url=True,
+        expected=Expected(failed=1, tries=2),
+    ),
+    Scenario(
+        title="execution_timeout in the POST, after acceptance",
+        act=execution_timeout_in_the_post,
+        options={"execution_timeout": 4},
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="wait times out; the retry goes on waiting",
+        act=wait_times_out,
+        shape="generate",
+        options={"timeout": 3},
+        seconds=8,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="triggerer killed while it waits for the sensor; another takes over",
+        act=triggerer_killed,
+        seconds=20,
+        alone=True,
+    ),
+    Scenario(
+        title="both triggerers killed and restarted, operator deferred",
+        act=both_triggerers_killed,
+        shape="generate",
+        seconds=10,
+        alone=True,
+    ),
+    Scenario(
+        title="scheduler killed while submitting; its workers go on", act=scheduler_killed_while_submitting, alone=True
+    ),
+    Scenario(
+        title="scheduler and all workers killed after acceptance",
+        act=scheduler_and_workers_killed_while_submitting,
+        alone=True,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="scheduler killed while deferred",
+        act=scheduler_killed_while_deferred,
+        shape="generate",
+        seconds=5,
+        alone=True,
+    ),
+    Scenario(title="API server down when the reply comes", act=api_server_down_when_the_reply_comes, alone=True),
+)

@@ -1,0 +1,17 @@
+"""Whatever dies, and whenever: one step pays for one generation, and its video arrives. See docs/reliability.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system.conftest import REPEATS, Campaign
+from tests.system.scenarios import SCENARIOS
+from tests.system.stage import Scenario
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900 + 300 * REPEATS)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_fault(scenario: Scenario, campaign: Campaign) -> None:
+    wrong = [outcome for outcome in campaign.result(scenario) if outcome.wrong]
+    assert not wrong
