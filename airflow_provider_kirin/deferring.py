@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The trigger keeps the deadline itself. Airflow's own is a backstop for a triggerer that does not, seconds later.
 _BACKSTOP = 120.0
+#: Ten years. What is longer is a mistake, and no date.
+_LONGEST = 10 * 365 * 86400
 
 
 def deferrable_default() -> bool:
@@ -38,7 +40,7 @@ def as_seconds(value: float | timedelta, name: str) -> float:
     :raises ValueError: for anything else, or less than nothing
     """
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < float("inf"):
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _LONGEST:
         raise ValueError(f"{name} = {shorten(value)} must be a number of seconds, 0 or more, or a timedelta.")
     return float(number)
 

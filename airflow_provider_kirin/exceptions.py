@@ -198,6 +198,9 @@ class KirinCreditError(KirinAPIError):
 class KirinNotFoundError(KirinAPIError):
     """The gateway does not know this id for this key, or this path at all."""
 
+    #: Whether it was the API that said so, and not a proxy or a web server in its place: a page, an unknown route.
+    from_api: bool = True
+
 
 class KirinConflictError(KirinAPIError):
     """The external task id is in use already."""

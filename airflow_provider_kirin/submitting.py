@@ -7,6 +7,7 @@ look-up by external task id can be trusted; where it cannot, it stops with an er
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ PATIENCE = 120.0
 LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: The same submission is sent so often at most in one try, each time after a look-up said that nothing is there.
 MOST_SUBMISSIONS = 3
+#: Generations of earlier runs that the look-up is tried on, until one is still known.
+MOST_PROOFS = 5
 #: A step whose generations fail again and again stops here.
 LONGEST_SERIES = 50
 
@@ -178,10 +181,13 @@ class Submission:
             "raise the operator's `take`."
         )
 
-    def _look_up(self, name: str) -> KirinTask | None:
+    def _look_up(self, name: str, *, in_doubt: bool = False) -> KirinTask | None:
         try:
             kirin_task = self.gateway.get_task(name, patience=PATIENCE)
-        except KirinNotFoundError:
+        except KirinNotFoundError as error:
+            # A load balancer's 404 says nothing about a generation that may exist.
+            if in_doubt and not error.from_api:
+                raise KirinUnavailableError(error.message, http_status=404) from error
             return None
         except KirinInputError as error:
             # A gateway that takes nothing but its own ids for one: what it does not find proves nothing.
@@ -264,7 +270,7 @@ class Submission:
         for delay in (0.0, *LAG_PAUSES):
             self._sleep(delay)
             try:
-                found = self._look_up(name)
+                found = self._look_up(name, in_doubt=True)
             except KirinError as error:
                 raise self._unknown(name, f"{why}; and it cannot be looked up: {error}", retryable=True) from error
             if found:
@@ -275,22 +281,28 @@ class Submission:
                 "this try. Look for that id in your Kirin account.",
                 retryable=False,
             )
-        if self._lookup_works() or self.on_unknown_submit == "resubmit":
+        if self.on_unknown_submit == "resubmit" or self._lookup_works(name, why):
             return None
         raise self._unknown(name, why, retryable=False)
 
-    def _lookup_works(self) -> bool:
+    def _lookup_works(self, name: str, why: str) -> bool:
         """Tell, once per connection and process, whether the look-up finds what is known to exist."""
-        if self._conn_id not in self._proofs:
-            for name, kirin_task_id in self.record.known_generations():
-                try:
-                    self._proofs[self._conn_id] = self.gateway.get_task(name, patience=PATIENCE).id == kirin_task_id
+        try:
+            for known, kirin_task_id in itertools.islice(self.record.known_generations(), MOST_PROOFS):
+                if self._conn_id in self._proofs:
                     break
-                except (KirinNotFoundError, KirinInputError):
-                    if self._still_there(kirin_task_id):
-                        self._proofs[self._conn_id] = False
-                        break
+                self._prove(known, kirin_task_id)
+        except KirinError as error:
+            raise self._unknown(name, f"{why}; and the look-up cannot be proven: {error}", retryable=True) from error
         return self._proofs.get(self._conn_id, False)
+
+    def _prove(self, known: str, kirin_task_id: str) -> None:
+        try:
+            self._proofs[self._conn_id] = self.gateway.get_task(known, patience=PATIENCE).id == kirin_task_id
+        except (KirinNotFoundError, KirinInputError):
+            # Records may be kept for a while only: what is gone altogether proves nothing.
+            if self._still_there(kirin_task_id):
+                self._proofs[self._conn_id] = False
 
     def _still_there(self, kirin_task_id: str) -> bool:
         try:
@@ -306,7 +318,8 @@ class Submission:
             remedy = (
                 "The gateway finds nothing under this id, and its look-up is not proven to work, so nothing was "
                 "submitted again. Look for the id in your Kirin account. If it is not there, raise the operator's "
-                '`take` and run the step again; on_unknown_submit="resubmit" does so by itself, and may pay twice.'
+                '`take` and run the step again (before Airflow 3.3: with on_unknown_submit="resubmit", which '
+                "submits again by itself, and may pay twice)."
             )
         return KirinUnknownSubmitError(
             f"Kirin may have accepted, and may bill, a generation with the external task id {name}: {why} {remedy}",

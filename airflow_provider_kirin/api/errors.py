@@ -90,6 +90,7 @@ _STATUSES: dict[int, _Meaning] = {
     429: _RATE,
 }
 
+_ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found", "backend")
 _CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
@@ -115,7 +116,7 @@ def error_from_response(
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
     text = f"Kirin refused while {doing} ({said}): {message or 'no message'}. {meaning.advice}."
-    return meaning.error(
+    error = meaning.error(
         f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
         http_status=status,
         code=code or None,
@@ -123,6 +124,18 @@ def error_from_response(
         retry_after=retry_after(lowered.get("retry-after"), now=now),
         retryable=meaning.retryable,
     )
+    if isinstance(error, KirinNotFoundError):
+        error.from_api = isinstance(body, Mapping) and not speaks_of_a_path(f"{code} {message}")
+    return error
+
+
+def speaks_of_a_path(said: str) -> bool:
+    """Return whether a message is about an address that does not exist, not about a task that does not.
+
+    :param said: code and message of an error
+    """
+    lowered = said.lower()
+    return any(word in lowered for word in _ABOUT_A_PATH)
 
 
 def _meaning(status: int, code: str, message: str) -> _Meaning:

@@ -137,6 +137,9 @@ def _normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """
     properties = schema.get("properties", {})
     normal = {name: _convert(value, properties.get(name, {})) for name, value in given.items() if value is not None}
+    if isinstance(normal.get("external_task_id"), str):
+        # It is looked up as it is sent: a line break that a template left behind would part the two.
+        normal["external_task_id"] = normal["external_task_id"].strip()
     for name, rules in properties.items():
         if "default" in rules:
             normal.setdefault(name, rules["default"])

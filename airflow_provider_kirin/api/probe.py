@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_kirin.api.errors import error_from_response, read_error
+from airflow_provider_kirin.api.errors import error_from_response, read_error, speaks_of_a_path
 from airflow_provider_kirin.api.reply import read_body
 
 #: An id that no gateway gives out: real ones are short and hold no hyphens.
 PROBE_ID = "airflow-provider-kirin-connection-test"
 
 _ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
-_ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found")
 
 
 def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> tuple[bool, str]:
@@ -44,4 +43,4 @@ def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> 
 
 
 def _names_a_task(said: str) -> bool:
-    return any(word in said for word in _ABOUT_A_TASK) and not any(word in said for word in _ABOUT_A_PATH)
+    return any(word in said for word in _ABOUT_A_TASK) and not speaks_of_a_path(said)

@@ -5,7 +5,9 @@ The key goes into one header of the request. Nothing here retries.
 
 from __future__ import annotations
 
+import os
 import threading
+from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -85,6 +87,9 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
             return reply.status_code, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
+    except (OSError, ValueError, HTTPException) as error:
+        # What requests lets through: a Location that is no text, say. The request was sent.
+        raise _network_error(connection.hide_key(str(error)), request, sent=True) from None
 
 
 async def call_async(
@@ -115,6 +120,15 @@ async def call_async(
             return reply.status, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise _from_aiohttp(error, request, connection) from None
+
+
+def verify_with(connection: KirinConnection) -> bool | str:
+    """Return what to verify with: the environment's bundle counts where the connection names none.
+
+    :param connection: may name a bundle
+    """
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return bundle if bundle and connection.verify is True else connection.verify
 
 
 def check_bundle(verify: bool | str) -> ssl.SSLContext | bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +18,9 @@ from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line, shorten
-from airflow_provider_kirin.exceptions import KirinConfigError, KirinError
+from airflow_provider_kirin.exceptions import KirinAuthError, KirinConfigError, KirinError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
-from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle
+from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.storage import open_uri
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class KirinHook(BaseHook):
 
             import requests
 
-            check_bundle(self.connection.verify)
+            check_bundle(verify_with(self.connection))
             self._session = requests.Session()
             self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return self._session
@@ -219,7 +218,8 @@ class KirinHook(BaseHook):
 class KirinAsyncHook(BaseHook):
     """Ask for generations from an event loop. All hooks of one loop and connection share one HTTP session.
 
-    Use it as an async context manager; the last one that leaves closes the session.
+    Use it as an async context manager where you ask more than once; the last one that leaves closes the session. One
+    hook may serve many coroutines at a time.
 
     :param kirin_conn_id: the connection (type ``kirin``)
     """
@@ -227,18 +227,31 @@ class KirinAsyncHook(BaseHook):
     def __init__(self, kirin_conn_id: str = KirinHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kirin_conn_id = kirin_conn_id
-        self._shared: SharedSession | None = None
+        self._entered = 0
+        self._joining: asyncio.Future[SharedSession] | None = None
 
     async def __aenter__(self) -> Self:
-        from airflow_provider_kirin.hooks.sessions import SharedSession
+        self._entered += 1
+        if self._joining is None:
+            from airflow_provider_kirin.hooks.sessions import SharedSession
 
-        self._shared = await SharedSession.join(self.kirin_conn_id)
+            self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id))
+        try:
+            await asyncio.shield(self._joining)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            await shared.leave()
+        self._entered -= 1
+        if self._entered:
+            return
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            await asyncio.wait([joining])
+            if not joining.cancelled() and joining.exception() is None:
+                await joining.result().leave()
 
     async def get_task(self, kirin_task_id: str) -> KirinTask:
         """Ask for a generation's state.
@@ -248,16 +261,44 @@ class KirinAsyncHook(BaseHook):
         :raises KirinAPIError: the gateway said something else than yes
         :raises KirinNetworkError: no reply came
         """
-        if self._shared is None:
-            async with self:
-                return await self.get_task(kirin_task_id)
-        connection, asked_for = self._shared.connection, check_id(kirin_task_id)
+        asked_for = check_id(kirin_task_id)
+        async with self:
+            used = self._current()
+            try:
+                return await self._ask(used, asked_for)
+            except KirinAuthError:
+                # The key may have been changed since this process read it.
+                if not await self._read_again(used):
+                    raise
+                return await self._ask(self._current(), asked_for)
+
+    async def _ask(self, shared: SharedSession, asked_for: str) -> KirinTask:
+        connection = shared.connection
+        await asyncio.sleep(shared.pace.reserve(time.monotonic(), connection.requests_per_second))
         request = get_generation(connection.base_url, asked_for)
-        await asyncio.sleep(self._shared.pace.reserve(time.monotonic(), connection.requests_per_second))
-        reply = await call_async(self._shared.session, request, connection, limit=LONGEST_REPLY)
+        reply = await call_async(shared.session, request, connection, limit=LONGEST_REPLY)
         kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
         _log_unknown_status(self, kirin_task)
         return kirin_task
+
+    def _current(self) -> SharedSession:
+        assert self._joining is not None, "only inside `async with`"
+        return self._joining.result()
+
+    async def _read_again(self, used: SharedSession) -> bool:
+        """Read the connection anew, unless another coroutine just did, and return whether it says something else."""
+        from airflow_provider_kirin.hooks.sessions import SharedSession
+
+        if self._current() is used:
+            used.retire()
+            now = await SharedSession.join(self.kirin_conn_id)
+            if self._current() is used and now.connection != used.connection:
+                self._joining = asyncio.get_running_loop().create_future()
+                self._joining.set_result(now)
+                await used.leave()
+            else:
+                await now.leave()
+        return self._current() is not used
 
     async def wait(
         self,
@@ -277,7 +318,7 @@ class KirinAsyncHook(BaseHook):
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = _poller(kirin_task_id, timeout, poll_interval, started_at)
-        async with self if self._shared is None else nullcontext(self):
+        async with self:
             while not (step := await self.look(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
                 await asyncio.sleep(step.delay)
         return _result(step)

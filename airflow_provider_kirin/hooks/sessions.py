@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
+import time
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -14,13 +14,15 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.exceptions import KirinConfigError
 from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
-from airflow_provider_kirin.hooks.http import check_bundle
+from airflow_provider_kirin.hooks.http import check_bundle, verify_with
 
 if TYPE_CHECKING:
     import aiohttp
 
 #: Sockets to the gateway that one process keeps: thousands of waits need few, a look takes milliseconds.
 MOST_SOCKETS = 32
+#: Who joins later than this reads the connection anew, since its key may have been changed. Seconds.
+LONGEST_USE = 300.0
 
 
 class SharedSession:
@@ -39,6 +41,7 @@ class SharedSession:
         self._conn_id = kirin_conn_id
         self.pace = Pace()
         self._users = 0
+        self._opened_at = time.monotonic()
         self._ready: asyncio.Task[None] | None = None
 
     @classmethod
@@ -49,6 +52,8 @@ class SharedSession:
         :raises KirinConfigError: where the connection cannot be used
         """
         by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
+        if kirin_conn_id in by_conn and by_conn[kirin_conn_id]._opened_at + LONGEST_USE < time.monotonic():
+            by_conn[kirin_conn_id].retire()
         shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
         shared._users += 1
         try:
@@ -61,14 +66,18 @@ class SharedSession:
             raise
         return shared
 
+    def retire(self) -> None:
+        """Let nobody join any more: who comes next reads the connection anew. Who is here may stay."""
+        by_conn = self._open.get(asyncio.get_running_loop(), {})
+        if by_conn.get(self._conn_id) is self:
+            del by_conn[self._conn_id]
+
     async def leave(self) -> None:
         """Give the session back; the last one closes it."""
         self._users -= 1
         if self._users:
             return
-        by_conn = self._open.get(asyncio.get_running_loop(), {})
-        if by_conn.get(self._conn_id) is self:
-            del by_conn[self._conn_id]
+        self.retire()
         if self._ready is not None:
             await asyncio.wait([self._ready])
             if self._ready.exception() is None:
@@ -82,7 +91,7 @@ class SharedSession:
         except AirflowNotFoundException as error:
             raise KirinConfigError(f"There is no Airflow connection {self._conn_id!r}: {error}") from None
         self.connection = read_connection(conn, await get_async_extra_dejson(conn))
-        tls = await asyncio.to_thread(check_bundle, _verify(self.connection))
+        tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MOST_SOCKETS, ssl=tls),
@@ -90,9 +99,3 @@ class SharedSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
-
-
-def _verify(connection: KirinConnection) -> bool | str:
-    """Return what to verify with; the environment counts as it does for requests, in the hook of the workers."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return bundle if bundle and connection.verify is True else connection.verify

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.storage import as_path
 
 if TYPE_CHECKING:
@@ -30,6 +31,24 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: str, *, ove
         files.append(path.absolute().as_uri() if isinstance(path, Path) else str(path))
         hook.log.info("Saved the video of Kirin generation %s (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
     return files
+
+
+def check_destination(destination: str, *, overwrite: bool) -> None:
+    """Find out what can be found out before anything is paid.
+
+    :param destination: a folder or a file name
+    :param overwrite: whether a file that is there may be replaced
+    :raises KirinDestinationError: the storage is out of reach, or the file is there and may not be replaced
+    """
+    path = as_path(destination)
+    if isinstance(path, Path):
+        is_file = destination.lower().endswith(".mp4")
+        try:
+            (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KirinDestinationError(f"destination = {path} cannot be written: {error.strerror}.") from None
+        if is_file and not overwrite and path.exists():
+            raise KirinDestinationError(f"{path} is there already, and overwriting was not allowed (overwrite=False).")
 
 
 def file_names(destination: str, kirin_task_id: str, count: int) -> list[str]:

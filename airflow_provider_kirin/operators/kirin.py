@@ -15,11 +15,10 @@ from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import check_static
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
-from airflow_provider_kirin.exceptions import KirinError, KirinUnfinishedError
+from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.hooks.storage import as_path
-from airflow_provider_kirin.operators.files import save_videos
+from airflow_provider_kirin.operators.files import check_destination, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.operators.records import StepRecord
@@ -96,10 +95,11 @@ class KirinSubmitOperator(BaseOperator):
             refuse_images(kwargs["payload"], model)
         return super().partial(**kwargs)
 
-    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render as any operator does, then hide images that a template or an XCom brought along."""
-        super().render_template_fields(context, jinja_env)
-        self._hide_images()
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        """Render as any operator does, mapped or not, then hide images that a template or an XCom brought along."""
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self:
+            self._hide_images()
 
     def execute(self, context: Context) -> str:
         """Submit, and return the Kirin task id."""
@@ -199,7 +199,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """Submit, then wait: here, or in the triggerer."""
         with failing_for_good():
             if self.destination is not None:
-                as_path(self.destination)
+                check_destination(self.destination, overwrite=self.overwrite)
             kirin_task = self._submit(context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
@@ -221,6 +221,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """
         with failing_for_good():
             (outcome,) = read_event(event, expected=1)
+            if isinstance(outcome, KirinNotFoundError):
+                # It was bought a moment ago: the look-up may lag, and the next try knows the id.
+                outcome.retryable = True
             if isinstance(outcome, KirinError):
                 raise outcome
             return self._finish(outcome, context)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
 DEFAULT_TIMEOUT = 3600.0
+_SHORTEST_RESCHEDULE = 30.0
 #: A longer list is left to the trigger, which looks at many at once.
 _MOST_LOOKS = 20
 
@@ -122,7 +123,9 @@ class KirinTaskSensor(BaseSensorOperator):
             self._defer(ids)
         if not pauses:
             return PokeReturnValue(is_done=True, xcom_value=self._conclude([self._outcomes[one] for one in ids]))
-        self.poke_interval = min(pauses)
+        # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
+        floor = _SHORTEST_RESCHEDULE if self.reschedule and self._poll_interval is None else 0.0
+        self.poke_interval = max(min(pauses), floor)
         return PokeReturnValue(is_done=False)
 
     def _defer(self, ids: list[str]) -> NoReturn:

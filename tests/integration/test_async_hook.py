@@ -13,6 +13,7 @@ import tracemalloc
 import pytest
 
 from airflow_provider_kirin.exceptions import (
+    KirinAuthError,
     KirinConfigError,
     KirinError,
     KirinNetworkError,
@@ -21,6 +22,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
+from airflow_provider_kirin.hooks.sessions import SharedSession
 from tests.integration.emulated import KEY, until
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
 from tests.integration.test_hook import SOON, everything_shown
@@ -391,3 +393,27 @@ class TestTls:
     def test_the_test_button_says_so(self, connect, gateway):
         works, said = KirinHook(connect(gateway.url)).test_connection()
         assert not works and "verify" in said
+
+
+class TestOneHookForMany:
+    async def test_coroutines_share_one_hook(self, conn_id, submitted):
+        """As users will write it: one hook, gathered waits, no context manager."""
+        hook, ids = KirinAsyncHook(conn_id), [submitted(f"[[seconds:{seconds}]]") for seconds in (0.1, 0.5, 0.9)]
+        done = await asyncio.gather(*(hook.wait(one, timeout=30, poll_interval=0.1) for one in ids))
+        assert [kirin_task.id for kirin_task in done] == ids
+        assert not SharedSession._open.get(asyncio.get_running_loop())
+
+    async def test_a_changed_key_is_read_again(self, connect, submitted, emulator):
+        kirin_task_id = submitted()
+        conn_id = connect(emulator.url, key="an-old-key")
+        async with KirinAsyncHook(conn_id) as waiting, KirinAsyncHook(conn_id) as other:
+            connect(emulator.url)
+            found = await asyncio.gather(waiting.get_task(kirin_task_id), waiting.get_task(kirin_task_id))
+            assert {kirin_task.id for kirin_task in found} == {kirin_task_id}
+            assert (await other.get_task(kirin_task_id)).id == kirin_task_id
+        assert not SharedSession._open.get(asyncio.get_running_loop())
+
+    async def test_a_wrong_key_stays_an_error(self, connect, submitted, emulator):
+        kirin_task_id = submitted()
+        with pytest.raises(KirinAuthError):
+            await KirinAsyncHook(connect(emulator.url, key="a-wrong-key")).get_task(kirin_task_id)

@@ -559,6 +559,15 @@ class TestImagesStayInTheRequest:
         with dag, pytest.raises(KirinPayloadError, match="Did you mean 'prompt'"):
             KirinSubmitOperator.partial(task_id="submit", payload={"image": "/tmp/a.png", "promt": "p"})
 
+    def test_brought_by_a_template_of_a_mapped_task(self, dag, run, secret_image, emulator, airflow_db, tmp_path):
+        text = base64.b64encode(secret_image).decode()
+        dag.user_defined_macros = {"picture": lambda: text}
+        with dag:
+            KirinSubmitOperator.partial(task_id="submit", payload={"image": "{{ picture() }}"}).expand(take=[1])
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+
     def test_both_images(self, dag, run, secret_image, emulator, airflow_db):
         tail = picture(640, 360, "PNG")
         with dag:

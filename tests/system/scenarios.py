@@ -563,6 +563,7 @@ SCENARIOS = (
         title="generation failed (its image could not be fetched); repaired and cleared",
         act=generation_fails_and_is_cleared,
         shape="generate",
+        seconds=5,
         image_url=True,
         expected=Expected(failed=1, tries=2),
     ),

@@ -12,6 +12,7 @@ from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinInputError,
     KirinLostTaskError,
+    KirinNotFoundError,
     KirinRateLimitError,
     KirinTaskFailedError,
     KirinUnavailableError,
@@ -147,6 +148,27 @@ class TestAfterALostReply:
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
         submission(gateway, ModelRecord(), on_unknown_submit="resubmit").run()
         assert gateway.submissions == 2
+
+    def test_a_load_balancers_404_is_not_not_found(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+        really, looks = gateway.get_task, 0
+
+        def deploying(kirin_task_id: str, *, patience: float) -> object:
+            nonlocal looks
+            looks += 1
+            if looks > 1:
+                error = KirinNotFoundError("an HTML page", http_status=404)
+                error.from_api = False
+                raise error
+            return really(kirin_task_id, patience=patience)
+
+        gateway.get_task = deploying  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
 
     def test_could_not_look_is_not_not_found(self) -> None:
         gateway = ModelGateway(post_fate=fates("lost after"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]

@@ -396,3 +396,21 @@ def test_every_body_gives_a_short_error_of_ours(status: int, body: Any) -> None:
     found = error_from_response(status, body, headers={}, doing=DOING)
     assert isinstance(found, KirinError)
     assert len(str(found)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "from_api"),
+    [
+        ({"detail": "Request not found"}, True),
+        ({"error": {"code": "NOT_FOUND", "message": "no such task"}}, True),
+        ({"detail": "Not Found"}, True),
+        ({"message": "no Route matched with those values"}, False),
+        ("<html>default backend - 404</html>", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_404_of_the_api_is_told_from_one_of_a_proxy(body: object, from_api: bool) -> None:
+    found = error_from_response(404, body, doing="asking")
+    assert isinstance(found, KirinNotFoundError)
+    assert found.from_api is from_api
