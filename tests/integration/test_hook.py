@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_provider_kirin.api.retrying import Verdict, judge_submission
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
@@ -311,6 +312,12 @@ class TestTheKeyStaysWhereItBelongs:
                 call()
             assert emulator.url in str(caught.value)
         assert emulator.requests() == []
+
+    def test_a_location_that_is_no_text_is_trouble_not_a_traceback(self, connect, raw_server, payload):
+        reply = b"HTTP/1.1 302 Found\r\nLocation: http://x/\xff\r\nContent-Length: 0\r\n\r\n"
+        with pytest.raises(KirinError) as caught:
+            KirinHook(connect(raw_server(replying(reply)).url)).submit(payload)
+        assert judge_submission(caught.value) is Verdict.UNKNOWN
 
     def test_cookies_are_not_kept(self, connect, raw_server):
         server = raw_server(replying(whole(TASK, headers={"Set-Cookie": "session=1; Path=/"})))

@@ -209,6 +209,26 @@ class TestGenerate:
         assert ended.state == "failed" and "out of reach" in ended.log
         assert emulator.submitted == 0
 
+    def test_a_file_that_may_not_be_replaced_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):
+        (tmp_path / "video.mp4").write_bytes(b"yesterday's")
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=str(tmp_path / "video.mp4"), overwrite=False
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "is there already" in ended.log
+        assert emulator.submitted == 0
+
+    def test_a_folder_that_cannot_be_made_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=str(tmp_path / "file" / "videos")
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "cannot be written" in ended.log
+        assert emulator.submitted == 0
+
     def test_the_result_names_the_external_task_id_that_the_gateway_does_not_repeat(self, dag, run, payload):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, external_task_id="mine", poll_interval=0.1)

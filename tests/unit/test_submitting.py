@@ -170,6 +170,17 @@ class TestAfterALostReply:
         assert caught.value.retryable
         assert gateway.submissions == 1
 
+    def test_a_proof_that_cannot_be_done_names_the_id_too(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates("lost before")  # type: ignore[assignment]
+        looks = 1 + 1 + len(LAG_PAUSES)
+        gateway.get_fate = fates(*["ok"] * looks, "network")  # type: ignore[assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven") as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
     def test_could_not_look_is_not_not_found(self) -> None:
         gateway = ModelGateway(post_fate=fates("lost after"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
         record = ModelRecord()

@@ -87,3 +87,7 @@ class TestStepId:
 
 def test_the_series_of_a_step() -> None:
     assert [nth("airflow-x", number) for number in (1, 2, 3)] == ["airflow-x", "airflow-x-2", "airflow-x-3"]
+
+
+def test_an_external_task_id_is_sent_as_it_is_looked_up() -> None:
+    assert prepared(external_task_id=" mine\n").params["external_task_id"] == "mine"
