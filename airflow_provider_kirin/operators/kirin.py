@@ -209,8 +209,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
                 )
-            hook = KirinHook(self.kirin_conn_id)
-            done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
+            with closing(KirinHook(self.kirin_conn_id)) as hook:
+                done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
             return self._finish(done, context)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
