@@ -173,7 +173,8 @@ class Submission:
             self._sleep(delay)
             try:
                 return self.gateway.get_task(kirin_task_id, patience=PATIENCE)
-            except KirinNotFoundError:
+            except KirinNotFoundError as error:
+                _insist_on_the_api(error)
                 self.log.info("The gateway does not know Kirin generation %s (yet).", kirin_task_id)
         raise KirinLostTaskError(
             f"This step bought Kirin generation {kirin_task_id} (external task id {name}), and the gateway does not "
@@ -185,9 +186,8 @@ class Submission:
         try:
             kirin_task = self.gateway.get_task(name, patience=PATIENCE)
         except KirinNotFoundError as error:
-            # A load balancer's 404 says nothing about a generation that may exist.
-            if in_doubt and not error.from_api:
-                raise KirinUnavailableError(error.message, http_status=404) from error
+            if in_doubt:
+                _insist_on_the_api(error)
             return None
         except KirinInputError as error:
             # A gateway that takes nothing but its own ids for one: what it does not find proves nothing.
@@ -326,6 +326,12 @@ class Submission:
             external_task_id=name,
             retryable=retryable,
         )
+
+
+def _insist_on_the_api(error: KirinNotFoundError) -> None:
+    """Let only the API itself say that a generation does not exist: a load balancer's 404 says nothing about it."""
+    if not error.from_api:
+        raise KirinUnavailableError(error.message, http_status=404) from error
 
 
 #: Connection id -> whether the look-up by external task id works. For the life of the process.

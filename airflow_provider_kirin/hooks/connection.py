@@ -57,6 +57,15 @@ class KirinConnection:
         return text.replace(self.api_key, "***") if len(self.api_key) > 3 else text
 
 
+def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
+    """Return the error for a connection that Airflow does not know.
+
+    :param conn_id: the connection
+    :param error: what Airflow says
+    """
+    return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}")
+
+
 def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinConnection:
     """Read an Airflow connection.
 

@@ -18,8 +18,8 @@ from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line, shorten
-from airflow_provider_kirin.exceptions import KirinAuthError, KirinConfigError, KirinError
-from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
+from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
+from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.storage import open_uri
 
@@ -72,7 +72,7 @@ class KirinHook(BaseHook):
             try:
                 conn = self.get_connection(self.kirin_conn_id)
             except AirflowNotFoundException as error:
-                raise KirinConfigError(f"There is no Airflow connection {self.kirin_conn_id!r}: {error}") from None
+                raise missing_connection(self.kirin_conn_id, error) from None
             self._connection = read_connection(conn, conn.extra_dejson)
         return self._connection
 

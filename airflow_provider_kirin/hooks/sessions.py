@@ -12,8 +12,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kirin.api.pace import Pace
-from airflow_provider_kirin.exceptions import KirinConfigError
-from airflow_provider_kirin.hooks.connection import KirinConnection, read_connection
+from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import check_bundle, verify_with
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class SharedSession:
         try:
             conn = await get_async_connection(self._conn_id)
         except AirflowNotFoundException as error:
-            raise KirinConfigError(f"There is no Airflow connection {self._conn_id!r}: {error}") from None
+            raise missing_connection(self._conn_id, error) from None
         self.connection = read_connection(conn, await get_async_extra_dejson(conn))
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout

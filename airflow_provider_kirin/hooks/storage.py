@@ -28,11 +28,11 @@ def as_path(destination: Any) -> Any:
     :param destination: a text, a Path or an ObjectStoragePath
     :raises KirinDestinationError: for a storage that Airflow cannot reach here
     """
+    if str(destination).startswith("file://"):
+        # Also of an ObjectStoragePath: only pathlib can rename a file.
+        return _local(str(destination))
     if not isinstance(destination, str):
-        # Of a local file both kinds are the same place, and only pathlib can rename one.
-        return _local(str(destination)) if str(destination).startswith("file://") else destination
-    if destination.startswith("file://"):
-        return _local(destination)
+        return destination
     if "://" in destination:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 

@@ -226,6 +226,21 @@ class TestNothingIsPaid:
         assert gateway.submissions == 1
         assert not caught.value.retryable
 
+    def test_a_load_balancers_404_is_no_loss_of_what_is_on_record(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record).run()
+
+        def deploying(kirin_task_id: str, *, patience: float) -> None:
+            error = KirinNotFoundError("an HTML page", http_status=404)
+            error.from_api = False
+            raise error
+
+        gateway.get_task = deploying  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnavailableError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
     def test_a_generation_on_record_is_given_time_to_show(self) -> None:
         gateway, record = ModelGateway(lag=2), ModelRecord()
         submission(gateway, record).run()
