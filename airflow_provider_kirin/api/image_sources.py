@@ -254,7 +254,7 @@ def _decode(text: str, kind: Kind, limit: int) -> bytes:
 def _load_file(value: Any, kind: Kind, field: str, limit: int) -> tuple[str, bytes]:
     rule = remedy = ""
     try:
-        path = (_from_file_uri(value) if kind is Kind.FILE_URI else Path(os.fsdecode(value))).expanduser()
+        path = (from_file_uri(value) if kind is Kind.FILE_URI else Path(os.fsdecode(value))).expanduser()
         if path.is_file():
             with path.open("rb") as file:
                 return describe(path.name), _read(file, limit)
@@ -267,7 +267,12 @@ def _load_file(value: Any, kind: Kind, field: str, limit: int) -> tuple[str, byt
     raise ImageRejected([Problem(field, describe(value), rule, remedy)])
 
 
-def _from_file_uri(uri: str) -> Path:
+def from_file_uri(uri: str) -> Path:
+    """Return the local path that a ``file://`` URI names.
+
+    :param uri: the URI
+    :raises ValueError: for one that names another host
+    """
     parts = urlsplit(uri.strip())
     if parts.netloc not in ("", "localhost"):
         raise ValueError("a file of another host")

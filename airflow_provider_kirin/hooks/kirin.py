@@ -114,7 +114,7 @@ class KirinHook(BaseHook):
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.
-        return replace(kirin_task, external_task_id=ready.params.get("external_task_id"))
+        return replace(kirin_task, external_task_id=ready.params.get("external_task_id") or kirin_task.external_task_id)
 
     def get_task(self, kirin_task_id: str, *, patience: float = PATIENCE) -> KirinTask:
         """Ask for a generation's state, riding out trouble for a while: asking is free.

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from airflow_provider_kirin.api.image_sources import from_file_uri
 from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
@@ -30,7 +31,10 @@ def as_path(destination: Any) -> Any:
     """
     if str(destination).startswith("file://"):
         # Also of an ObjectStoragePath: only pathlib can rename a file.
-        return _local(str(destination))
+        try:
+            return from_file_uri(str(destination))
+        except ValueError as error:
+            raise KirinDestinationError(f"destination = {shorten(str(destination), 120)} is {error}.") from None
     if not isinstance(destination, str):
         return destination
     if "://" in destination:
@@ -47,9 +51,3 @@ def as_path(destination: Any) -> Any:
                 "Install the provider of this storage (for s3: apache-airflow-providers-amazon[s3fs]) where tasks run."
             ) from None
     return Path(destination).expanduser()
-
-
-def _local(uri: str) -> Path:
-    from urllib.parse import unquote, urlsplit
-
-    return Path(unquote(urlsplit(uri).path))
