@@ -3,37 +3,41 @@
 A :class:`Poller` is told what the last look brought and what time it is; it answers with a :class:`Step`. The sync
 hook, the async hook, the trigger and the sensor's poke mode only do what it says.
 
-The intervals: one look at once, one soon after (progress may show how fast this one is), then none before a fair
-share of the model's typical time has passed, then at a small fraction of the time waited, so that the delay of
-noticing stays in proportion. A reported progress that moves takes the place of the typical time.
+The pauses: one look at once, one soon after (progress may show how fast this one is), then whenever a look is worth
+its cost (:mod:`airflow_provider_kirin.api.belief`), by what is known: the times that public clients wait for, the
+durations that this process has seen, and the progress that the gateway reports. docs/performance.md shows how the
+constants were measured.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from airflow_provider_kirin.api.belief import Part, seconds_until_look
 from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.retrying import pause
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
 
-#: Seconds that a generation takes as a rule; the API documents none. Public clients wait for one to ten minutes.
-TYPICAL_SECONDS = 120.0
+#: What one expects who knows nothing: public clients wait for one to ten minutes; the API documents no time.
+UNINFORMED = Part(weight=1.0, median=190.0, spread=0.66)
+#: The delay of noticing, as a share of the generation's time, that is as bad as one more request.
+WORTH_A_LOOK = 0.008
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
 SHORTEST_INTERVAL = 2.0
 LONGEST_INTERVAL = 60.0
 #: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
 SHORTEST_FIXED_INTERVAL = 0.1
-#: The interval as a share of the time waited: the mean delay of noticing is half of it.
-SHARE_OF_WAIT = 0.08
-#: No look falls between the second one and this share of the typical time.
-QUIET_SHARE = 0.3
-#: How far towards the moment that the progress foretells the next look goes.
-TRUST_IN_PROGRESS = 0.9
+#: How much the end that the progress foretells counts beside everything else, and how far off it may be.
+TRUST_IN_PROGRESS, SPREAD_OF_PROGRESS = 0.7, 0.45
+#: ``created_at`` is taken for the beginning where it lies this many seconds before the wait at most: its unit and its
+#: clock are not documented.
+LONGEST_HEADSTART = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,6 @@ class Step:
         return self.kirin_task is not None or self.error is not None
 
 
-def next_interval(elapsed: float, *, looks: int, remaining: float | None = None) -> float:
-    """Return the seconds until the next look at a generation that is still in progress.
-
-    :param elapsed: seconds since the waiting began
-    :param looks: how many looks there were so far
-    :param remaining: seconds until the end that the progress foretells, None where it tells nothing
-    """
-    if looks <= 1 and elapsed < FIRST_INTERVAL:
-        return FIRST_INTERVAL
-    by_share = SHARE_OF_WAIT * elapsed
-    if remaining is not None:
-        # The first reports of progress may mislead: they never more than double the wait.
-        interval = max(min(TRUST_IN_PROGRESS * remaining, elapsed), by_share / 2)
-    else:
-        interval = max(by_share, QUIET_SHARE * TYPICAL_SECONDS - elapsed)
-    return min(max(interval, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-
-
 class Poller:
     """One wait for one generation.
 
@@ -83,6 +69,8 @@ class Poller:
         survives a restart)
     :param deadline: when it has to end, in the same clock
     :param poll_interval: seconds between looks; None adapts them
+    :param experience: durations seen by this process; it learns from this wait
+    :param kind: what sets this generation's duration apart from others of its model (mode, length); empty if unknown
     :param jitter: returns 0 to 1; spreads the looks of many waits that began together
     """
 
@@ -93,17 +81,25 @@ class Poller:
         started_at: float,
         deadline: float,
         poll_interval: float | None = None,
+        experience: Experience | None = None,
+        kind: str = "",
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = None if poll_interval is None else max(poll_interval, SHORTEST_FIXED_INTERVAL)
+        self._experience = Experience() if experience is None else experience
+        self._kind = kind
         self._jitter = jitter
         self._looks = 0
         self._troubles = 0
         self._told: tuple[str, float | None] | None = None
+        #: When it was last seen in progress.
+        self._alive_at: float | None = None
+        #: Seconds and progress when the progress last moved, and the end that it foretold.
         self._moved: tuple[float, float] | None = None
+        self._foretold: Part | None = None
 
     def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
         """Decide what a look means.
@@ -118,16 +114,24 @@ class Poller:
             return self._after_trouble(outcome, now)
         self._troubles = 0
         if outcome.is_final:
-            error = error_from_task(outcome)
-            return Step(error=error, kirin_task=None if error else outcome)
-        news, remaining = self._news(outcome, now), self._remaining(outcome.progress, now)
+            return self._ended(outcome, now)
+        self._alive_at = now
+        news = self._news(outcome, now)
         if now >= self.deadline:
             return self._timed_out(now, f"it is still {one_line(outcome.raw_status or outcome.status, 40)}")
         interval = self.poll_interval
         if interval is None:
-            interval = next_interval(now - self.started_at, looks=self._looks, remaining=remaining)
-            interval *= 0.95 + 0.1 * self._jitter()
+            interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
         return Step(delay=self._until_deadline(interval, now), news=news)
+
+    def _ended(self, kirin_task: KirinTask, now: float) -> Step:
+        if error := error_from_task(kirin_task):
+            return Step(error=error)
+        if self._alive_at is not None:
+            # Somewhere between the last two looks.
+            seconds = (self._alive_at + now) / 2 - self._began_at(kirin_task)
+            self._experience.learn(seconds, *self._filed_under(kirin_task))
+        return Step(kirin_task=kirin_task)
 
     def _after_trouble(self, error: KirinError, now: float) -> Step:
         if not error.retryable:
@@ -162,16 +166,39 @@ class Poller:
         share = "" if kirin_task.progress is None else f", {kirin_task.progress:.0%} done"
         return f"Kirin generation {self.kirin_task_id}: {status}{share}, after {max(now - self.started_at, 0):.0f} s"
 
-    def _remaining(self, progress: float | None, now: float) -> float | None:
-        """Extrapolate from the last two different values of progress, or from the start and one."""
-        elapsed = now - self.started_at
+    def _interval(self, kirin_task: KirinTask, now: float) -> float:
+        elapsed = max(now - self._began_at(kirin_task), 0.0)
+        self._extrapolate(kirin_task.progress, elapsed)
+        if self._looks == 1 and now - self.started_at < FIRST_INTERVAL:
+            return FIRST_INTERVAL
+        parts = self._belief(kirin_task)
+        delay = seconds_until_look(parts, elapsed, worth=WORTH_A_LOOK, longest=LONGEST_INTERVAL)
+        return max(delay, SHORTEST_INTERVAL)
+
+    def _belief(self, kirin_task: KirinTask) -> list[Part]:
+        seen = self._experience.expect(*self._filed_under(kirin_task))
+        parts = [UNINFORMED] if seen is None else [seen, replace(UNINFORMED, weight=1 - seen.weight)]
+        if self._foretold is None:
+            return parts
+        rest = 1 - TRUST_IN_PROGRESS
+        return [self._foretold, *(replace(part, weight=part.weight * rest) for part in parts)]
+
+    def _extrapolate(self, progress: float | None, elapsed: float) -> None:
+        """Foretell the end from the last two different values of progress, or from the start and one."""
         if not progress or progress >= 1 or elapsed <= 0:
-            return None
-        before, self._moved = self._moved, (elapsed, progress)
-        if before is None:
-            return elapsed * (1 - progress) / progress
-        if progress <= before[1]:
-            # It stands still: its word is worth nothing until it moves again.
-            self._moved = before
-            return None
-        return (elapsed - before[0]) * (1 - progress) / (progress - before[1])
+            return
+        since, before = self._moved or (0.0, 0.0)
+        if progress > before:
+            self._moved = (elapsed, progress)
+            remaining = (elapsed - since) * (1 - progress) / (progress - before)
+            self._foretold = Part(TRUST_IN_PROGRESS, max(remaining, 0.1), SPREAD_OF_PROGRESS, begins=elapsed)
+
+    def _began_at(self, kirin_task: KirinTask) -> float:
+        """Return when the generation began: before this wait, maybe."""
+        created = kirin_task.created_at or 0.0
+        # Seconds and milliseconds were both seen.
+        created = created / 1000 if created > 1e11 else created
+        return created if 0 <= self.started_at - created <= LONGEST_HEADSTART else self.started_at
+
+    def _filed_under(self, kirin_task: KirinTask) -> tuple[str, ...]:
+        return (kirin_task.model, self._kind) if self._kind else (kirin_task.model,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.polling import (
     FIRST_INTERVAL,
     LONGEST_INTERVAL,
     SHORTEST_INTERVAL,
     Poller,
     Step,
-    next_interval,
 )
 from airflow_provider_kirin.api.retrying import LONGEST_PAUSE
 from airflow_provider_kirin.api.task import KirinTask
@@ -102,6 +102,7 @@ PROGRESS: dict[str, Callable[[float], float | None]] = {
     "honest": lambda share: share,
     "zero": lambda share: 0.0,
     "one": lambda share: 1.0,
+    "steps of 10 %": lambda share: int(share * 10) / 10,
     "coarse": lambda share: int(share * 4) / 4,
     "stalls at 90 %": lambda share: min(share * 3, 0.9),
     "late": lambda share: share**4,
@@ -109,6 +110,18 @@ PROGRESS: dict[str, Callable[[float], float | None]] = {
     "jumps to and fro": lambda share: abs((share * 7.3) % 2 - 1),
     "sometimes silent": lambda share: share if int(share * 20) % 2 else None,
 }
+
+
+def cost_of_waiting(
+    progress: Callable[[float], float | None], durations: Sequence[float] = (), **options: Any
+) -> tuple[float, float]:
+    """Return the mean delay of noticing, as a share of the generation's time, and the mean number of requests."""
+    durations = durations or [60 * 10 ** (step / 200) for step in range(201)]
+    runs = [simulate(poller(**options), generation(seconds, progress)) for seconds in durations]
+    shares = [(run.looks[-1] - seconds) / seconds for run, seconds in zip(runs, durations, strict=True)]
+    return statistics.mean(shares), statistics.mean(len(run.looks) for run in runs)
+
+
 progresses = st.sampled_from(list(PROGRESS))
 jitters = st.floats(0, 1)
 troubles = st.sampled_from(
@@ -297,33 +310,38 @@ class TestIntervals:
         assert run.looks[2] >= 30
 
     @pytest.mark.parametrize(
-        ("progress", "mean_share", "worst_share"),
+        ("progress", "mean_share", "mean_looks"),
         [
-            ("none", 0.05, 0.09),
-            ("zero", 0.05, 0.09),
-            ("honest", 0.04, 0.09),
-            ("coarse", 0.07, 0.5),
-            ("stalls at 90 %", 0.05, 0.09),
-            ("sometimes silent", 0.05, 0.09),
-            ("late", 0.06, 1.0),
+            # Nothing helps: the frontier. docs/performance.md shows it beside fixed intervals.
+            ("none", 0.075, 13),
+            ("zero", 0.075, 13),
+            ("honest", 0.05, 12),
+            ("steps of 10 %", 0.05, 12),
+            ("coarse", 0.05, 12),
+            ("late", 0.05, 12),
+            ("sometimes silent", 0.05, 12),
+            # It misleads: three times too fast, then not at all; and nearly done from the start.
+            ("stalls at 90 %", 0.08, 17),
+            ("early", 0.05, 14),
         ],
     )
-    def test_the_delay_of_noticing_stays_a_small_share_of_the_wait(
-        self, progress: str, mean_share: float, worst_share: float
+    def test_the_delay_of_noticing_and_the_requests_for_one_to_ten_minutes(
+        self, progress: str, mean_share: float, mean_looks: float
     ) -> None:
-        delays, most_looks = {}, 0
-        for seconds in range(40, 1201, 7):
-            run = simulate(poller(), generation(seconds, PROGRESS[progress]))
-            delays[seconds] = run.looks[-1] - seconds
-            most_looks = max(most_looks, len(run.looks))
-        shares = [delay / seconds for seconds, delay in delays.items()]
-        assert statistics.mean(shares) <= mean_share
-        assert max(shares) <= worst_share
-        assert max(delays.values()) <= 1.05 * LONGEST_INTERVAL
-        assert most_looks <= 60
+        delay, looks = cost_of_waiting(PROGRESS[progress])
+        assert delay <= mean_share
+        assert looks <= mean_looks
+
+    def test_experience_helps_as_much_as_progress(self) -> None:
+        experience, spread = Experience(), [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25]
+        for share in spread * 3:
+            simulate(poller(experience=experience, poll_interval=1.0), generation(150 * share))
+        delay, looks = cost_of_waiting(PROGRESS["none"], [150 * share for share in spread], experience=experience)
+        assert delay <= 0.05
+        assert looks <= 12
 
     def test_one_that_ends_before_the_quiet_time_is_noticed_right_after_it(self) -> None:
-        assert all(simulate(poller(), generation(seconds)).looks[-1] <= 38 for seconds in range(1, 36))
+        assert all(simulate(poller(), generation(seconds)).looks[-1] <= 42 for seconds in range(1, 40))
 
     @settings(deadline=None, max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
@@ -332,7 +350,7 @@ class TestIntervals:
     @example(26, "jumps to and fro", 1.0)
     def test_no_misleading_progress_doubles_the_wait(self, seconds: float, progress: str, jitter: float) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
-        assert run.looks[-1] <= max(38, 2.1 * seconds)
+        assert run.looks[-1] <= max(42, 2.1 * seconds)
 
     def test_a_fast_generation_is_noticed_fast(self) -> None:
         assert all(simulate(poller(), generation(seconds / 10)).looks[-1] <= 3.2 for seconds in range(1, 29))
@@ -366,15 +384,59 @@ class TestIntervals:
     def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
         assert poller(poll_interval=interval).heard(BUSY, START + 10).delay > 0
 
-    @given(st.floats(0, 1e5), st.integers(0, 100), st.none() | st.floats(-1e9, 1e9))
-    def test_the_schedule_by_itself_is_bounded(self, elapsed: float, looks: int, remaining: float | None) -> None:
-        interval = next_interval(elapsed, looks=looks, remaining=remaining)
-        assert min(SHORTEST_INTERVAL, FIRST_INTERVAL) <= interval <= LONGEST_INTERVAL
-
     def test_the_end_that_progress_foretells_is_approached_not_overslept(self) -> None:
-        assert next_interval(100, looks=5, remaining=50) == pytest.approx(45)
-        assert next_interval(100, looks=5, remaining=1) == pytest.approx(4)
-        assert next_interval(100, looks=5) == pytest.approx(8)
+        run = simulate(poller(), generation(400, PROGRESS["honest"]))
+        assert run.looks[-2] > 0.9 * 400
+        assert run.gaps[-1] < run.gaps[-3]
+
+
+class TestWhereAWaitBegan:
+    """A wait may begin long after the generation did: the schedule counts from there, the timeout does not."""
+
+    def first_pause(self, created_at: float | None) -> float:
+        wait = poller(3600)
+        wait.heard(task(created_at=created_at), START)
+        return wait.heard(task(created_at=created_at), START + 3).delay
+
+    @pytest.mark.parametrize("unit", [1, 1000])
+    def test_created_at_counts_in_seconds_and_in_milliseconds(self, unit: int) -> None:
+        assert self.first_pause((START - 200) * unit) < 25 < self.first_pause(START * unit)
+
+    @pytest.mark.parametrize("created_at", [None, 0, -1, START + 60, START - 86400, 5])
+    def test_what_cannot_be_does_not(self, created_at: float | None) -> None:
+        assert self.first_pause(created_at) == self.first_pause(START)
+
+    def test_what_is_learned_counts_from_there(self) -> None:
+        experience = Experience()
+        wait = poller(experience=experience)
+        wait.heard(task(created_at=START - 100, model="m"), START)
+        wait.heard(task("completed", created_at=START - 100, model="m", output=VIDEO), START + 20)
+        part = experience.expect("m")
+        assert part is not None
+        assert part.median == pytest.approx(110)
+
+
+class TestWhatIsLearned:
+    def test_a_generation_that_was_seen_at_work_files_its_time_under_model_and_kind(self) -> None:
+        experience = Experience()
+        for _ in range(3):
+            simulate(poller(experience=experience, kind="pro 10", poll_interval=1.0), generation(90))
+        special, general = experience.expect("", "pro 10"), experience.expect("")
+        assert special is not None
+        assert special.median == pytest.approx(90, rel=0.02)
+        assert general is not None
+
+    def test_one_that_was_done_before_anybody_looked_teaches_nothing(self) -> None:
+        experience = Experience()
+        poller(experience=experience).heard(DONE, START)
+        assert experience.expect("") is None
+
+    def test_one_that_failed_teaches_nothing(self) -> None:
+        experience = Experience()
+        wait = poller(experience=experience)
+        wait.heard(BUSY, START)
+        wait.heard(task("failed"), START + 5)
+        assert experience.expect("") is None
 
 
 class TestTroubles:
@@ -451,5 +513,5 @@ class TestNews:
 
 def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
     """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
-    assert next_interval(0.0, looks=1) == FIRST_INTERVAL
-    assert next_interval(600.0, looks=1) == next_interval(600.0, looks=9) > FIRST_INTERVAL
+    assert poller().heard(BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
+    assert poller().heard(BUSY, START + 600).delay > 5 * FIRST_INTERVAL
