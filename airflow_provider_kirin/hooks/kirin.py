@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_kirin.api import probe
+from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import PreparedPayload, prepare
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.sessions import SharedSession
 
+#: Seconds beyond its deadline that a wait's last look may stand in line.
+GRACE = 30.0
+#: What this process has seen, by connection: another gateway has other durations.
+_experience: dict[str, Experience] = {}
 #: Status words that were warned about already, in this process.
 _unknown_statuses: set[str] = set()
 
@@ -52,7 +57,7 @@ class KirinHook(BaseHook):
         self.kirin_conn_id = kirin_conn_id
         self._connection: KirinConnection | None = None
         self._session: requests.Session | None = None
-        self._pace = Pace()
+        self._pace: Pace | None = None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -157,7 +162,7 @@ class KirinHook(BaseHook):
         :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = _poller(kirin_task_id, timeout, poll_interval)
+        poller = _poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval)
         while not (step := self.look(poller)).is_last:
             time.sleep(step.delay)
         return _result(step)
@@ -201,7 +206,10 @@ class KirinHook(BaseHook):
             self._session = None
 
     def _send(self, request: ApiRequest) -> Reply:
-        time.sleep(self._pace.reserve(time.monotonic(), self.connection.requests_per_second))
+        if self._pace is None:
+            self._pace = Pace(self.connection.requests_per_second)
+        while delay := self._pace.take(time.monotonic()):
+            time.sleep(delay)
         return call_sync(self.get_conn(), request, self.connection, limit=LONGEST_REPLY)
 
     def _get_once(self, kirin_task_id: str) -> KirinTask:
@@ -261,23 +269,30 @@ class KirinAsyncHook(BaseHook):
         :raises KirinAPIError: the gateway said something else than yes
         :raises KirinNetworkError: no reply came
         """
+        return await self._get_task(kirin_task_id, patience=None)
+
+    async def _get_task(self, kirin_task_id: str, *, patience: float | None) -> KirinTask:
         asked_for = check_id(kirin_task_id)
         async with self:
             used = self._current()
             try:
-                return await self._ask(used, asked_for)
+                return await self._ask(used, asked_for, patience)
             except KirinAuthError:
                 # The key may have been changed since this process read it.
                 if not await self._read_again(used):
                     raise
-                return await self._ask(self._current(), asked_for)
+                return await self._ask(self._current(), asked_for, patience)
 
-    async def _ask(self, shared: SharedSession, asked_for: str) -> KirinTask:
-        connection = shared.connection
-        await asyncio.sleep(shared.pace.reserve(time.monotonic(), connection.requests_per_second))
-        request = get_generation(connection.base_url, asked_for)
-        reply = await call_async(shared.session, request, connection, limit=LONGEST_REPLY)
-        kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
+    async def _ask(self, shared: SharedSession, asked_for: str, patience: float | None) -> KirinTask:
+        request = get_generation(shared.connection.base_url, asked_for)
+        async with shared.turn(patience):
+            try:
+                reply = await call_async(shared.session, request, shared.connection, limit=LONGEST_REPLY)
+                kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
+            except KirinError as error:
+                shared.heard(error)
+                raise
+            shared.heard(None)
         _log_unknown_status(self, kirin_task)
         return kirin_task
 
@@ -290,9 +305,8 @@ class KirinAsyncHook(BaseHook):
         from airflow_provider_kirin.hooks.sessions import SharedSession
 
         if self._current() is used:
-            used.retire()
-            now = await SharedSession.join(self.kirin_conn_id)
-            if self._current() is used and now.connection != used.connection:
+            now = await SharedSession.join(self.kirin_conn_id, reread=True)
+            if self._current() is used and now is not used:
                 self._joining = asyncio.get_running_loop().create_future()
                 self._joining.set_result(now)
                 await used.leave()
@@ -307,6 +321,7 @@ class KirinAsyncHook(BaseHook):
         timeout: float,  # noqa: ASYNC109 - of the generation, not of this coroutine
         poll_interval: float | None = None,
         started_at: float | None = None,
+        kind: str = "",
     ) -> KirinTask:
         """Wait until a generation has its video.
 
@@ -314,10 +329,12 @@ class KirinAsyncHook(BaseHook):
         :param timeout: seconds to wait at most, counted from ``started_at``
         :param poll_interval: seconds between looks; None adapts them to the progress
         :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
+        :param kind: what sets its duration apart from others of its model, such as ``pro 10``: experience of the same
+            kind tells when to look
         :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = _poller(kirin_task_id, timeout, poll_interval, started_at)
+        poller = _poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval, started_at, kind)
         async with self:
             while not (step := await self.look(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
                 await asyncio.sleep(step.delay)
@@ -328,16 +345,32 @@ class KirinAsyncHook(BaseHook):
 
         :param poller: the state of the wait
         """
+        # The last look falls on the deadline, and must not find the line too long.
+        patience = max(poller.deadline - time.time(), 0.0) + GRACE
         try:
-            outcome: KirinTask | KirinError = await self.get_task(poller.kirin_task_id)
+            outcome: KirinTask | KirinError = await self._get_task(poller.kirin_task_id, patience=patience)
         except KirinError as error:
             outcome = error
         return _log_news(self, poller.heard(outcome, time.time()))
 
 
-def _poller(kirin_task_id: str, timeout: float, poll_interval: float | None, started_at: float | None = None) -> Poller:
+def _poller(
+    conn_id: str,
+    kirin_task_id: str,
+    timeout: float,
+    poll_interval: float | None,
+    started_at: float | None = None,
+    kind: str = "",
+) -> Poller:
     started = time.time() if started_at is None else started_at
-    return Poller(check_id(kirin_task_id), started_at=started, deadline=started + timeout, poll_interval=poll_interval)
+    return Poller(
+        check_id(kirin_task_id),
+        started_at=started,
+        deadline=started + timeout,
+        poll_interval=poll_interval,
+        experience=_experience.setdefault(conn_id, Experience()),
+        kind=kind,
+    )
 
 
 def _result(step: Step) -> KirinTask:

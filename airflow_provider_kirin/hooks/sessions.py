@@ -1,27 +1,33 @@
-"""One aiohttp session for all that wait in one event loop with one connection."""
+"""What all that wait in one event loop with one connection share: a session, a pace, a view of the gateway's health."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_kirin.api.health import Health
 from airflow_provider_kirin.api.pace import Pace
+from airflow_provider_kirin.exceptions import KirinError, KirinRateLimitError, KirinUnavailableError
 from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import check_bundle, verify_with
 
 if TYPE_CHECKING:
     import aiohttp
 
-#: Sockets to the gateway that one process keeps: thousands of waits need few, a look takes milliseconds.
-MOST_SOCKETS = 32
-#: Who joins later than this reads the connection anew, since its key may have been changed. Seconds.
+#: Calls at a time, and so sockets, of one process: thousands of waits need few, a look takes milliseconds.
+MOST_CALLS = 32
+#: Who joins later than this has the connection read anew, since its key may have been changed. Seconds.
 LONGEST_USE = 300.0
+#: Who is next in line looks this often whether it may go already. Seconds.
+_GLANCE = 1.0
 
 
 class SharedSession:
@@ -35,66 +41,137 @@ class SharedSession:
 
     connection: KirinConnection
     session: aiohttp.ClientSession
+    pace: Pace
 
     def __init__(self, kirin_conn_id: str) -> None:
         self._conn_id = kirin_conn_id
-        self.pace = Pace()
+        self.health = Health()
+        # Both are fair: who came first goes first. Only the one at the head of the line watches the clock, so that
+        # ten thousand others wait for nothing, and a pace that changes counts at once.
+        self._lanes = asyncio.Semaphore(MOST_CALLS)
+        self._head_of_line = asyncio.Lock()
         self._users = 0
-        self._opened_at = time.monotonic()
-        self._ready: asyncio.Task[None] | None = None
+        self._read_at = time.monotonic()
+        self._starting: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[KirinConnection] | None = None
 
     @classmethod
-    async def join(cls, kirin_conn_id: str) -> SharedSession:
+    async def join(cls, kirin_conn_id: str, *, reread: bool = False) -> SharedSession:
         """Return the session of this loop and connection, opened if need be; :meth:`leave` it afterwards.
 
         :param kirin_conn_id: the connection
+        :param reread: whether to read the connection anew, however short ago it was read
         :raises KirinConfigError: where the connection cannot be used
         """
-        by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
-        if kirin_conn_id in by_conn and by_conn[kirin_conn_id]._opened_at + LONGEST_USE < time.monotonic():
-            by_conn[kirin_conn_id].retire()
-        shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
-        shared._users += 1
-        try:
-            if shared._ready is None:
-                shared._ready = asyncio.create_task(shared._start())
-            # Shielded: who is cancelled while it opens must not take the others along.
-            await asyncio.shield(shared._ready)
-        except BaseException:
+        while True:
+            by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
+            shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
+            shared._users += 1
+            try:
+                await shared._started()
+                if await shared._is_up_to_date(reread):
+                    return shared
+            except BaseException:
+                await shared.leave()
+                raise
+            shared._retire()
             await shared.leave()
-            raise
-        return shared
-
-    def retire(self) -> None:
-        """Let nobody join any more: who comes next reads the connection anew. Who is here may stay."""
-        by_conn = self._open.get(asyncio.get_running_loop(), {})
-        if by_conn.get(self._conn_id) is self:
-            del by_conn[self._conn_id]
 
     async def leave(self) -> None:
         """Give the session back; the last one closes it."""
         self._users -= 1
         if self._users:
             return
-        self.retire()
-        if self._ready is not None:
-            await asyncio.wait([self._ready])
-            if self._ready.exception() is None:
+        self._retire()
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+            if self._starting.exception() is None:
                 await self.session.close()
+
+    @asynccontextmanager
+    async def turn(self, patience: float | None) -> AsyncIterator[None]:
+        """Wait until a call may be made, and hold a lane while it is.
+
+        :param patience: seconds to wait at most, None for as long as it takes
+        :raises KirinUnavailableError: the time is up
+        """
+        give_up_at = float("inf") if patience is None else time.monotonic() + patience
+        try:
+            async with asyncio.timeout(patience):
+                await self._lanes.acquire()
+                try:
+                    await self._stand_in_line(give_up_at)
+                except BaseException:
+                    self._lanes.release()
+                    raise
+        except TimeoutError:
+            why = self.health.trouble or "others that share its requests_per_second come first"
+            raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
+        try:
+            yield
+        finally:
+            self._lanes.release()
+
+    def heard(self, error: KirinError | None) -> None:
+        """Let all that share the session learn from how a call ended.
+
+        :param error: what it ended in, if not well
+        """
+        now = time.monotonic()
+        if isinstance(error, KirinRateLimitError):
+            self.pace.too_many(now, error.retry_after)
+        if self.health.heard(error, now):
+            self.pace.ramp(now)
+
+    async def _stand_in_line(self, give_up_at: float) -> None:
+        async with self._head_of_line:
+            while delay := self._may_go(now := time.monotonic()):
+                if now + delay > give_up_at:
+                    raise TimeoutError
+                await asyncio.sleep(min(delay, _GLANCE))
+
+    def _may_go(self, now: float) -> float:
+        # The pace first: a turn that is not used costs less than a probe that is not sent.
+        return self.pace.take(now) or self.health.take(now)
+
+    def _retire(self) -> None:
+        """Let nobody join any more; who is here may stay."""
+        by_conn = self._open.get(asyncio.get_running_loop(), {})
+        if by_conn.get(self._conn_id) is self:
+            del by_conn[self._conn_id]
+
+    async def _started(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        # Shielded: who is cancelled while it opens must not take the others along.
+        await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
         # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        try:
-            conn = await get_async_connection(self._conn_id)
-        except AirflowNotFoundException as error:
-            raise missing_connection(self._conn_id, error) from None
-        self.connection = read_connection(conn, await get_async_extra_dejson(conn))
+        self.connection = await self._read()
+        self.pace = Pace(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MOST_SOCKETS, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=MOST_CALLS, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
+
+    async def _is_up_to_date(self, reread: bool) -> bool:
+        """Tell whether the connection still says what it said; one look-up serves all who ask at the same time."""
+        if not reread and time.monotonic() < self._read_at + LONGEST_USE:
+            return True
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._rereading) == self.connection
+
+    async def _read(self) -> KirinConnection:
+        try:
+            conn = await get_async_connection(self._conn_id)
+        except AirflowNotFoundException as error:
+            raise missing_connection(self._conn_id, error) from None
+        self._read_at = time.monotonic()
+        return read_connection(conn, await get_async_extra_dejson(conn))
