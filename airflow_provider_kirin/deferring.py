@@ -6,17 +6,16 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.workerless import BACKSTOP
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
-#: The trigger keeps the deadline itself. Airflow's own is a backstop for a triggerer that does not, seconds later.
-_BACKSTOP = 120.0
 #: Ten years. What is longer is a mistake, and no date.
 _LONGEST = 10 * 365 * 86400
 
@@ -51,7 +50,7 @@ def defer_until_done(
     *,
     kirin_conn_id: str,
     timeout: float,
-    poll_interval: float | None,
+    **options: Any,
 ) -> NoReturn:
     """Let a trigger wait, and leave the worker; its event goes to the operator's ``execute_complete``.
 
@@ -59,7 +58,7 @@ def defer_until_done(
     :param kirin_task_ids: the generations
     :param kirin_conn_id: the connection
     :param timeout: seconds from now
-    :param poll_interval: seconds between looks, None adapts them
+    :param options: more arguments of the trigger
     """
     from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
@@ -70,9 +69,9 @@ def defer_until_done(
             kirin_conn_id=kirin_conn_id,
             started_at=now,
             deadline=now + timeout,
-            poll_interval=poll_interval,
+            **options,
         ),
         method_name="execute_complete",
-        timeout=timedelta(seconds=timeout + _BACKSTOP),
+        timeout=timedelta(seconds=timeout + BACKSTOP),
     )
     raise AssertionError("defer() does not return")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -124,6 +125,17 @@ def check_id(any_id: Any) -> str:
             "Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output."
         )
     return text
+
+
+def check_ids(given: Any) -> list[str]:
+    """Return the ids of generations, of one or of many.
+
+    :param given: an id, or any iterable of ids: a mapped task's output arrives as a lazy sequence, which is no list
+    :raises KirinIdError: for anything else
+    """
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)):
+        return [check_id(one) for one in given]
+    return [check_id(given)]
 
 
 def headers(api_key: str, *, with_body: bool) -> dict[str, str]:

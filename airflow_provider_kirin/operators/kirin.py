@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -24,6 +25,7 @@ from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images,
 from airflow_provider_kirin.operators.records import StepRecord
 from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.workerless import decide, why_end_on_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -83,6 +85,7 @@ class KirinSubmitOperator(BaseOperator):
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
+        self._kind = ""
         self._images: dict[str, Any] = {}
         self._hide_images()
 
@@ -132,6 +135,7 @@ class KirinSubmitOperator(BaseOperator):
             # All that can fail without money comes first: rendering, images, rules, the connection.
             ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
             external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
+            self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
             self._submission = Submission(
                 HookGateway(hook, ready),
@@ -148,7 +152,7 @@ class KirinSubmitOperator(BaseOperator):
             self.log.info("Kirin generation %s is submitted.", submitted.kirin_task.id)
         if submitted.kirin_task.status == "failed" and (error := error_from_task(submitted.kirin_task)):
             raise error
-        return submitted.kirin_task
+        return replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
 
     def _step_id(self, context: Context, ready: PreparedPayload) -> str:
         ti = context["ti"]
@@ -172,7 +176,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself goes on at Kirin
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
-    :param poll_interval: seconds between looks; None adapts them to the progress
+    :param poll_interval: seconds between looks; None adapts them to what is known of the generation
+    :param end_from_trigger: whether the triggerer ends the task when the video is there and nothing is left to do:
+        None where that makes no difference, False never, True insists
     :return: what :meth:`.KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
     """
 
@@ -186,6 +192,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         timeout: float | timedelta = DEFAULT_WAIT,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
+        end_from_trigger: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -194,6 +201,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         self.timeout = as_seconds(timeout, "timeout")
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
+        self.end_from_trigger = end_from_trigger
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
@@ -208,6 +216,10 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     kirin_conn_id=self.kirin_conn_id,
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
+                    kind=self._kind,
+                    ends="one" if self._ends_from_trigger() else None,
+                    push=self.do_xcom_push,
+                    external_task_id=kirin_task.external_task_id,
                 )
             with closing(KirinHook(self.kirin_conn_id)) as hook:
                 done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
@@ -228,10 +240,16 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                 raise outcome
             return self._finish(outcome, context)
 
+    def _ends_from_trigger(self) -> bool:
+        reasons = why_end_on_worker(self, "execute", "execute_complete")
+        if self.destination is not None:
+            reasons = chain(["it downloads the video, which a worker does"], reasons)
+        return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
+
     def _finish(self, kirin_task: KirinTask, context: Context) -> dict[str, Any]:
         # The gateway's replies do not repeat it.
         kirin_task = replace(kirin_task, external_task_id=StepRecord(context).external_task_id(kirin_task.id))
-        self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
+        self.log.info(kirin_task.describe_end())
         if self.destination is None:
             return kirin_task.to_dict()
         with closing(KirinHook(self.kirin_conn_id)) as hook:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,17 +16,25 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_kirin.api.polling import FIRST_INTERVAL, Poller
-from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
-from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.triggers.events import Outcome, read_event
+from airflow_provider_kirin.triggers.events import Outcome, goes_on, read_event
+from airflow_provider_kirin.workerless import (
+    InstanceProperty,
+    decide,
+    start_arguments,
+    why_end_on_worker,
+    why_start_on_worker,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import StartTriggerArgs
 
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
 DEFAULT_TIMEOUT = 3600.0
@@ -39,8 +47,10 @@ class KirinTaskSensor(BaseSensorOperator):
     """Wait until one or more Kirin generations have their videos, and return them.
 
     Waits in the triggerer as a rule, without a worker; with ``deferrable=False`` in ``mode="poke"`` or
-    ``mode="reschedule"``, as any sensor. A generation that failed fails the task without a retry, since looking again
-    cannot change it; ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for any sensor.
+    ``mode="reschedule"``, as any sensor. On Airflow 3.3 and later no worker starts it or ends it either, wherever that
+    makes no difference (see the sensor's page in the docs). A generation that failed fails the task without a retry,
+    since looking again cannot change it; ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for any
+    sensor.
 
     :param kirin_task_id: a Kirin task id, or a list of them (templated): ``submit.output`` of one submit operator or
         of a mapped one
@@ -48,12 +58,19 @@ class KirinTaskSensor(BaseSensorOperator):
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
     :param timeout: seconds to wait at most; the generation itself goes on at Kirin
-    :param poke_interval: seconds between looks, in every mode; None adapts them to the progress
-    :return: what :meth:`.KirinTask.to_dict` says, or a list of it for a list
+    :param poke_interval: seconds between looks, in every mode; None adapts them to what is known of the generation
+    :param fail_fast: of a list, whether to fail as soon as one generation gave no video; False waits for all, then
+        names every one that failed
+    :param start_from_trigger: whether the triggerer starts the task: None where that makes no difference, False never,
+        True insists, with an error when the DAG is parsed where it cannot be
+    :param end_from_trigger: whether the triggerer ends the task when all videos are there: likewise
+    :return: what :meth:`.KirinTask.to_dict` says, or a list of it, in the order of the ids, for a list
+    :raises ValueError: when the DAG is parsed
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "kirin_conn_id")
     ui_color = "#ece3fb"
+    _is_set_up = False
 
     def __init__(
         self,
@@ -63,6 +80,9 @@ class KirinTaskSensor(BaseSensorOperator):
         deferrable: bool | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         poke_interval: float | timedelta | None = None,
+        fail_fast: bool = False,
+        start_from_trigger: bool | None = None,
+        end_from_trigger: bool | None = None,
         **kwargs: Any,
     ) -> None:
         # The base class wants a number; without one, poke() sets it anew before each pause.
@@ -72,8 +92,36 @@ class KirinTaskSensor(BaseSensorOperator):
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
         self.deferrable = deferrable_default() if deferrable is None else deferrable
-        self._poll_interval = None if poke_interval is None else as_seconds(poke_interval, "poke_interval")
+        self.poll_interval = None if poke_interval is None else as_seconds(poke_interval, "poke_interval")
+        self.fail_fast = fail_fast
+        self.end_from_trigger = end_from_trigger
+        self._wants_start_from_trigger = start_from_trigger
         self._forget()
+        self._is_set_up = True
+
+    def _starts_from_trigger(self) -> bool:
+        # Airflow asks while the constructor is still at work, too.
+        return self._is_set_up and decide(
+            self._wants_start_from_trigger,
+            why_start_on_worker(self),
+            argument="start_from_trigger",
+            task_id=self.task_id,
+        )
+
+    def _ends_from_trigger(self) -> bool:
+        return decide(
+            self.end_from_trigger,
+            why_end_on_worker(self, "execute", "execute_complete"),
+            argument="end_from_trigger",
+            task_id=self.task_id,
+        )
+
+    def _start_arguments(self) -> StartTriggerArgs | None:
+        return start_arguments(self, ends=self._ends_from_trigger()) if self.start_from_trigger else None
+
+    # Decided when Airflow serializes the DAG: by then policies, outlets and dependants are known.
+    start_from_trigger = InstanceProperty(_starts_from_trigger, on_class=False)
+    start_trigger_args = InstanceProperty(_start_arguments)
 
     def _forget(self) -> None:
         """Start with nothing known: a retry may run on the same object."""
@@ -119,18 +167,27 @@ class KirinTaskSensor(BaseSensorOperator):
                     self._outcomes[one] = outcome
                 else:
                     pauses.append(step.delay)
-        if pauses and self.deferrable:
+        if not pauses or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
+            outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
+            return PokeReturnValue(is_done=True, xcom_value=self._conclude(outcomes))
+        if self.deferrable:
             self._defer(ids)
-        if not pauses:
-            return PokeReturnValue(is_done=True, xcom_value=self._conclude([self._outcomes[one] for one in ids]))
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
-        floor = _SHORTEST_RESCHEDULE if self.reschedule and self._poll_interval is None else 0.0
+        floor = _SHORTEST_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
         self.poke_interval = max(min(pauses), floor)
         return PokeReturnValue(is_done=False)
 
     def _defer(self, ids: list[str]) -> NoReturn:
+        shape = "one" if isinstance(self.kirin_task_id, str) else "list"
         defer_until_done(
-            self, ids, kirin_conn_id=self.kirin_conn_id, timeout=self.timeout, poll_interval=self._poll_interval
+            self,
+            ids,
+            kirin_conn_id=self.kirin_conn_id,
+            timeout=self.timeout,
+            poll_interval=self.poll_interval,
+            fail_fast=self.fail_fast,
+            ends=shape if self._ends_from_trigger() else None,
+            push=self.do_xcom_push,
         )
 
     def on_kill(self) -> None:
@@ -138,11 +195,7 @@ class KirinTaskSensor(BaseSensorOperator):
         self.log.warning("The wait ended from outside; %s goes on at Kirin.", shorten(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
-        given: object = self.kirin_task_id
-        # A mapped upstream's output arrives as a lazy sequence, which is Iterable and no list.
-        if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)):
-            return [check_id(one) for one in given]
-        return [check_id(given)]
+        return check_ids(self.kirin_task_id)
 
     def _started_at(self, context: Context) -> float:
         """Return when the waiting began: in reschedule mode that was in an earlier process."""
@@ -157,22 +210,25 @@ class KirinTaskSensor(BaseSensorOperator):
             kirin_task_id,
             started_at=started_at,
             deadline=started_at + self.timeout,
-            poll_interval=self._poll_interval,
+            poll_interval=self.poll_interval,
         )
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
         errors = [outcome for outcome in outcomes if isinstance(outcome, KirinError)]
-        if errors:
+        failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
+        if failed:
             # Time that is up is the weaker reason: a failed generation stays failed however long one waits.
-            final = [error for error in errors if not isinstance(error, KirinTimeoutError)]
-            text = str(errors[0])
+            final = [error for error in failed if not isinstance(error, KirinTimeoutError)]
+            text = str(failed[0])
             if len(outcomes) > 1:
-                lines = "".join(f"\n  - {error}" for error in errors)
-                text = f"{len(errors)} of {len(outcomes)} Kirin generations gave no video:{lines}"
-            raise (AirflowFailException if final else AirflowSensorTimeout)(text) from errors[0]
+                lines = "".join(f"\n  - {error}" for error in failed)
+                text = f"{len(failed)} of {len(outcomes)} Kirin generations gave no video:{lines}"
+            if going_on := len(errors) - len(failed):
+                text += f"\n{going_on} more go on at Kirin, and will be billed; fail_fast did not wait for them."
+            raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
         done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
         for kirin_task in done:
-            self.log.info("Kirin generation %s is done; cost: %s.", kirin_task.id, kirin_task.describe_cost())
+            self.log.info(kirin_task.describe_end())
         results = [kirin_task.to_dict() for kirin_task in done]
         return results[0] if isinstance(self.kirin_task_id, str) else results

@@ -13,6 +13,7 @@ from airflow_provider_kirin.exceptions import (
     KirinPayloadError,
     KirinReplyError,
     KirinTimeoutError,
+    KirinUnfinishedError,
 )
 
 #: How one wait ended: with the finished generation, or with the reason why there is none.
@@ -25,6 +26,14 @@ _ERRORS: dict[str, type[KirinError]] = {
     # A payload is no trigger's business, and its error is built from more than a message.
     if isinstance(value, type) and issubclass(value, KirinError) and value is not KirinPayloadError
 }
+
+
+def goes_on(kirin_task_id: str) -> KirinUnfinishedError:
+    """Return the outcome of a wait that was given up for another one's failure.
+
+    :param kirin_task_id: the generation
+    """
+    return KirinUnfinishedError(f"Kirin generation {kirin_task_id} goes on; another one gave no video (fail_fast).")
 
 
 class EventPayload(dict[str, Any]):

@@ -5,31 +5,45 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
-from airflow_provider_kirin.triggers.events import Outcome, write_event
+from airflow_provider_kirin.triggers.ending import end_task
+from airflow_provider_kirin.triggers.events import Outcome, goes_on, write_event
 
-#: No event comes sooner after the deferral, in seconds: a scheduler that has not yet heard of the worker's end when the
-#: task is woken takes the task for one that died, and a try is lost (seen on Airflow 3.3.2 with LocalExecutor, after
-#: 2 s on a loaded machine).
+#: No event comes sooner after a deferral on a worker, in seconds: a scheduler that has not yet heard of the worker's
+#: end when the task is woken takes the task for one that died, and a try is lost (seen on Airflow 3.3.2 with
+#: LocalExecutor, after 2 s on a loaded machine).
 EARLIEST_EVENT = 5.0
+
+#: How a trigger that ends its task itself returns the result: as of one generation or as a list; None leaves it to
+#: a worker.
+Ends = Literal["one", "list"] | None
 
 
 class KirinTaskTrigger(BaseTrigger):
     """Wait for one or more generations, and fire once when all of them have ended or the time is over.
 
     Its arguments are plain and small: no key, no image. The deadline is wall-clock time, so that a restart of the
-    triggerer does not grant the whole timeout again.
+    triggerer does not grant the whole timeout again. All triggers of a process that use the same connection share one
+    session, one pace and one view of the gateway's health.
 
     :param kirin_task_ids: the generations
     :param kirin_conn_id: the connection
     :param started_at: when the waiting began, in seconds since the epoch
     :param deadline: when it has to end, in seconds since the epoch
-    :param poll_interval: seconds between looks at one generation; None adapts them to its progress
+    :param poll_interval: seconds between looks at one generation; None adapts them to what is known
+    :param fail_fast: whether to fire as soon as one generation gave no video
+    :param kind: what sets the generations' duration apart from others of their model, such as ``pro 10``
+    :param ends: whether to end the task here once all have their videos, with a result as ``"one"`` or as a
+        ``"list"``; whatever else happens goes to a worker. None lets a worker do it in any case.
+    :param push: whether that result goes to XCom
+    :param external_task_id: the caller's own id, for a result of one: the gateway does not repeat it
     """
 
     def __init__(
@@ -40,6 +54,11 @@ class KirinTaskTrigger(BaseTrigger):
         started_at: float,
         deadline: float,
         poll_interval: float | None = None,
+        fail_fast: bool = False,
+        kind: str = "",
+        ends: Ends = None,
+        push: bool = True,
+        external_task_id: str | None = None,
     ) -> None:
         super().__init__()
         self.kirin_task_ids = list(kirin_task_ids)
@@ -47,25 +66,56 @@ class KirinTaskTrigger(BaseTrigger):
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.fail_fast = fail_fast
+        self.kind = kind
+        self.ends = ends
+        self.push = push
+        self.external_task_id = external_task_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
+        names = (
+            "kirin_task_ids",
+            "kirin_conn_id",
+            "started_at",
+            "deadline",
+            "poll_interval",
+            "fail_fast",
+            "kind",
+            "ends",
+            "push",
+            "external_task_id",
+        )
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "kirin_task_ids": self.kirin_task_ids,
-                "kirin_conn_id": self.kirin_conn_id,
-                "started_at": self.started_at,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-            },
+            {name: getattr(self, name) for name in names},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""
-        event = TriggerEvent(write_event(await self._wait_for_all()))
+        outcomes = await self._wait_for_all()
         await asyncio.sleep(max(self.started_at + EARLIEST_EVENT - time.time(), 0.0))
-        yield event
+        yield await self.conclude(outcomes)
+
+    async def wait(self) -> TriggerEvent:
+        """Wait, and return the event, for a task that no worker has deferred."""
+        return await self.conclude(await self._wait_for_all())
+
+    async def conclude(self, outcomes: Sequence[Outcome]) -> TriggerEvent:
+        """Return the event for what came of the waits.
+
+        :param outcomes: in the order of the ids
+        """
+        done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
+        if self.ends is not None and len(done) == len(outcomes):
+            if self.ends == "one" and self.external_task_id:
+                done = [replace(done[0], external_task_id=self.external_task_id)]
+            for kirin_task in done:
+                self.log.info(kirin_task.describe_end())
+            results = [kirin_task.to_dict() for kirin_task in done]
+            if event := await end_task(self, results[0] if self.ends == "one" else results, push=self.push):
+                return event
+        return TriggerEvent(write_event(outcomes))
 
     async def on_kill(self) -> None:
         """Say what goes on at Kirin. Airflow calls this on a clear or a mark, and when the task is woken otherwise."""
@@ -78,10 +128,25 @@ class KirinTaskTrigger(BaseTrigger):
     async def _wait_for_all(self) -> list[Outcome]:
         try:
             async with KirinAsyncHook(self.kirin_conn_id) as hook:
-                return list(await asyncio.gather(*(self._wait_for(hook, one) for one in self.kirin_task_ids)))
+                return await self._gather(hook)
         except KirinError as error:
             # The connection cannot be used: that is the outcome of every wait.
             return [error] * len(self.kirin_task_ids)
+
+    async def _gather(self, hook: KirinAsyncHook) -> list[Outcome]:
+        waits = [asyncio.ensure_future(self._wait_for(hook, one)) for one in self.kirin_task_ids]
+        try:
+            for ended in asyncio.as_completed(waits):
+                if isinstance(await ended, KirinError) and self.fail_fast:
+                    break
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return [
+            goes_on(one) if wait.cancelled() else wait.result()
+            for one, wait in zip(self.kirin_task_ids, waits, strict=True)
+        ]
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
         try:
@@ -90,6 +155,7 @@ class KirinTaskTrigger(BaseTrigger):
                 timeout=self.deadline - self.started_at,
                 poll_interval=self.poll_interval,
                 started_at=self.started_at,
+                kind=self.kind,
             )
         except KirinError as error:
             return error
