@@ -202,6 +202,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self.end_from_trigger = end_from_trigger
+        if end_from_trigger:
+            # Raises where that cannot be.
+            self._ends_from_trigger()
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""

@@ -98,6 +98,9 @@ class KirinTaskSensor(BaseSensorOperator):
         self._wants_start_from_trigger = start_from_trigger
         self._forget()
         self._is_set_up = True
+        if end_from_trigger:
+            # Raises where that cannot be.
+            self._ends_from_trigger()
 
     def _starts_from_trigger(self) -> bool:
         # Airflow asks while the constructor is still at work, too.

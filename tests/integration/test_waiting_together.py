@@ -1,0 +1,185 @@
+"""Many waits of one process: one session, one pace, one view of the gateway's health, one event for a list."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_kirin.exceptions import KirinIdError, KirinTimeoutError, KirinUnfinishedError
+from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
+from airflow_provider_kirin.hooks.sessions import MOST_CALLS, SharedSession
+from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
+from airflow_provider_kirin.triggers.starting import KirinStartTrigger
+from tests.integration.emulated import until
+
+
+@pytest.fixture
+def submit(conn_id, image_file):
+    hook = KirinHook(conn_id)
+    yield lambda prompt="A prompt.": hook.submit({"image": image_file, "prompt": prompt}).id
+    hook.close()
+
+
+def trigger(*ids: str, seconds: float = 60, every: float | None = 0.1, **options) -> KirinTaskTrigger:
+    # Deferred long enough ago for an event to be fired at once.
+    began = time.time() - 5
+    return KirinTaskTrigger(
+        kirin_task_ids=ids,
+        kirin_conn_id="kirin_default",
+        started_at=began,
+        deadline=began + 5 + seconds,
+        poll_interval=every,
+        **options,
+    )
+
+
+async def outcomes(waits: KirinTaskTrigger):
+    (event,) = [event async for event in waits.run()]
+    return read_event(json.loads(json.dumps(event.payload)), expected=len(waits.kirin_task_ids))
+
+
+def shared() -> SharedSession:
+    return SharedSession._open[asyncio.get_running_loop()]["kirin_default"]
+
+
+class TestOneSession:
+    async def test_for_all_triggers_and_closed_after_the_last(self, submit, emulator):
+        ids = [submit(f"[[seconds:{0.3 + 0.02 * number}]]") for number in range(30)]
+        runs = [asyncio.create_task(outcomes(trigger(one))) for one in ids]
+        await asyncio.to_thread(emulator.until_asked, "GET", count=10)
+        session = shared().session
+        ended = await asyncio.gather(*runs)
+        assert [end[0].id for end in ended] == ids
+        assert session.closed
+        assert not SharedSession._open.get(asyncio.get_running_loop())
+
+    async def test_no_more_calls_at_a_time_than_it_has_lanes(self, connect, counting_gateway):
+        gateway = counting_gateway()
+        connect(gateway.url)
+        async with KirinAsyncHook() as hook:
+            await asyncio.gather(*(hook.get_task(f"one-{n}") for n in range(10 * MOST_CALLS)))
+        assert len(gateway.asked) == 10 * MOST_CALLS and gateway.sockets <= MOST_CALLS
+
+
+class TestAGatewayThatIsDown:
+    async def test_is_asked_by_one_wait_at_a_time_and_all_come_back_with_it(self, submit, emulator):
+        ids = [submit("[[seconds:0.1]]") for _ in range(100)]
+        emulator.fault(on="get", kind="status", status=503, times=-1)
+        runs = [asyncio.create_task(outcomes(trigger(one))) for one in ids]
+        await asyncio.to_thread(emulator.until_asked, "GET", "/task/")
+        health = shared().health
+        await asyncio.to_thread(until, lambda: health.trouble is not None, "it is taken for down")
+        asked = len(emulator.requests("GET", "/task/"))
+        # What was under way when it went down, at most one call a lane.
+        assert asked <= 2 * MOST_CALLS
+        await asyncio.to_thread(emulator.until_asked, "GET", "/task/", asked + 2)
+        assert len(emulator.requests("GET", "/task/")) <= asked + 4
+        emulator.call("DELETE", "/emulator/faults")
+        ended = await asyncio.gather(*runs)
+        assert {end[0].status for end in ended} == {"completed"}
+
+    async def test_a_deadline_that_passes_meanwhile_names_the_trouble(self, submit, emulator):
+        ids = [submit() for _ in range(40)]
+        emulator.fault(on="get", kind="status", status=503, times=-1)
+        ended = await outcomes(trigger(*ids, seconds=3))
+        assert {type(end) for end in ended} == {KirinTimeoutError}
+        assert all("503" in str(end) for end in ended)
+
+
+class TestTooManyRequests:
+    async def test_slow_down_all_waits(self, submit, emulator):
+        ids = [submit("[[seconds:2]]") for _ in range(20)]
+        emulator.fault(on="get", kind="status", status=429, times=1, retry_after=2)
+        runs = [asyncio.create_task(outcomes(trigger(one, every=0.1))) for one in ids]
+        ended = await asyncio.gather(*runs)
+        assert {end[0].status for end in ended} == {"completed"}
+        seen = emulator.requests("GET", "/task/")
+        refused = next(one["time"] for one in seen if one["status"] == 429)
+        silent = [one["time"] for one in seen if refused + 0.5 < one["time"] < refused + 1.9]
+        assert not silent, "retry_after holds for all, not only for the one that heard it"
+
+
+class TestFailFast:
+    async def test_fires_at_the_first_failure_and_says_who_goes_on(self, submit):
+        ids = [submit("[[seconds:600]]"), submit("[[fail:8002005098]]"), submit("[[seconds:600]]")]
+        began = time.monotonic()
+        first, failed, last = await outcomes(trigger(*ids, seconds=300, fail_fast=True))
+        assert time.monotonic() - began < 30
+        assert isinstance(first, KirinUnfinishedError) and isinstance(last, KirinUnfinishedError)
+        assert ids[0] in str(first) and "8002005098" in str(failed)
+
+    async def test_is_no_hurry_where_all_is_well(self, submit):
+        ids = [submit("[[seconds:0.4]]"), submit("[[seconds:0.1]]")]
+        assert [end.id for end in await outcomes(trigger(*ids, fail_fast=True))] == ids
+
+
+class TestStartedInTheTriggerer:
+    """What needs Airflow around it is in tests/system/test_waiting.py."""
+
+    def starting(self, kirin_task_id, **options) -> KirinStartTrigger:
+        start = KirinStartTrigger(
+            kirin_task_id=kirin_task_id,
+            kirin_conn_id="kirin_default",
+            timeout=60,
+            backstop=120,
+            poll_interval=0.1,
+            **options,
+        )
+        classpath, arguments = start.serialize()
+        assert classpath.endswith("starting.KirinStartTrigger")
+        anew = KirinStartTrigger(**json.loads(json.dumps(arguments)))
+        anew.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1)
+        return anew
+
+    async def fired(self, start: KirinStartTrigger):
+        (event,) = [event async for event in start.run()]
+        return event
+
+    async def test_it_fires_as_soon_as_the_video_is_there(self, submit):
+        one, began = submit("[[seconds:0.2]]"), time.monotonic()
+        event = await self.fired(self.starting(one))
+        assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+        assert time.monotonic() - began < 4, "no worker has deferred it, so there is nothing to wait for"
+
+    async def test_its_deadline_is_airflows_less_the_backstop_whatever_restarts(self, submit):
+        start = self.starting(submit("[[seconds:600]]"))
+        start.timeout_after = datetime.fromtimestamp(time.time() + 120 + 0.5, UTC)
+        (late,) = read_event((await self.fired(start)).payload, expected=1)
+        assert isinstance(late, KirinTimeoutError)
+
+    @pytest.mark.parametrize("wrong", ["None", "", 5, ["a", ["b"]], None])
+    async def test_what_is_no_id_is_left_to_the_worker_to_say(self, wrong):
+        start = self.starting("x")
+        start.kirin_task_id = wrong
+        (error,) = read_event((await self.fired(start)).payload, expected=1)
+        assert isinstance(error, KirinIdError)
+
+    async def test_where_the_result_cannot_be_stored_a_worker_gets_it(self, submit):
+        # There is no supervisor here to take it.
+        one = submit("[[seconds:0.1]]")
+        event = await self.fired(self.starting(one, ends=True))
+        assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+
+    async def test_it_ends_the_task_where_there_is_nothing_to_store(self, submit):
+        from airflow.triggers.base import TaskSuccessEvent
+
+        event = await self.fired(self.starting(submit("[[seconds:0.1]]"), ends=True, push=False))
+        assert isinstance(event, TaskSuccessEvent)
+
+    async def test_killed_it_says_what_goes_on(self, submit, caplog, capfd):
+        one = submit("[[seconds:600]]")
+        start = self.starting(one)
+        await start.on_kill()
+        run = asyncio.create_task(self.fired(start))
+        await asyncio.sleep(0.5)
+        await start.on_kill()
+        run.cancel()
+        await asyncio.wait([run])
+        said = caplog.text + capfd.readouterr().out
+        assert f"{one} ended from outside" in said and "billed" in said

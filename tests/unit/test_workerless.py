@@ -1,0 +1,230 @@
+"""Which waits need no worker: each thing that Airflow does on a worker only takes the ordinary way."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before 3.3 a worker always starts and ends it")
+
+PAYLOAD = {"image": "https://example.com/a.jpg", "prompt": "A cup."}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", raising=False)
+
+
+@pytest.fixture
+def dag():
+    with DAG("d", schedule=None) as dag:
+        yield dag
+
+
+def sensor(kirin_task_id: Any = "abc", **options: Any) -> KirinTaskSensor:
+    return KirinTaskSensor(task_id="wait", kirin_task_id=kirin_task_id, **options)
+
+
+def ends(task: KirinTaskSensor) -> bool:
+    assert task.start_trigger_args is not None
+    return bool(task.start_trigger_args.trigger_kwargs["ends"])
+
+
+class TestItStartsInTheTriggerer:
+    @pytest.mark.parametrize(
+        "kirin_task_id",
+        [
+            "abc",
+            ["abc", "def"],
+            "{{ run_id }}",
+            "{{ params.x }}",
+            "{{ dag_run.conf['x'] }}-{{ ds | replace('-', '') }}",
+            ["{{ ts }}", "abc"],
+        ],
+    )
+    def test_for_what_is_fixed_or_a_plain_template(self, dag, kirin_task_id):
+        wait = sensor(kirin_task_id)
+        assert wait.start_from_trigger is True
+        assert wait.start_trigger_args.trigger_kwargs["kirin_task_id"] == kirin_task_id
+
+    def test_for_the_output_of_one_task(self, dag):
+        submit = KirinSubmitOperator(task_id="submit", payload=PAYLOAD)
+        wait = sensor([submit.output, "abc", submit.output["other"]])
+        assert wait.start_from_trigger is True
+        assert wait.start_trigger_args.trigger_kwargs["kirin_task_id"] == [
+            {"task_id": "submit", "key": "return_value"},
+            "abc",
+            {"task_id": "submit", "key": "other"},
+        ]
+        assert wait.upstream_task_ids == {"submit"}
+
+    def test_with_times_that_follow_from_the_timeout(self, dag):
+        arguments = sensor(timeout=timedelta(minutes=10)).start_trigger_args
+        assert arguments.trigger_kwargs["timeout"] == 600
+        assert arguments.timeout == timedelta(seconds=600 + arguments.trigger_kwargs["backstop"])
+
+    def test_without_a_dag_around_it(self):
+        assert sensor().start_from_trigger is True
+
+
+class TestItStartsOnAWorker:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"deferrable": False},
+            {"start_from_trigger": False},
+            {"on_execute_callback": print},
+            {"pre_execute": print},
+            {"execution_timeout": timedelta(minutes=1)},
+            {"pool": "few"},
+            {"max_active_tis_per_dag": 3},
+            {"max_active_tis_per_dagrun": 3},
+            {"kirin_conn_id": "{{ var.value.conn }}"},
+        ],
+        ids=lambda options: next(iter(options)),
+    )
+    def test_for_an_argument_that_a_worker_heeds(self, dag, options):
+        wait = sensor(**options)
+        assert wait.start_from_trigger is False
+        assert wait.start_trigger_args is None
+
+    @pytest.mark.parametrize(
+        "kirin_task_id",
+        [
+            "{{ ti.xcom_pull('submit') }}",
+            "{{ var.value.x }}",
+            "{{ my_macro() }}",
+            "{% for %}",
+            "{{ macros.uuid.uuid4() }}",
+            ["abc", "{{ ti.task_id }}"],
+            [["abc"]],
+            42,
+        ],
+    )
+    def test_for_what_only_a_worker_can_resolve(self, dag, kirin_task_id):
+        assert sensor(kirin_task_id).start_from_trigger is False
+
+    def test_for_the_output_of_a_mapped_task_and_what_is_made_of_an_output(self, dag):
+        many = KirinSubmitOperator.partial(task_id="many").expand(payload=[PAYLOAD] * 2)
+        submit = KirinSubmitOperator(task_id="submit", payload=PAYLOAD)
+        assert KirinTaskSensor(task_id="a", kirin_task_id=many.output).start_from_trigger is False
+        assert KirinTaskSensor(task_id="b", kirin_task_id=submit.output.map(str)).start_from_trigger is False
+
+    def test_where_it_is_mapped_whatever_was_asked(self, dag):
+        mapped = KirinTaskSensor.partial(task_id="wait", start_from_trigger=True).expand(kirin_task_id=["a", "b"])
+        assert mapped.start_trigger_args is None
+        assert KirinTaskSensor.partial(task_id="w").expand(kirin_task_id=["a"]).start_from_trigger is False
+
+    def test_where_the_dag_renders_in_its_own_way(self):
+        for options in (
+            {"render_template_as_native_obj": True},
+            {"user_defined_macros": {"run_id": "mine"}},
+            {"user_defined_filters": {"replace": str}},
+        ):
+            with DAG("d", schedule=None, **options):
+                assert sensor("{{ run_id }}").start_from_trigger is False
+            with DAG("d", schedule=None, **options):
+                assert sensor("abc").start_from_trigger is True
+
+    def test_where_a_subclass_has_its_own_way(self, dag):
+        class Mine(KirinTaskSensor):
+            def execute(self, context):
+                return super().execute(context)
+
+        assert Mine(task_id="a", kirin_task_id="abc").start_from_trigger is False
+
+
+class TestItEndsInTheTriggerer:
+    def test_where_nothing_else_is_to_do(self, dag):
+        assert ends(sensor())
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"on_success_callback": print},
+            {"on_success_callback": [print]},
+            {"outlets": ["s3://bucket/x"]},
+            {"post_execute": print},
+            {"multiple_outputs": True},
+            {"end_from_trigger": False},
+        ],
+        ids=lambda options: next(iter(options)),
+    )
+    def test_not_where_a_worker_has_something_to_do(self, dag, options):
+        from airflow.providers.common.compat.sdk import Asset
+
+        multiple = options.pop("multiple_outputs", False)
+        if "outlets" in options:
+            options = {"outlets": [Asset("x")]}
+        wait = sensor(**options)
+        if multiple:
+            wait.multiple_outputs = True
+        assert wait.start_from_trigger is True
+        assert not ends(wait)
+
+    def test_what_is_set_after_the_constructor_counts(self, dag):
+        """A cluster policy, or a line further down in the DAG file."""
+        wait = sensor()
+        wait.on_success_callback = [print]
+        assert not ends(wait)
+
+    def test_not_where_another_task_is_mapped_over_the_result(self, dag):
+        wait = sensor(["a", "b"])
+        KirinSubmitOperator.partial(task_id="s").expand(payload=wait.output)
+        assert not ends(wait)
+
+    def test_not_where_a_subclass_has_its_own_end(self, dag):
+        class Mine(KirinTaskSensor):
+            def execute_complete(self, context, event):
+                return "mine"
+
+        assert not ends(Mine(task_id="a", kirin_task_id="abc"))
+
+    def test_not_where_a_plugin_listens(self, dag):
+        from airflow.sdk.listener import get_listener_manager
+
+        from tests.unit import a_listener
+
+        manager = get_listener_manager()
+        manager.add_listener(a_listener)
+        try:
+            assert sensor().start_from_trigger is False
+            generate = KirinGenerateVideoOperator(task_id="g", payload=PAYLOAD)
+            assert not generate._ends_from_trigger()
+        finally:
+            manager.pm.unregister(a_listener)
+        assert KirinTaskSensor(task_id="again", kirin_task_id="abc").start_from_trigger is True
+
+
+class TestTheUserInsists:
+    def test_and_it_can_be_kept(self, dag):
+        wait = sensor(start_from_trigger=True, end_from_trigger=True)
+        assert wait.start_from_trigger is True and ends(wait)
+
+    def test_and_it_cannot_says_why_when_the_dag_is_parsed(self, dag):
+        with pytest.raises(ValueError, match=r"start_from_trigger=True of task 'wait'.*execution_timeout"):
+            sensor(start_from_trigger=True, execution_timeout=timedelta(minutes=1))
+        with pytest.raises(ValueError, match=r"end_from_trigger=True of task 'other'.*on_success_callback"):
+            KirinTaskSensor(
+                task_id="other", kirin_task_id="abc", deferrable=False, end_from_trigger=True, on_success_callback=print
+            )
+
+    def test_on_a_download_that_a_worker_does(self, dag):
+        with pytest.raises(ValueError, match="downloads the video"):
+            KirinGenerateVideoOperator(task_id="g", payload=PAYLOAD, destination="/videos", end_from_trigger=True)
+
+
+def test_the_generate_operator_ends_in_the_triggerer_unless_it_downloads(dag):
+    assert KirinGenerateVideoOperator(task_id="a", payload=PAYLOAD)._ends_from_trigger()
+    assert not KirinGenerateVideoOperator(task_id="b", payload=PAYLOAD, destination="/videos")._ends_from_trigger()
+
+
+def test_an_operator_of_airflows_own_has_none_of_it():
+    assert BaseOperator.start_from_trigger is False and BaseOperator.start_trigger_args is None
