@@ -28,6 +28,7 @@ class Health:
         self._jitter = jitter
         self._troubles = 0
         self._probe_at = 0.0
+        self._is_probing = False
         #: The last trouble, while the gateway is down.
         self.trouble: KirinError | None = None
 
@@ -42,7 +43,7 @@ class Health:
             return 0.0
         if now < self._probe_at:
             return self._probe_at - now
-        self._probe_at = now + LONGEST_PROBE
+        self._probe_at, self._is_probing = now + LONGEST_PROBE, True
         return 0.0
 
     def heard(self, error: KirinError | None, now: float) -> bool:
@@ -55,9 +56,12 @@ class Health:
             was_down = self.trouble is not None
             self._troubles, self.trouble = 0, None
             return was_down
+        if self.trouble is not None and not self._is_probing:
+            # It was under way when the gateway was found to be down, and says nothing new.
+            return False
         self._troubles += 1
         if self._troubles >= TROUBLES_THAT_MEAN_DOWN:
-            self.trouble = error
+            self.trouble, self._is_probing = error, False
             beyond = self._troubles - TROUBLES_THAT_MEAN_DOWN + 1
             self._probe_at = now + pause(error, beyond, jitter=self._jitter)
         return False

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.sessions import SharedSession
 
-#: Seconds beyond its deadline that a wait's last look may stand in line.
-GRACE = 30.0
 #: What this process has seen, by connection: another gateway has other durations.
 _experience: dict[str, Experience] = {}
 #: Status words that were warned about already, in this process.
@@ -345,8 +343,7 @@ class KirinAsyncHook(BaseHook):
 
         :param poller: the state of the wait
         """
-        # The last look falls on the deadline, and must not find the line too long.
-        patience = max(poller.deadline - time.time(), 0.0) + GRACE
+        patience = max(poller.deadline - time.time(), 0.0)
         try:
             outcome: KirinTask | KirinError = await self._get_task(poller.kirin_task_id, patience=patience)
         except KirinError as error:

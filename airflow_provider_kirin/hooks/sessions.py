@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_CALLS = 32
 #: Who joins later than this has the connection read anew, since its key may have been changed. Seconds.
 LONGEST_USE = 300.0
+#: Seconds that the last look of a wait may stand in line beyond its deadline.
+GRACE = 30.0
 #: Who is next in line looks this often whether it may go already. Seconds.
 _GLANCE = 1.0
 
@@ -92,12 +94,13 @@ class SharedSession:
     async def turn(self, patience: float | None) -> AsyncIterator[None]:
         """Wait until a call may be made, and hold a lane while it is.
 
-        :param patience: seconds to wait at most, None for as long as it takes
+        :param patience: seconds until it is needed at the latest, None for as long as it takes; a long line is
+            granted :data:`GRACE` more, an outage is not
         :raises KirinUnavailableError: the time is up
         """
         give_up_at = float("inf") if patience is None else time.monotonic() + patience
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(None if patience is None else patience + GRACE):
                 await self._lanes.acquire()
                 try:
                     await self._stand_in_line(give_up_at)
@@ -126,7 +129,7 @@ class SharedSession:
     async def _stand_in_line(self, give_up_at: float) -> None:
         async with self._head_of_line:
             while delay := self._may_go(now := time.monotonic()):
-                if now + delay > give_up_at:
+                if now + delay > give_up_at + (GRACE if self.health.trouble is None else 0.0):
                     raise TimeoutError
                 await asyncio.sleep(min(delay, _GLANCE))
 

@@ -66,6 +66,13 @@ def test_probes_become_rarer_up_to_a_minute() -> None:
     assert max(pauses) == pytest.approx(LONGEST_PAUSE)
 
 
+def test_calls_that_were_under_way_when_it_went_down_say_nothing_new() -> None:
+    view = down(KirinNetworkError("cut"), health())
+    for _ in range(30):
+        view.heard(KirinNetworkError("cut"), START)
+    assert view.take(START) == pytest.approx(2)
+
+
 def test_while_a_probe_is_under_way_no_other_call_goes() -> None:
     view = down(KirinNetworkError("cut"), health())
     assert view.take(START + 2) == 0
