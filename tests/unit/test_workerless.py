@@ -12,7 +12,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 
-pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before 3.3 a worker always starts and ends it")
+if not AIRFLOW_V_3_3_PLUS:
+    pytest.skip("before 3.3 a worker always starts and ends it", allow_module_level=True)
 
 PAYLOAD = {"image": "https://example.com/a.jpg", "prompt": "A cup."}
 
