@@ -88,7 +88,7 @@ def why_end_on_worker(task: Any, *overridable: str) -> Iterator[str]:
         yield "it has multiple_outputs, which a worker takes apart"
     if task.returns_dag_result:
         yield "it returns the DAG's result, which a worker stores"
-    if task.get_dag() is not None and next(iter(task.iter_mapped_dependants()), None) is not None:
+    if _is_mapped_over(task):
         yield "another task is mapped over its result, whose length a worker stores"
     yield from (f"its class overrides {name}" for name in overridable if _overrides(task, name))
     if _listens("on_task_instance_success"):
@@ -189,6 +189,17 @@ def _is_plain(value: Any, task: Any) -> bool:
         return meta.find_undeclared_variables(jinja2.Environment().parse(value)) <= _PLAIN_NAMES
     except jinja2.TemplateError:
         return False
+
+
+def _is_mapped_over(task: Any) -> bool:
+    """Tell whether another task is mapped over its result; in a few steps where none is, for DAGs of many tasks."""
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    dag = task.get_dag()
+    direct = (dag.get_task(task_id) for task_id in task.downstream_task_ids) if dag is not None else ()
+    if not any(isinstance(one, MappedOperator) or one.get_closest_mapped_task_group() is not None for one in direct):
+        return False
+    return next(iter(task.iter_mapped_dependants()), None) is not None
 
 
 def _overrides(task: Any, name: str) -> bool:
