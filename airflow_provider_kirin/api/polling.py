@@ -60,6 +60,16 @@ class Step:
         """Whether the waiting is over."""
         return self.kirin_task is not None or self.error is not None
 
+    def result(self) -> KirinTask:
+        """Return what the last step brought.
+
+        :raises KirinError: why there is no video
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.kirin_task is not None
+        return self.kirin_task
+
 
 class Poller:
     """One wait for one generation.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_kirin.api import probe
-from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import PreparedPayload, prepare
@@ -18,11 +16,18 @@ from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
-from airflow_provider_kirin.api.text import one_line, shorten
-from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
-from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
-from airflow_provider_kirin.hooks.http import Reply, call_async, call_sync, check_bundle, verify_with
+from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.hooks.connection import (
+    DEFAULT_CONN_ID,
+    KirinConnection,
+    missing_connection,
+    read_connection,
+)
+from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
+from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 from airflow_provider_kirin.hooks.storage import open_uri
+from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +35,8 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_kirin.api.task import KirinTask
-    from airflow_provider_kirin.hooks.sessions import SharedSession
 
-#: What this process has seen, by connection: another gateway has other durations.
-_experience: dict[str, Experience] = {}
-#: Status words that were warned about already, in this process.
-_unknown_statuses: set[str] = set()
+__all__ = ["KirinAsyncHook", "KirinHook"]
 
 
 class KirinHook(BaseHook):
@@ -46,7 +47,7 @@ class KirinHook(BaseHook):
     """
 
     conn_name_attr = "kirin_conn_id"
-    default_conn_name = "kirin_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "kirin"
     hook_name = "Kirin"
 
@@ -149,7 +150,7 @@ class KirinHook(BaseHook):
             outcome: KirinTask | KirinError = self._get_once(poller.kirin_task_id)
         except KirinError as error:
             outcome = error
-        return _log_news(self, poller.heard(outcome, time.time()))
+        return log_news(self.log, poller.heard(outcome, time.time()))
 
     def wait(self, kirin_task_id: str, *, timeout: float, poll_interval: float | None = None) -> KirinTask:
         """Wait, in this process, until a generation has its video.
@@ -160,10 +161,10 @@ class KirinHook(BaseHook):
         :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = _poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval)
+        poller = new_poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval)
         while not (step := self.look(poller)).is_last:
             time.sleep(step.delay)
-        return _result(step)
+        return step.result()
 
     def download(self, url: str, destination: Any, *, overwrite: bool = True) -> int:
         """Copy a video to a file. The key is never sent to the host that serves it.
@@ -217,177 +218,5 @@ class KirinHook(BaseHook):
 
     def _ask(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
         kirin_task = read_task(*self._send(request), doing=doing, asked_for=asked_for)
-        _log_unknown_status(self, kirin_task)
+        log_unknown_status(self.log, kirin_task)
         return kirin_task
-
-
-class KirinAsyncHook(BaseHook):
-    """Ask for generations from an event loop. All hooks of one loop and connection share one HTTP session.
-
-    Use it as an async context manager where you ask more than once; the last one that leaves closes the session. One
-    hook may serve many coroutines at a time.
-
-    :param kirin_conn_id: the connection (type ``kirin``)
-    """
-
-    def __init__(self, kirin_conn_id: str = KirinHook.default_conn_name, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.kirin_conn_id = kirin_conn_id
-        self._entered = 0
-        self._joining: asyncio.Future[SharedSession] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._entered += 1
-        if self._joining is None:
-            from airflow_provider_kirin.hooks.sessions import SharedSession
-
-            self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id))
-        try:
-            await asyncio.shield(self._joining)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._entered -= 1
-        if self._entered:
-            return
-        joining, self._joining = self._joining, None
-        if joining is not None:
-            await asyncio.wait([joining])
-            if not joining.cancelled() and joining.exception() is None:
-                await joining.result().leave()
-
-    async def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation's state.
-
-        :param kirin_task_id: a Kirin task id or an external task id
-        :raises KirinNotFoundError: the gateway does not know it
-        :raises KirinAPIError: the gateway said something else than yes
-        :raises KirinNetworkError: no reply came
-        """
-        return await self._get_task(kirin_task_id, patience=None)
-
-    async def _get_task(self, kirin_task_id: str, *, patience: float | None) -> KirinTask:
-        asked_for = check_id(kirin_task_id)
-        async with self:
-            used = self._current()
-            try:
-                return await self._ask(used, asked_for, patience)
-            except KirinAuthError:
-                # The key may have been changed since this process read it.
-                if not await self._read_again(used):
-                    raise
-                return await self._ask(self._current(), asked_for, patience)
-
-    async def _ask(self, shared: SharedSession, asked_for: str, patience: float | None) -> KirinTask:
-        request = get_generation(shared.connection.base_url, asked_for)
-        async with shared.turn(patience):
-            try:
-                reply = await call_async(shared.session, request, shared.connection, limit=LONGEST_REPLY)
-                kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
-            except KirinError as error:
-                shared.heard(error)
-                raise
-            shared.heard(None)
-        _log_unknown_status(self, kirin_task)
-        return kirin_task
-
-    def _current(self) -> SharedSession:
-        assert self._joining is not None, "only inside `async with`"
-        return self._joining.result()
-
-    async def _read_again(self, used: SharedSession) -> bool:
-        """Read the connection anew, unless another coroutine just did, and return whether it says something else."""
-        from airflow_provider_kirin.hooks.sessions import SharedSession
-
-        if self._current() is used:
-            now = await SharedSession.join(self.kirin_conn_id, reread=True)
-            if self._current() is used and now is not used:
-                self._joining = asyncio.get_running_loop().create_future()
-                self._joining.set_result(now)
-                await used.leave()
-            else:
-                await now.leave()
-        return self._current() is not used
-
-    async def wait(
-        self,
-        kirin_task_id: str,
-        *,
-        timeout: float,  # noqa: ASYNC109 - of the generation, not of this coroutine
-        poll_interval: float | None = None,
-        started_at: float | None = None,
-        kind: str = "",
-    ) -> KirinTask:
-        """Wait until a generation has its video.
-
-        :param kirin_task_id: a Kirin task id or an external task id
-        :param timeout: seconds to wait at most, counted from ``started_at``
-        :param poll_interval: seconds between looks; None adapts them to the progress
-        :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
-        :param kind: what sets its duration apart from others of its model, such as ``pro 10``: experience of the same
-            kind tells when to look
-        :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
-        :raises KirinTaskFailedError: it failed, or completed without a video
-        """
-        poller = _poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval, started_at, kind)
-        async with self:
-            while not (step := await self.look(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
-                await asyncio.sleep(step.delay)
-        return _result(step)
-
-    async def look(self, poller: Poller) -> Step:
-        """Ask once for a poller's generation and return what to do next.
-
-        :param poller: the state of the wait
-        """
-        patience = max(poller.deadline - time.time(), 0.0)
-        try:
-            outcome: KirinTask | KirinError = await self._get_task(poller.kirin_task_id, patience=patience)
-        except KirinError as error:
-            outcome = error
-        return _log_news(self, poller.heard(outcome, time.time()))
-
-
-def _poller(
-    conn_id: str,
-    kirin_task_id: str,
-    timeout: float,
-    poll_interval: float | None,
-    started_at: float | None = None,
-    kind: str = "",
-) -> Poller:
-    started = time.time() if started_at is None else started_at
-    return Poller(
-        check_id(kirin_task_id),
-        started_at=started,
-        deadline=started + timeout,
-        poll_interval=poll_interval,
-        experience=_experience.setdefault(conn_id, Experience()),
-        kind=kind,
-    )
-
-
-def _result(step: Step) -> KirinTask:
-    if step.error is not None:
-        raise step.error
-    assert step.kirin_task is not None
-    return step.kirin_task
-
-
-def _log_unknown_status(hook: BaseHook, kirin_task: KirinTask) -> None:
-    if kirin_task.has_unknown_status and kirin_task.raw_status not in _unknown_statuses:
-        _unknown_statuses.add(kirin_task.raw_status)
-        hook.log.warning(
-            "Kirin reports the unknown status %s (task %s); it counts as in progress.",
-            shorten(kirin_task.raw_status),
-            kirin_task.id,
-        )
-
-
-def _log_news(hook: BaseHook, step: Step) -> Step:
-    if step.news:
-        hook.log.info(step.news)
-    return step

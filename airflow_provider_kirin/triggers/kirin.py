@@ -26,6 +26,16 @@ EARLIEST_EVENT = 5.0
 Ends = Literal["one", "list"] | None
 
 
+def by_name(trigger: BaseTrigger, *names: str) -> tuple[str, dict[str, Any]]:
+    """Return what Airflow needs to make a trigger anew, whose attributes are named as its arguments.
+
+    :param trigger: the trigger
+    :param names: of its arguments
+    """
+    kind = type(trigger)
+    return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(trigger, name) for name in names}
+
+
 class KirinTaskTrigger(BaseTrigger):
     """Wait for one or more generations, and fire once when all of them have ended or the time is over.
 
@@ -74,7 +84,8 @@ class KirinTaskTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        names = (
+        return by_name(
+            self,
             "kirin_task_ids",
             "kirin_conn_id",
             "started_at",
@@ -85,10 +96,6 @@ class KirinTaskTrigger(BaseTrigger):
             "ends",
             "push",
             "external_task_id",
-        )
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {name: getattr(self, name) for name in names},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

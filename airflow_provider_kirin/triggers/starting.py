@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.triggers.events import write_event
-from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
 
 
 class KirinStartTrigger(BaseTrigger):
@@ -61,7 +61,8 @@ class KirinStartTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        names = (
+        return by_name(
+            self,
             "kirin_task_id",
             "kirin_conn_id",
             "timeout",
@@ -70,10 +71,6 @@ class KirinStartTrigger(BaseTrigger):
             "fail_fast",
             "ends",
             "push",
-        )
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {name: getattr(self, name) for name in names},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -1,0 +1,73 @@
+"""What the sync and the async hook do alike around a wait."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.experience import Experience
+from airflow_provider_kirin.api.polling import Poller, Step
+from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.text import shorten
+
+if TYPE_CHECKING:
+    from airflow_provider_kirin.api.task import KirinTask
+
+#: What this process has seen, by connection: another gateway has other durations.
+_experience: dict[str, Experience] = {}
+#: Status words that were warned about already, in this process.
+_unknown_statuses: set[str] = set()
+
+
+def new_poller(
+    conn_id: str,
+    kirin_task_id: str,
+    timeout: float,
+    poll_interval: float | None,
+    started_at: float | None = None,
+    kind: str = "",
+) -> Poller:
+    """Return the poller of a wait that begins now, or goes on.
+
+    :param conn_id: the connection
+    :param kirin_task_id: the generation
+    :param timeout: seconds, counted from ``started_at``
+    :param poll_interval: seconds between looks; None adapts them
+    :param started_at: seconds since the epoch, None for now
+    :param kind: see :class:`.Poller`
+    """
+    started = time.time() if started_at is None else started_at
+    return Poller(
+        check_id(kirin_task_id),
+        started_at=started,
+        deadline=started + timeout,
+        poll_interval=poll_interval,
+        experience=_experience.setdefault(conn_id, Experience()),
+        kind=kind,
+    )
+
+
+def log_unknown_status(log: Any, kirin_task: KirinTask) -> None:
+    """Warn once of a word for the status that this provider does not know.
+
+    :param log: a logger
+    :param kirin_task: what the gateway reports
+    """
+    if kirin_task.has_unknown_status and kirin_task.raw_status not in _unknown_statuses:
+        _unknown_statuses.add(kirin_task.raw_status)
+        log.warning(
+            "Kirin reports the unknown status %s (task %s); it counts as in progress.",
+            shorten(kirin_task.raw_status),
+            kirin_task.id,
+        )
+
+
+def log_news(log: Any, step: Step) -> Step:
+    """Say what a look has brought, where that is new, and return it.
+
+    :param log: a logger
+    :param step: what the look led to
+    """
+    if step.news:
+        log.info(step.news)
+    return step
