@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.models import find_schema
@@ -19,6 +19,8 @@ from airflow_provider_kirin.api.places import LENIENT, USUAL, Place, dotted, ima
 from airflow_provider_kirin.api.rules import broken_rules
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+
+FitImages = Literal["error", "auto"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def prepare(
     replacing: Mapping[Any, Any] | None = None,
     open_uri: images.OpenUri | None = None,
     allow_unknown_model: bool = False,
+    fit_images: FitImages = "error",
 ) -> PreparedPayload:
     """Check a whole payload, read and check its images, and return what will be sent.
 
@@ -61,9 +64,11 @@ def prepare(
     :param replacing: values that take the place of the payload's own, by parameter or by
         :data:`~airflow_provider_kirin.api.places.Place`
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
+    :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to make it fit
     :param allow_unknown_model: whether a model without a schema is sent as it is, its usual image fields prepared
     :raises KirinPayloadError: with everything that is wrong
     """
+    fitting = check_fit_images(fit_images) == "auto"
     schema = find_schema(model, allow_unknown=allow_unknown_model)
     changes = {(key,) if isinstance(key, str) else key: value for key, value in (replacing or {}).items()}
     whole: dict[str, Any] = put(as_mapping(payload, model), changes)
@@ -73,7 +78,7 @@ def prepare(
     ready: dict[Place, images.PreparedImage] = {}
     for place, value, rules in found:
         try:
-            ready[place] = images.prepare(value, field=dotted(place), rules=rules, open_uri=open_uri)
+            ready[place] = images.prepare(value, field=dotted(place), rules=rules, open_uri=open_uri, fitting=fitting)
         except images.ImageRejected as rejected:
             problems.extend(rejected.problems)
     params: dict[str, Any] = put(given, {place: image.text for place, image in ready.items()})
@@ -83,6 +88,18 @@ def prepare(
     params.pop("model", None)
     shown = {dotted(place): image for place, image in ready.items()}
     return PreparedPayload(model=model, params=params, images=shown, notices=notices(model, whole, schema))
+
+
+def check_fit_images(value: Any) -> FitImages:
+    """Return what to do with images that break a limit.
+
+    :param value: ``"error"`` or ``"auto"``
+    :raises ValueError: for anything else
+    """
+    if value not in ("error", "auto"):
+        raise ValueError(f'fit_images = {shorten(value)} must be "error" or "auto".')
+    found: FitImages = value
+    return found
 
 
 def check_static(

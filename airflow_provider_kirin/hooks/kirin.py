@@ -11,12 +11,13 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_kirin.api import probe
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
-from airflow_provider_kirin.api.payload import PreparedPayload, prepare
+from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.connection import (
     DEFAULT_CONN_ID,
@@ -30,7 +31,7 @@ from airflow_provider_kirin.hooks.storage import open_uri
 from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import requests
 
@@ -44,7 +45,8 @@ class KirinHook(BaseHook):
     """Talk to the Kirin generation API with the key of an Airflow connection.
 
     :param kirin_conn_id: the connection (type ``kirin``): API Key, Host (default ``https://cloud.vtrix.ai``), and in
-        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``
+        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``,
+        ``allow_private_hosts``
     """
 
     conn_name_attr = "kirin_conn_id"
@@ -99,6 +101,7 @@ class KirinHook(BaseHook):
         *,
         model: str = DEFAULT_MODEL,
         replacing: Mapping[Any, Any] | None = None,
+        fit_images: FitImages = "error",
         allow_unknown_model: bool = False,
     ) -> PreparedPayload:
         """Check a payload and its images, and return what would be sent. Nothing is sent; what is unchecked is logged.
@@ -106,19 +109,39 @@ class KirinHook(BaseHook):
         :param payload: the model's parameters; images as URL, path, storage URI, bytes or Base64
         :param model: the model's id
         :param replacing: values that take the place of the payload's own, by parameter or by place
+        :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to scale, pad and
+            re-encode it until it fits
         :param allow_unknown_model: whether a model that this provider does not know is let through, unchecked
         :raises KirinPayloadError: with everything that is wrong
         """
-        ready = prepare(payload, model, replacing=replacing, open_uri=open_uri, allow_unknown_model=allow_unknown_model)
+        ready = prepare(
+            payload,
+            model,
+            replacing=replacing,
+            open_uri=open_uri,
+            fit_images=fit_images,
+            allow_unknown_model=allow_unknown_model,
+        )
         for notice in ready.notices:
             self.log.warning(notice)
+        for name, image in ready.images.items():
+            if image.fitted:
+                self.log.info("%s was made to fit. It was %s. It is %s.", name, image.fitted, image)
         return ready
 
-    def submit(self, payload: Any, *, model: str = DEFAULT_MODEL, allow_unknown_model: bool = False) -> KirinTask:
+    def submit(
+        self,
+        payload: Any,
+        *,
+        model: str = DEFAULT_MODEL,
+        fit_images: FitImages = "error",
+        allow_unknown_model: bool = False,
+    ) -> KirinTask:
         """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
+        :param fit_images: as :meth:`prepare` takes it
         :param allow_unknown_model: whether a model that this provider does not know is bought, unchecked
         :return: the new task, in progress as a rule
         :raises KirinPayloadError: with everything that is wrong; nothing was sent
@@ -127,7 +150,9 @@ class KirinHook(BaseHook):
         """
         ready = payload
         if not isinstance(ready, PreparedPayload):
-            ready = self.prepare(payload, model=model, allow_unknown_model=allow_unknown_model)
+            ready = self.prepare(
+                payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model
+            )
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.
@@ -179,26 +204,36 @@ class KirinHook(BaseHook):
             time.sleep(step.delay)
         return step.result()
 
-    def download(self, url: str, destination: Any, *, overwrite: bool = True) -> int:
-        """Copy a video to a file. The key is never sent to the host that serves it.
+    def download(
+        self,
+        url: str,
+        destination: Any,
+        *,
+        overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        fresh_url: Callable[[], str] | None = None,
+    ) -> int:
+        """Copy a video to a file, unless it is there. The key is never sent to the host that serves it.
 
         :param url: a video's URL, fresh (see :meth:`get_task`)
         :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)
-        :param overwrite: whether a file that is there may be replaced
+        :param overwrite: whether another file that is there may be replaced
+        :param max_bytes: a longer file is refused
+        :param fresh_url: returns a new URL of the same video; called where the host refuses the old one
         :return: its length in bytes
         :raises KirinError: nothing usable came; no half file is left under the final name
         """
-        from airflow_provider_kirin.hooks.download import download
+        from airflow_provider_kirin.hooks.download import Download
 
-        connection = self.connection
-        return download(
+        download = Download(
             url,
             destination,
-            timeout=connection.timeout,
-            verify=connection.verify,
-            proxies=connection.proxies,
+            connection=self.connection,
             overwrite=overwrite,
+            max_bytes=max_bytes,
+            fresh_url=fresh_url,
         )
+        return download.run().size
 
     def test_connection(self) -> tuple[bool, str]:
         """Check key, host and path by asking for a task that cannot exist. Costs nothing."""
