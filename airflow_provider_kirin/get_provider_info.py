@@ -28,6 +28,8 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
         "connection-types": [_connection_type()],
+        # `airflow kirin ...`, read by Airflow 3.2 and later.
+        "cli": ["airflow_provider_kirin.cli.definition.get_kirin_cli_commands"],
     }
 
 
@@ -43,7 +45,7 @@ def _connection_type() -> dict[str, Any]:
                 "host": "https://cloud.vtrix.ai",
                 "password": "sa-...",
                 "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10, '
-                '"allow_private_hosts": false}',
+                '"allow_private_hosts": false, "prices": {}}',
             },
         },
         "conn-fields": {
@@ -71,6 +73,11 @@ def _connection_type() -> dict[str, Any]:
                 "label": "Private hosts of videos",
                 "description": "Hosts and networks, with commas, that videos may come from. Empty: the open internet.",
                 "schema": {"type": ["string", "null"]},
+            },
+            "prices": {
+                "label": "Prices (US dollars)",
+                "description": 'For max_cost_usd: {"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": "0.98"}.',
+                "schema": {"type": ["object", "null"]},
             },
         },
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+from airflow_provider_kirin.emulator.directives import Directives
 from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation
+from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.prices import usd
 
 
@@ -16,6 +19,30 @@ def created_reply(generation: Generation, status: str) -> dict[str, Any]:
         "status": status,
         "model": generation.model,
     }
+
+
+def price_reply(model: str, what: str, cents: int, wishes: Directives) -> dict[str, Any]:
+    """What a submit would cost, or that nobody knows: a miss is HTTP 200 too ([C] section 11).
+
+    ``what`` is all that the price hangs on.
+    """
+    known = {
+        "hash": "v1:" + hashlib.sha256(what.encode()).hexdigest(),
+        "model": model,
+        "original_model": model,
+    }
+    if wishes.price == "miss":
+        return {"status": "failed", "data": {"cost": None, **known, "reason": "COST_CACHE_MISS"}}
+    data = {
+        "billing_model": "per_request",
+        "cost": usd(cents),
+        "currency": "credit" if wishes.price == "credit" else "USD",
+        "discount": 1,
+        **known,
+        "sample_count": 1,
+        "updated_at": now_ms(),
+    }
+    return {"status": "success", "data": data}
 
 
 def task_object(generation: Generation, now: int, video_url: str) -> dict[str, Any]:

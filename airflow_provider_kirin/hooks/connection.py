@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_kirin.api.addresses import PrivateHosts
+from airflow_provider_kirin.api.prices import read_table
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError
@@ -18,7 +20,7 @@ DEFAULT_CONN_ID = "kirin_default"
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
 
-_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts"}
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices"}
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class KirinConnection:
     :param proxies: scheme to proxy URL, as ``requests`` takes them
     :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
     :param private_hosts: where videos may come from although it is not on the open internet
+    :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
     """
 
     base_url: str
@@ -53,6 +56,7 @@ class KirinConnection:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     requests_per_second: float | None = None
     private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
 
     def hide_key(self, text: str) -> str:
         """Return a text without the key, should a gateway ever repeat it.
@@ -90,6 +94,7 @@ def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinC
         proxies=_proxies(extra.get("proxies")),
         requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
         private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
+        prices=_prices(extra.get("prices")),
     )
 
 
@@ -139,6 +144,13 @@ def _private_hosts(value: Any, own_host: str) -> PrivateHosts:
         return PrivateHosts.of(entries, own_host=own_host)
     except ValueError as error:
         raise _bad_extra("allow_private_hosts", str(error), rule) from None
+
+
+def _prices(value: Any) -> dict[str, Decimal]:
+    try:
+        return read_table(value)
+    except ValueError as error:
+        raise KirinConfigError(f"The Kirin connection's extra prices: {error}.") from None
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:
