@@ -30,6 +30,11 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [_connection_type()],
         # `airflow kirin ...`, read by Airflow 3.2 and later.
         "cli": ["airflow_provider_kirin.cli.definition.get_kirin_cli_commands"],
+        "extra-links": [
+            "airflow_provider_kirin.links.kirin.KirinGenerationLink",
+            "airflow_provider_kirin.links.kirin.KirinVideoLink",
+        ],
+        "task-decorators": [{"name": "kirin", "class-name": "airflow_provider_kirin.decorators.kirin.kirin_task"}],
     }
 
 

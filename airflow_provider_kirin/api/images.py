@@ -14,6 +14,7 @@ from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
     Kind,
     OpenUri,
+    address,
     describe,
     kind_of,
     load,
@@ -47,6 +48,7 @@ class PreparedImage:
     :param sha256: of the file, in hexadecimal
     :param identity: sha256 of the file as it was given, which another Pillow cannot change
     :param fitted: what was done to make it fit, None where nothing had to be done
+    :param uri: where it lies, without user and query; None for one that was given as bytes or Base64
     """
 
     text: str
@@ -58,6 +60,7 @@ class PreparedImage:
     sha256: str | None = None
     identity: str | None = None
     fitted: str | None = None
+    uri: str | None = None
 
     def __str__(self) -> str:
         if self.sha256 is None or self.size is None:
@@ -85,7 +88,7 @@ def prepare(
     if problems := shape_problems(value, kind, field):
         raise ImageRejected(problems)
     if kind is Kind.URL:
-        return PreparedImage(text=str(value), is_url=True)
+        return PreparedImage(text=str(value), is_url=True, uri=address(value))
     limit = MAX_ORIGINAL if fitting else rules.max_bytes
     name, data = load(value, kind, field=field, limit=limit, open_uri=open_uri)
     header, problems = check(data, name=name, field=field, rules=rules)
@@ -114,6 +117,7 @@ def prepare(
         sha256=identity if done is None else sha256(data).hexdigest(),
         identity=identity,
         fitted=done,
+        uri=address(value),
     )
 
 

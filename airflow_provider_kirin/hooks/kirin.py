@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -34,7 +35,8 @@ from airflow_provider_kirin.hooks.connection import (
 )
 from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
-from airflow_provider_kirin.hooks.storage import open_uri
+from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.hooks.storage import as_path, open_uri
 from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 
 if TYPE_CHECKING:
@@ -135,6 +137,9 @@ class KirinHook(BaseHook):
         for name, image in ready.images.items():
             if image.fitted:
                 self.log.info("%s was made to fit. It was %s. It is %s.", name, image.fitted, image)
+        # What lies in a storage was reported by ObjectStoragePath, which read it.
+        plain = [image.uri for image in ready.images.values() if image.uri and image.uri.startswith(("http", "file:"))]
+        report_lineage(self, inputs=plain)
         return ready
 
     def submit(
@@ -158,9 +163,7 @@ class KirinHook(BaseHook):
         """
         ready = payload
         if not isinstance(ready, PreparedPayload):
-            ready = self.prepare(
-                payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model
-            )
+            ready = self.prepare(payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model)
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.
@@ -244,15 +247,22 @@ class KirinHook(BaseHook):
         """
         from airflow_provider_kirin.hooks.download import Download
 
-        download = Download(
-            url,
-            destination,
-            connection=self.connection,
-            overwrite=overwrite,
-            max_bytes=max_bytes,
-            fresh_url=fresh_url,
+        size = (
+            Download(
+                url,
+                destination,
+                connection=self.connection,
+                overwrite=overwrite,
+                max_bytes=max_bytes,
+                fresh_url=fresh_url,
+            )
+            .run()
+            .size
         )
-        return download.run().size
+        if isinstance(path := as_path(destination), Path):
+            # What goes to a storage is reported by ObjectStoragePath, which writes it.
+            report_lineage(self, outputs=[path.absolute().as_uri()])
+        return size
 
     def test_connection(self) -> tuple[bool, str]:
         """Check key, host and path by asking for a task that cannot exist. Costs nothing."""

@@ -44,12 +44,19 @@ def top_level(modules: set[str]) -> set[str]:
 class TestADagParseIsCheap:
     def test_operators_and_sensors_load_nothing_heavy(self) -> None:
         loaded = loaded_by(
-            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
+            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin\n"
+            "import airflow_provider_kirin.decorators.kirin, airflow_provider_kirin.links.kirin",
             before=AIRFLOW,
         )
         assert "airflow_provider_kirin.operators.kirin" in loaded
         assert not top_level(loaded) & (HEAVY | {"jsonschema"})
         assert not any("emulator" in name or "payloads" in name.split(".")[1:2] for name in loaded)
+
+    def test_the_plugin_which_every_process_of_airflow_loads_brings_no_web_framework(self) -> None:
+        loaded = loaded_by(
+            "from airflow_provider_kirin.plugins.generation import KirinGenerationPlugin", before=AIRFLOW
+        )
+        assert not top_level(loaded) & (HEAVY | {"jsonschema", "fastapi", "sqlalchemy"})
 
     def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
         loaded = loaded_by(
@@ -133,7 +140,9 @@ class TestWalls:
             ("hooks", ("operators", "sensors", "triggers", "plugins", "links")),
             ("triggers", ("operators", "sensors", "plugins")),
             ("sensors", ("operators", "plugins")),
-            ("operators", ("sensors", "plugins")),
+            ("operators", ("sensors", "plugins", "decorators")),
+            ("links", ("operators", "sensors", "triggers", "decorators", "plugins", "hooks")),
+            ("decorators", ("sensors", "plugins")),
         ],
     )
     def test_dependencies_run_one_way(self, room: str, forbidden: tuple[str, ...]) -> None:
