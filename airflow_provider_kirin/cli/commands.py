@@ -8,6 +8,7 @@ import uuid
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from airflow_provider_kirin.exceptions import (
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.storage import open_uri
-from airflow_provider_kirin.operators.files import check_destination, save_videos
+from airflow_provider_kirin.operators.files import Place, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.submitting import Submission
 
@@ -100,15 +101,18 @@ def download(args: Namespace) -> None:
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
-    overwrite = not args.no_overwrite
-    check_destination(args.destination, overwrite=overwrite)
+    place = Place(args.destination, overwrite=not args.no_overwrite)
+    if not place.is_file:
+        # There is no DAG here to name a folder after.
+        place = replace(place, template="{kirin_task_id}-{index}.mp4")
+    place.check()
     with closing(KirinHook(args.conn_id)) as hook:
         kirin_task = hook.get_task(args.kirin_task_id)
         if not kirin_task.is_final:
             raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}).")
         if error := error_from_task(kirin_task):
             raise error
-        print("\n".join(save_videos(hook, kirin_task, args.destination, overwrite=overwrite)))
+        print("\n".join(save_videos(hook, kirin_task, place)))
 
 
 @command

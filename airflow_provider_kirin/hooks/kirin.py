@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_kirin.api import probe
+from airflow_provider_kirin.api.image_sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare
@@ -259,9 +260,10 @@ class KirinHook(BaseHook):
             .run()
             .size
         )
-        if isinstance(path := as_path(destination), Path):
-            # What goes to a storage is reported by ObjectStoragePath, which writes it.
-            report_lineage(self, outputs=[path.absolute().as_uri()])
+        # Written past ObjectStoragePath, which would have reported it: half an object must not be published.
+        path = as_path(destination)
+        uri = path.absolute().as_uri() if isinstance(path, Path) else without_secrets(str(path))
+        report_lineage(self, outputs=[uri] if uri else [])
         return size
 
     def test_connection(self) -> tuple[bool, str]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.places import Place
+    from airflow_provider_kirin.api.places import Place as ImagePlace
     from airflow_provider_kirin.api.task import KirinTask
 
 #: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
@@ -112,7 +112,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
         self._kind = ""
-        self._images: dict[Place, Any] = {}
+        self._images: dict[ImagePlace, Any] = {}
         self._hide_images()
 
     @classmethod
