@@ -27,6 +27,9 @@ async def end_task(trigger: BaseTrigger, result: Any, *, push: bool) -> TriggerE
     from airflow.triggers.base import TaskSuccessEvent
 
     ti: Any = trigger.task_instance
+    if ti is None:
+        # dag.test() runs a trigger without one.
+        return None
     try:
         if push:
             # A backend may do I/O: not in the event loop.
