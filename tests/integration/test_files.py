@@ -20,9 +20,7 @@ from airflow_provider_kirin.operators.kirin import (
 )
 from tests.integration.emulated import picture
 from tests.integration.test_hook import is_mp4
-from tests.integration.test_object_storage import keys, s3, server, stored, unfinished
-
-__all__ = ["s3", "server"]
+from tests.integration.test_object_storage import keys, stored, unfinished
 
 pytestmark = pytest.mark.usefixtures("conn_id")
 
@@ -32,6 +30,12 @@ def impatient(monkeypatch):
     """Pauses are short."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+
+
+@pytest.fixture
+def conn_id(connect, emulator) -> str:
+    """Patient: the first download waits for the video to be rendered, which a loaded machine takes long for."""
+    return connect(emulator.url, timeout=45)
 
 
 @pytest.fixture
