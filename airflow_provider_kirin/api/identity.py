@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from airflow_provider_kirin.api.payload import PreparedPayload
+from airflow_provider_kirin.api.places import place_of, put
 
 _PREFIX = "airflow-"
 
@@ -22,9 +23,8 @@ def digest(ready: PreparedPayload) -> str:
     :param ready: the prepared payload; its own external task id does not count
     """
     params = {name: value for name, value in ready.params.items() if name != "external_task_id"}
-    for name, image in ready.images.items():
-        params[name] = image.sha256 or image.text
-    return _hash(ready.model, json.dumps(params, sort_keys=True, ensure_ascii=True))
+    images = {place_of(name): image.sha256 or image.text for name, image in ready.images.items()}
+    return _hash(ready.model, json.dumps(put(params, images), sort_keys=True, ensure_ascii=True))
 
 
 def step_id(*, conn_id: str, dag_id: str, run_id: str, task_id: str, map_index: int, take: Any, payload: str) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "check_without_reading",
     "describe",
     "is_inline",
+    "looks_like_one",
     "prepare",
 ]
 
@@ -115,3 +116,14 @@ def is_inline(value: object) -> bool:
     :param value: whatever the user gave; the cost does not grow with it
     """
     return kind_of(value) in (Kind.BYTES, Kind.DATA_URI, Kind.BASE64)
+
+
+def looks_like_one(value: object) -> bool:
+    """Tell whether a value in a field that nobody describes is surely an image that has to be read here.
+
+    :param value: whatever the user gave; a URL is not read here, and other text may be an id
+    """
+    kind = kind_of(value)
+    if isinstance(value, str) and kind in (Kind.PATH, Kind.FILE_URI, Kind.STORAGE):
+        return value.lower().endswith((".jpg", ".jpeg", ".png"))
+    return kind in (Kind.PATH, Kind.OPENABLE) or is_inline(value)

@@ -7,15 +7,15 @@ typo shows when the DAG is parsed.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api import images
-from airflow_provider_kirin.api.models import load_schema
+from airflow_provider_kirin.api.models import find_schema
+from airflow_provider_kirin.api.normalizing import as_mapping, normalize, unsayable
+from airflow_provider_kirin.api.notices import notices
+from airflow_provider_kirin.api.places import LENIENT, USUAL, Place, dotted, image_patterns, leaves, matching, put
 from airflow_provider_kirin.api.rules import broken_rules
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
@@ -27,12 +27,14 @@ class PreparedPayload:
 
     :param model: the model's id
     :param params: what goes to ``input[0].params``
-    :param images: what became of each image field
+    :param images: what became of each image, by its field: ``image``, ``image_list.0.image``
+    :param notices: what the log should tell: parameters that were not checked, a default that costs more
     """
 
     model: str
     params: dict[str, Any] = field(repr=False)
     images: dict[str, images.PreparedImage]
+    notices: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the payload as one short line for a log: no image bytes, no signed query."""
@@ -40,6 +42,7 @@ class PreparedPayload:
             name: str(self.images[name]) if name in self.images else shorten(value)
             for name, value in self.params.items()
         }
+        shown |= {name: str(image) for name, image in self.images.items() if name not in shown}
         return ", ".join(f"{name}={text}" for name, text in shown.items())
 
 
@@ -47,146 +50,94 @@ def prepare(
     payload: Any,
     model: str,
     *,
-    replacing: Mapping[str, Any] | None = None,
+    replacing: Mapping[Any, Any] | None = None,
     open_uri: images.OpenUri | None = None,
+    allow_unknown_model: bool = False,
 ) -> PreparedPayload:
     """Check a whole payload, read and check its images, and return what will be sent.
 
     :param payload: the model's parameters as a mapping (or as JSON text, which is what a template renders to)
     :param model: the model's id
-    :param replacing: parameters that take the place of the payload's own
+    :param replacing: values that take the place of the payload's own, by parameter or by
+        :data:`~airflow_provider_kirin.api.places.Place`
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
+    :param allow_unknown_model: whether a model without a schema is sent as it is, its usual image fields prepared
     :raises KirinPayloadError: with everything that is wrong
     """
-    schema = load_schema(model)
-    given = _normalize(_as_mapping(payload, model) | dict(replacing or {}), schema)
-    problems = broken_rules(_without_images(given, schema), schema)
-    ready: dict[str, images.PreparedImage] = {}
-    for name, rules in _image_rules(schema).items():
-        if name in given:
-            try:
-                ready[name] = images.prepare(given[name], field=name, rules=rules, open_uri=open_uri)
-            except images.ImageRejected as rejected:
-                problems.extend(rejected.problems)
+    schema = find_schema(model, allow_unknown=allow_unknown_model)
+    changes = {(key,) if isinstance(key, str) else key: value for key, value in (replacing or {}).items()}
+    whole: dict[str, Any] = put(as_mapping(payload, model), changes)
+    given = normalize(whole, schema)
+    found = list(_images_of(given, schema))
+    problems = broken_rules(put(given, {place: "" for place, _, _ in found}), schema)
+    ready: dict[Place, images.PreparedImage] = {}
+    for place, value, rules in found:
+        try:
+            ready[place] = images.prepare(value, field=dotted(place), rules=rules, open_uri=open_uri)
+        except images.ImageRejected as rejected:
+            problems.extend(rejected.problems)
+    params: dict[str, Any] = put(given, {place: image.text for place, image in ready.items()})
+    problems.extend(_still_unsayable(params, problems))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
-    params = {name: ready[name].text if name in ready else value for name, value in given.items()}
     params.pop("model", None)
-    return PreparedPayload(model=model, params=params, images=ready)
+    shown = {dotted(place): image for place, image in ready.items()}
+    return PreparedPayload(model=model, params=params, images=shown, notices=notices(model, whole, schema))
 
 
-def check_static(payload: Any, model: str, *, is_dynamic: Callable[[Any], bool]) -> None:
+def check_static(
+    payload: Any, model: str, *, is_dynamic: Callable[[Any], bool], allow_unknown_model: bool = False
+) -> None:
     """Judge what can be judged when a DAG is parsed; read no file, ask no gateway.
 
     :param payload: the operator's argument, in which any value may be a template or an XComArg still
     :param model: the model's id
     :param is_dynamic: tells whether a value will only be known at run time
+    :param allow_unknown_model: whether a model without a schema is let through
     :raises KirinPayloadError: with everything that is wrong already
     """
     if is_dynamic(payload) or is_dynamic(model):
         return
-    schema = load_schema(model)
-    given = _normalize(_as_mapping(payload, model), schema)
-    problems = broken_rules(_without_images(given, schema), schema, skip=is_dynamic)
-    for name in _image_rules(schema):
-        if name in given and not is_dynamic(given[name]):
-            problems.extend(images.check_without_reading(given[name], field=name))
+    schema = find_schema(model, allow_unknown=allow_unknown_model)
+    given = normalize(as_mapping(payload, model), schema)
+    found = list(_images_of(given, schema))
+    problems = broken_rules(put(given, {place: "" for place, _, _ in found}), schema, skip=is_dynamic)
+    for place, value, _ in found:
+        if not is_dynamic(value):
+            problems.extend(images.check_without_reading(value, field=dotted(place)))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
 
 
-def inline_images(payload: Any, model: Any) -> dict[str, Any]:
-    """Return the image fields whose values are the image itself (bytes, Base64): they must stay out of templates.
+def inline_images(payload: Any) -> dict[Place, Any]:
+    """Return everything in a payload that is an image itself (bytes, Base64): it must stay out of templates.
+
+    They are found by what they are, wherever they stand, so that no mistake in a name lets one slip through.
 
     :param payload: the operator's argument
-    :param model: the model's id; one that is unknown still has the usual field names looked at
     """
-    if not isinstance(payload, Mapping):
-        return {}
-    try:
-        names = list(_image_rules(load_schema(model)))
-    except KirinPayloadError:
-        names = ["image", "image_tail"]
-    return {name: payload[name] for name in names if name in payload and images.is_inline(payload[name])}
+    return {place: value for place, value in leaves(payload) if place and images.is_inline(value)}
 
 
-def _as_mapping(payload: Any, model: str) -> dict[str, Any]:
-    if isinstance(payload, str):
-        try:
-            payload = json.loads(payload)
-        except (ValueError, RecursionError):
-            raise KirinPayloadError([_not_a_mapping(payload)], model=model) from None
-    if not isinstance(payload, Mapping) or not all(isinstance(name, str) for name in payload):
-        raise KirinPayloadError([_not_a_mapping(payload)], model=model)
-    return dict(payload)
+def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[Place, Any, images.ImageRules]]:
+    """Yield place, value and rules of each image. In a field that nobody describes, only what looks like one is."""
+    for pattern, rules in image_patterns(schema):
+        for place, value in matching(given, pattern):
+            yield place, value, rules
+    if schema["additionalProperties"]:
+        for pattern in USUAL:
+            if pattern[0] not in schema["properties"]:
+                for place, value in matching(given, pattern):
+                    if images.looks_like_one(value):
+                        yield place, value, LENIENT
 
 
-def _not_a_mapping(payload: Any) -> Problem:
-    return Problem(
-        field="payload",
-        value=shorten(payload),
-        rule="must be a mapping of the model's parameters",
-        remedy='Give a dict such as {"image": ..., "prompt": ...}',
-    )
-
-
-def _normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Drop what is None, convert what a template can only say as text, fill in the defaults.
-
-    The defaults are sent, not left to the gateway: what a step costs must not change when the gateway's do.
-    """
-    properties = schema.get("properties", {})
-    normal = {name: _convert(value, properties.get(name, {})) for name, value in given.items() if value is not None}
-    if isinstance(normal.get("external_task_id"), str):
-        # It is looked up as it is sent: a line break that a template left behind would part the two.
-        normal["external_task_id"] = normal["external_task_id"].strip()
-    for name, rules in properties.items():
-        if "default" in rules:
-            normal.setdefault(name, rules["default"])
-    return normal
-
-
-def _convert(value: Any, rules: dict[str, Any]) -> Any:
-    if isinstance(value, int) and value.bit_length() > 1024:
-        # Neither a float nor, beyond 4,300 digits, printable: jsonschema could not even say what is wrong.
-        return math.inf
-    kind = rules.get("type")
-    if kind == "object" and isinstance(value, Mapping):
-        children = rules.get("properties", {})
-        return {name: _convert(item, children.get(name, {})) for name, item in value.items()}
-    if isinstance(value, int) and not isinstance(value, bool) and str(value) in rules.get("enum", ()):
-        return str(value)
-    if kind == "number" and isinstance(value, Decimal) and not value.is_snan():
-        return float(value)
-    if kind in ("number", "boolean") and isinstance(value, str):
-        return _from_text(value, kind)
-    return value
-
-
-def _from_text(text: str, kind: str) -> Any:
-    """Read a rendered template as the number or boolean it stands for; what is neither stays as it is."""
-    if kind == "boolean":
-        return {"true": True, "false": False}.get(text.strip().lower(), text)
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _image_rules(schema: dict[str, Any]) -> dict[str, images.ImageRules]:
-    return {
-        name: images.ImageRules.from_schema(rules["x-image"])
-        for name, rules in schema.get("properties", {}).items()
-        if "x-image" in rules
-    }
-
-
-def _without_images(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Images are judged elsewhere: keep their bytes, megabytes maybe, out of the JSON Schema validator."""
-    hidden = {name for name in given if "x-image" in schema.get("properties", {}).get(name, {})}
-    return {name: "" if name in hidden else value for name, value in given.items()}
+def _still_unsayable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:
+    """Return what JSON cannot say, and no rule has complained of."""
+    told = {problem.field.partition(".")[0] for problem in problems}
+    return [problem for problem in unsayable(params) if problem.field.partition(".")[0] not in told]
 
 
 def _in_order(problems: list[Problem], schema: dict[str, Any]) -> list[Problem]:
-    order = {name: index for index, name in enumerate(schema.get("properties", {}))}
+    order = {name: index for index, name in enumerate(schema["properties"])}
     return sorted(problems, key=lambda problem: order.get(problem.field.partition(".")[0], len(order)))

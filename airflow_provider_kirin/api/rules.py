@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.text import is_web_url, safe_url, shorten
+from airflow_provider_kirin.api.keywords import keywords
+from airflow_provider_kirin.api.places import leaves
+from airflow_provider_kirin.api.text import safe_url, shorten
 from airflow_provider_kirin.exceptions import Problem
 
 if TYPE_CHECKING:
@@ -24,8 +26,12 @@ _TYPE_NAMES = {
 }
 
 
+def _nothing(value: Any) -> bool:
+    return False
+
+
 def broken_rules(
-    instance: dict[str, Any], schema: dict[str, Any], *, skip: Callable[[Any], bool] = lambda value: False
+    instance: dict[str, Any], schema: dict[str, Any], *, skip: Callable[[Any], bool] = _nothing
 ) -> list[Problem]:
     """Return everything in which an instance breaks its schema.
 
@@ -34,10 +40,32 @@ def broken_rules(
     :param skip: values that cannot be judged yet (templates)
     """
     problems: list[Problem] = []
+    if skip is not _nothing:
+        schema = _judgeable(schema, instance, skip)
     for error in _validator_class()(schema).iter_errors(instance):
         if not skip(error.instance):
             problems.extend(problem for problem in _problems(error, skip) if problem not in problems)
     return problems
+
+
+def _judgeable(schema: dict[str, Any], instance: dict[str, Any], skip: Callable[[Any], bool]) -> dict[str, Any]:
+    """Leave out the rules between fields of which one cannot be judged yet: a frame may hide in a template."""
+    later = {name for name, value in instance.items() if any(skip(leaf) for _, leaf in leaves(value))}
+    rules = schema.get("allOf", ())
+    return {**schema, "allOf": [rule for rule in rules if not later & set(_names(rule))]}
+
+
+def _names(rule: Any) -> Iterator[str]:
+    """Yield every text in a rule: names of fields, and words that are no field's name."""
+    if isinstance(rule, dict):
+        for name, inner in rule.items():
+            yield name
+            yield from _names(inner)
+    elif isinstance(rule, list):
+        for inner in rule:
+            yield from _names(inner)
+    elif isinstance(rule, str):
+        yield rule
 
 
 @functools.cache
@@ -53,17 +81,10 @@ def _validator_class() -> type[Validator]:
 
     extended: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft202012Validator,
-        validators={"x-url": _check_url},
+        validators=keywords(),
         type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", is_finite_number),
     )
     return extended
-
-
-def _check_url(validator: Any, wanted: bool, instance: Any, schema: dict[str, Any]) -> Iterator[ValidationError]:
-    from jsonschema.exceptions import ValidationError
-
-    if isinstance(instance, str) and not is_web_url(instance):
-        yield ValidationError("not a URL")
 
 
 def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[Problem]:
@@ -77,18 +98,22 @@ def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[P
         return
     if error.validator == "required":
         missing = [name for name in schema["required"] if name not in instance]
-        yield from (_missing_parameter(name, path) for name in missing)
+        yield from (_missing_parameter(name, path, schema) for name in missing)
         return
     rule, remedy = _say(error, schema)
     yield Problem(
         field=schema.get("x-field") or path or "payload",
-        value="(missing)" if "x-field" in schema else _show(error, schema),
+        value=_show(error, schema),
         rule=schema.get("x-rule", rule),
         remedy=schema.get("x-remedy", remedy),
     )
 
 
 def _show(error: ValidationError, schema: dict[str, Any]) -> str:
+    if "x-field" in schema:
+        given = error.instance.get(schema["x-field"]) if isinstance(error.instance, dict) else None
+        # An image is an empty text here.
+        return {"None": "(missing)", "''": "(given)"}.get(shorten(given), shorten(given))
     # A call-back URL often carries a token in its query.
     if schema.get("x-url") and isinstance(error.instance, str):
         return shorten(safe_url(error.instance))
@@ -113,6 +138,12 @@ def _say(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
             has = len(instance)
             rule = f"must have {bound} {wanted:,} character{'s' if wanted != 1 else ''} (it has {has:,})"
             return rule, "Write more" if bound == "at least" else f"Shorten it by {has - wanted:,}"
+        case "minItems" | "maxItems":
+            bound = "at least" if error.validator == "minItems" else "at most"
+            rule = f"must have {bound} {wanted:,} item{'s' if wanted != 1 else ''} (it has {len(instance):,})"
+            return rule, "Add some" if bound == "at least" else f"Leave out {len(instance) - wanted:,}"
+        case "x-nonZero":
+            return f"must have exactly {wanted} value that is not zero", "Set all others to 0, or leave them out"
         case "minimum" | "maximum":
             low, high = schema.get("minimum"), schema.get("maximum")
             return f"must lie between {low} and {high}", f"Use a number from {low} to {high}"
@@ -132,9 +163,10 @@ def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
     return Problem(field=full[:80], value="(not shown)", rule="is not a parameter of this model", remedy=remedy)
 
 
-def _missing_parameter(name: str, path: str) -> Problem:
+def _missing_parameter(name: str, path: str, schema: dict[str, Any]) -> Problem:
     full = f"{path}.{name}" if path else name
-    return Problem(field=full, value="(missing)", rule="must be given", remedy=f"Add {name}")
+    rule, remedy = schema.get("x-rule", "must be given"), schema.get("x-remedy", f"Add {name}")
+    return Problem(field=full, value="(missing)", rule=rule, remedy=remedy)
 
 
 def _did_you_mean(given: Any, known: list[Any]) -> str | None:

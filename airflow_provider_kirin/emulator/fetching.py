@@ -9,12 +9,13 @@ from dataclasses import replace
 import aiohttp
 
 from airflow_provider_kirin.emulator.directives import Failure
-from airflow_provider_kirin.emulator.errors import Refusal
-from airflow_provider_kirin.emulator.generation import Generation
+from airflow_provider_kirin.emulator.generation import Frame, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.images import MAX_BYTES, check_image
 from airflow_provider_kirin.emulator.pictures import Pictures
 from airflow_provider_kirin.emulator.store import Store
+from airflow_provider_kirin.emulator.validation import refusal_of
+from airflow_provider_kirin.emulator.wrong import Wrong
 
 log = logging.getLogger(__name__)
 _SECONDS = aiohttp.ClientTimeout(total=20, sock_connect=5)
@@ -49,30 +50,31 @@ class Fetcher:
 
     async def _with_images(self, generation: Generation) -> Generation:
         try:
-            image = await self._kept(generation.image, "image", ratio_matters=True)
-            tail = await self._kept(generation.image_tail, "image_tail", ratio_matters=False)
-        except Refusal as refusal:
-            error = refusal.body["error"]
-            failure = Failure(error["code"], error["error_message"])
+            images = tuple([await self._kept(frame) for frame in generation.images])
+        except Wrong as wrong:
+            error = refusal_of(generation.model, wrong).body["error"]
+            failure = Failure(error["code"], error.get("error_message") or error["message"])
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             # Only the kind of error: its text may carry a signed URL.
-            failure = Failure("8002005002", f"the image could not be fetched: {type(error).__name__}")
+            text = f"the image could not be fetched: {type(error).__name__}"
+            code = refusal_of(generation.model, Wrong("image", text, "format")).body["error"]["code"]
+            failure = Failure(code, text)
             log.info("generation %s: image not fetched: %s", generation.id, type(error).__name__)
         else:
-            return replace(generation, image=image, image_tail=tail)
+            return replace(generation, images=images)
         # A failure that the prompt asked for is the one a test waits for.
-        return replace(generation, image=None, image_tail=None, failure=generation.failure or failure)
+        return replace(generation, images=(), failure=generation.failure or failure)
 
-    async def _kept(self, ref: str | None, name: str, *, ratio_matters: bool) -> str | None:
-        if ref is None or not ref.startswith(("http:", "https:")):
-            return ref
-        data = await self._download(ref)
+    async def _kept(self, frame: Frame) -> Frame:
+        if not frame.is_url:
+            return frame
+        data = await self._download(frame.ref)
 
         def check_and_keep() -> str:
-            check_image(data, name, ratio_matters=ratio_matters)
+            check_image(data, frame.name, any_ratio=frame.any_ratio)
             return self._pictures.keep(data)
 
-        return await asyncio.to_thread(check_and_keep)
+        return replace(frame, ref=await asyncio.to_thread(check_and_keep))
 
     async def _download(self, url: str) -> bytes:
         async with self._http.get(url, timeout=_SECONDS, max_redirects=5) as reply:

@@ -10,10 +10,10 @@ from aiohttp import web
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.intake import accept, decode_json, judge
+from airflow_provider_kirin.emulator.intake import accept, cents_of, decode_json, judge
 from airflow_provider_kirin.emulator.mishaps import LAG, perform
 from airflow_provider_kirin.emulator.parts import Parts, parts_of
-from airflow_provider_kirin.emulator.prices import CENTS, usd
+from airflow_provider_kirin.emulator.prices import usd
 from airflow_provider_kirin.emulator.signing import signed_path
 from airflow_provider_kirin.emulator.validation import external_id_hint
 from airflow_provider_kirin.emulator.wire import created_reply, task_object
@@ -78,10 +78,11 @@ async def precharge(request: web.Request) -> web.Response:
     order = await judge(await decode_json(raw), request.headers.get("X-Model"))
     data = {
         "billing_model": "per_request",
-        "cost": usd(CENTS[order.mode, order.video_seconds]),
+        "cost": usd(cents_of(order)),
         "currency": "USD",
         "discount": 1,
-        "hash": "v1:" + hashlib.sha256(f"{order.model}/{order.mode}/{order.video_seconds}".encode()).hexdigest(),
+        "hash": "v1:"
+        + hashlib.sha256(f"{order.model}/{order.mode}/{order.video_seconds}/{order.has_sound}".encode()).hexdigest(),
         "model": order.model,
         "original_model": order.model,
         "sample_count": 1,

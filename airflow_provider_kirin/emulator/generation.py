@@ -9,6 +9,20 @@ from airflow_provider_kirin.emulator.directives import Failure
 IN_PROGRESS, COMPLETED, FAILED = "in_progress", "completed", "failed"
 
 
+@dataclass(frozen=True)
+class Frame:
+    """An image that is seen in the video: a URL that is still to be fetched, or the digest of what is kept."""
+
+    name: str
+    ref: str
+    any_ratio: bool
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is still to be fetched."""
+        return self.ref.startswith(("http:", "https:"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """What is known about a generation once it is accepted. Times are wall-clock milliseconds."""
@@ -17,10 +31,14 @@ class Generation:
     owner: str
     external_id: str | None
     model: str
-    image: str | None
-    image_tail: str | None
-    mode: str
+    job_id: str
+    images: tuple[Frame, ...]
+    card: str
+    aspect_ratio: str | None
+    short_side: int
+    fps: int
     video_seconds: int
+    has_sound: bool
     watermark: bool
     created_ms: int
     done_ms: int
@@ -35,7 +53,7 @@ class Generation:
     @property
     def waits_for_images(self) -> bool:
         """Whether an image is still a URL: it is replaced by a digest once it is fetched."""
-        return any(ref is not None and ref.startswith(("http:", "https:")) for ref in (self.image, self.image_tail))
+        return any(frame.is_url for frame in self.images)
 
     def status(self, now: int) -> str:
         """The true status at a moment."""

@@ -6,6 +6,7 @@ import base64
 import itertools
 import os
 import time
+import zlib
 
 _MACHINE = os.urandom(5)
 _COUNTER = itertools.count(int.from_bytes(os.urandom(2), "big"))
@@ -20,3 +21,8 @@ def new_id() -> str:
 def now_ms() -> int:
     """Wall-clock milliseconds: task state is derived from them, so that a restart changes nothing."""
     return time.time_ns() // 1_000_000
+
+
+def job_id(id_: str, created_ms: int) -> str:
+    """The upstream's id of a clip: digits only, and not to be guessed from the gateway's id ([K] section 13)."""
+    return f"8{zlib.crc32(id_.encode()):010d}{created_ms % 10**7:07d}"

@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image
 
-from airflow_provider_kirin.emulator.errors import Refusal, coded
+from airflow_provider_kirin.emulator.wrong import Wrong
 
 MAX_BYTES = 10_000_000
 """The page says "under 10 MB"; the smaller of the two readings of MB is the safe one ([V] models.json)."""
@@ -16,18 +16,18 @@ MAX_RATIO = 2.5
 _MAX_PIXELS = 50_000_000
 
 
-def check_image(data: bytes, name: str, *, ratio_matters: bool) -> None:
-    """Raise the API's refusal unless ``data`` is a whole JPEG or PNG within the page's limits ([V] models.json).
+def check_image(data: bytes, name: str, *, any_ratio: bool, any_size: bool = False) -> None:
+    """Raise :class:`Wrong` unless ``data`` is a whole JPEG or PNG within the page's limits ([V] models.json).
 
     Slow on purpose (it decodes the picture, so that a truncated file is caught): call it in a worker thread.
     """
     if len(data) >= MAX_BYTES:
-        raise coded("8002005002", f"{name}: the image has {len(data)} bytes, it must be under 10 MB")
+        raise Wrong(name, f"the image has {len(data)} bytes, it must be under 10 MB", "format")
     width, height = _decoded_size(data, name)
-    if width < MIN_SIDE or height < MIN_SIDE:
-        raise coded("8002005002", f"{name}: the image is {width}x{height}, each side needs at least {MIN_SIDE} px")
-    if ratio_matters and max(width, height) > MAX_RATIO * min(width, height):
-        raise coded("8002005005", f"{name}: the image is {width}x{height}, the ratio must be within 1:2.5 and 2.5:1")
+    if not any_size and (width < MIN_SIDE or height < MIN_SIDE):
+        raise Wrong(name, f"the image is {width}x{height}, each side needs at least {MIN_SIDE} px", "format")
+    if not any_ratio and max(width, height) > MAX_RATIO * min(width, height):
+        raise Wrong(name, f"the image is {width}x{height}, the ratio must be within 1:2.5 and 2.5:1", "ratio")
 
 
 def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
@@ -38,12 +38,12 @@ def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "MPO")) as picture:
                 size = picture.size
                 if size[0] * size[1] > _MAX_PIXELS:
-                    raise coded("8002005002", f"{name}: the image has more than {_MAX_PIXELS} pixels")
+                    raise Wrong(name, f"the image has more than {_MAX_PIXELS} pixels", "format")
                 # A JPEG decodes several times faster at an eighth of its size, and a cut file still shows.
                 picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
                 picture.load()
                 return size
-    except Refusal:
+    except Wrong:
         raise
     except Exception as error:  # Pillow raises many kinds on broken files; each of them means "not an image".
-        raise coded("8002005002", f"{name}: this is no JPEG or PNG image") from error
+        raise Wrong(name, "this is no JPEG or PNG image", "format") from error

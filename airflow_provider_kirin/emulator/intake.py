@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_kirin.emulator.directives import read_directives
-from airflow_provider_kirin.emulator.errors import insufficient_balance, platform, too_many_at_once
-from airflow_provider_kirin.emulator.generation import Generation
-from airflow_provider_kirin.emulator.ids import new_id, now_ms
+from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
+from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation
+from airflow_provider_kirin.emulator.ids import job_id, new_id, now_ms
 from airflow_provider_kirin.emulator.parts import Parts
 from airflow_provider_kirin.emulator.pictures import Pictures
-from airflow_provider_kirin.emulator.prices import CENTS
+from airflow_provider_kirin.emulator.prices import price
 from airflow_provider_kirin.emulator.validation import Order, Source, read_order
 
 _BIG = 65_536
+LONGEST_CLIP = 180
 
 
 async def decode_json(raw: bytes) -> Any:
@@ -48,15 +50,17 @@ async def accept(
     From the look for duplicates to the row in the store there is no await: of two equal submits, one is first.
     """
     order = await judge(body, header_model)
-    image = await _kept(parts.pictures, order.image)
-    tail = await _kept(parts.pictures, order.image_tail)
+    frames = tuple(
+        [Frame(each.name, await _kept(parts.pictures, each.source), each.any_ratio) for each in order.images]
+    )
     known = _known(parts, owner, order.external_id)
     if known is not None:
         return known, False
     now = now_ms()
-    cents = CENTS[order.mode, order.video_seconds]
-    _check_limits(parts, owner, cents, now)
-    generation = _generation(parts, order, image, tail, owner=owner, origin=origin, now=now, lag=lag)
+    _check_limits(parts, owner, cents_of(order), now)
+    generation = _generation(parts, order, frames, owner=owner, origin=origin, now=now, lag=lag)
+    if order.extends is not None:
+        generation = _extended(parts, generation, order.extends)
     parts.store.add(generation)
     parts.callbacks.expect(generation)
     if generation.waits_for_images:
@@ -64,7 +68,12 @@ async def accept(
     return generation, True
 
 
-async def _kept(pictures: Pictures, source: Source | None) -> str | None:
+def cents_of(order: Order) -> int:
+    """What an order costs."""
+    return price(order.mode, order.video_seconds, has_sound=order.has_sound)
+
+
+async def _kept(pictures: Pictures, source: Source) -> str:
     return await asyncio.to_thread(pictures.keep, source) if isinstance(source, bytes) else source
 
 
@@ -88,29 +97,52 @@ def _check_limits(parts: Parts, owner: str, cents: int, now: int) -> None:
 
 
 def _generation(
-    parts: Parts, order: Order, image: str | None, tail: str | None, *, owner: str, origin: str, now: int, lag: float
+    parts: Parts, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
 ) -> Generation:
     wishes = read_directives(order.prompt)
     seconds = parts.settings.draw_seconds() if wishes.seconds is None else wishes.seconds
+    id_ = new_id()
     return Generation(
-        id=new_id(),
+        id=id_,
         owner=owner,
         external_id=order.external_id,
         model=order.model,
-        image=image,
-        image_tail=tail,
-        mode=order.mode,
+        job_id=job_id(id_, now),
+        images=frames,
+        card=order.card,
+        aspect_ratio=order.aspect_ratio,
+        short_side=order.short_side,
+        fps=order.fps,
         video_seconds=order.video_seconds,
+        has_sound=order.has_sound,
         watermark=order.watermark,
         created_ms=now,
         done_ms=now + round(seconds * 1000),
         visible_ms=now + round(lag * 1000),
-        cents=CENTS[order.mode, order.video_seconds],
+        cents=cents_of(order),
         failure=wishes.failure,
         no_video=wishes.no_video,
         odd_status=wishes.status,
         callback_urls=order.callback_urls,
         origin=origin,
+    )
+
+
+def _extended(parts: Parts, generation: Generation, video_id: str) -> Generation:
+    """The generation as one that goes on where a clip ends; [K]: of v1 models and their extensions, up to 3 minutes."""
+    clip = parts.store.by_job_id(generation.owner, video_id)
+    if clip is None or clip.status(generation.created_ms) != COMPLETED or not clip.has_video:
+        raise invalid("video_id", "there is no such video; give the job id of a finished one")
+    if not clip.model.startswith(("kirin_v1_", "kirin_duration_")) or clip.video_seconds > LONGEST_CLIP:
+        raise invalid("video_id", "only videos of v1 models, of 3 minutes at most, can be extended")
+    return replace(
+        generation,
+        images=clip.images,
+        card=clip.card,
+        aspect_ratio=clip.aspect_ratio,
+        short_side=clip.short_side,
+        fps=clip.fps,
+        video_seconds=clip.video_seconds + generation.video_seconds,
     )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-CENTS: dict[tuple[str, int], int] = {("std", 5): 28, ("std", 10): 56, ("pro", 5): 49, ("pro", 10): 98}
-"""(mode, seconds of video) to US cents."""
+_TENTHS = {"std": 56, "pro": 98, None: 98}
+"""Tenths of a cent for a second of video, by mode; models without a mode cost what pro does."""
+
+
+def price(mode: str | None, seconds: int, *, has_sound: bool = False) -> int:
+    """US cents of a video; sound doubles them."""
+    return round(_TENTHS[mode] * seconds * (2 if has_sound else 1) / 10)
 
 
 def usd(cents: int) -> str:

@@ -1,4 +1,4 @@
-"""A real MP4 from a picture: H.264, 30 fps, a slow push-in with a little drift, and a cross-fade to the last frame.
+"""A real MP4 from pictures: H.264, a slow push-in with a little drift, cross-fades from one to the next, and a tone.
 
 Runs as a process of its own (``python -m airflow_provider_kirin.emulator.render``), so that the event loop of the
 server never waits for a frame. Planes are scaled as YUV 4:2:0, not RGB: half the work, and no conversion per frame.
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,10 +18,9 @@ import av
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-FPS = 30
-SHORT_SIDE = {"std": 720, "pro": 1080}
-"""[V] models.json: std is 720p, pro is 1080p, both at 30 fps."""
-LONG_SIDE = {"std": 1280, "pro": 1920}
+from airflow_provider_kirin.emulator.cards import draw_card
+from airflow_provider_kirin.emulator.tones import add_tone, play_tone
+
 _ZOOM = 0.12
 _SQUARE_UP_TO = 1.2
 _MOST_TO_CROP = 0.3
@@ -29,29 +29,51 @@ _BT709 = (0.1826, 0.6142, 0.0620, 16, -0.1006, -0.3386, 0.4392, 128, 0.4392, -0.
 Planes = tuple[Image.Image, Image.Image, Image.Image]
 
 
-def frame_size(width: int, height: int, mode: str) -> tuple[int, int]:
-    """Landscape, portrait or square, after the picture ([E]: the page names only 720p and 1080p)."""
-    short, long = SHORT_SIDE[mode], LONG_SIDE[mode]
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to render: images, or a card with text where there are none; seconds long, ``short_side`` pixels high."""
+
+    images: list[str]
+    card: str
+    aspect_ratio: str | None
+    short_side: int
+    fps: int
+    seconds: int
+    has_sound: bool
+    watermark: bool
+    out: str
+
+
+def frame_size(job: Job, first: Image.Image | None) -> tuple[int, int]:
+    """What was asked for; else landscape, portrait or square, after the picture ([E]: pages name only 720p, 1080p)."""
+    short, long = job.short_side, job.short_side * 16 // 9
+    if job.aspect_ratio or first is None:
+        shape = job.aspect_ratio or "16:9"
+        return {"16:9": (long, short), "9:16": (short, long), "1:1": (short, short)}[shape]
+    width, height = first.size
     if max(width, height) < _SQUARE_UP_TO * min(width, height):
         return short, short
     return (long, short) if width > height else (short, long)
 
 
-def render(image: Path | None, tail: Path | None, mode: str, seconds: int, watermark: bool, out: Path) -> None:
-    """Write the video of a generation. At least one of ``image`` and ``tail`` is there."""
-    first, last = _load(image or tail), _load(tail or image)
-    size = frame_size(*first.size, mode)
-    frames = seconds * FPS
-    start = _planes(_canvas(first, size))
-    end = _planes(_canvas(last, size)) if image and tail else None
-    mark = _watermark_planes(size) if watermark else None
+def render(job: Job, out: Path) -> None:
+    """Write the video of a generation."""
+    pictures = [_load(Path(path)) for path in job.images]
+    size = frame_size(job, pictures[0] if pictures else None)
+    scenes = [_planes(_canvas(picture, size)) for picture in pictures or [draw_card(job.card, size)]]
+    mark = _watermark_planes(size) if job.watermark else None
+    frames = job.seconds * job.fps
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = _stream(container.add_stream("libx264", rate=FPS), size)
+        stream = _stream(container.add_stream("libx264", rate=job.fps), size)
+        # All streams have to be there before the first packet.
+        audio = add_tone(container) if job.has_sound else None
         for index in range(frames):
-            frame = _to_frame(_frame_planes(start, end, index / (frames - 1), size, mark), size)
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            frame = _to_frame(_frame_planes(scenes, index / (frames - 1), size, mark), size)
+            frame.pts, frame.time_base = index, Fraction(1, job.fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        if audio:
+            play_tone(container, audio, job.seconds)
 
 
 def _stream(stream: VideoStream, size: tuple[int, int]) -> VideoStream:
@@ -64,8 +86,7 @@ def _stream(stream: VideoStream, size: tuple[int, int]) -> VideoStream:
     return stream
 
 
-def _load(path: Path | None) -> Image.Image:
-    assert path is not None
+def _load(path: Path) -> Image.Image:
     with Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened)
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
@@ -103,16 +124,18 @@ def _planes(picture: Image.Image) -> Planes:
 
 
 def _frame_planes(
-    start: Planes, end: Planes | None, moment: float, size: tuple[int, int], mark: tuple[Planes, Planes] | None
+    scenes: list[Planes], moment: float, size: tuple[int, int], mark: tuple[Planes, Planes] | None
 ) -> Planes:
-    """The three planes of the frame at ``moment`` (0 to 1)."""
-    mix = _eased((moment - 0.35) / 0.5) if end else 0.0
-    if end and mix >= 1.0:
-        planes = _view(end, moment, size)
+    """The three planes of the frame at ``moment`` (0 to 1): one scene, or two on the way from one to the next."""
+    way = moment * (len(scenes) - 1)
+    index = min(int(way), max(0, len(scenes) - 2))
+    mix = _eased((way - index - 0.35) / 0.5) if len(scenes) > 1 else 0.0
+    if mix >= 1.0:
+        planes = _view(scenes[index + 1], moment, size)
     else:
-        planes = _view(start, moment, size)
-        if end and mix > 0.0:
-            planes = _blend(planes, _view(end, moment, size), mix)
+        planes = _view(scenes[index], moment, size)
+        if mix > 0.0:
+            planes = _blend(planes, _view(scenes[index + 1], moment, size), mix)
     if mark:
         for plane, ink, mask in zip(planes, *mark, strict=True):
             plane.paste(ink, (0, 0), mask)
@@ -179,13 +202,12 @@ def _rows(picture: Image.Image, line_size: int) -> Iterator[bytes]:
 
 
 def main() -> int:
-    """Render the job that stands as JSON in the first argument."""
-    job = json.loads(sys.argv[1])
-    out = Path(job["out"])
+    """Render the job that comes as JSON on stdin: a prompt has no place in a process list."""
+    job = Job(**json.load(sys.stdin))
+    out = Path(job.out)
     draft = out.with_name(f"{out.stem}.{os.getpid()}.part")
-    image, tail = (Path(job[name]) if job[name] else None for name in ("image", "image_tail"))
     try:
-        render(image, tail, job["mode"], job["seconds"], job["watermark"], draft)
+        render(job, draft)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)

@@ -52,10 +52,13 @@ class Videos:
 
     async def _render(self, generation: Generation, out: Path) -> None:
         job = {
-            "image": str(self._pictures.path(generation.image)) if generation.image else None,
-            "image_tail": str(self._pictures.path(generation.image_tail)) if generation.image_tail else None,
-            "mode": generation.mode,
+            "images": [str(self._pictures.path(frame.ref)) for frame in generation.images],
+            "card": generation.card,
+            "aspect_ratio": generation.aspect_ratio,
+            "short_side": generation.short_side,
+            "fps": generation.fps,
             "seconds": generation.video_seconds,
+            "has_sound": generation.has_sound,
             "watermark": generation.watermark,
             "out": str(out),
         }
@@ -70,14 +73,13 @@ async def _run(job: str) -> None:
         sys.executable,
         "-m",
         "airflow_provider_kirin.emulator.render",
-        job,
         env={**os.environ, "PYTHONPATH": search},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        _, errors = await process.communicate()
+        _, errors = await process.communicate(job.encode())
     except asyncio.CancelledError:
         if process.returncode is None:
             process.kill()
@@ -89,5 +91,15 @@ async def _run(job: str) -> None:
 
 
 def _digest(generation: Generation) -> str:
-    key = [generation.image, generation.image_tail, generation.mode, generation.video_seconds, generation.watermark]
+    key = [
+        [frame.ref for frame in generation.images],
+        # A card is only drawn where there is no image.
+        generation.card if not generation.images else "",
+        generation.aspect_ratio,
+        generation.short_side,
+        generation.fps,
+        generation.video_seconds,
+        generation.has_sound,
+        generation.watermark,
+    ]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation
@@ -51,13 +50,8 @@ def _content(generation: Generation, video_url: str) -> dict[str, Any]:
         "type": "video",
         "url": video_url,
         "duration": generation.video_seconds,
-        "jobId": kling_id(generation),
+        "jobId": generation.job_id,
     }
-
-
-def kling_id(generation: Generation) -> str:
-    """The upstream's id: digits only, and not to be guessed from the gateway's id ([K] section 13)."""
-    return f"8{zlib.crc32(generation.id.encode()):010d}{generation.created_ms % 10**7:07d}"
 
 
 def kling_callback(generation: Generation, now: int, video_url: str, status: str) -> dict[str, Any]:
@@ -65,7 +59,7 @@ def kling_callback(generation: Generation, now: int, video_url: str, status: str
     names = {IN_PROGRESS: "processing", COMPLETED: "succeed", FAILED: "failed"}
     info: dict[str, Any] = {"external_task_id": generation.external_id} if generation.external_id else {}
     body: dict[str, Any] = {
-        "task_id": kling_id(generation),
+        "task_id": generation.job_id,
         "task_status": names[status],
         "task_status_msg": "",
         "task_info": info,
@@ -75,7 +69,7 @@ def kling_callback(generation: Generation, now: int, video_url: str, status: str
     if status == FAILED and generation.failure:
         body["task_status_msg"] = generation.failure.message
     if status == COMPLETED:
-        video = {"id": kling_id(generation), "url": video_url, "duration": str(generation.video_seconds)}
+        video = {"id": generation.job_id, "url": video_url, "duration": str(generation.video_seconds)}
         body["task_result"] = {"videos": [video] if generation.has_video else []}
         body["final_unit_deduction"] = usd(generation.cents)
     return body

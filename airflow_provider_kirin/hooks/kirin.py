@@ -93,28 +93,42 @@ class KirinHook(BaseHook):
         return self._session
 
     def prepare(
-        self, payload: Any, *, model: str = DEFAULT_MODEL, replacing: Mapping[str, Any] | None = None
+        self,
+        payload: Any,
+        *,
+        model: str = DEFAULT_MODEL,
+        replacing: Mapping[Any, Any] | None = None,
+        allow_unknown_model: bool = False,
     ) -> PreparedPayload:
-        """Check a payload and its images, and return what would be sent. Nothing is sent.
+        """Check a payload and its images, and return what would be sent. Nothing is sent; what is unchecked is logged.
 
         :param payload: the model's parameters; images as URL, path, storage URI, bytes or Base64
         :param model: the model's id
-        :param replacing: parameters that take the place of the payload's own
+        :param replacing: values that take the place of the payload's own, by parameter or by place
+        :param allow_unknown_model: whether a model that this provider does not know is let through, unchecked
         :raises KirinPayloadError: with everything that is wrong
         """
-        return prepare(payload, model, replacing=replacing, open_uri=open_uri)
+        ready = prepare(payload, model, replacing=replacing, open_uri=open_uri, allow_unknown_model=allow_unknown_model)
+        for notice in ready.notices:
+            self.log.warning(notice)
+        return ready
 
-    def submit(self, payload: Any, *, model: str = DEFAULT_MODEL) -> KirinTask:
+    def submit(self, payload: Any, *, model: str = DEFAULT_MODEL, allow_unknown_model: bool = False) -> KirinTask:
         """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
+        :param allow_unknown_model: whether a model that this provider does not know is bought, unchecked
         :return: the new task, in progress as a rule
         :raises KirinPayloadError: with everything that is wrong; nothing was sent
         :raises KirinNetworkError: no reply came; ``sent`` is False where nothing can have been accepted
         :raises KirinAPIError: the gateway said no
         """
-        ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
+        ready = (
+            payload
+            if isinstance(payload, PreparedPayload)
+            else self.prepare(payload, model=model, allow_unknown_model=allow_unknown_model)
+        )
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.

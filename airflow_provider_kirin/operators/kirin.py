@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.places import Place
     from airflow_provider_kirin.api.task import KirinTask
 
 #: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
@@ -43,8 +44,8 @@ class KirinSubmitOperator(BaseOperator):
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
     anything is sent. Bytes and Base64 images never show in the rendered templates.
 
-    :param payload: the model's parameters (templated): ``image`` and/or ``image_tail`` as URL, path, storage URI, bytes
-        or Base64; ``prompt``, ``mode``, ``duration``... See the model's page in the docs.
+    :param payload: the model's parameters (templated): ``prompt``, ``mode``, ``duration``...; images as URL, path,
+        storage URI, bytes or Base64. The models and their parameters are on a page of the docs.
     :param model: the model's id (templated)
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param external_task_id: your own id for this generation, unique for the account (templated). None makes one that
@@ -52,6 +53,7 @@ class KirinSubmitOperator(BaseOperator):
     :param take: raise it for a new, paid take of the same payload in the same run (templated)
     :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
         proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
+    :param allow_unknown_model: whether a model that this provider does not know is bought, its parameters unchecked
     :raises KirinPayloadError: when the DAG is parsed, with everything that is wrong already
     """
 
@@ -68,6 +70,7 @@ class KirinSubmitOperator(BaseOperator):
         external_task_id: str | None = None,
         take: int | str = 1,
         on_unknown_submit: OnUnknownSubmit = "stop",
+        allow_unknown_model: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,17 +79,18 @@ class KirinSubmitOperator(BaseOperator):
         # On the worker a mapped operator is made anew, from values that execute() judges with all the others: what is
         # raised here would be retried. Airflow marks such an operator only by this private name.
         if not getattr(self, "_BaseOperator__from_mapped", False):
-            check_static(payload, model, is_dynamic=is_dynamic)
+            check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
         self.payload = payload
         self.model = model
         self.kirin_conn_id = kirin_conn_id
         self.external_task_id = external_task_id
         self.take = take
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
+        self.allow_unknown_model = allow_unknown_model
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
         self._kind = ""
-        self._images: dict[str, Any] = {}
+        self._images: dict[Place, Any] = {}
         self._hide_images()
 
     @classmethod
@@ -94,7 +98,8 @@ class KirinSubmitOperator(BaseOperator):
         """Check what a mapped task holds fixed, as for any other task, then go on as Airflow does."""
         if "payload" in kwargs:
             model = kwargs.get("model", DEFAULT_MODEL)
-            check_static(kwargs["payload"], model, is_dynamic=is_dynamic)
+            allowed = bool(kwargs.get("allow_unknown_model", False))
+            check_static(kwargs["payload"], model, is_dynamic=is_dynamic, allow_unknown_model=allowed)
             refuse_images(kwargs["payload"], model)
         return super().partial(**kwargs)
 
@@ -110,7 +115,7 @@ class KirinSubmitOperator(BaseOperator):
             return self._submit(context).id
 
     def _hide_images(self) -> None:
-        self.payload, found = take_out_images(self.payload, self.model)
+        self.payload, found = take_out_images(self.payload)
         self._images.update(found)
 
     def on_kill(self) -> None:
@@ -131,9 +136,14 @@ class KirinSubmitOperator(BaseOperator):
 
     def _submit(self, context: Context) -> KirinTask:
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
+            own_id = {("external_task_id",): self.external_task_id} if self.external_task_id else {}
             # All that can fail without money comes first: rendering, images, rules, the connection.
-            ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
+            ready = hook.prepare(
+                self.payload,
+                model=self.model,
+                replacing=self._images | own_id,
+                allow_unknown_model=self.allow_unknown_model,
+            )
             external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
             self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.payload import inline_images
+from airflow_provider_kirin.api.places import Place, dotted, put
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 _PLAIN = (type(None), bool, int, float, Decimal, bytes, bytearray, memoryview, list, tuple, Mapping, os.PathLike)
@@ -26,38 +27,50 @@ def is_dynamic(value: Any) -> bool:
     return not isinstance(value, _PLAIN) and not hasattr(value, "open")
 
 
-def take_out_images(payload: Any, model: Any) -> tuple[Any, dict[str, Any]]:
+def take_out_images(payload: Any) -> tuple[Any, dict[Place, Any]]:
     """Return a payload that is fit for Airflow's database and UI, and the images that were taken out of it.
 
     :param payload: the operator's argument
-    :param model: the model's id
     :return: the payload with a description in the place of each image that came as bytes or Base64, and these images
     """
-    if isinstance(payload, str) and not is_dynamic(payload):
-        # A template that is the whole payload renders to JSON text, images and all.
-        with contextlib.suppress(ValueError, RecursionError):
-            payload = json.loads(payload)
-    found = inline_images(payload, model)
+    payload = _with_texts_read(payload)
+    found = inline_images(payload) if isinstance(payload, Mapping) else {}
     if not found:
         return payload, {}
-    return {**payload, **{name: images.describe(value) for name, value in found.items()}}, found
+    return put(payload, {place: images.describe(value) for place, value in found.items()}), found
+
+
+def _with_texts_read(payload: Any) -> Any:
+    """Read JSON text that a template rendered to, images and all: the whole payload, or a parameter with images."""
+    if isinstance(payload, str) and not is_dynamic(payload):
+        with contextlib.suppress(ValueError, RecursionError):
+            payload = json.loads(payload)
+    if not isinstance(payload, Mapping):
+        return payload
+    read: dict[Place, Any] = {}
+    for name, value in payload.items():
+        if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and not is_dynamic(value):
+            with contextlib.suppress(ValueError, RecursionError):
+                if inline_images(parsed := json.loads(value)):
+                    read[(name,)] = parsed
+    return put(payload, read) if read else payload
 
 
 def refuse_images(payload: Any, model: Any) -> None:
     """Refuse bytes and Base64 among a mapped task's arguments, which Airflow writes into its database as they are.
 
     :param payload: the argument
-    :param model: the model's id
+    :param model: the model's id, for the message
     :raises KirinPayloadError: for each such image
     """
     problems = [
         Problem(
-            field=name,
+            field=dotted(place)[:80],
             value=images.describe(value),
             rule="an image in a mapped task's fixed arguments would be stored in Airflow's database",
             remedy="Give its path or storage URI",
         )
-        for name, value in inline_images(payload, model).items()
+        for place, value in inline_images(_with_texts_read(payload)).items()
     ]
     if problems:
         raise KirinPayloadError(problems, model=str(model))

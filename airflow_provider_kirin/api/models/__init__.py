@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 DEFAULT_MODEL = "kirin_v1_6_i2v"
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 
 @functools.cache
 def model_names() -> tuple[str, ...]:
     """Return the ids of all models that have a schema file, sorted."""
     return tuple(sorted(entry.name[:-5] for entry in files(__name__).iterdir() if entry.name.endswith(".json")))
+
+
+#: Models of the same gateway that make no video (models of Kirin's image and face pages).
+_NO_VIDEO: Final = {
+    "kirin_image_omni": "makes images",
+    "kirin_v3_image": "makes images",
+    "kirin_v3_omni_image": "makes images",
+    "kirin_identify_face": "looks for faces",
+}
+_REMEDY: Final = "To send it unchecked, set allow_unknown_model=True"
+
+
+def find_schema(model: Any, *, allow_unknown: bool = False) -> dict[str, Any]:
+    """Return a model's JSON Schema, or one that allows everything for a model that has none.
+
+    :param model: the model's id
+    :param allow_unknown: whether a model without a schema file is let through
+    :raises KirinPayloadError: for a model without a schema file, unless it is let through; for what can be no id
+    """
+    if not allow_unknown or model in model_names():
+        return load_schema(model)
+    if not isinstance(model, str) or not _ID.fullmatch(model):
+        rule = "is not the id of a model"
+        problem = Problem("model", shorten(model), rule, f"Give a model's id, such as {DEFAULT_MODEL!r}")
+        raise KirinPayloadError([problem], model=shorten(model))
+    return {"type": "object", "properties": {"model": {"const": model}}, "additionalProperties": True}
 
 
 def load_schema(model: Any) -> dict[str, Any]:
@@ -39,6 +67,13 @@ def _read_schema(model: str) -> dict[str, Any]:
 def _unknown_model(model: Any) -> Problem:
     import difflib
 
-    near = difflib.get_close_matches(shorten(model).strip("'"), model_names(), n=1)
-    remedy = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(model_names())}"
-    return Problem(field="model", value=shorten(model), rule="is not a model that this provider knows", remedy=remedy)
+    name = shorten(model).strip("'")
+    # The gateways' command-line clients say kling_... for kirin_..., and allow a prefix.
+    kirin = name.removeprefix("seacloud__").replace("kling_", "kirin_", 1).replace("kirin_image_o1", "kirin_image_omni")
+    if kirin in _NO_VIDEO:
+        rule = f"{_NO_VIDEO[kirin]}; this provider makes videos"
+        return Problem(field="model", value=shorten(model), rule=rule, remedy=_REMEDY)
+    near = difflib.get_close_matches(kirin, model_names(), n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(model_names())}."
+    rule = "is not a model that this provider knows"
+    return Problem(field="model", value=shorten(model), rule=rule, remedy=f"{hint} {_REMEDY}")
