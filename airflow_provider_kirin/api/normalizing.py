@@ -100,7 +100,7 @@ def _from_text(text: str, kind: str) -> Any:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if not isinstance(found, {"object": dict, "array": list}[kind]):
+    if not isinstance(found, dict if kind == "object" else list):
         return text
     return text if any(len(place) > DEEPEST for place, _ in leaves(found)) else found
 

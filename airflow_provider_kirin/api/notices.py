@@ -47,6 +47,4 @@ def _with_hint(name: str, known: list[str]) -> str:
 def _dear_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if given.get("mode") is not None or schema["properties"].get("mode", {}).get("default") != "pro":
         return ""
-    return (
-        f'mode was not given: the default of {model} is "pro", which costs more. Set mode to "std" for the cheaper one.'
-    )
+    return f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.'

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from jsonschema import Draft202012Validator
 
-from airflow_provider_kirin.api.models import DEFAULT_MODEL, load_schema, model_names
+from airflow_provider_kirin.api.models import DEFAULT_MODEL, find_schema, load_schema, model_names
 from airflow_provider_kirin.exceptions import KirinPayloadError
 
 ALL_MODELS = model_names()
@@ -24,11 +27,60 @@ class TestEverySchemaFile:
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         Draft202012Validator.check_schema(schema)
 
-    def test_names_its_model_and_refuses_unknown_parameters(self, model: str) -> None:
+    def test_names_its_model_and_refuses_unknown_parameters_where_all_are_known(self, model: str) -> None:
         schema = load_schema(model)
         assert schema["title"] == model
         assert schema["properties"]["model"]["const"] == model
-        assert schema["additionalProperties"] is False
+        assert schema["x-confidence"] in ("documented", "partly", "unknown")
+        assert schema["additionalProperties"] is (schema["x-confidence"] != "documented")
+
+    def test_is_made_of_keywords_that_the_client_has_words_for(self, model: str) -> None:
+        known = {
+            *("$schema", "title", "description", "type", "properties", "required", "additionalProperties", "allOf"),
+            *("const", "enum", "default", "minLength", "maxLength", "minimum", "maximum", "items", "minItems"),
+            *(
+                "maxItems",
+                "if",
+                "then",
+                "not",
+                "anyOf",
+                "contains",
+                "x-image",
+                "x-url",
+                "x-sum",
+                "x-count",
+                "x-nonZero",
+            ),
+            *(
+                "x-task",
+                "x-confidence",
+                "x-output",
+                "x-notes",
+                "x-source",
+                "x-default",
+                "x-field",
+                "x-rule",
+                "x-remedy",
+            ),
+        }
+
+        def keywords(schema: dict[str, object]) -> set[str]:
+            found = set(schema)
+            for name, inner in schema.items():
+                if name in ("properties",):
+                    found |= set().union(*(keywords(rules) for rules in inner.values()))  # type: ignore[attr-defined]
+                elif name in ("items", "if", "then", "not", "contains"):
+                    found |= keywords(inner)  # type: ignore[arg-type]
+                elif name in ("allOf", "anyOf"):
+                    found |= set().union(*(keywords(rules) for rules in inner))  # type: ignore[attr-defined]
+            return found
+
+        assert keywords(load_schema(model)) <= known
+
+    def test_says_in_its_own_words_what_the_rules_between_fields_are(self, model: str) -> None:
+        for rule in load_schema(model).get("allOf", []):
+            text = str(rule)
+            assert "'x-rule'" in text and "'x-remedy'" in text
 
     def test_describes_every_parameter(self, model: str) -> None:
         assert all(rules.get("description") for rules in load_schema(model)["properties"].values())
@@ -121,7 +173,33 @@ class TestUnknownModel:
         (problem,) = caught.value.problems
         assert problem.field == "model"
         assert "'kirin_v1_6_iv2'" in problem.value
-        assert problem.remedy == "Did you mean 'kirin_v1_6_i2v'?"
+        assert problem.remedy == "Did you mean 'kirin_v1_6_i2v'? To send it unchecked, set allow_unknown_model=True"
+
+    @pytest.mark.parametrize(
+        "name", ["kling_v3_omni_video", "seacloud__kirin_v3_omni_video", "seacloud__kling_v3_omni_video"]
+    )
+    def test_the_names_of_command_line_clients_are_understood(self, name: str) -> None:
+        with pytest.raises(KirinPayloadError, match="Did you mean 'kirin_v3_omni_video'"):
+            load_schema(name)
+
+    @pytest.mark.parametrize(
+        ("name", "does"),
+        [("kirin_image_omni", "makes images"), ("kling_image_o1", "makes images"), ("kirin_identify_face", "faces")],
+    )
+    def test_models_that_make_no_video_are_named_as_such(self, name: str, does: str) -> None:
+        with pytest.raises(KirinPayloadError, match=f"{does}; this provider makes videos"):
+            load_schema(name)
+
+    def test_one_schema_costs_one_file(self) -> None:
+        code = (
+            "import sys\nopened = []\n"
+            "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+            "from airflow_provider_kirin.api.models import load_schema\n"
+            "load_schema('kirin_v3_i2v')\n"
+            "print([name.rpartition('/')[2] for name in opened if name.endswith('.json')])"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == "['kirin_v3_i2v.json']"
 
     def test_without_a_near_name_the_known_ones_are_listed(self) -> None:
         with pytest.raises(KirinPayloadError, match=r"Known models: .*kirin_v1_6_i2v"):
@@ -141,3 +219,20 @@ class TestUnknownModel:
         with pytest.raises(KirinPayloadError) as caught:
             load_schema("iVBORw0KGgo" * 10_000)
         assert len(str(caught.value)) < 1000
+
+
+class TestWithLeave:
+    """`allow_unknown_model=True`."""
+
+    def test_a_model_without_a_file_allows_everything(self) -> None:
+        schema = find_schema("kirin_v9_t2v", allow_unknown=True)
+        assert schema["additionalProperties"] is True
+        assert list(schema["properties"]) == ["model"]
+
+    def test_a_model_with_a_file_keeps_its_rules(self) -> None:
+        assert find_schema("kirin_v1_6_i2v", allow_unknown=True) is load_schema("kirin_v1_6_i2v")
+
+    @pytest.mark.parametrize("model", ["", None, 5, ["kirin_v9"], "a b", "x" * 500, "../kirin", "kirin\n"])
+    def test_what_can_be_no_id_is_refused_all_the_same(self, model: object) -> None:
+        with pytest.raises(KirinPayloadError, match="is not the id of a model"):
+            find_schema(model, allow_unknown=True)

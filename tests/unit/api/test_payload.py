@@ -9,6 +9,7 @@ import json
 import pickle
 import time
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from airflow_provider_kirin.api.identity import digest
 from airflow_provider_kirin.api.models import load_schema
 from airflow_provider_kirin.api.payload import PreparedPayload, check_static, inline_images, prepare
 from airflow_provider_kirin.api.requests import create_generation
@@ -365,7 +367,7 @@ class TestModel:
         assert (problem.field, problem.value) == ("model", "'kirin_v2_6_i2v'")
         assert MODEL in problem.rule
 
-    @pytest.mark.parametrize("model", ["kirin_v1_6_t2v", "", None, "x" * 100_000])
+    @pytest.mark.parametrize("model", ["kirin_v9_t2v", "", None, "x" * 100_000])
     def test_an_unknown_one(self, model: Any) -> None:
         with pytest.raises(KirinPayloadError) as caught:
             prepare({"image": URL}, model)
@@ -629,16 +631,155 @@ class TestWhenTheDagIsParsed:
 
 
 class TestInlineImages:
-    def test_bytes_and_base64_are_found(self, png: bytes) -> None:
-        payload = {"image": png, "image_tail": base64.b64encode(png).decode(), "prompt": png}
-        assert inline_images(payload, MODEL) == {name: payload[name] for name in ("image", "image_tail")}
-
-    def test_under_an_unknown_model_the_usual_names_are_looked_at(self, png: bytes) -> None:
-        assert inline_images({"image": png, "other": png}, "no such model") == {"image": png}
+    def test_bytes_and_base64_are_found_wherever_they_stand(self, png: bytes) -> None:
+        text = base64.b64encode(png).decode()
+        payload = {"image": png, "image_list": [{"image": text}, {"imgae": png}], "prompt": png, "deep": {"a": (text,)}}
+        assert inline_images(payload) == {
+            ("image",): png,
+            ("image_list", 0, "image"): text,
+            ("image_list", 1, "imgae"): png,
+            ("prompt",): png,
+            ("deep", "a", 0): text,
+        }
 
     @pytest.mark.parametrize("payload", [None, "text", [], {}, {"image": URL}, {"image": "/a/path.png"}, {"image": 5}])
     def test_nothing_else_is(self, payload: Any) -> None:
-        assert inline_images(payload, MODEL) == {}
+        assert inline_images(payload) == {}
+
+
+class TestNestedImages:
+    """Images in lists, and in fields that nobody describes."""
+
+    MULTI = "kirin_v1_6_multi_i2v"
+
+    def many(self, *images: Any, **more: Any) -> PreparedPayload:
+        return prepare({"image_list": [{"image": each} for each in images], "prompt": "p", **more}, self.MULTI)
+
+    def test_each_is_read_and_sent_as_base64(self, png: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(png)
+        ready = self.many(png, tmp_path / "a.png", URL)
+        text = base64.b64encode(png).decode()
+        assert ready.params["image_list"] == [{"image": text}, {"image": text}, {"image": URL}]
+        assert list(ready.images) == ["image_list.0.image", "image_list.1.image", "image_list.2.image"]
+
+    def test_each_is_checked_and_named_by_its_place(self, png: bytes) -> None:
+        with pytest.raises(KirinPayloadError) as caught:
+            self.many(png, png[: len(png) // 2], "/nowhere.png", b"GIF89a" + bytes(99))
+        assert fields_of(caught.value.problems) == ["image_list.1.image", "image_list.2.image", "image_list.3.image"]
+
+    def test_the_log_line_shows_each_and_none_of_their_bytes(self, png: bytes) -> None:
+        line = self.many(png, "https://h.example/a.png?sig=SECRET").describe()
+        assert "image_list.0.image=PNG, 320 x 300 px" in line
+        assert "SECRET" not in line and base64.b64encode(png).decode()[:40] not in line
+
+    def test_they_count_by_their_bytes(self, png: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(png)
+        other = io.BytesIO()
+        Image.new("RGB", (320, 300), "blue").save(other, "PNG")
+        assert digest(self.many(png, URL)) == digest(self.many(tmp_path / "a.png", URL))
+        assert digest(self.many(png, URL)) != digest(self.many(other.getvalue(), URL))
+        assert digest(self.many(png, URL)) != digest(self.many(URL, png))
+
+    def test_a_list_may_come_as_a_tuple_or_as_json_text(self) -> None:
+        items = [{"image": URL}]
+        for given_ in (tuple(items), json.dumps(items)):
+            assert prepare({"image_list": given_, "prompt": "p"}, self.MULTI).params["image_list"] == items
+
+    @pytest.mark.parametrize("text", ["[", '{"image": 1}', "5", "[" * 100_000, "[" * 40 + "]" * 40])
+    def test_other_text_is_no_list(self, text: str) -> None:
+        with pytest.raises(KirinPayloadError) as caught:
+            prepare({"image_list": text, "prompt": "p"}, self.MULTI)
+        assert fields_of(caught.value.problems) == ["image_list"]
+
+    def test_bare_images_in_the_list_are_told_how_to_stand_there(self, png: bytes) -> None:
+        with pytest.raises(KirinPayloadError) as caught:
+            prepare({"image_list": [png], "prompt": "p"}, self.MULTI)
+        (problem,) = caught.value.problems
+        assert (problem.field, problem.value) == ("image_list.0", f"<{len(png):,} bytes>")
+        assert problem.remedy == 'Write each image as {"image": ...}'
+
+    def test_a_place_in_the_list_may_be_replaced(self, png: bytes) -> None:
+        payload = {"image_list": [{"image": URL}, {"image": "<described>"}], "prompt": "p"}
+        ready = prepare(payload, self.MULTI, replacing={("image_list", 1, "image"): png, "prompt": "q", ("no", 5): 1})
+        assert ready.params["image_list"][1] == {"image": base64.b64encode(png).decode()}
+        assert ready.params["prompt"] == "q"
+        assert payload["image_list"][1] == {"image": "<described>"}  # type: ignore[index]
+
+    def test_when_parsed_only_their_form_is_judged(self) -> None:
+        payload = {"image_list": [{"image": "/nowhere.png"}, {"image": 5}, {"image": "{{ x }}"}], "prompt": "p"}
+        with pytest.raises(KirinPayloadError) as caught:
+            check_static(payload, self.MULTI, is_dynamic=is_template)
+        assert fields_of(caught.value.problems) == ["image_list.1.image"]
+
+
+class TestUnknownModel:
+    def unchecked(self, **payload: Any) -> PreparedPayload:
+        return prepare(payload, "kirin_v9_i2v", allow_unknown_model=True)
+
+    def test_is_refused_unless_it_is_allowed(self) -> None:
+        for check in (
+            lambda: prepare({}, "kirin_v9_i2v"),
+            lambda: check_static({}, "kirin_v9_i2v", is_dynamic=is_template),
+        ):
+            with pytest.raises(KirinPayloadError, match="allow_unknown_model=True"):
+                check()
+        check_static({"anything": 1}, "kirin_v9_i2v", is_dynamic=is_template, allow_unknown_model=True)
+
+    def test_everything_is_sent_as_it_is_and_the_log_says_so(self) -> None:
+        ready = self.unchecked(prompt="", seconds=7, deep={"a": [1, None, {"b": True}]})
+        assert ready.params == {"prompt": "", "seconds": 7, "deep": {"a": [1, None, {"b": True}]}}
+        (notice,) = ready.notices
+        assert "kirin_v9_i2v is not a model that this provider knows: none of its parameters were checked" in notice
+
+    def test_images_in_the_usual_fields_are_prepared(self, png: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(png)
+        text = base64.b64encode(png).decode()
+        ready = self.unchecked(
+            image=str(tmp_path / "a.png"),
+            image_tail=tmp_path / "a.png",
+            image_list=[f"data:image/png;base64,{text}", {"image": png}, {"image_url": URL}],
+        )
+        assert ready.params == {
+            "image": text,
+            "image_tail": text,
+            "image_list": [text, {"image": text}, {"image_url": URL}],
+        }
+
+    @pytest.mark.parametrize("value", ["asset-17", "s3-like://thing", 5, {"id": 3}, "", None, ["a"]])
+    def test_what_does_not_look_like_an_image_is_left_alone(self, value: Any) -> None:
+        assert self.unchecked(image=value).params == ({} if value is None else {"image": value})
+
+    def test_an_image_that_is_none_is_told(self) -> None:
+        with pytest.raises(KirinPayloadError) as caught:
+            self.unchecked(image="/nowhere/at/all.png")
+        assert fields_of(caught.value.problems) == ["image"]
+
+    @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), NAN, INF, {(1, 2): 3}, [[{"a": b"x"}]]])
+    def test_what_json_cannot_say_is_told(self, value: Any) -> None:
+        with pytest.raises(KirinPayloadError) as caught:
+            self.unchecked(thing=value)
+        (problem,) = caught.value.problems
+        assert problem.field.startswith("thing")
+        assert problem.rule == "is nothing that JSON can say"
+
+    def test_numbers_as_names_are_written_as_json_writes_them(self) -> None:
+        ready = self.unchecked(thing={1: "a", "b": 2})
+        assert ready.params == {"thing": {"1": "a", "b": 2}}
+        assert digest(ready)
+
+    def test_what_is_nested_beyond_all_measure_is_told(self) -> None:
+        deep: Any = 1
+        for _ in range(5000):
+            deep = {"a": [deep]}
+        with pytest.raises(KirinPayloadError, match="levels deep"):
+            self.unchecked(thing=deep)
+
+    def test_a_known_model_is_checked_all_the_same(self) -> None:
+        with pytest.raises(KirinPayloadError):
+            prepare({}, MODEL, allow_unknown_model=True)
+
+    def test_a_mode_is_no_default_of_it(self) -> None:
+        assert len(self.unchecked().notices) == 1
 
 
 BAD = object()

@@ -1,0 +1,133 @@
+"""The whole Kirin family: each documented limit of each model is refused in a readable error, before it is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_kirin.api.models import load_schema, model_names
+from airflow_provider_kirin.api.payload import check_static, prepare
+from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+from tests.family import BETWEEN, LEAST, MULTI, PICTURE, SHOTS, limits, with_bad
+
+MODELS = model_names()
+
+
+def refused(payload: Any, model: str) -> tuple[Problem, ...]:
+    with pytest.raises(KirinPayloadError) as caught:
+        prepare(payload, model)
+    assert "nothing was spent" in str(caught.value)
+    return caught.value.problems
+
+
+def test_there_is_a_payload_for_every_model() -> None:
+    assert sorted(LEAST) == list(MODELS)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_least_payload_is_taken_when_parsed_and_when_run(model: str) -> None:
+    check_static(LEAST[model], model, is_dynamic=lambda value: False)
+    sent = prepare(LEAST[model], model).params
+    assert LEAST[model].items() <= sent.items()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_less_than_the_least_is_taken(model: str) -> None:
+    for name in LEAST[model]:
+        problems = refused({key: value for key, value in LEAST[model].items() if key != name}, model)
+        assert name in [problem.field for problem in problems]
+        assert {problem.value for problem in problems} == {"(missing)"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_limit_is_told_with_field_value_rule_and_remedy(model: str) -> None:
+    tried = 0
+    for name, place, value in limits(model):
+        problems = refused(with_bad(model, name, place, value), model)
+        concrete = [part if part != "*" else 0 for part in place]
+        field = ".".join(map(str, [name, *concrete]))
+        assert any(problem.field.startswith(field) or field.startswith(problem.field) for problem in problems), field
+        for problem in problems:
+            assert all((problem.field, problem.value, problem.rule, problem.remedy))
+            assert len(str(problem)) < 500
+            assert "breaks the rule" not in problem.rule, problem
+        tried += 1
+    assert tried >= 5
+
+
+@pytest.mark.parametrize(("model", "added", "fields"), BETWEEN, ids=lambda value: str(value)[:60])
+def test_rules_between_fields(model: str, added: dict[str, Any], fields: list[str]) -> None:
+    payload = {**LEAST[model], **added}
+    if not fields:
+        prepare(payload, model)
+        return
+    problems = refused(payload, model)
+    assert [problem.field for problem in problems] == fields
+    assert all(problem.rule and problem.remedy and "breaks the rule" not in problem.rule for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("model", "added", "field"),
+    # A template in the place of an image counts as an image, so that a rule about it is judged when parsed.
+    [(model, added, told[0].partition(".")[0]) for model, added, told in BETWEEN if told and told[0] != "static_mask"],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_a_template_may_still_put_right_is_judged_later(model: str, added: dict[str, Any], field: str) -> None:
+    payload = {**LEAST[model], **added, field: "{{ later }}"}
+    check_static(payload, model, is_dynamic=lambda value: value == "{{ later }}")
+
+
+def test_a_template_deep_in_a_list_is_judged_later_too() -> None:
+    later = {"image_url": PICTURE, "type": "{{ later }}"}
+    for payload in (
+        {"prompt": "p", "image_list": [later]},
+        {"prompt": "p", "image_list": "{{ later }}"},
+        {**MULTI, "multi_prompt": [{**SHOTS[0], "duration": "{{ later }}"}], "aspect_ratio": "1:1"},
+    ):
+        check_static(payload, "kirin_v3_omni_video", is_dynamic=lambda value: value == "{{ later }}")
+    with pytest.raises(KirinPayloadError):
+        check_static({"prompt": "p"}, "kirin_v3_omni_video", is_dynamic=lambda value: value == "{{ later }}")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_unknown_parameters_are_refused_only_where_all_are_documented(model: str) -> None:
+    payload = {**LEAST[model], "promptt": "x"}
+    if load_schema(model)["x-confidence"] == "documented":
+        (problem,) = refused(payload, model)
+        assert problem.field == "promptt"
+        return
+    ready = prepare(payload, model)
+    assert ready.params["promptt"] == "x"
+    assert sum("promptt" in notice for notice in ready.notices) == 1
+
+
+def test_what_may_be_a_slip_of_the_finger_is_said_so() -> None:
+    (notice,) = prepare({"prompt": "p", "negativ_prompt": "x", "seed": 3}, "kirin_v2_6_t2v").notices
+    assert "'negativ_prompt' (did you mean 'negative_prompt'?), 'seed' are sent unchecked" in notice
+
+
+def test_an_undocumented_model_says_so_each_time_and_a_documented_one_never() -> None:
+    assert "No page of the gateway" in prepare(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").notices[0]
+    assert prepare(LEAST["kirin_v1_6_i2v"], "kirin_v1_6_i2v").notices == ()
+    assert prepare(LEAST["kirin_v2_6_t2v"], "kirin_v2_6_t2v").notices == ()
+
+
+@pytest.mark.parametrize("model", ["kirin_v3_omni_video", "kirin_video_o1"])
+def test_a_default_that_costs_more_is_told_unless_it_was_chosen(model: str) -> None:
+    ready = prepare(LEAST[model], model)
+    assert ready.params["mode"] == "pro"
+    assert ready.notices == (
+        f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.',
+    )
+    assert prepare({**LEAST[model], "mode": "pro"}, model).notices == ()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_defaults_that_are_only_the_gateway_s_own_are_not_sent(model: str) -> None:
+    properties = load_schema(model)["properties"]
+    sent = set(prepare(LEAST[model], model).params) - set(LEAST[model])
+    assert sent == {name for name, rules in properties.items() if "default" in rules} - set(LEAST[model])
+    for name in sent:
+        # What decides the price, or what the model's page itself states.
+        assert name in ("mode", "duration", "sound") or "x-source" not in properties[name]
