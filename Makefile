@@ -90,6 +90,11 @@ constraints: $(DEV_STAMP) ## Renew the pins in constraints/
 images: $(DEMO_STAMP) ## Draw example_dags/images again
 	@$(BIN)/python scripts/draw_images.py
 
+.PHONY: models
+models: $(DEV_STAMP) ## Write docs/models.md and the payload types again, from the models' schema files
+	@$(BIN)/python scripts/model_page.py
+	@$(BIN)/python scripts/payload_types.py
+
 .PHONY: clean
 clean: ## Remove the virtualenvs and whatever was built
 	rm -rf .venv .venv-2.11 build dist .coverage .coverage.* coverage.xml htmlcov

@@ -141,17 +141,21 @@ def check_ids(given: Any) -> list[str]:
 def headers(api_key: str, *, with_body: bool) -> dict[str, str]:
     """Return the headers of a call: the only place where the key goes.
 
-    :param api_key: the connection's password
+    :param api_key: the connection's password; empty for a host that must not see it
     :param with_body: whether the call has a JSON body
     """
     content_type = {"Content-Type": "application/json"} if with_body else {}
-    return content_type | {
-        "Authorization": f"Bearer {api_key}",
-        "Accept": "application/json",
-        # Replies have a few hundred bytes; what is not compressed cannot be a compression bomb.
-        "Accept-Encoding": "identity",
-        "User-Agent": USER_AGENT,
-    }
+    authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return (
+        content_type
+        | authorization
+        | {
+            "Accept": "application/json",
+            # Replies have a few hundred bytes; what is not compressed cannot be a compression bomb.
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
+    )
 
 
 def check_api_key(api_key: str | None, conn_id: str) -> str:

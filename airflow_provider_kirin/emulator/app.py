@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from airflow_provider_kirin.emulator import cdn, control, gateway
+from airflow_provider_kirin.emulator import cdn, control, discovery, gateway
 from airflow_provider_kirin.emulator.callbacks import Callbacks
 from airflow_provider_kirin.emulator.faults import FaultPlan
 from airflow_provider_kirin.emulator.fetching import Fetcher
@@ -33,6 +33,9 @@ def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
     router.add_get("/model/v1/generation/task/{ref}", gateway.look_up)
     router.add_get("/model/api/v1/user/balance", gateway.balance)
     router.add_get("/api/v1/user/balance", gateway.balance)
+    router.add_get("/api/v1/skill/models", discovery.models)
+    router.add_get("/api/v1/skill/models/{model}/spec", discovery.spec)
+    router.add_get("/api/v1/skill/model-contracts/{model}", discovery.contract)
     router.add_get("/cdn/{id}.mp4", cdn.video)
     control.add_routes(router)
 

@@ -618,6 +618,36 @@ class TestImagesStayInTheRequest:
         assert ended.state == "success" and emulator.submitted == 1
         self.assert_nowhere(ended, secret_image, airflow_db)
 
+    MANY = "kirin_v1_6_multi_i2v"
+
+    @pytest.mark.parametrize("shape", ["bytes", "base64", "JSON text"])
+    def test_in_a_list(self, dag, run, secret_image, emulator, airflow_db, shape):
+        text = base64.b64encode(secret_image).decode()
+        items = [{"image": secret_image if shape == "bytes" else text}, {"image": picture(320, 320)}]
+        dag.user_defined_macros = {"items": lambda: json.dumps([{"image": text}])}
+        payload = {"image_list": "{{ items() }}" if shape == "JSON text" else items, "prompt": "p"}
+        with dag:
+            KirinSubmitOperator(task_id="submit", model=self.MANY, payload=payload)
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        self.assert_nowhere(ended, secret_image, airflow_db)
+        shown = ended.rendered("submit")["payload"]
+        assert "PNG image" in str(shown["image_list"]), "something has to stand in its place"
+
+    def test_under_a_name_that_no_model_has(self, dag, run, secret_image, emulator, airflow_db):
+        payload = {"image": picture(320, 320), "imgae": [{"x": base64.b64encode(secret_image).decode()}]}
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, model="{{ 'kirin_v1_6_i2v' }}", **AGAIN)
+        ended = run(dag)
+        assert ended.state == "failed" and "Did you mean 'image'" in ended.log
+        self.assert_nowhere(ended, secret_image, airflow_db)
+
+    def test_in_a_list_of_mapped_tasks(self, dag, secret_image):
+        with dag, pytest.raises(KirinPayloadError, match=r"image_list\.0\.image .*path or storage URI"):
+            KirinSubmitOperator.partial(
+                task_id="submit", model=self.MANY, payload={"image_list": [{"image": secret_image}], "prompt": "p"}
+            )
+
     def test_a_refused_image_is_not_shown_either(self, dag, run, secret_image, emulator, airflow_db):
         broken = secret_image[: len(secret_image) // 3 * 2]
         with dag:
@@ -736,3 +766,58 @@ class TestParsing:
         bag = self.parse(tmp_path, 'KirinTaskSensor(task_id="s", kirin_taks_id="x")')
         (said,) = bag.import_errors.values()
         assert "kirin_taks_id" in said or "kirin_task_id" in said
+
+
+class TestModels:
+    """Any model of the family by its name; others only with leave."""
+
+    def test_a_retry_of_a_list_of_images_adopts(self, dag, run, emulator, image_file):
+        items = [{"image": image_file}, {"image": picture(320, 320)}]
+        with dag:
+            for name in ("first", "again"):
+                KirinSubmitOperator(
+                    task_id=name,
+                    model="kirin_v1_6_multi_i2v",
+                    payload={"image_list": items, "prompt": "p"},
+                    external_task_id="{{ run_id }}",
+                )
+            dag.get_task("first") >> dag.get_task("again")
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        assert ended.result("first") == ended.result("again")
+
+    def test_what_is_unchecked_is_told_once(self, dag, run, emulator):
+        with dag:
+            KirinSubmitOperator(task_id="submit", model="kirin_v2_6_t2v", payload={"prompt": "p", "seed": 7})
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        assert ended.log.count("kirin_v2_6_t2v is only partly documented: 'seed' is sent unchecked") == 1
+
+    def test_a_default_that_costs_more_is_told(self, dag, run, emulator):
+        with dag:
+            KirinSubmitOperator(task_id="submit", model="kirin_video_o1", payload={"prompt": "p"})
+        assert 'the default of kirin_video_o1 is "pro", which costs more' in run(dag).log
+
+    def test_an_unknown_one_shows_when_the_dag_is_parsed(self, dag):
+        with dag:
+            for make in (KirinSubmitOperator, KirinGenerateVideoOperator, KirinSubmitOperator.partial):
+                with pytest.raises(KirinPayloadError, match="Did you mean 'kirin_v2_6_t2v'"):
+                    make(task_id=make.__qualname__, model="kirin_v2_6_tv2", payload={"prompt": "p"})
+
+    def test_an_unknown_one_is_tried_with_leave(self, dag, run, emulator, image_file):
+        with dag:
+            KirinSubmitOperator(
+                task_id="submit",
+                model="kirin_v9_i2v",
+                payload={"image": image_file, "new": 1},
+                allow_unknown_model=True,
+                **AGAIN,
+            )
+            KirinSubmitOperator.partial(
+                task_id="mapped", model="kirin_v9_i2v", payload={"new": 1}, allow_unknown_model=True
+            ).expand(take=[1])
+        ended = run(dag)
+        assert "none of its parameters were checked" in ended.log
+        # It reached the gateway, and it is the emulator that does not know the model.
+        assert ended.state == "failed" and "App not found: kirin_v9_i2v" in ended.log
+        assert emulator.submitted == 0

@@ -1,0 +1,86 @@
+"""What is written from the schema files is up to date, and the types do what types are for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_kirin.payloads as payloads
+from airflow_provider_kirin.api.models import load_schema, model_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(not (ROOT / "docs" / "models.md").is_file(), reason="not a checkout")
+def test_the_page_of_the_models_is_up_to_date() -> None:
+    from scripts.model_page import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make models`"
+
+
+def test_the_page_tells_every_parameter_and_every_rule() -> None:
+    from scripts.model_page import page
+
+    text = page()
+    for model in model_names():
+        section = text.partition(f"\n## {model}\n")[2].partition("\n## ")[0]
+        assert section
+        schema = load_schema(model)
+        assert all(f"| `{name}` |" in section for name in schema["properties"] if name != "model")
+        rules = set(re.findall(r"'x-rule': '(.*?)', 'x-remedy'", str(schema)))
+        assert all(rule in section for rule in rules)
+
+
+def test_the_types_are_up_to_date() -> None:
+    pytest.importorskip("ruff")
+    from scripts.payload_types import modules
+
+    for path, text in modules().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make models`"
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_each_model_has_a_type_with_its_parameters(model: str) -> None:
+    from scripts.payload_types import _class_name
+
+    typed = getattr(payloads, f"{_class_name(model)}Payload")
+    schema = load_schema(model)
+    assert typed.__annotations__.keys() == schema["properties"].keys() - {"model"}
+    assert typed.__required_keys__ == frozenset(schema.get("required", ()))
+
+
+SNIPPET = """\
+from airflow_provider_kirin.payloads import KirinV1_6I2vPayload, KirinV1_6MultiI2vPayload, KirinV2_6T2vPayload
+import pathlib
+good: KirinV1_6I2vPayload = {"image": pathlib.Path("a.png"), "prompt": "p", "duration": 5, "mode": "pro"}
+lists: KirinV1_6MultiI2vPayload = {"image_list": [{"image": b"..."}], "prompt": "p"}
+wrong_key: KirinV1_6I2vPayload = {"image": "a.png", "promt": "p"}
+wrong_value: KirinV1_6I2vPayload = {"mode": "ultra"}
+missing: KirinV2_6T2vPayload = {"sound": "on"}
+wrong_inside: KirinV1_6MultiI2vPayload = {"image_list": [{"imgae": "a.png"}], "prompt": "p"}
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_type_checker_finds_a_wrong_key(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--follow-imports=silent", "snippet.py"]
+    ended = subprocess.run(
+        [*command, f"--cache-dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"MYPYPATH": str(ROOT), "PATH": ""},
+    )
+    lines = {int(line.split(":")[1]): line for line in ended.stdout.splitlines() if ": error:" in line}
+    assert sorted(lines) == [5, 6, 7, 8], ended.stdout + ended.stderr
+    assert 'Extra key "promt"' in lines[5]
+    assert '"mode"' in lines[6]
+    assert 'Missing key "prompt"' in lines[7]
+    assert '"imgae"' in lines[8] or '"image"' in lines[8]
