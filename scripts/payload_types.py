@@ -19,6 +19,11 @@ PLAIN = {"string": "str", "number": "float", "integer": "int", "boolean": "bool"
 #: Which module holds the models of a kind (``x-task``); all others are in the last one.
 MODULES = {"image to video": "image_to_video", "text to video": "text_to_video"}
 OTHER = "more"
+#: What nearly all models take, and how its class is described.
+COMMON = frozenset({"watermark_info", "callback_url", "external_task_id"})
+SHARED = "What nearly all models take."
+#: So many options get a name of their own.
+MANY = 6
 ABOUT = {
     "__init__": """Types of the payloads, one a model, for editors and type checkers; nothing imports them at run time.
 
@@ -71,25 +76,41 @@ class Writer:
 
     def _add(self, module: str, name: str, schema: dict[str, Any], about: str) -> str:
         needed = schema.get("required", [])
+        base, properties = "TypedDict", dict(schema["properties"])
+        if properties.keys() >= COMMON and module != "parts":
+            base = self._add(
+                "parts", "Common", {"properties": {each: properties.pop(each) for each in sorted(COMMON)}}, SHARED
+            )
         fields = []
-        for field, rules in schema["properties"].items():
+        for field, rules in properties.items():
             kind = self._type(field, rules, name)
             fields.append(f"    {field}: {f'Required[{kind}]' if field in needed else kind}\n")
-        text = f'class {name}(TypedDict, total=False):\n    """{about}"""\n\n' + "".join(fields)
-        if self.modules[module].setdefault(name, text) != text:
-            raise ValueError(f"two classes would be called {name}")
-        return name
+        text = f'class {name}({base}, total=False):\n    """{about}"""\n\n' + "".join(fields)
+        return self._keep(module, name, text)
 
     def _type(self, field: str, rules: dict[str, Any], owner: str) -> str:
         if "x-image" in rules:
             return "Image"
         if "enum" in rules:
-            return f"Literal[{', '.join(map(repr, [*rules['enum'], *_numbers(rules['enum'])]))}]"
+            return self._options(field, rules["enum"])
         if rules["type"] == "array":
             return f"list[{self._nested(f'{field}_item', rules['items'], owner, f'An item of ``{field}``.')}]"
         if rules["type"] == "object":
             return self._nested(field, rules, owner, f"What ``{field}`` holds.")
         return PLAIN[rules["type"]]
+
+    def _options(self, field: str, options: list[str]) -> str:
+        numbers = [int(option) for option in options if option.isdecimal()]
+        literal = f"Literal[{', '.join(map(repr, [*options, *numbers]))}]"
+        if len(options) < MANY:
+            return literal
+        name = f"{_class_name(field)}{options[0].title()}To{options[-1].title()}"
+        return self._keep("parts", name, f"{name} = {literal}\n") if numbers else literal
+
+    def _keep(self, module: str, name: str, text: str) -> str:
+        if self.modules[module].setdefault(name, text) != text:
+            raise ValueError(f"two things would be called {name}")
+        return name
 
     def _nested(self, name: str, rules: dict[str, Any], owner: str, about: str) -> str:
         """Add the class of a mapping; with the model's name before it where two models mean different things."""
@@ -107,10 +128,6 @@ def _head(module: str) -> list[str]:
 def _class_name(name: str) -> str:
     """``kirin_v1_6_i2v`` is ``KirinV1_6I2v``."""
     return re.sub(r"_?([a-z])([a-z0-9]*)", lambda match: match[1].upper() + match[2], name)
-
-
-def _numbers(options: list[str]) -> list[int]:
-    return [int(option) for option in options if option.isdecimal()]
 
 
 def modules() -> dict[Path, str]:

@@ -1,19 +1,20 @@
 """Payloads of models that take an image. Written by scripts/payload_types.py."""
 
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required
 
 from airflow_provider_kirin.payloads.parts import (
     CameraControl,
+    Common,
+    Duration3To15,
     DynamicMasksItem,
     ElementListItem,
     Image,
     MultiPromptItem,
     VoiceListItem,
-    WatermarkInfo,
 )
 
 
-class KirinV1_5I2vPayload(TypedDict, total=False):
+class KirinV1_5I2vPayload(Common, total=False):
     """``kirin_v1_5_i2v``: Kirin V1.5, image to video."""
 
     image: Image
@@ -26,12 +27,9 @@ class KirinV1_5I2vPayload(TypedDict, total=False):
     mode: Literal["std", "pro"]
     cfg_scale: float
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV1_6I2vPayload(TypedDict, total=False):
+class KirinV1_6I2vPayload(Common, total=False):
     """``kirin_v1_6_i2v``: Kirin V1.6, image to video."""
 
     image: Image
@@ -41,13 +39,10 @@ class KirinV1_6I2vPayload(TypedDict, total=False):
     mode: Literal["std", "pro"]
     cfg_scale: float
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
     callback: str
 
 
-class KirinV1I2vPayload(TypedDict, total=False):
+class KirinV1I2vPayload(Common, total=False):
     """``kirin_v1_i2v``: Kirin V1, image to video."""
 
     image: Required[Image]
@@ -59,12 +54,9 @@ class KirinV1I2vPayload(TypedDict, total=False):
     negative_prompt: str
     cfg_scale: float
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_1I2vPayload(TypedDict, total=False):
+class KirinV2_1I2vPayload(Common, total=False):
     """``kirin_v2_1_i2v``: Kirin V2.1, image to video."""
 
     image: Image
@@ -73,23 +65,17 @@ class KirinV2_1I2vPayload(TypedDict, total=False):
     negative_prompt: str
     mode: Literal["std", "pro"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_1MasterI2vPayload(TypedDict, total=False):
+class KirinV2_1MasterI2vPayload(Common, total=False):
     """``kirin_v2_1_master_i2v``: Kirin V2.1 Master, image to video."""
 
     image: Required[Image]
     prompt: str
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_5TurboI2vPayload(TypedDict, total=False):
+class KirinV2_5TurboI2vPayload(Common, total=False):
     """``kirin_v2_5_turbo_i2v``: Kirin V2.5 Turbo, image to video."""
 
     image: Required[Image]
@@ -98,12 +84,9 @@ class KirinV2_5TurboI2vPayload(TypedDict, total=False):
     duration: Literal["5", "10", 5, 10]
     mode: Literal["std", "pro"]
     image_tail: Image
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_6I2vPayload(TypedDict, total=False):
+class KirinV2_6I2vPayload(Common, total=False):
     """``kirin_v2_6_i2v``: Kirin V2.6, image to video."""
 
     image: Image
@@ -114,24 +97,18 @@ class KirinV2_6I2vPayload(TypedDict, total=False):
     voice_list: list[VoiceListItem]
     mode: Literal["std", "pro"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2MasterI2vPayload(TypedDict, total=False):
+class KirinV2MasterI2vPayload(Common, total=False):
     """``kirin_v2_master_i2v``: Kirin V2 Master, image to video."""
 
     image: Required[Image]
     prompt: str
     negative_prompt: str
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV3I2vPayload(TypedDict, total=False):
+class KirinV3I2vPayload(Common, total=False):
     """``kirin_v3_i2v``: Kirin V3, image to video."""
 
     image: Image
@@ -145,34 +122,4 @@ class KirinV3I2vPayload(TypedDict, total=False):
     sound: Literal["on", "off"]
     negative_prompt: str
     mode: Literal["std", "pro"]
-    duration: Literal[
-        "3",
-        "4",
-        "5",
-        "6",
-        "7",
-        "8",
-        "9",
-        "10",
-        "11",
-        "12",
-        "13",
-        "14",
-        "15",
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
+    duration: Duration3To15

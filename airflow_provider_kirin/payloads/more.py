@@ -3,26 +3,25 @@
 from typing import Literal, Required, TypedDict
 
 from airflow_provider_kirin.payloads.parts import (
+    Common,
+    Duration3To10,
+    Duration3To15,
     ElementListItem,
     ImageListItem,
     KirinV3OmniVideoImageListItem,
     KirinVideoO1ImageListItem,
     MultiPromptItem,
     VideoListItem,
-    WatermarkInfo,
 )
 
 
-class KirinDurationExtensionPayload(TypedDict, total=False):
+class KirinDurationExtensionPayload(Common, total=False):
     """``kirin_duration_extension``: Kirin Duration Extension, a longer video from one made before."""
 
     video_id: Required[str]
     prompt: str
     negative_prompt: str
     cfg_scale: float
-    callback_url: str
-    external_task_id: str
-    watermark_info: WatermarkInfo
 
 
 class KirinLipsyncPayload(TypedDict, total=False):
@@ -32,7 +31,7 @@ class KirinLipsyncPayload(TypedDict, total=False):
     external_task_id: str
 
 
-class KirinV1_6MultiI2vPayload(TypedDict, total=False):
+class KirinV1_6MultiI2vPayload(Common, total=False):
     """``kirin_v1_6_multi_i2v``: Kirin V1.6, several images to video."""
 
     image_list: Required[list[ImageListItem]]
@@ -41,9 +40,6 @@ class KirinV1_6MultiI2vPayload(TypedDict, total=False):
     mode: Literal["std", "pro"]
     duration: Literal["5", "10", 5, 10]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
 class KirinV3MotionControlPayload(TypedDict, total=False):
@@ -53,7 +49,7 @@ class KirinV3MotionControlPayload(TypedDict, total=False):
     external_task_id: str
 
 
-class KirinV3OmniVideoPayload(TypedDict, total=False):
+class KirinV3OmniVideoPayload(Common, total=False):
     """``kirin_v3_omni_video``: Kirin V3 Omni, text, images or a video to video."""
 
     multi_shot: bool
@@ -66,40 +62,10 @@ class KirinV3OmniVideoPayload(TypedDict, total=False):
     sound: Literal["on", "off"]
     mode: Literal["std", "pro"]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
-    duration: Literal[
-        "3",
-        "4",
-        "5",
-        "6",
-        "7",
-        "8",
-        "9",
-        "10",
-        "11",
-        "12",
-        "13",
-        "14",
-        "15",
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
+    duration: Duration3To15
 
 
-class KirinVideoO1Payload(TypedDict, total=False):
+class KirinVideoO1Payload(Common, total=False):
     """``kirin_video_o1``: Kirin Video O1, text, images or a video to video."""
 
     prompt: Required[str]
@@ -108,7 +74,4 @@ class KirinVideoO1Payload(TypedDict, total=False):
     video_list: list[VideoListItem]
     mode: Literal["std", "pro"]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
-    duration: Literal["3", "4", "5", "6", "7", "8", "9", "10", 3, 4, 5, 6, 7, 8, 9, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
+    duration: Duration3To10

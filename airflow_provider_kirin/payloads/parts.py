@@ -13,6 +13,14 @@ class WatermarkInfo(TypedDict, total=False):
     enabled: Required[bool]
 
 
+class Common(TypedDict, total=False):
+    """What nearly all models take."""
+
+    callback_url: str
+    external_task_id: str
+    watermark_info: WatermarkInfo
+
+
 class TrajectoriesItem(TypedDict, total=False):
     """An item of ``trajectories``."""
 
@@ -64,49 +72,57 @@ class VoiceListItem(TypedDict, total=False):
     voice_id: str
 
 
+Duration1To15 = Literal[
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "7",
+    "8",
+    "9",
+    "10",
+    "11",
+    "12",
+    "13",
+    "14",
+    "15",
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+]
+
+
 class MultiPromptItem(TypedDict, total=False):
     """An item of ``multi_prompt``."""
 
     index: int
     prompt: str
-    duration: Literal[
-        "1",
-        "2",
-        "3",
-        "4",
-        "5",
-        "6",
-        "7",
-        "8",
-        "9",
-        "10",
-        "11",
-        "12",
-        "13",
-        "14",
-        "15",
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ]
+    duration: Duration1To15
 
 
 class ElementListItem(TypedDict, total=False):
     """An item of ``element_list``."""
 
     element_id: int
+
+
+Duration3To15 = Literal[
+    "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+]
 
 
 class KirinV3OmniVideoImageListItem(TypedDict, total=False):
@@ -130,3 +146,6 @@ class KirinVideoO1ImageListItem(TypedDict, total=False):
     image_url: Image
     image: Image
     type: Literal["first_frame", "end_frame"]
+
+
+Duration3To10 = Literal["3", "4", "5", "6", "7", "8", "9", "10", 3, 4, 5, 6, 7, 8, 9, 10]

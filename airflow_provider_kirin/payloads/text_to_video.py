@@ -1,15 +1,11 @@
 """Payloads of models that take a text alone. Written by scripts/payload_types.py."""
 
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required
 
-from airflow_provider_kirin.payloads.parts import (
-    KirinV1T2vCameraControl,
-    MultiPromptItem,
-    WatermarkInfo,
-)
+from airflow_provider_kirin.payloads.parts import Common, Duration3To15, KirinV1T2vCameraControl, MultiPromptItem
 
 
-class KirinV1_6T2vPayload(TypedDict, total=False):
+class KirinV1_6T2vPayload(Common, total=False):
     """``kirin_v1_6_t2v``: Kirin V1.6, text to video."""
 
     prompt: Required[str]
@@ -18,12 +14,9 @@ class KirinV1_6T2vPayload(TypedDict, total=False):
     mode: Literal["std", "pro"]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV1T2vPayload(TypedDict, total=False):
+class KirinV1T2vPayload(Common, total=False):
     """``kirin_v1_t2v``: Kirin V1, text to video."""
 
     prompt: Required[str]
@@ -33,23 +26,17 @@ class KirinV1T2vPayload(TypedDict, total=False):
     cfg_scale: float
     mode: Literal["std", "pro"]
     camera_control: KirinV1T2vCameraControl
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_1MasterT2vPayload(TypedDict, total=False):
+class KirinV2_1MasterT2vPayload(Common, total=False):
     """``kirin_v2_1_master_t2v``: Kirin V2.1 Master, text to video."""
 
     prompt: Required[str]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_5TurboT2vPayload(TypedDict, total=False):
+class KirinV2_5TurboT2vPayload(Common, total=False):
     """``kirin_v2_5_turbo_t2v``: Kirin V2.5 Turbo, text to video."""
 
     prompt: Required[str]
@@ -57,12 +44,9 @@ class KirinV2_5TurboT2vPayload(TypedDict, total=False):
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
     mode: Literal["std", "pro"]
     negative_prompt: str
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2_6T2vPayload(TypedDict, total=False):
+class KirinV2_6T2vPayload(Common, total=False):
     """``kirin_v2_6_t2v``: Kirin V2.6, text to video."""
 
     prompt: Required[str]
@@ -71,24 +55,18 @@ class KirinV2_6T2vPayload(TypedDict, total=False):
     mode: Literal["std", "pro"]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV2MasterT2vPayload(TypedDict, total=False):
+class KirinV2MasterT2vPayload(Common, total=False):
     """``kirin_v2_master_t2v``: Kirin V2 Master, text to video."""
 
     prompt: Required[str]
     negative_prompt: str
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
     duration: Literal["5", "10", 5, 10]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
 
 
-class KirinV3T2vPayload(TypedDict, total=False):
+class KirinV3T2vPayload(Common, total=False):
     """``kirin_v3_t2v``: Kirin V3, text to video."""
 
     multi_shot: bool
@@ -99,34 +77,4 @@ class KirinV3T2vPayload(TypedDict, total=False):
     sound: Literal["on", "off"]
     mode: Literal["std", "pro"]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
-    duration: Literal[
-        "3",
-        "4",
-        "5",
-        "6",
-        "7",
-        "8",
-        "9",
-        "10",
-        "11",
-        "12",
-        "13",
-        "14",
-        "15",
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ]
-    watermark_info: WatermarkInfo
-    callback_url: str
-    external_task_id: str
+    duration: Duration3To15
