@@ -20,8 +20,8 @@ from airflow_provider_kirin.emulator.settings import Settings
 from airflow_provider_kirin.emulator.store import Store
 from airflow_provider_kirin.emulator.videos import Videos
 
-MAX_BODY = 28 * 1024 * 1024
-"""Two images of 10 MB in base64, and the rest of a request ([E])."""
+MAX_BODY = 96 * 1024 * 1024
+"""Seven images of 10 MB in base64, and the rest of a request ([E])."""
 
 
 def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:

@@ -34,10 +34,16 @@ def take_out_images(payload: Any) -> tuple[Any, dict[Place, Any]]:
     :return: the payload with a description in the place of each image that came as bytes or Base64, and these images
     """
     payload = _with_texts_read(payload)
-    found = inline_images(payload) if isinstance(payload, Mapping) else {}
+    found = _images_in(payload)
     if not found:
         return payload, {}
     return put(payload, {place: images.describe(value) for place, value in found.items()}), found
+
+
+def _images_in(payload: Any) -> dict[Place, Any]:
+    """Find images wherever they stand; a template, however long, is none before it is rendered."""
+    found = inline_images(payload) if isinstance(payload, Mapping) else {}
+    return {place: value for place, value in found.items() if not is_dynamic(value)}
 
 
 def _with_texts_read(payload: Any) -> Any:
@@ -70,7 +76,7 @@ def refuse_images(payload: Any, model: Any) -> None:
             rule="an image in a mapped task's fixed arguments would be stored in Airflow's database",
             remedy="Give its path or storage URI",
         )
-        for place, value in inline_images(_with_texts_read(payload)).items()
+        for place, value in _images_in(_with_texts_read(payload)).items()
     ]
     if problems:
         raise KirinPayloadError(problems, model=str(model))

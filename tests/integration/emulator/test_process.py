@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -91,6 +92,16 @@ def test_an_unfetched_image_is_fetched_after_a_restart(start_emulator, picture, 
         first.kill()
     second = start_emulator("--state-dir", str(tmp_path), "--seconds", "0")
     assert second.ended(id_)["error"]["code"] == "8002005002"
+
+
+def test_a_folder_of_an_older_emulator_starts_empty(start_emulator, image, tmp_path):
+    with sqlite3.connect(tmp_path / "kirin.sqlite3") as old:
+        old.execute("CREATE TABLE generations (seq INTEGER PRIMARY KEY, image TEXT)")
+        old.execute("INSERT INTO generations (image) VALUES ('digest')")
+    old.close()
+    emulator = start_emulator("--state-dir", str(tmp_path), "--seconds", "0")
+    assert emulator.ledger()["paid"] == []
+    assert emulator.task(emulator.made(image=image))["status"] == "completed"
 
 
 def test_no_key_on_disk(start_emulator, image, tmp_path):

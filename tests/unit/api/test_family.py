@@ -90,6 +90,19 @@ def test_a_template_deep_in_a_list_is_judged_later_too() -> None:
         check_static({"prompt": "p"}, "kirin_v3_omni_video", is_dynamic=lambda value: value == "{{ later }}")
 
 
+@pytest.mark.parametrize(("given", "sent"), [("17", 17), (17, 17)])
+def test_a_whole_number_may_come_as_text(given: Any, sent: int) -> None:
+    payload = {**LEAST["kirin_video_o1"], "element_list": [{"element_id": given}]}
+    assert prepare(payload, "kirin_video_o1").params["element_list"] == [{"element_id": sent}]
+    assert refused({**payload, "element_list": [{"element_id": "a"}]}, "kirin_video_o1")
+
+
+@pytest.mark.parametrize("shot", [{"index": 1}, {"duration": "4 s"}, "a text"])
+def test_shots_without_a_duration_cannot_be_added_up(shot: Any) -> None:
+    payload = {**MULTI, "multi_prompt": [*SHOTS, shot], "surprise": {1, 2}}
+    assert not any("add up" in problem.rule for problem in refused(payload, "kirin_v3_t2v"))
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_unknown_parameters_are_refused_only_where_all_are_documented(model: str) -> None:
     payload = {**LEAST[model], "promptt": "x"}

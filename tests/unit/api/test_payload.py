@@ -762,6 +762,10 @@ class TestUnknownModel:
         assert problem.field.startswith("thing")
         assert problem.rule == "is nothing that JSON can say"
 
+    def test_a_decimal_is_told_and_not_rounded(self) -> None:
+        with pytest.raises(KirinPayloadError):
+            self.unchecked(thing=Decimal("0.1"))
+
     def test_numbers_as_names_are_written_as_json_writes_them(self) -> None:
         ready = self.unchecked(thing={1: "a", "b": 2})
         assert ready.params == {"thing": {"1": "a", "b": 2}}
