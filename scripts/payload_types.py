@@ -53,7 +53,7 @@ class Writer:
         about = schema["description"].partition(":")[0]
         rules = {name: each for name, each in schema["properties"].items() if name != "model"}
         module = MODULES.get(schema["x-task"], OTHER)
-        self._add(module, _class_name(model) + "Payload", {**schema, "properties": rules}, f"``{model}``: {about}.")
+        self._add(module, class_name(model) + "Payload", {**schema, "properties": rules}, f"``{model}``: {about}.")
 
     def text(self, module: str) -> str:
         """Return a module, neither formatted nor rid of imports that it does not need."""
@@ -104,7 +104,7 @@ class Writer:
         literal = f"Literal[{', '.join(map(repr, [*options, *numbers]))}]"
         if len(options) < MANY:
             return literal
-        name = f"{_class_name(field)}{options[0].title()}To{options[-1].title()}"
+        name = f"{class_name(field)}{options[0].title()}To{options[-1].title()}"
         return self._keep("parts", name, f"{name} = {literal}\n") if numbers else literal
 
     def _keep(self, module: str, name: str, text: str) -> str:
@@ -115,9 +115,9 @@ class Writer:
     def _nested(self, name: str, rules: dict[str, Any], owner: str, about: str) -> str:
         """Add the class of a mapping; with the model's name before it where two models mean different things."""
         try:
-            return self._add("parts", _class_name(name), rules, about)
+            return self._add("parts", class_name(name), rules, about)
         except ValueError:
-            return self._add("parts", owner.removesuffix("Payload") + _class_name(name), rules, about)
+            return self._add("parts", owner.removesuffix("Payload") + class_name(name), rules, about)
 
 
 def _head(module: str) -> list[str]:
@@ -125,7 +125,7 @@ def _head(module: str) -> list[str]:
     return [f'"""{ABOUT[module]}"""', ""]
 
 
-def _class_name(name: str) -> str:
+def class_name(name: str) -> str:
     """``kirin_v1_6_i2v`` is ``KirinV1_6I2v``."""
     return re.sub(r"_?([a-z])([a-z0-9]*)", lambda match: match[1].upper() + match[2], name)
 

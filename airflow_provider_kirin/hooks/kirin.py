@@ -125,11 +125,9 @@ class KirinHook(BaseHook):
         :raises KirinNetworkError: no reply came; ``sent`` is False where nothing can have been accepted
         :raises KirinAPIError: the gateway said no
         """
-        ready = (
-            payload
-            if isinstance(payload, PreparedPayload)
-            else self.prepare(payload, model=model, allow_unknown_model=allow_unknown_model)
-        )
+        ready = payload
+        if not isinstance(ready, PreparedPayload):
+            ready = self.prepare(payload, model=model, allow_unknown_model=allow_unknown_model)
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.

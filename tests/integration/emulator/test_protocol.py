@@ -160,7 +160,7 @@ def test_other_content_types_are_refused(emulator):
 
 
 def test_a_body_above_the_limit(emulator):
-    body = json.dumps({"model": "kirin_v1_6_i2v", "input": [{"params": {"image": "A" * (29 * 1024 * 1024)}}]})
+    body = json.dumps({"model": "kirin_v1_6_i2v", "input": [{"params": {"image": "A" * (97 * 1024 * 1024)}}]})
     headers = {"Content-Type": "application/json"}
     reply = emulator.call("POST", "/model/v1/generation", data=body, headers=headers)
     assert reply.status_code == 413
