@@ -52,6 +52,8 @@ def _judgeable(schema: dict[str, Any], instance: dict[str, Any], skip: Callable[
     """Leave out the rules between fields of which one cannot be judged yet: a frame may hide in a template."""
     later = {name for name, value in instance.items() if any(skip(leaf) for _, leaf in leaves(value))}
     rules = schema.get("allOf", ())
+    if not later or not rules:
+        return schema
     return {**schema, "allOf": [rule for rule in rules if not later & set(_names(rule))]}
 
 
