@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from airflow.sdk import DAG, task
 from PIL import Image
@@ -770,6 +771,22 @@ class TestParsing:
 
 class TestModels:
     """Any model of the family by its name; others only with leave."""
+
+    def test_a_text_becomes_a_file_with_sound(self, dag, run, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                model="kirin_v2_6_t2v",
+                payload={"prompt": "Rain in {{ dag.dag_id }}.", "sound": "on", "mode": "pro", "aspect_ratio": "1:1"},
+                destination=str(tmp_path / "rain.mp4"),
+                poll_interval=0.1,
+            )
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        # Twice what a silent one costs.
+        assert ended.result("generate")["usage"]["cost"] == "0.98"
+        with av.open(str(tmp_path / "rain.mp4")) as container:
+            assert {stream.type for stream in container.streams} == {"video", "audio"}
 
     def test_a_retry_of_a_list_of_images_adopts(self, dag, run, emulator, image_file):
         items = [{"image": image_file}, {"image": picture(320, 320)}]
