@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+from airflow_provider_kirin.api.addresses import PrivateHosts
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError
@@ -16,7 +18,7 @@ DEFAULT_CONN_ID = "kirin_default"
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
 
-_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second"}
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts"}
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class KirinConnection:
     :param verify: whether to check TLS certificates, or the path of a CA bundle
     :param proxies: scheme to proxy URL, as ``requests`` takes them
     :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
+    :param private_hosts: where videos may come from although it is not on the open internet
     """
 
     base_url: str
@@ -49,6 +52,7 @@ class KirinConnection:
     verify: bool | str = True
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     requests_per_second: float | None = None
+    private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
 
     def hide_key(self, text: str) -> str:
         """Return a text without the key, should a gateway ever repeat it.
@@ -77,13 +81,15 @@ def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinC
     """
     if unknown := sorted(set(extra) - _EXTRAS):
         log.warning("The Kirin connection %r has unknown extras: %s", conn.conn_id, ", ".join(map(shorten, unknown)))
+    base = base_url(conn.host, port=conn.port, scheme=conn.schema)
     return KirinConnection(
-        base_url=base_url(conn.host, port=conn.port, scheme=conn.schema),
+        base_url=base,
         api_key=check_api_key(conn.password, conn.conn_id),
         timeout=_seconds(extra.get("timeout"), "timeout") or DEFAULT_TIMEOUT,
         verify=_verify(extra.get("verify")),
         proxies=_proxies(extra.get("proxies")),
         requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
+        private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
     )
 
 
@@ -118,6 +124,21 @@ def _proxies(value: Any) -> dict[str, str]:
         # A proxy URL may hold a password: it is not shown.
         raise _bad_extra("proxies", None, 'must map schemes to URLs, such as {"https": "http://proxy:3128"}')
     return dict(value)
+
+
+def _private_hosts(value: Any, own_host: str) -> PrivateHosts:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), [part for part in value.split(",") if part])
+    rule = 'must be true, false, or a list of hosts and networks, such as ["videos.example.com", "10.0.0.0/8"]'
+    if value is not None and not isinstance(value, (bool, list)):
+        raise _bad_extra("allow_private_hosts", value, rule)
+    entries = value or False
+    if isinstance(entries, list) and not all(isinstance(entry, str) for entry in entries):
+        raise _bad_extra("allow_private_hosts", value, rule)
+    try:
+        return PrivateHosts.of(entries, own_host=own_host)
+    except ValueError as error:
+        raise _bad_extra("allow_private_hosts", str(error), rule) from None
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:

@@ -1,147 +1,211 @@
-"""Copy a video from where the gateway put it to where the user wants it."""
+"""Copy a video from where the gateway put it to where the user wants it: streamed, resumed, verified, never half."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urljoin
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.requests import USER_AGENT
-from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.api.text import safe_url
+from airflow_provider_kirin.api.transfer import (
+    DEFAULT_MAX_BYTES,
+    HEAD,
+    Announced,
+    Progress,
+    continues,
+    is_mp4,
+    range_headers,
+    read_announced,
+)
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
+from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get
 from airflow_provider_kirin.hooks.storage import as_path
+from airflow_provider_kirin.hooks.writing import Writing, already_there, first_bytes, size_of, writing
 
 if TYPE_CHECKING:
     import requests
 
-_CHUNK = 1024 * 1024
-_ATTEMPTS = 3
-_MOST_REDIRECTS = 5
+    from airflow_provider_kirin.hooks.connection import KirinConnection
+
+#: What is lost of a body that is cut, at most. Bytes.
+_CHUNK = 256 * 1024
+#: So many tries in a row may bring nothing new...
+_FRUITLESS = 3
+#: ...and so many may be made at all, for a host that cuts again and again.
+_MOST_TRIES = 100
+_FRESH_LINKS = 2
+
+log = getLogger(__name__)
 
 
-class _ExpiredLink(KirinReplyError):
-    """Asking for the same link again cannot help; asking for the task afresh does."""
+@dataclass(frozen=True)
+class Saved:
+    """A file that is where it should be.
+
+    :param size: bytes
+    :param is_new: False where the same file was there already
+    """
+
+    size: int
+    is_new: bool
 
 
-def download(
-    url: str,
-    destination: Any,
-    *,
-    timeout: float,
-    verify: bool | str,
-    proxies: Mapping[str, str],
-    overwrite: bool,
-) -> int:
-    """Stream a video into a file, in constant memory; asking again is safe and happens up to three times.
+class Download:
+    """One file from one link.
 
-    :param url: where the video lies; any host, so no key, no cookie and no ~/.netrc entry goes there
+    :param url: where the video lies, any host
     :param destination: a local path or the URI of an object
-    :param timeout: seconds without a byte
-    :param verify: as ``requests`` takes it
-    :param proxies: as ``requests`` takes them
-    :param overwrite: whether a file that is there may be replaced
-    :return: bytes written
+    :param connection: for timeout, TLS, proxies, and the hosts that are allowed
+    :param overwrite: whether another file that is there may be replaced
+    :param max_bytes: what is longer is refused
+    :param fresh_url: returns a new link to the same video, where this one is refused
     """
-    _check_url(url)
-    path = as_path(destination)
-    if not overwrite and path.exists():
-        raise KirinDestinationError(f"{path} is there already, and overwriting was not allowed (overwrite=False).")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, _ATTEMPTS + 1):
+
+    def __init__(
+        self,
+        url: str,
+        destination: Any,
+        *,
+        connection: KirinConnection,
+        overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        fresh_url: Callable[[], str] | None = None,
+    ) -> None:
+        self._url = url
+        self._path = as_path(destination)
+        self._connection = connection
+        self._overwrite = overwrite
+        self._max_bytes = max_bytes
+        self._fresh_url = fresh_url
+        self._announced = Announced()
+
+    def run(self) -> Saved:
+        """Fetch the file, unless it is there; go on after cuts.
+
+        :raises KirinDestinationError: another file is there and may stay, or the storage does not take this one
+        :raises KirinError: nothing usable came; no half file is left under the final name
+        """
+        from airflow_provider_kirin.hooks.guarding import guarded_session
+
+        self._there = self._look_at_the_place()
+        self._progress = Progress(time.monotonic())
+        fruitless = most = fresh_links = 0
+        with guarded_session(self._connection.private_hosts) as session, writing(self._path) as file:
+            for attempt in range(1, _MOST_TRIES + 1):
+                try:
+                    return self._fetch(session, file)
+                except ExpiredLinkError:
+                    fresh_links += 1
+                    if fresh_links > _FRESH_LINKS or not self._take_fresh_link():
+                        raise
+                except KirinError as error:
+                    if file.size > most:
+                        most, fruitless = file.size, 0
+                    fruitless += 1
+                    if not error.retryable or fruitless == _FRUITLESS or attempt == _MOST_TRIES:
+                        raise
+                    log.warning("Trying again in %s s, with %s bytes here: %s", fruitless, f"{file.size:,}", error)
+                    time.sleep(fruitless)
+        raise AssertionError("unreachable")
+
+    def _look_at_the_place(self) -> int | None:
         try:
-            with _place(path) as file:
-                return _fetch(url, file, timeout=timeout, verify=verify, proxies=dict(proxies))
-        except KirinError as error:
-            if not error.retryable or isinstance(error, _ExpiredLink) or attempt == _ATTEMPTS:
-                raise
-            time.sleep(attempt)
-    raise AssertionError("unreachable")
+            return size_of(self._path)
+        except KirinDestinationError as error:
+            # A place where one may only write tells nothing, and is written to all the same.
+            if self._overwrite and isinstance(error.__cause__, PermissionError):
+                return None
+            raise
 
+    def _take_fresh_link(self) -> bool:
+        url = self._fresh_url() if self._fresh_url else self._url
+        if url == self._url:
+            return False
+        log.info("The link to the video was refused; going on with a fresh one.")
+        self._url = url
+        return True
 
-def _check_url(url: str) -> None:
-    if not is_web_url(url):
-        raise KirinReplyError(f"The video's address {safe_url(url)} is no http or https URL.", retryable=False)
-
-
-def _fetch(url: str, file: BinaryIO, *, timeout: float, verify: bool | str, proxies: dict[str, str]) -> int:
-    import requests
-
-    try:
-        with requests.Session() as session, _follow(session, url, timeout, verify, proxies) as reply:
-            _check_reply(reply, url)
-            written = 0
-            for chunk in reply.iter_content(_CHUNK):
+    def _fetch(self, session: requests.Session, file: Writing) -> Saved:
+        wanted = range_headers(file.size, self._announced)
+        with get(session, self._url, self._connection, wanted) as reply:
+            self._begin(reply, file)
+            chunks: Iterator[bytes] = reply.iter_content(_CHUNK)
+            if not file.size:
+                head = self._read_head(chunks)
+                if self._is_there(head):
+                    return Saved(self._there or 0, is_new=False)
+                file.write(head)
+            for chunk in chunks:
+                self._check_limit(file.size + len(chunk))
                 file.write(chunk)
-                written += len(chunk)
-            _check_length(reply, written, url)
-            return written
-    except requests.RequestException as error:
-        raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {one_line(error)}") from None
+                if news := self._progress.news(file.size, self._announced, time.monotonic()):
+                    log.info("Downloading %s: %s", safe_url(self._url), news)
+            size = file.size
+            self._check_length(size)
+        file.commit()
+        return Saved(size, is_new=True)
 
+    def _begin(self, reply: requests.Response, file: Writing) -> None:
+        """Judge the head of a reply: does it go on, or begin anew?"""
+        status = reply.status_code
+        if file.size and continues(status, reply.headers, start=file.size, announced=self._announced):
+            log.info("The host goes on after byte %s.", f"{file.size:,}")
+            return
+        if status in (200, 206, 416):
+            # What is here belongs to another state of the file, or the host knows no ranges.
+            file.discard()
+        check_reply(reply, self._url)
+        self._announced = read_announced(reply.headers)
+        self._check_limit(self._announced.size or 0)
 
-def _follow(
-    session: requests.Session, url: str, timeout: float, verify: bool | str, proxies: dict[str, str]
-) -> requests.Response:
-    """Follow redirects ourselves: requests would take credentials for the next host from ~/.netrc."""
-    for _ in range(_MOST_REDIRECTS + 1):
-        reply = session.get(
-            url,
-            headers={"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-            auth=lambda prepared: prepared,
-            timeout=timeout,
-            verify=verify,
-            proxies=proxies,
-            allow_redirects=False,
-            stream=True,
-        )
-        if not reply.is_redirect:
-            return reply
-        reply.close()
-        url = urljoin(url, reply.headers["Location"])
-        _check_url(url)
-    raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+    def _read_head(self, chunks: Iterator[bytes]) -> bytes:
+        head = bytearray()
+        for chunk in chunks:
+            head += chunk
+            if len(head) >= HEAD:
+                break
+        if not head:
+            self._check_length(0)
+        if not is_mp4(bytes(head[:12])):
+            raise KirinReplyError(
+                f"{safe_url(self._url)} is no MP4 by its content ({len(head):,} bytes were looked at).", retryable=False
+            )
+        return bytes(head)
 
+    def _is_there(self, head: bytes) -> bool:
+        """Return whether the file is there: of the length that the host announces, and beginning alike."""
+        if self._there is None:
+            return False
+        if self._announced.size == self._there and self._begins_with(head[:HEAD]):
+            log.info(
+                "%s is there already, with the length (%s bytes) and the beginning of the video: not fetched again.",
+                safe_url(str(self._path)),
+                f"{self._there:,}",
+            )
+            return True
+        if not self._overwrite:
+            raise already_there(self._path)
+        return False
 
-def _check_reply(reply: requests.Response, url: str) -> None:
-    status, kind = reply.status_code, reply.headers.get("Content-Type", "")
-    said = f"The host of the video answered HTTP {status} for {safe_url(url)}."
-    if status in (401, 403, 404, 410):
-        raise _ExpiredLink(f"{said} The link has expired. Nothing is lost: each try of an operator gets a fresh one.")
-    if status != 200:
-        raise KirinReplyError(said, retryable=status >= 500 or status in (408, 429))
-    if kind.startswith(("text/", "application/json")):
-        raise KirinReplyError(f"{safe_url(url)} is {one_line(kind, 60)}, not a video.", retryable=False)
+    def _begins_with(self, head: bytes) -> bool:
+        try:
+            return first_bytes(self._path, len(head)) == head
+        except KirinDestinationError as error:
+            if isinstance(error.__cause__, (PermissionError, FileNotFoundError)):
+                return False
+            raise
 
+    def _check_limit(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise KirinReplyError(
+                f"{safe_url(self._url)} has {size:,} bytes or more, and max_bytes = {self._max_bytes:,}. If the video "
+                "is meant to be that long, raise max_bytes; downloading again is free.",
+                retryable=False,
+            )
 
-def _check_length(reply: requests.Response, written: int, url: str) -> None:
-    announced = reply.headers.get("Content-Length", "")
-    if not written or (announced.isdigit() and int(announced) != written):
-        raise KirinReplyError(f"{safe_url(url)} gave {written:,} bytes where {announced or 'some'} were announced.")
-
-
-@contextlib.contextmanager
-def _place(path: Any) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when it is whole.
-
-    What goes to an object store is collected on the worker's disk first: not every store can take back half an object.
-    """
-    if not isinstance(path, Path):
-        with tempfile.TemporaryFile() as whole:
-            yield whole
-            whole.seek(0)
-            with path.open("wb") as file:
-                shutil.copyfileobj(whole, file, _CHUNK)
-        return
-    part = path.with_name(f".{path.name}.{time.time_ns():x}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    def _check_length(self, size: int) -> None:
+        if not size or self._announced.size not in (None, size):
+            wanted = "some" if self._announced.size is None else f"{self._announced.size:,}"
+            raise KirinReplyError(f"{safe_url(self._url)} gave {size:,} bytes where {wanted} were announced.")

@@ -17,6 +17,7 @@ from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.connection import (
     DEFAULT_CONN_ID,
@@ -30,7 +31,7 @@ from airflow_provider_kirin.hooks.storage import open_uri
 from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import requests
 
@@ -43,7 +44,8 @@ class KirinHook(BaseHook):
     """Talk to the Kirin generation API with the key of an Airflow connection.
 
     :param kirin_conn_id: the connection (type ``kirin``): API Key, Host (default ``https://cloud.vtrix.ai``), and in
-        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``
+        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``,
+        ``allow_private_hosts``
     """
 
     conn_name_attr = "kirin_conn_id"
@@ -166,26 +168,36 @@ class KirinHook(BaseHook):
             time.sleep(step.delay)
         return step.result()
 
-    def download(self, url: str, destination: Any, *, overwrite: bool = True) -> int:
-        """Copy a video to a file. The key is never sent to the host that serves it.
+    def download(
+        self,
+        url: str,
+        destination: Any,
+        *,
+        overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        fresh_url: Callable[[], str] | None = None,
+    ) -> int:
+        """Copy a video to a file, unless it is there. The key is never sent to the host that serves it.
 
         :param url: a video's URL, fresh (see :meth:`get_task`)
         :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)
-        :param overwrite: whether a file that is there may be replaced
+        :param overwrite: whether another file that is there may be replaced
+        :param max_bytes: a longer file is refused
+        :param fresh_url: returns a new URL of the same video; called where the host refuses the old one
         :return: its length in bytes
         :raises KirinError: nothing usable came; no half file is left under the final name
         """
-        from airflow_provider_kirin.hooks.download import download
+        from airflow_provider_kirin.hooks.download import Download
 
-        connection = self.connection
-        return download(
+        download = Download(
             url,
             destination,
-            timeout=connection.timeout,
-            verify=connection.verify,
-            proxies=connection.proxies,
+            connection=self.connection,
             overwrite=overwrite,
+            max_bytes=max_bytes,
+            fresh_url=fresh_url,
         )
+        return download.run().size
 
     def test_connection(self) -> tuple[bool, str]:
         """Check key, host and path by asking for a task that cannot exist. Costs nothing."""

@@ -2,64 +2,166 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.exceptions import KirinDestinationError
+from airflow_provider_kirin.api.file_names import DEFAULT_TEMPLATE, check_template, fill
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.storage import as_path
+from airflow_provider_kirin.hooks.writing import already_there, size_of
 
 if TYPE_CHECKING:
-    from airflow_provider_kirin.api.task import KirinTask
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
+#: Stands for a generation that is not bought yet.
+_UNKNOWN = KirinTask("not-known-before-it-is-submitted", "in_progress")
 
-def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: str, *, overwrite: bool) -> list[str]:
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step's files go.
+
+    :param destination: a folder, or a file name where it ends with ``.mp4``
+    :param template: names the files in a folder; None takes the default
+    :param step: values of the step's own placeholders
+    :param overwrite: whether another file that is there may be replaced
+    :param max_bytes: a longer file is refused
+    :param is_first_try: whether no earlier try of the step can have put the file there
+    """
+
+    destination: str
+    template: str | None = None
+    step: Mapping[str, object] = field(default_factory=dict)
+    overwrite: bool = True
+    max_bytes: int = DEFAULT_MAX_BYTES
+    is_first_try: bool = True
+
+    @classmethod
+    def of(cls, operator: Any, context: Context) -> Place:
+        """Return the place that an operator's arguments name.
+
+        :param operator: with ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
+        :param context: Airflow's
+        """
+        ti = context["ti"]
+        step = {
+            "dag_id": ti.dag_id,
+            "run_id": ti.run_id,
+            "task_id": ti.task_id,
+            "map_index": -1 if ti.map_index is None else ti.map_index,
+        }
+        return cls(
+            operator.destination,
+            operator.filename_template,
+            step,
+            operator.overwrite,
+            operator.max_bytes,
+            is_first_try=ti.try_number <= 1,
+        )
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the destination is a file's own name."""
+        return self.destination.lower().endswith(".mp4")
+
+    def names(self, kirin_task: KirinTask) -> list[str]:
+        """Return the names of a generation's files, one a video.
+
+        :param kirin_task: the generation
+        """
+        return _numbered([self._name(kirin_task, index) for index in range(len(kirin_task.videos))])
+
+    def _name(self, kirin_task: KirinTask, index: int) -> str:
+        if self.is_file:
+            return self.destination
+        values = {
+            **self.step,
+            "kirin_task_id": kirin_task.id,
+            "external_task_id": kirin_task.external_task_id or "",
+            "model": kirin_task.model or "",
+            "index": index,
+        }
+        return f"{self.destination.rstrip('/')}/{fill(self.template or DEFAULT_TEMPLATE, values)}"
+
+    def check(self) -> None:
+        """Find out what can be found out before anything is paid.
+
+        :raises KirinDestinationError: the storage is out of reach, a name cannot be made, or a file is there and may
+            not be replaced
+        """
+        check_arguments(self.template, self.max_bytes)
+        if self.is_file and self.template is not None:
+            raise KirinDestinationError(
+                f"destination = {shorten(self.destination, 120)} names a file, and filename_template names files in a "
+                "folder. Give a folder, or leave filename_template out."
+            )
+        path = as_path(self.destination)
+        if isinstance(path, Path):
+            _check_folder(path.parent if self.is_file else path)
+        name = self._name(_UNKNOWN, 0)
+        # What an earlier try put there may be the very video: the download finds out.
+        if not self.overwrite and self.is_first_try and _UNKNOWN.id not in name:
+            place = as_path(name)
+            if size_of(place) is not None:
+                raise already_there(place)
+
+
+def check_arguments(template: str | None, max_bytes: object) -> None:
+    """Judge what does not depend on a run.
+
+    :param template: the operator's ``filename_template``
+    :param max_bytes: the operator's
+    :raises KirinDestinationError: one of them cannot be used
+    """
+    if template is not None:
+        check_template(template)
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+        raise KirinDestinationError(f"max_bytes = {shorten(max_bytes)} must be a whole number above 0.")
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KirinDestinationError(f"destination = {folder} cannot be written: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK):
+        raise KirinDestinationError(f"destination = {folder} cannot be written: no permission.")
+
+
+def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[str]:
     """Download every video of a finished generation and return the files' URIs.
 
-    :param hook: downloads
+    :param hook: downloads, and gets fresh links
     :param kirin_task: finished, and fetched just now: its links expire
-    :param destination: a folder or a file name
-    :param overwrite: whether files that are there may be replaced
+    :param place: where they go
     """
     files = []
-    for name, video in zip(
-        file_names(destination, kirin_task.id, len(kirin_task.videos)), kirin_task.videos, strict=True
-    ):
-        size = hook.download(video.url, name, overwrite=overwrite)
+    for index, (name, video) in enumerate(zip(place.names(kirin_task), kirin_task.videos, strict=True)):
+
+        def fresh_url(index: int = index) -> str:
+            videos = hook.get_task(kirin_task.id).videos
+            if index >= len(videos):
+                raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} does not show its video any more.")
+            return videos[index].url
+
+        size = hook.download(video.url, name, overwrite=place.overwrite, max_bytes=place.max_bytes, fresh_url=fresh_url)
         path = as_path(name)
         files.append(path.absolute().as_uri() if isinstance(path, Path) else str(path))
-        hook.log.info("Saved the video of Kirin generation %s (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
+        hook.log.info("The video of Kirin generation %s is saved (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
     return files
 
 
-def check_destination(destination: str, *, overwrite: bool) -> None:
-    """Find out what can be found out before anything is paid.
-
-    :param destination: a folder or a file name
-    :param overwrite: whether a file that is there may be replaced
-    :raises KirinDestinationError: the storage is out of reach, or the file is there and may not be replaced
-    """
-    path = as_path(destination)
-    if isinstance(path, Path):
-        is_file = destination.lower().endswith(".mp4")
-        try:
-            (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise KirinDestinationError(f"destination = {path} cannot be written: {error.strerror}.") from None
-        if is_file and not overwrite and path.exists():
-            raise KirinDestinationError(f"{path} is there already, and overwriting was not allowed (overwrite=False).")
-
-
-def file_names(destination: str, kirin_task_id: str, count: int) -> list[str]:
-    """Return the names of a generation's files.
-
-    :param destination: a folder, or a file name where it ends with ``.mp4``
-    :param kirin_task_id: names the files in a folder; never leaves it
-    :param count: how many videos there are
-    """
-    if destination.lower().endswith(".mp4"):
-        stem, ending = destination[:-4], destination[-4:]
-        return [destination] if count == 1 else [f"{stem}-{index}{ending}" for index in range(count)]
-    safe_id = quote(kirin_task_id, safe="").replace(".", "%2E")
-    return [f"{destination.rstrip('/')}/{safe_id}-{index}.mp4" for index in range(count)]
+def _numbered(names: list[str]) -> list[str]:
+    """Tell several files of one name apart: ``-0`` and so on before the ending."""
+    if len(set(names)) == len(names):
+        return names
+    parts = [name.rpartition(".") if "." in name.rpartition("/")[2] else (name, "", "") for name in names]
+    return [f"{stem}-{index}{dot}{ending}" for index, (stem, dot, ending) in enumerate(parts)]

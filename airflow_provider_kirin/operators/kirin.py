@@ -15,11 +15,12 @@ from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.files import check_destination, save_videos
+from airflow_provider_kirin.operators.files import Place, check_arguments, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.operators.records import StepRecord
@@ -172,7 +173,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
     :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
         ObjectStoragePath knows; None leaves it at Kirin
-    :param overwrite: whether a file that is there may be replaced
+    :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
+    :param overwrite: whether another file that is there may be replaced
+    :param max_bytes: a longer video is not downloaded
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself goes on at Kirin
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
@@ -182,13 +185,15 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     :return: what :meth:`.KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
     """
 
-    template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination")
+    template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination", "filename_template")
 
     def __init__(
         self,
         *,
         destination: str | None = None,
+        filename_template: str | None = None,
         overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         timeout: float | timedelta = DEFAULT_WAIT,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
@@ -197,7 +202,11 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
+        if not is_dynamic(filename_template):
+            check_arguments(filename_template, max_bytes)
+        self.filename_template = filename_template
         self.overwrite = overwrite
+        self.max_bytes = max_bytes
         self.timeout = as_seconds(timeout, "timeout")
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
@@ -210,7 +219,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """Submit, then wait: here, or in the triggerer."""
         with failing_for_good():
             if self.destination is not None:
-                check_destination(self.destination, overwrite=self.overwrite)
+                Place.of(self, context).check()
             kirin_task = self._submit(context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
@@ -258,7 +267,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         with closing(KirinHook(self.kirin_conn_id)) as hook:
             # Links expire, and this task may have queued for long since the trigger saw them.
             kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
-            files = save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
+            files = save_videos(hook, kirin_task, Place.of(self, context))
         return {**kirin_task.to_dict(), "files": files}
 
 
@@ -269,12 +278,14 @@ class KirinDownloadOperator(BaseOperator):
 
     :param kirin_task_id: the generation (templated)
     :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath knows (templated).
-        In a folder the video is named ``{kirin_task_id}-{index}.mp4``.
+        In a folder the video is named ``{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4``.
+    :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param overwrite: whether a file that is there may be replaced
+    :param overwrite: whether another file that is there may be replaced
+    :param max_bytes: a longer video is not downloaded
     """
 
-    template_fields: Sequence[str] = ("kirin_task_id", "destination", "kirin_conn_id")
+    template_fields: Sequence[str] = ("kirin_task_id", "destination", "filename_template", "kirin_conn_id")
     ui_color = "#ece3fb"
 
     def __init__(
@@ -282,15 +293,21 @@ class KirinDownloadOperator(BaseOperator):
         *,
         kirin_task_id: str,
         destination: str,
+        filename_template: str | None = None,
         kirin_conn_id: str = KirinHook.default_conn_name,
         overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kirin_task_id = kirin_task_id
         self.destination = destination
         self.kirin_conn_id = kirin_conn_id
+        if not is_dynamic(filename_template):
+            check_arguments(filename_template, max_bytes)
+        self.filename_template = filename_template
         self.overwrite = overwrite
+        self.max_bytes = max_bytes
 
     def execute(self, context: Context) -> list[str]:
         """Fetch the task, then its videos."""
@@ -304,4 +321,4 @@ class KirinDownloadOperator(BaseOperator):
                 )
             if error := error_from_task(kirin_task):
                 raise error
-            return save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
+            return save_videos(hook, kirin_task, Place.of(self, context))

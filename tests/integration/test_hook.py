@@ -502,7 +502,7 @@ class TestDownload:
         place = self.place(destination, tmp_path)
         assert not place.exists(), "half a file under the final name"
         if isinstance(place, Path):
-            assert list(place.parent.iterdir()) == []
+            assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
     def test_an_older_file_survives_a_failed_download(self, hook, emulator, video_url, destination, tmp_path):
         place = self.place(destination, tmp_path)
@@ -522,7 +522,6 @@ class TestDownload:
         with pytest.raises(KirinDestinationError, match="is there already"):
             hook.download(video_url, destination, overwrite=False)
         assert place.read_bytes() == b"yesterday's video"
-        assert emulator.requests("GET", "/cdn/") == []
         hook.download(video_url, destination)
         assert is_mp4(place.read_bytes())
 
@@ -549,14 +548,14 @@ class TestDownload:
         netrc = tmp_path / "netrc"
         netrc.write_text("default login any password body\n")
         monkeypatch.setenv("NETRC", str(netrc))
-        video = whole(b"ftyp", kind="video/mp4", headers={"Set-Cookie": "a=b"})
+        video = whole(b"\0\0\0\x0cftypmp42", kind="video/mp4", headers={"Set-Cookie": "a=b"})
         second = raw_server(replying(video))
         first = raw_server(replying(whole("", status="302 Found", headers={"Location": f"{second.url}/v.mp4?sig=1"})))
         hook = KirinHook(connect(first.url))
         # As after a look at the gateway on the same host: nothing of its session may come along.
         with pytest.raises(KirinError):
             hook.get_task("one", patience=0)
-        assert hook.download(f"{first.url}/v.mp4", tmp_path / "video.mp4") == 4
+        assert hook.download(f"{first.url}/v.mp4", tmp_path / "video.mp4") == 12
         for request in (first.requests[1], second.requests[0]):
             head = request.lower()
             assert KEY.lower().encode() not in head

@@ -1,0 +1,88 @@
+"""Which addresses a link may lead to. Links come from outside: none shall make a worker call its own network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+_NAME = re.compile(r"[^\s/:@?#\[\]*]+")
+#: Well-known prefix under which a translator reaches IPv4 (RFC 6052).
+_NAT64 = IPv6Network("64:ff9b::/96")
+#: "IPv4-compatible" addresses, long out of use, and the unspecified one.
+_OLD_COMPATIBLE = IPv6Network("::/96")
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address belongs to the open internet: not private, loopback, link-local, reserved...
+
+    :param address: in digits, as a resolver returns it; what is none is not public
+    """
+    try:
+        ip: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address):
+        ip = _carried(ip) or ip
+    if isinstance(ip, IPv6Address) and ip in _OLD_COMPATIBLE:
+        return False
+    return ip.is_global and not ip.is_multicast
+
+
+def _carried(ip: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that packets to an IPv6 address end up at, if there is one in it."""
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+
+
+@dataclass(frozen=True)
+class PrivateHosts:
+    """What may be called although it is not on the open internet.
+
+    :param everything: no limits
+    :param names: host names, in lower case
+    :param networks: addresses
+    """
+
+    everything: bool = False
+    names: frozenset[str] = frozenset()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def of(cls, given: Iterable[str] | bool, *, own_host: str) -> PrivateHosts:
+        """Read what a user allows.
+
+        :param given: all or nothing, or host names, IP addresses and networks (``10.0.0.0/8``)
+        :param own_host: the host of the connection, which is always allowed
+        :raises ValueError: names what cannot be read
+        """
+        names, networks = {_plain(own_host)}, []
+        for entry in () if isinstance(given, bool) else given:
+            text = _plain(entry)
+            try:
+                networks.append(ip_network(text, strict=False))
+            except ValueError:
+                if not _NAME.fullmatch(text):
+                    raise ValueError(entry) from None
+                names.add(text)
+        return cls(given is True, frozenset(names), tuple(networks))
+
+    def allow(self, host: str, address: str) -> bool:
+        """Return whether an address may be connected to.
+
+        :param host: what the link says
+        :param address: what that means, in digits
+        """
+        if self.everything or _plain(host) in self.names or is_public(address):
+            return True
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self.networks)
+
+
+def _plain(host: str) -> str:
+    return host.strip().lower().rstrip(".")

@@ -1,0 +1,134 @@
+"""How a file comes over HTTP: what its host says of it, and when the rest of it may follow what is here already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: The longest file that is taken unless the user says otherwise: far more than minutes of video need. Bytes.
+DEFAULT_MAX_BYTES = 4 * 1024**3
+#: So much of a file is looked at before it is kept: what it is, and whether it is here already. Bytes.
+HEAD = 64 * 1024
+#: Seconds between two lines about a long download.
+REPORT_EVERY = 10.0
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_VIDEO_TYPES = ("video/", "application/mp4", "application/octet-stream", "binary/octet-stream")
+#: The link is refused or gone. A fresh one may not be.
+_EXPIRED = frozenset({401, 403, 404, 410})
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What a host says of a file, before its bytes.
+
+    :param size: bytes; None where the host does not say
+    :param validator: names this state of the file: a strong ETag, or the time of its last change; None without one
+    """
+
+    size: int | None = None
+    validator: str | None = None
+
+
+def read_announced(headers: Mapping[str, str]) -> Announced:
+    """Read the headers of a 200.
+
+    :param headers: of the reply; names in any case (``requests`` gives such a mapping)
+    """
+    if _is_encoded(headers):
+        # The length is that of the packed bytes, and so would be the offsets of a range.
+        return Announced()
+    length = headers.get("Content-Length", "")
+    return Announced(int(length) if length.isascii() and length.isdigit() else None, _validator(headers))
+
+
+def range_headers(start: int, announced: Announced) -> dict[str, str]:
+    """Return the headers that ask for the rest of a file, or for all of it where a rest could not be trusted.
+
+    :param start: bytes that are here already
+    :param announced: of the reply that they came with
+    """
+    if not start or announced.validator is None:
+        return {}
+    return {"Range": f"bytes={start}-", "If-Range": announced.validator}
+
+
+def continues(status: int, headers: Mapping[str, str], *, start: int, announced: Announced) -> bool:
+    """Return whether a reply is the rest of the same file.
+
+    Some hosts do not look at an ETag in ``If-Range`` (aiohttp's file server is one), so the reply has to repeat it.
+
+    :param status: of the reply
+    :param headers: of the reply
+    :param start: bytes that are here already
+    :param announced: of the reply that they came with
+    """
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    if status != 206 or found is None or _is_encoded(headers):
+        return False
+    total = None if found[3] == "*" else int(found[3])
+    same_size = announced.size is None or total is None or total == announced.size
+    return int(found[1]) == start and same_size and _validator(headers) == announced.validator
+
+
+def is_expired(status: int) -> bool:
+    """Return whether a host refuses a link as such.
+
+    :param status: of the reply
+    """
+    return status in _EXPIRED
+
+
+def may_be_video(content_type: str) -> bool:
+    """Return whether a Content-Type leaves room for a video.
+
+    :param content_type: the header; storages often say ``application/octet-stream``, some hosts nothing
+    """
+    kind = content_type.strip().lower()
+    return not kind or kind.startswith(_VIDEO_TYPES)
+
+
+def is_mp4(head: bytes) -> bool:
+    """Return whether a file begins as each MP4 does: with a ``ftyp`` box (ISO/IEC 14496-12, 4.3).
+
+    :param head: its first bytes
+    """
+    return head[4:8] == b"ftyp"
+
+
+class Progress:
+    """Says now and then how far a long download is.
+
+    :param started_at: seconds, on any clock
+    """
+
+    def __init__(self, started_at: float) -> None:
+        self._started_at = self._said_at = started_at
+
+    def news(self, done: int, announced: Announced, now: float) -> str | None:
+        """Return a line that is worth logging, or None.
+
+        :param done: bytes that are here
+        :param announced: what the host said
+        :param now: seconds, on the same clock
+        """
+        if now - self._said_at < REPORT_EVERY:
+            return None
+        self._said_at = now
+        speed = done / (now - self._started_at) / 1e6
+        if announced.size is None:
+            return f"{done:,} bytes so far, {speed:.1f} MB/s"
+        return f"{done:,} of {announced.size:,} bytes ({done * 100 // max(announced.size, 1)} %), {speed:.1f} MB/s"
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    etag = headers.get("ETag", "").strip()
+    if etag.startswith('"'):
+        return etag
+    # A weak ETag (W/"...") stands for files that only mean the same.
+    return None if etag else headers.get("Last-Modified", "").strip() or None

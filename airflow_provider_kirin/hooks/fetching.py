@@ -1,0 +1,99 @@
+"""One GET to the host of a video: guarded, without credentials, redirects followed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from airflow_provider_kirin.api.requests import USER_AGENT
+from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
+from airflow_provider_kirin.api.transfer import is_expired, may_be_video
+from airflow_provider_kirin.exceptions import KirinNetworkError, KirinReplyError
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_kirin.hooks.connection import KirinConnection
+
+_MOST_REDIRECTS = 5
+
+
+class ExpiredLinkError(KirinReplyError):
+    """Asking for the same link again cannot help; asking for the task afresh does."""
+
+
+@contextmanager
+def get(
+    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
+) -> Iterator[requests.Response]:
+    """Ask a host for a video; the caller reads the reply's body, chunk by chunk.
+
+    :param session: from :func:`airflow_provider_kirin.hooks.guarding.guarded_session`
+    :param url: any host, so no key, no cookie and no ~/.netrc entry goes there
+    :param connection: for timeout, TLS and proxies
+    :param headers: besides our own
+    :raises KirinNetworkError: no reply, or not all of it
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        with _follow(session, url, connection, headers) as reply:
+            yield reply
+    except (requests.RequestException, HTTPError) as error:
+        raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {one_line(error)}") from None
+
+
+def check_reply(reply: requests.Response, url: str) -> None:
+    """Refuse a reply that is no whole video.
+
+    :param reply: its head
+    :param url: for messages
+    :raises ExpiredLinkError: the link is refused or gone
+    :raises KirinReplyError: trouble of the host, or something else than a video
+    """
+    status, kind = reply.status_code, reply.headers.get("Content-Type", "")
+    said = f"The host of the video answered HTTP {status} for {safe_url(url)}."
+    if is_expired(status):
+        raise ExpiredLinkError(f"{said} The link has expired. Nothing is lost: a fresh one is free.")
+    if status != 200:
+        raise KirinReplyError(said, retryable=status >= 500 or status in (206, 408, 416, 429))
+    if not may_be_video(kind):
+        raise KirinReplyError(f"{safe_url(url)} is {one_line(kind, 60)}, not a video.", retryable=False)
+
+
+def _follow(
+    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
+) -> requests.Response:
+    """Follow redirects ourselves: each hop is judged, and requests would take credentials for it from ~/.netrc."""
+    fixed = {"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    for _ in range(_MOST_REDIRECTS + 1):
+        _check_url(url, connection)
+        reply = session.get(
+            url,
+            headers={**fixed, **headers},
+            auth=lambda prepared: prepared,
+            timeout=connection.timeout,
+            verify=connection.verify,
+            proxies=dict(connection.proxies),
+            allow_redirects=False,
+            stream=True,
+        )
+        if not reply.is_redirect:
+            return reply
+        reply.close()
+        try:
+            url = urljoin(url, reply.headers["Location"])
+        except ValueError:
+            raise KirinReplyError(f"{safe_url(url)} redirects to no URL.", retryable=False) from None
+    raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+
+
+def _check_url(url: str, connection: KirinConnection) -> None:
+    from airflow_provider_kirin.hooks.guarding import check_literal
+
+    if not is_web_url(url):
+        raise KirinReplyError(f"The video's address {safe_url(url)} is no http or https URL.", retryable=False)
+    check_literal(urlsplit(url).hostname or "", connection.private_hosts)
