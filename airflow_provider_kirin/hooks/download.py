@@ -20,7 +20,7 @@ from airflow_provider_kirin.api.transfer import (
     read_announced,
 )
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
-from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get
+from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get, read_chunks
 from airflow_provider_kirin.hooks.storage import as_path
 from airflow_provider_kirin.hooks.writing import Writing, already_there, first_bytes, size_of, writing
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.hooks.connection import KirinConnection
 
-#: What is lost of a body that is cut, at most. Bytes.
-_CHUNK = 256 * 1024
 #: So many tries in a row may bring nothing new...
 _FRUITLESS = 3
 #: ...and so many may be made at all, for a host that cuts again and again.
@@ -131,7 +129,7 @@ class Download:
         wanted = range_headers(file.size, self._announced)
         with get(session, self._url, self._connection, wanted) as reply:
             self._begin(reply, file)
-            chunks: Iterator[bytes] = reply.iter_content(_CHUNK)
+            chunks = read_chunks(reply)
             if not file.size:
                 head = self._read_head(chunks)
                 if self._is_there(head):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.connection import KirinConnection
 
 _MOST_REDIRECTS = 5
+_CHUNK = 1024 * 1024
 
 
 class ExpiredLinkError(KirinReplyError):
@@ -43,7 +44,18 @@ def get(
         with _follow(session, url, connection, headers) as reply:
             yield reply
     except (requests.RequestException, HTTPError) as error:
-        raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {one_line(error)}") from None
+        raise KirinNetworkError(
+            f"The download of {safe_url(url)} was cut off: {one_line(error.args[0] if error.args else error)}"
+        ) from None
+
+
+def read_chunks(reply: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it comes in. ``iter_content`` would wait for whole chunks, and lose the last one at a cut.
+
+    :param reply: from :func:`get`, inside of it
+    """
+    while chunk := reply.raw.read1(_CHUNK, decode_content=True):
+        yield chunk
 
 
 def check_reply(reply: requests.Response, url: str) -> None:

@@ -1,0 +1,407 @@
+"""Downloads from hosts that cut, change, refuse and lie, over real sockets; test_hook.py has those of the emulator."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_kirin.api.addresses import PrivateHosts
+from airflow_provider_kirin.exceptions import (
+    KirinConfigError,
+    KirinDestinationError,
+    KirinError,
+    KirinNetworkError,
+    KirinReplyError,
+)
+from airflow_provider_kirin.hooks.guarding import guarded_session
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from tests.integration.video_host import START, VideoHost, video
+
+MEGABYTE = 1_000_000
+Serve = Callable[..., VideoHost]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start hosts that end with the test."""
+    with ExitStack() as running:
+        yield lambda *args, **options: running.enter_context(VideoHost(*args, **options))
+
+
+@pytest.fixture
+def hook(connect) -> KirinHook:
+    """A hook whose gateway, and so whose own host, is on 127.0.0.1."""
+    return KirinHook(connect("http://127.0.0.1:9", timeout=5))
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    return tmp_path / "videos" / "video.mp4"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Pauses between tries are short."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+class TestGoingOnAfterACut:
+    def test_only_what_is_missing_is_asked_for(self, serve, hook, place):
+        host = serve(video(3 * MEGABYTE), turns=[MEGABYTE, MEGABYTE])
+        assert hook.download(f"{host.url}/v.mp4", place) == 3 * MEGABYTE
+        assert place.read_bytes() == host.body
+        assert host.ranges == [None, f"bytes={MEGABYTE}-", f"bytes={2 * MEGABYTE}-"]
+        assert [request.get("if-range") for request in host.requests] == [None, '"one"', '"one"']
+        assert host.sent == 3 * MEGABYTE, "something was sent twice"
+
+    def test_the_time_of_the_last_change_does_where_there_is_no_etag(self, serve, hook, place):
+        changed = "Tue, 24 Nov 2026 10:00:00 GMT"
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], headers={"Last-Modified": changed})
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body
+        assert host.requests[1]["if-range"] == changed
+
+    def test_many_cuts_are_no_reason_to_give_up_while_it_goes_on(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), turns=[200_000] * 9)
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and len(host.requests) == 10
+
+    def test_no_bytes_in_three_tries_are(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 0, 0, 0, 0, 0])
+        with pytest.raises(KirinNetworkError, match="cut off"):
+            hook.download(f"{host.url}/v.mp4", place)
+        assert len(host.requests) == 3
+        assert files_below(place.parent) == []
+
+    @pytest.mark.parametrize(
+        "host_is",
+        [
+            {"knows_ranges": False},
+            {"headers": {}},
+            {"headers": {"ETag": 'W/"weak"', "Last-Modified": "Tue, 24 Nov 2026 10:00:00 GMT"}},
+        ],
+        ids=["a host without ranges", "no validator", "a weak validator"],
+    )
+    def test_it_begins_anew_where_the_rest_cannot_be_trusted(self, serve, hook, place, host_is):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], **host_is)
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and len(host.requests) == 2
+
+    @pytest.mark.parametrize("heeds_if_range", [True, False])
+    @pytest.mark.parametrize("size", [2 * MEGABYTE, 2 * MEGABYTE + 1])
+    def test_two_files_are_never_glued_together(self, serve, hook, place, heeds_if_range, size):
+        other = video(size, seed=3)
+
+        def change(host):
+            if len(host.requests) == 2:
+                host.body, host.headers = other, {"ETag": '"two"'}
+
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], heeds_if_range=heeds_if_range, before=change)
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == other
+
+    def test_a_rest_that_does_not_say_of_what_is_not_taken(self, serve, hook, place):
+        def forget(host):
+            host.headers = {} if len(host.requests) == 2 else {"ETag": '"one"'}
+
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], heeds_if_range=False, before=forget)
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and host.ranges == [None, f"bytes={MEGABYTE}-", None]
+
+    def test_trouble_of_the_host_does_not_cost_what_is_here(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 503])
+        hook.download(f"{host.url}/v.mp4", place)
+        assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
+
+
+class TestAFreshLink:
+    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    def test_takes_the_place_of_one_that_is_refused(self, serve, hook, place, status):
+        host = serve(video(MEGABYTE), turns=[status])
+        hook.download(f"{host.url}/old.mp4?sig=1", place, fresh_url=lambda: f"{host.url}/new.mp4?sig=2")
+        assert [request["path"] for request in host.requests] == ["/old.mp4?sig=1", "/new.mp4?sig=2"]
+        assert place.read_bytes() == host.body
+
+    def test_in_the_middle_goes_on_where_the_old_one_stopped(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
+        hook.download(f"{host.url}/old.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
+        assert host.requests[2]["path"] == "/new.mp4" and host.ranges[2] == f"bytes={MEGABYTE}-"
+        assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
+
+    def test_that_leads_to_another_file_begins_anew(self, serve, hook, place):
+        old = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 410])
+        new = serve(video(2 * MEGABYTE, seed=5), headers={"ETag": '"another"'})
+        hook.download(f"{old.url}/v.mp4", place, fresh_url=lambda: f"{new.url}/v.mp4")
+        assert place.read_bytes() == new.body
+
+    def test_is_asked_for_twice_at_most(self, serve, hook, place):
+        host = serve(video(MEGABYTE), turns=[403] * 9)
+        links = iter(range(9))
+        with pytest.raises(KirinReplyError, match="expired"):
+            hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/{next(links)}.mp4")
+        assert len(host.requests) == 3
+
+    def test_that_is_the_old_one_is_not_tried(self, serve, hook, place):
+        host = serve(video(MEGABYTE), turns=[403] * 9)
+        with pytest.raises(KirinReplyError, match="expired"):
+            hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/v.mp4")
+        assert len(host.requests) == 1
+
+
+class TestWhatIsThereAlready:
+    def test_the_same_file_is_not_fetched_again(self, serve, hook, place, caplog):
+        host = serve(video(3 * MEGABYTE))
+        hook.download(f"{host.url}/v.mp4", place)
+        before = place.stat()
+        with caplog.at_level(logging.INFO):
+            assert hook.download(f"{host.url}/v.mp4", place) == 3 * MEGABYTE
+        assert place.stat().st_mtime_ns == before.st_mtime_ns and place.stat().st_ino == before.st_ino
+        assert "is there already" in caplog.text and "not fetched again" in caplog.text
+
+    def test_nor_is_it_an_error_that_it_may_not_be_replaced(self, serve, hook, place):
+        host = serve(video(MEGABYTE))
+        for _ in range(2):
+            assert hook.download(f"{host.url}/v.mp4", place, overwrite=False) == MEGABYTE
+
+    @pytest.mark.parametrize("other", [video(MEGABYTE, seed=1), video(MEGABYTE - 1), b""])
+    def test_another_file_is_replaced(self, serve, hook, place, other):
+        place.parent.mkdir()
+        place.write_bytes(other)
+        host = serve(video(MEGABYTE))
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body
+
+    @pytest.mark.parametrize("other", [video(MEGABYTE, seed=1), video(MEGABYTE - 1), b""])
+    def test_or_an_error_where_it_may_not_be(self, serve, hook, place, other):
+        place.parent.mkdir()
+        place.write_bytes(other)
+        host = serve(video(MEGABYTE))
+        with pytest.raises(KirinDestinationError, match="is there already") as caught:
+            hook.download(f"{host.url}/v.mp4", place, overwrite=False)
+        assert not caught.value.retryable
+        assert place.read_bytes() == other and files_below(place.parent) == ["video.mp4"]
+
+    def test_without_a_length_nothing_is_known_to_be_the_same(self, serve, hook, place):
+        host = serve(video(MEGABYTE), says_length=False)
+        hook.download(f"{host.url}/v.mp4", place)
+        first = place.stat().st_ino
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.stat().st_ino != first and place.read_bytes() == host.body
+
+
+class TestOnlyVideosOfASaneLength:
+    @pytest.mark.parametrize(
+        "kind", ["video/mp4", "video/quicktime", "application/octet-stream", "BINARY/octet-stream"]
+    )
+    def test_what_may_be_one_is_taken(self, serve, hook, place, kind):
+        host = serve(video(1000), kind=kind)
+        assert hook.download(f"{host.url}/v.mp4", place) == 1000
+
+    @pytest.mark.parametrize("kind", ["text/html", "application/json", "image/png", "application/xml"])
+    def test_what_says_that_it_is_none_is_refused(self, serve, hook, place, kind):
+        host = serve(video(1000), kind=kind)
+        with pytest.raises(KirinReplyError, match="not a video") as caught:
+            hook.download(f"{host.url}/v.mp4", place)
+        assert not caught.value.retryable and files_below(place.parent) == []
+
+    @pytest.mark.parametrize("body", [b"<html>Log in</html>", b"\x89PNG\r\n\x1a\n" + bytes(100_000), START[:7]])
+    def test_what_only_says_so_is_refused_too(self, serve, hook, place, body):
+        host = serve(body)
+        with pytest.raises(KirinReplyError, match="no MP4 by its content") as caught:
+            hook.download(f"{host.url}/v.mp4", place)
+        assert not caught.value.retryable and files_below(place.parent) == []
+
+    @pytest.mark.parametrize("says_length", [True, False])
+    def test_the_limit_holds_announced_or_not(self, serve, hook, place, says_length):
+        host = serve(video(3 * MEGABYTE), says_length=says_length)
+        with pytest.raises(KirinReplyError, match="max_bytes = 1,000,000") as caught:
+            hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE)
+        assert not caught.value.retryable and files_below(place.parent) == [] and len(host.requests) == 1
+
+    def test_exactly_as_much_is_allowed(self, serve, hook, place):
+        host = serve(video(MEGABYTE))
+        assert hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE) == MEGABYTE
+
+
+class TestOnlyTheOpenInternet:
+    @pytest.fixture
+    def far_hook(self, connect) -> Callable[..., KirinHook]:
+        return lambda **extra: KirinHook(connect("https://gateway.invalid", conn_id="far", timeout=5, **extra))
+
+    @pytest.mark.parametrize(
+        "name", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"]
+    )
+    def test_a_private_address_is_not_even_connected_to(self, serve, far_hook, place, name):
+        host = serve(video(1000))
+        port = host.url.rpartition(":")[2]
+        with pytest.raises(KirinReplyError, match="not an address of the open internet") as caught:
+            far_hook().download(f"http://{name}:{port}/v.mp4?sig=SECRET", place)
+        assert (
+            not caught.value.retryable
+            and "SECRET" not in str(caught.value)
+            and "allow_private_hosts" in str(caught.value)
+        )
+        assert host.requests == []
+
+    @pytest.mark.parametrize("allowed", [True, "true", ["127.0.0.1"], "10.0.0.0/8, 127.0.0.0/8"])
+    def test_unless_the_connection_allows_it(self, serve, far_hook, place, allowed):
+        host = serve(video(1000))
+        assert far_hook(allow_private_hosts=allowed).download(f"{host.url}/v.mp4", place) == 1000
+
+    @pytest.mark.parametrize("allowed", [["10.0.0.0/8"], ["videos.example"], False, None])
+    def test_what_is_allowed_is_no_more_than_it_says(self, serve, far_hook, place, allowed):
+        host = serve(video(1000))
+        with pytest.raises(KirinReplyError, match="open internet"):
+            far_hook(allow_private_hosts=allowed).download(f"{host.url}/v.mp4", place)
+
+    @pytest.mark.parametrize("wrong", [7, {"a": 1}, ["http://h/"], ["a b"], [1], ["*.corp.example"]])
+    def test_what_cannot_be_meant_is_refused(self, far_hook, place, wrong):
+        with pytest.raises(KirinConfigError, match="allow_private_hosts"):
+            far_hook(allow_private_hosts=wrong).download("http://127.0.0.1:9/v.mp4", place)
+
+    def test_each_redirect_is_judged(self, serve, hook, place):
+        inner = serve(video(1000), address="127.0.0.2")
+        outer = serve(video(1000), turns=[f"{inner.url}/latest/meta-data"])
+        with pytest.raises(KirinReplyError, match=r"127\.0\.0\.2"):
+            hook.download(f"{outer.url}/v.mp4", place)
+        assert inner.requests == []
+
+    def test_credentials_in_a_link_go_nowhere(self, serve, hook, place):
+        host = serve(video(1000))
+        hook.download(host.url.replace("//", "//user:secret@") + "/v.mp4", place)
+        assert "authorization" not in host.requests[0]
+
+    def test_a_proxy_looks_names_up_itself_but_takes_no_written_address(self, serve, connect, place):
+        proxy = serve(video(1000))
+        hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
+        assert hook.download("http://videos.invalid/v.mp4", place) == 1000
+        with pytest.raises(KirinReplyError, match="open internet"):
+            hook.download("http://169.254.169.254/v.mp4", place)
+        assert [request["path"] for request in proxy.requests] == ["http://videos.invalid/v.mp4"]
+
+
+class TestTheConnectionIsTheOneThatWasJudged:
+    """A name that means one address when it is judged and another when it is called, and hosts with several."""
+
+    ONLY_ONE = PrivateHosts.of(["127.0.0.1"], own_host="gateway.invalid")
+
+    @staticmethod
+    def get(host: VideoHost, answers: list[list[str]], rules: PrivateHosts = ONLY_ONE) -> tuple[int, int]:
+        asked = []
+
+        def resolve(name, port):
+            asked.append(name)
+            return answers[min(len(asked), len(answers)) - 1]
+
+        with guarded_session(rules, resolve) as session:
+            session.trust_env = False
+            status = session.get(f"http://videos.test:{host.url.rpartition(':')[2]}/v.mp4", timeout=5).status_code
+        return status, len(asked)
+
+    def test_a_name_is_looked_up_once_per_connection(self, serve):
+        host = serve(video(1000))
+        assert self.get(host, [["127.0.0.1"], ["127.0.0.2"]]) == (200, 1)
+        assert host.requests[0]["host"].startswith("videos.test:")
+
+    def test_an_address_that_is_not_allowed_is_passed_over(self, serve):
+        inner = serve(video(1000), address="127.0.0.2")
+        with pytest.raises(KirinReplyError, match=r"videos\.test"):
+            self.get(inner, [["127.0.0.2", "10.0.0.1", "::1"]])
+        assert inner.requests == []
+        assert self.get(serve(video(1000)), [["127.0.0.2", "127.0.0.1"]]) == (200, 1)
+
+    def test_the_next_address_is_tried_where_one_does_not_answer(self, serve):
+        host = serve(video(1000), address="127.0.0.2")
+        both = PrivateHosts.of(["127.0.0.0/8"], own_host="gateway.invalid")
+        assert self.get(host, [["127.0.0.1", "127.0.0.2"]], both) == (200, 1)
+
+    def test_no_address_answers(self, serve):
+        with pytest.raises(requests.ConnectionError):
+            self.get(VideoHost(b"", address="127.0.0.3"), [["127.0.0.1"]])
+
+    def test_tls_still_checks_the_name(self, authority, counting_gateway):
+        gateway = counting_gateway(tls=authority.server)
+        with guarded_session(self.ONLY_ONE, lambda name, port: ["127.0.0.1"]) as session:
+            session.trust_env, session.verify = False, str(authority.bundle)
+            assert session.get(f"{gateway.url}/nothing", timeout=5).status_code == 404
+            with pytest.raises(requests.exceptions.SSLError, match=r"videos\.test"):
+                session.get(f"{gateway.url.replace('127.0.0.1', 'videos.test')}/nothing", timeout=5)
+
+
+class TestTheLog:
+    def test_long_downloads_say_how_far_they_are(self, serve, hook, place, caplog, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.api.transfer.REPORT_EVERY", 0.0)
+        host = serve(video(2 * MEGABYTE))
+        with caplog.at_level(logging.INFO):
+            hook.download(f"{host.url}/v.mp4?sig=SECRET", place)
+        assert "of 2,000,000 bytes (" in caplog.text and "MB/s" in caplog.text
+        assert "SECRET" not in caplog.text
+
+    def test_a_cut_says_what_is_kept(self, serve, hook, place, caplog):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
+        with caplog.at_level(logging.INFO):
+            hook.download(f"{host.url}/v.mp4?sig=SECRET", place, fresh_url=lambda: f"{host.url}/v.mp4?sig=SECRET2")
+        assert "with 1,000,000 bytes here" in caplog.text and "goes on after byte 1,000,000" in caplog.text
+        assert "fresh one" in caplog.text and "SECRET" not in caplog.text
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from airflow_provider_kirin.hooks.kirin import KirinHook
+hook = KirinHook("kirin_default")
+hook.download({url!r} + "/small", {place!r} + "-small.mp4")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = hook.download({url!r} + "/large", {place!r} + "-large.mp4")
+print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def grown(url: str, place: str) -> tuple[int, int]:
+    """Download in a process of its own; return the bytes, and by how many kilobytes its peak grew meanwhile."""
+    script = PEAK.format(root=str(Path(__file__).parents[2]), url=url, place=place)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    size, kilobytes = done.stdout.split()[-2:]
+    return int(size), int(kilobytes)
+
+
+class Endless(VideoHost):
+    """Sends so many bytes without holding them."""
+
+    def answer(self, handler):
+        large = 300 * MEGABYTE if "large" in handler.path else MEGABYTE
+        handler.send_response(200)
+        handler.send_header("Content-Type", "video/mp4")
+        handler.send_header("Content-Length", str(large))
+        handler.end_headers()
+        while large:
+            self._send(handler, self.body[:large])
+            large -= min(large, len(self.body))
+
+
+@pytest.mark.timeout(120)
+def test_the_memory_does_not_grow_with_the_file(connect, tmp_path):
+    with Endless(video(MEGABYTE)) as host:
+        connect(host.url)
+        size, kilobytes = grown(host.url, str(tmp_path / "video"))
+    assert size == 300 * MEGABYTE == (tmp_path / "video-large.mp4").stat().st_size
+    assert kilobytes < 64 * 1024, f"{kilobytes} kB more for 300 MB"
+
+
+def test_no_link_no_download(hook, place):
+    with pytest.raises(KirinError, match="no http or https URL"):
+        hook.download("s3://bucket/v.mp4", place)
