@@ -42,7 +42,8 @@ def _connection_type() -> dict[str, Any]:
             "placeholders": {
                 "host": "https://cloud.vtrix.ai",
                 "password": "sa-...",
-                "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10}',
+                "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10, '
+                '"allow_private_hosts": false}',
             },
         },
         "conn-fields": {
@@ -65,6 +66,11 @@ def _connection_type() -> dict[str, Any]:
                 "label": "Requests per second",
                 "description": "The most that one triggerer, or one task on a worker, asks. Empty: no limit.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            },
+            "allow_private_hosts": {
+                "label": "Private hosts of videos",
+                "description": "Hosts and networks, with commas, that videos may come from. Empty: the open internet.",
+                "schema": {"type": ["string", "null"]},
             },
         },
     }

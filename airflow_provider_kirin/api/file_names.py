@@ -16,7 +16,7 @@ PLACEHOLDERS = (
     "dag_id", "run_id", "task_id", "map_index", "kirin_task_id", "external_task_id", "model", "index",
 )  # fmt: skip
 _NUMBERS = frozenset({"map_index", "index"})
-_NUMBER_FORMAT = re.compile(r"(0?\d{1,2})?d?")
+_NUMBER_FORMAT = re.compile(r"(0\d{1,2})?d?")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Airflow's run ids hold them, in their date. Every other sign is rare enough to make the name longer.
 _TIME_SIGNS = str.maketrans(":+", "--")

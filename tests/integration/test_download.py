@@ -380,10 +380,14 @@ def grown(url: str, place: str) -> tuple[int, int]:
 
 
 class Endless(VideoHost):
-    """Sends so many bytes without holding them."""
+    """Sends more than it holds, under ``/large``."""
+
+    def __init__(self, body, large):
+        self.large = large
+        super().__init__(body)
 
     def answer(self, handler):
-        large = 300 * MEGABYTE if "large" in handler.path else MEGABYTE
+        large = self.large if "large" in handler.path else MEGABYTE
         handler.send_response(200)
         handler.send_header("Content-Type", "video/mp4")
         handler.send_header("Content-Length", str(large))
@@ -395,7 +399,7 @@ class Endless(VideoHost):
 
 @pytest.mark.timeout(120)
 def test_the_memory_does_not_grow_with_the_file(connect, tmp_path):
-    with Endless(video(MEGABYTE)) as host:
+    with Endless(video(MEGABYTE), large=300 * MEGABYTE) as host:
         connect(host.url)
         size, kilobytes = grown(host.url, str(tmp_path / "video"))
     assert size == 300 * MEGABYTE == (tmp_path / "video-large.mp4").stat().st_size

@@ -87,7 +87,8 @@ class TestTheThreeSteps:
         video = ended.result("wait")
         assert (video["id"], video["status"], video["usage"]["cost"]) == (kirin_task_id, "completed", "0.28")
         (uri,) = ended.result("download")
-        path = tmp_path / "videos" / f"{kirin_task_id}-0.mp4"
+        run_folder = ended.run_id.replace(":", "-").replace("+", "-")
+        path = tmp_path / "videos" / dag.dag_id / run_folder / f"{kirin_task_id}-0.mp4"
         assert uri == path.as_uri() and is_mp4(path.read_bytes())
 
     def test_the_sensors_xcom_is_exactly_to_dict(self, dag, run, payload, conn_id):
@@ -201,7 +202,7 @@ class TestGenerate:
         assert is_mp4((tmp_path / "a.mp4").read_bytes())
         assert emulator.submitted == 1
 
-    @pytest.mark.parametrize("destination", ["nosuchstore://bucket/videos", "s3://bucket/videos"])
+    @pytest.mark.parametrize("destination", ["nosuchstore://bucket/videos", "gs://bucket/videos"])
     def test_an_unreachable_destination_is_told_before_paying(self, dag, run, payload, emulator, destination):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)

@@ -272,7 +272,7 @@ class Stage:
             wrong.append(f"the XComs are {got}, and what was paid is {paid}")
         if self.scenario.shape != "mapped":
             folder = self.airflow.home / "videos" / self.dag_id / self.run_id
-            files = [path for path in folder.glob("*") if not path.name.startswith(".")]
+            files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
             for id_ in paid:
                 mine = [path for path in files if path.name.startswith(id_)]
                 if len(files) != 1 or not mine or _digest(mine[0].read_bytes()) != _digest(self.gateway.video(id_)):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kirin.api.addresses import PrivateHosts
 from airflow_provider_kirin.exceptions import KirinConfigError
 from airflow_provider_kirin.hooks.connection import DEFAULT_TIMEOUT, KirinConnection, read_connection
 
@@ -37,6 +38,7 @@ def test_a_key_is_enough() -> None:
         verify=True,
         proxies={},
         requests_per_second=None,
+        private_hosts=PrivateHosts(names=frozenset({"cloud.vtrix.ai"})),
     )
 
 
@@ -44,7 +46,13 @@ def test_everything_at_once() -> None:
     extra = {"timeout": 5, "verify": "/etc/ca.pem", "proxies": {"https": "http://p:3128"}, "requests_per_second": 2}
     connection = read(extra, host="gateway.example", port=8443, schema="http", password=" sa-SECRET\n")
     assert connection == KirinConnection(
-        "http://gateway.example:8443/model", "sa-SECRET", 5.0, "/etc/ca.pem", {"https": "http://p:3128"}, 2.0
+        "http://gateway.example:8443/model",
+        "sa-SECRET",
+        5.0,
+        "/etc/ca.pem",
+        {"https": "http://p:3128"},
+        2.0,
+        PrivateHosts(names=frozenset({"gateway.example"})),
     )
 
 
@@ -74,6 +82,30 @@ class TestExtra:
     @pytest.mark.parametrize("value", [None, "", 10, "0.5"])
     def test_requests_per_second(self, value: Any) -> None:
         assert read({"requests_per_second": value}).requests_per_second == (float(value) if value else None)
+
+    @pytest.mark.parametrize(
+        ("value", "allowed"),
+        [
+            (None, []),
+            ("", []),
+            (False, []),
+            ([], []),
+            ("false", []),
+            (True, ["10.0.0.1", "192.168.0.1"]),
+            (" True ", ["10.0.0.1", "192.168.0.1"]),
+            (["10.0.0.0/8"], ["10.0.0.1"]),
+            ("10.0.0.0/8, 192.168.0.0/16", ["10.0.0.1", "192.168.0.1"]),
+            ("videos.corp", ["10.0.0.1", "192.168.0.1"]),
+        ],
+    )
+    def test_allow_private_hosts(self, value: Any, allowed: list[str]) -> None:
+        rules = read({"allow_private_hosts": value}).private_hosts
+        assert [address for address in ("10.0.0.1", "192.168.0.1") if rules.allow("videos.corp", address)] == allowed
+
+    @pytest.mark.parametrize("value", [7, {"a": 1}, [1], ["http://h/"], "a b"])
+    def test_hosts_that_are_none(self, value: Any) -> None:
+        with pytest.raises(KirinConfigError, match="allow_private_hosts"):
+            read({"allow_private_hosts": value})
 
     @pytest.mark.parametrize("name", ["timeout", "requests_per_second"])
     @pytest.mark.parametrize(
@@ -130,7 +162,7 @@ class TestExtra:
     @settings(deadline=None, max_examples=200)
     @given(
         st.dictionaries(
-            st.sampled_from(["timeout", "verify", "proxies", "requests_per_second"]),
+            st.sampled_from(["timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts"]),
             st.recursive(
                 st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
                 lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),

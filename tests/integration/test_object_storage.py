@@ -1,0 +1,179 @@
+"""Downloads to a real S3 server on loopback (moto), through Airflow's own provider and its connections."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from tests.integration.test_download import MEGABYTE, Endless, grown
+from tests.integration.video_host import VideoHost, video
+
+KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+@pytest.fixture
+def s3(server, monkeypatch) -> Iterator[Any]:
+    """A client of a server with one bucket, ``videos``, and the Airflow connection ``studio`` that leads there."""
+    connection = {
+        "conn_type": "aws",
+        "login": KEYS["aws_access_key_id"],
+        "password": KEYS["aws_secret_access_key"],
+        "extra": {"endpoint_url": server, "region_name": KEYS["region_name"]},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_STUDIO", json.dumps(connection))
+    client = boto3.client("s3", endpoint_url=server, **KEYS)
+    client.create_bucket(Bucket="videos")
+    yield client
+    import requests
+
+    requests.post(f"{server}/moto-api/reset", timeout=5)
+
+
+@pytest.fixture
+def hook(connect) -> KirinHook:
+    return KirinHook(connect("http://127.0.0.1:9", timeout=5))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
+
+
+def stored(s3, key: str) -> bytes:
+    return s3.get_object(Bucket="videos", Key=key)["Body"].read()
+
+
+def keys(s3) -> list[str]:
+    return [found["Key"] for found in s3.list_objects_v2(Bucket="videos").get("Contents", [])]
+
+
+def unfinished(s3) -> list[Any]:
+    return s3.list_multipart_uploads(Bucket="videos").get("Uploads", [])
+
+
+class TestAnObjectIsWholeOrNotThere:
+    @pytest.mark.parametrize("size", [1000, 20 * MEGABYTE])
+    def test_it_arrives(self, s3, hook, size):
+        with VideoHost(video(size)) as host:
+            assert hook.download(f"{host.url}/v.mp4", "s3://studio@videos/a/b c/v+1.mp4") == size
+            assert stored(s3, "a/b c/v+1.mp4") == host.body
+        assert keys(s3) == ["a/b c/v+1.mp4"] and unfinished(s3) == []
+
+    def test_without_a_connection_the_environment_counts(self, s3, server, hook, monkeypatch):
+        monkeypatch.delenv("AIRFLOW_CONN_STUDIO")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server)
+        for name, value in KEYS.items():
+            monkeypatch.setenv({"region_name": "AWS_DEFAULT_REGION"}.get(name, name.upper()), value)
+        with VideoHost(video(1000)) as host:
+            hook.download(f"{host.url}/v.mp4", "s3://videos/v.mp4")
+        assert keys(s3) == ["v.mp4"]
+
+    def test_a_cut_goes_on_in_the_same_upload(self, s3, hook):
+        with VideoHost(video(20 * MEGABYTE), turns=[9 * MEGABYTE]) as host:
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
+            assert stored(s3, "v.mp4") == host.body and host.sent == 20 * MEGABYTE
+        assert unfinished(s3) == []
+
+    def test_another_file_after_a_cut_begins_a_new_upload(self, s3, hook):
+        def change(host):
+            if len(host.requests) == 2:
+                host.body, host.headers = video(18 * MEGABYTE, seed=4), {"ETag": '"two"'}
+
+        with VideoHost(video(20 * MEGABYTE), turns=[9 * MEGABYTE], before=change) as host:
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
+            assert stored(s3, "v.mp4") == video(18 * MEGABYTE, seed=4)
+        assert unfinished(s3) == []
+
+    @pytest.mark.parametrize("older", [None, b"yesterday's video"])
+    def test_nothing_is_seen_before_it_is_whole(self, s3, hook, older):
+        if older:
+            s3.put_object(Bucket="videos", Key="v.mp4", Body=older)
+        seen = []
+
+        def look(host):
+            if len(host.requests) == 2:
+                seen.append((stored(s3, "v.mp4") if older else keys(s3), len(unfinished(s3))))
+
+        with VideoHost(video(20 * MEGABYTE), turns=[9 * MEGABYTE], before=look) as host:
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
+        assert seen == [(older or [], 1)]
+        assert len(stored(s3, "v.mp4")) == 20 * MEGABYTE
+
+    @pytest.mark.parametrize("older", [None, b"yesterday's video"])
+    @pytest.mark.parametrize(
+        ("turns", "error"),
+        [([9 * MEGABYTE, 0, 0, 0, 0], KirinNetworkError), ([9 * MEGABYTE, 403], KirinReplyError)],
+        ids=["cut for ever", "refused in the middle"],
+    )
+    def test_a_failed_download_takes_its_parts_back(self, s3, hook, older, turns, error):
+        if older:
+            s3.put_object(Bucket="videos", Key="v.mp4", Body=older)
+        with VideoHost(video(20 * MEGABYTE), turns=list(turns)) as host, pytest.raises(error):
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
+        assert unfinished(s3) == []
+        assert [stored(s3, key) for key in keys(s3)] == ([older] if older else [])
+
+    def test_so_does_one_that_is_too_long(self, s3, hook):
+        with (
+            VideoHost(video(20 * MEGABYTE), says_length=False) as host,
+            pytest.raises(KirinReplyError, match="max_bytes"),
+        ):
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", max_bytes=10 * MEGABYTE)
+        assert keys(s3) == [] and unfinished(s3) == []
+
+    def test_and_one_that_is_ended_from_outside(self, s3, hook):
+        def end(host):
+            if len(host.requests) == 2:
+                raise KeyboardInterrupt
+
+        with VideoHost(video(20 * MEGABYTE), turns=[9 * MEGABYTE, 403]) as host, pytest.raises(KeyboardInterrupt):
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", fresh_url=lambda: end(host))
+        assert keys(s3) == [] and unfinished(s3) == []
+
+
+class TestWhatIsThere:
+    def test_the_same_object_is_not_fetched_again(self, s3, hook, caplog):
+        with VideoHost(video(3 * MEGABYTE)) as host, caplog.at_level("INFO"):
+            for _ in range(2):
+                hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", overwrite=False)
+        assert caplog.text.count("not fetched again") == 1
+
+    def test_another_one_may_stay(self, s3, hook):
+        s3.put_object(Bucket="videos", Key="v.mp4", Body=b"yesterday's video")
+        with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="is there already"):
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", overwrite=False)
+        assert stored(s3, "v.mp4") == b"yesterday's video"
+
+
+def test_a_bucket_that_is_not_there_is_an_error_and_is_not_made(s3, hook):
+    with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="s3://vidoes") as caught:
+        hook.download(f"{host.url}/v.mp4", "s3://studio@vidoes/v.mp4")
+    assert not caught.value.retryable and "testing" not in str(caught.value)
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["videos"]
+
+
+@pytest.mark.timeout(180)
+def test_the_memory_does_not_grow_with_the_object(s3, connect):
+    with Endless(video(MEGABYTE), large=150 * MEGABYTE) as host:
+        connect(host.url)
+        size, kilobytes = grown(host.url, "s3://studio@videos/video")
+    assert size == 150 * MEGABYTE
+    assert s3.head_object(Bucket="videos", Key="video-large.mp4")["ContentLength"] == size
+    assert kilobytes < 64 * 1024, f"{kilobytes} kB more for 150 MB"
