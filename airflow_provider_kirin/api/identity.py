@@ -19,11 +19,14 @@ _PREFIX = "airflow-"
 def digest(ready: PreparedPayload) -> str:
     """Return a digest of a payload as it will be sent; images count by their bytes, wherever they lay.
 
+    Of an image that was made to fit, the bytes that were given count: a Pillow that encodes differently on the next
+    try must not make another step of it.
+
     :param ready: the prepared payload; its own external task id does not count
     """
     params = {name: value for name, value in ready.params.items() if name != "external_task_id"}
     for name, image in ready.images.items():
-        params[name] = image.sha256 or image.text
+        params[name] = image.identity or image.text
     return _hash(ready.model, json.dumps(params, sort_keys=True, ensure_ascii=True))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_kirin.api.image_checks import ImageRules, check
+from airflow_provider_kirin.api.image_fitting import MAX_ORIGINAL, Fitted, fit
 from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
     Kind,
@@ -43,6 +44,8 @@ class PreparedImage:
     :param height: in pixels
     :param format: ``JPEG`` or ``PNG``
     :param sha256: of the file, in hexadecimal
+    :param identity: sha256 of the file as it was given, which another Pillow cannot change
+    :param fitted: what was done to make it fit, None where nothing had to be done
     """
 
     text: str
@@ -52,6 +55,8 @@ class PreparedImage:
     height: int | None = None
     format: str | None = None
     sha256: str | None = None
+    identity: str | None = None
+    fitted: str | None = None
 
     def __str__(self) -> str:
         if self.sha256 is None or self.size is None:
@@ -62,13 +67,16 @@ class PreparedImage:
         return f"<PreparedImage {self}>"
 
 
-def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None) -> PreparedImage:
+def prepare(
+    value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None, fitting: bool = False
+) -> PreparedImage:
     """Turn what a user gave into what the API takes, having found out whether it will take it.
 
     :param value: URL, path, ``file://`` or storage URI, object with ``open()``, bytes, Base64 text or data URI
     :param field: the payload's field, for messages
     :param rules: what the model takes
     :param open_uri: opens a storage URI (``s3://...``); None where that cannot be done
+    :param fitting: whether an image that breaks a limit is made to fit
     :raises ImageRejected: holds everything that is wrong with the image. An error of a storage that another try may
         cure (network, throttling) is raised as it came, so that Airflow tries again.
     """
@@ -77,13 +85,23 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
         raise ImageRejected(problems)
     if kind is Kind.URL:
         return PreparedImage(text=str(value), is_url=True)
-    name, data = load(value, kind, field=field, limit=rules.max_bytes, open_uri=open_uri)
+    limit = MAX_ORIGINAL if fitting else rules.max_bytes
+    name, data = load(value, kind, field=field, limit=limit, open_uri=open_uri)
     header, problems = check(data, name=name, field=field, rules=rules)
-    if problems or header is None:
-        raise ImageRejected(problems)
 
     from binascii import b2a_base64
     from hashlib import sha256
+
+    identity, done = sha256(data).hexdigest(), None
+    if problems and fitting:
+        fitted = fit(data, name=name, field=field, rules=rules)
+        if isinstance(fitted, Fitted):
+            data, done = fitted.data, fitted.done
+            header, problems = check(data, name=f"{name}, made to fit", field=field, rules=rules)
+        else:
+            problems = fitted or problems
+    if problems or header is None:
+        raise ImageRejected(problems)
 
     return PreparedImage(
         text=b2a_base64(data, newline=False).decode("ascii"),
@@ -92,7 +110,9 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
         width=header.width,
         height=header.height,
         format=header.format,
-        sha256=sha256(data).hexdigest(),
+        sha256=identity if done is None else sha256(data).hexdigest(),
+        identity=identity,
+        fitted=done,
     )
 
 

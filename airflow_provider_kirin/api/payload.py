@@ -12,13 +12,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.models import load_schema
 from airflow_provider_kirin.api.rules import broken_rules
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+
+FitImages = Literal["error", "auto"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def prepare(
     *,
     replacing: Mapping[str, Any] | None = None,
     open_uri: images.OpenUri | None = None,
+    fit_images: FitImages = "error",
 ) -> PreparedPayload:
     """Check a whole payload, read and check its images, and return what will be sent.
 
@@ -56,8 +59,10 @@ def prepare(
     :param model: the model's id
     :param replacing: parameters that take the place of the payload's own
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
+    :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to make it fit
     :raises KirinPayloadError: with everything that is wrong
     """
+    fitting = check_fit_images(fit_images) == "auto"
     schema = load_schema(model)
     given = _normalize(_as_mapping(payload, model) | dict(replacing or {}), schema)
     problems = broken_rules(_without_images(given, schema), schema)
@@ -65,7 +70,7 @@ def prepare(
     for name, rules in _image_rules(schema).items():
         if name in given:
             try:
-                ready[name] = images.prepare(given[name], field=name, rules=rules, open_uri=open_uri)
+                ready[name] = images.prepare(given[name], field=name, rules=rules, open_uri=open_uri, fitting=fitting)
             except images.ImageRejected as rejected:
                 problems.extend(rejected.problems)
     if problems:
@@ -73,6 +78,18 @@ def prepare(
     params = {name: ready[name].text if name in ready else value for name, value in given.items()}
     params.pop("model", None)
     return PreparedPayload(model=model, params=params, images=ready)
+
+
+def check_fit_images(value: Any) -> FitImages:
+    """Return what to do with images that break a limit.
+
+    :param value: ``"error"`` or ``"auto"``
+    :raises ValueError: for anything else
+    """
+    if value not in ("error", "auto"):
+        raise ValueError(f'fit_images = {shorten(value)} must be "error" or "auto".')
+    found: FitImages = value
+    return found
 
 
 def check_static(payload: Any, model: str, *, is_dynamic: Callable[[Any], bool]) -> None:

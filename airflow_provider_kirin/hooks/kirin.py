@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_kirin.api import probe
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
-from airflow_provider_kirin.api.payload import PreparedPayload, prepare
+from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
@@ -95,28 +95,44 @@ class KirinHook(BaseHook):
         return self._session
 
     def prepare(
-        self, payload: Any, *, model: str = DEFAULT_MODEL, replacing: Mapping[str, Any] | None = None
+        self,
+        payload: Any,
+        *,
+        model: str = DEFAULT_MODEL,
+        replacing: Mapping[str, Any] | None = None,
+        fit_images: FitImages = "error",
     ) -> PreparedPayload:
         """Check a payload and its images, and return what would be sent. Nothing is sent.
 
         :param payload: the model's parameters; images as URL, path, storage URI, bytes or Base64
         :param model: the model's id
         :param replacing: parameters that take the place of the payload's own
+        :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to scale, pad and
+            re-encode it until it fits
         :raises KirinPayloadError: with everything that is wrong
         """
-        return prepare(payload, model, replacing=replacing, open_uri=open_uri)
+        ready = prepare(payload, model, replacing=replacing, open_uri=open_uri, fit_images=fit_images)
+        for name, image in ready.images.items():
+            if image.fitted:
+                self.log.info("%s was made to fit. It was %s. It is %s.", name, image.fitted, image)
+        return ready
 
-    def submit(self, payload: Any, *, model: str = DEFAULT_MODEL) -> KirinTask:
+    def submit(self, payload: Any, *, model: str = DEFAULT_MODEL, fit_images: FitImages = "error") -> KirinTask:
         """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
+        :param fit_images: as :meth:`prepare` takes it
         :return: the new task, in progress as a rule
         :raises KirinPayloadError: with everything that is wrong; nothing was sent
         :raises KirinNetworkError: no reply came; ``sent`` is False where nothing can have been accepted
         :raises KirinAPIError: the gateway said no
         """
-        ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
+        ready = (
+            payload
+            if isinstance(payload, PreparedPayload)
+            else self.prepare(payload, model=model, fit_images=fit_images)
+        )
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
-from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
@@ -50,6 +50,8 @@ class KirinSubmitOperator(BaseOperator):
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param external_task_id: your own id for this generation, unique for the account (templated). None makes one that
         is the same on every try of this step, so that no try pays for what another one bought.
+    :param fit_images: what to do with an image that breaks a limit of the model: ``"error"``, or ``"auto"`` to scale,
+        pad and re-encode it until it fits
     :param take: raise it for a new, paid take of the same payload in the same run (templated)
     :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
         proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
@@ -67,6 +69,7 @@ class KirinSubmitOperator(BaseOperator):
         model: str = DEFAULT_MODEL,
         kirin_conn_id: str = KirinHook.default_conn_name,
         external_task_id: str | None = None,
+        fit_images: FitImages = "error",
         take: int | str = 1,
         on_unknown_submit: OnUnknownSubmit = "stop",
         **kwargs: Any,
@@ -82,6 +85,7 @@ class KirinSubmitOperator(BaseOperator):
         self.model = model
         self.kirin_conn_id = kirin_conn_id
         self.external_task_id = external_task_id
+        self.fit_images: FitImages = check_fit_images(fit_images)
         self.take = take
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
         self._submission: Submission | None = None
@@ -134,7 +138,8 @@ class KirinSubmitOperator(BaseOperator):
         with closing(KirinHook(self.kirin_conn_id)) as hook:
             own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
             # All that can fail without money comes first: rendering, images, rules, the connection.
-            ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
+            replacing = self._images | own_id
+            ready = hook.prepare(self.payload, model=self.model, replacing=replacing, fit_images=self.fit_images)
             external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
             self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
