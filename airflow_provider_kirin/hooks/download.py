@@ -96,8 +96,12 @@ class Download:
                     return self._fetch(session, file)
                 except ExpiredLinkError:
                     fresh_links += 1
-                    if fresh_links > _FRESH_LINKS or not self._take_fresh_link():
+                    if self._fresh_url is None or fresh_links > _FRESH_LINKS:
                         raise
+                    log.info("The link to the video was refused; going on with a fresh one.")
+                    # It may be the same: a store may be a moment behind the gateway.
+                    time.sleep(fresh_links)
+                    self._url = self._fresh_url()
                 except KirinError as error:
                     if file.size > most:
                         most, fruitless = file.size, 0
@@ -116,14 +120,6 @@ class Download:
             if self._overwrite and isinstance(error.__cause__, PermissionError):
                 return None
             raise
-
-    def _take_fresh_link(self) -> bool:
-        url = self._fresh_url() if self._fresh_url else self._url
-        if url == self._url:
-            return False
-        log.info("The link to the video was refused; going on with a fresh one.")
-        self._url = url
-        return True
 
     def _fetch(self, session: requests.Session, file: Writing) -> Saved:
         wanted = range_headers(file.size, self._announced)

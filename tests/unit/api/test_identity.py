@@ -55,6 +55,17 @@ class TestDigest:
         assert digest(as_path) == digest(moved) == digest(prepared(image=picture()))
         assert digest(prepared(image=picture("blue"))) != digest(as_path)
 
+    def test_an_image_that_was_made_to_fit_counts_as_it_was_given(self) -> None:
+        small = BytesIO()
+        Image.new("RGB", (100, 100), "red").save(small, "PNG")
+        ready = prepare({"image": small.getvalue(), "prompt": "p"}, MODEL, fit_images="auto")
+        image = ready.images["image"]
+        # As another Pillow might have made it.
+        other = replace(ready, params=ready.params | {"image": "other"}, images={"image": replace(image, sha256="x")})
+        assert image.fitted and digest(other) == digest(ready)
+        another = prepare({"image": picture(), "prompt": "p"}, MODEL, fit_images="auto")
+        assert digest(another) == digest(prepare({"image": picture(), "prompt": "p"}, MODEL)) != digest(ready)
+
     def test_the_external_task_id_itself_does_not_count(self) -> None:
         assert digest(prepared(external_task_id="mine")) == digest(prepared())
 

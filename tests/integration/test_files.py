@@ -1,0 +1,241 @@
+"""Where operators put videos, and images that are made to fit: whole DAG runs against the emulator."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from PIL import Image
+
+from airflow_provider_kirin.exceptions import KirinDestinationError
+from airflow_provider_kirin.operators.kirin import (
+    KirinDownloadOperator,
+    KirinGenerateVideoOperator,
+    KirinSubmitOperator,
+)
+from tests.integration.emulated import picture
+from tests.integration.test_hook import is_mp4
+from tests.integration.test_object_storage import keys, s3, server, stored, unfinished
+
+__all__ = ["s3", "server"]
+
+pytestmark = pytest.mark.usefixtures("conn_id")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Pauses are short."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+
+
+@pytest.fixture
+def dag(request) -> DAG:
+    """An empty DAG, named after the test."""
+    name = "".join(char if char.isalnum() else "_" for char in request.node.name)[:100]
+    return DAG(name, schedule=None, start_date=datetime(2026, 1, 1))
+
+
+@pytest.fixture
+def payload(image_file) -> dict[str, Any]:
+    return {"image": image_file, "prompt": "The sun goes round."}
+
+
+def folder_of(ended: Any) -> str:
+    """Return the folders that the default name has for a run."""
+    assert re.fullmatch(r"manual__\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", ended.run_id), "not as Airflow's own"
+    return f"{ended.dag_id}/{ended.run_id.replace(':', '-').replace('+', '-')}"
+
+
+class TestNames:
+    def test_by_default_a_folder_has_one_for_each_dag_and_run(self, dag, run, payload, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path))
+        ended = run(dag)
+        result = ended.result("generate")
+        path = tmp_path / folder_of(ended) / f"{result['id']}-0.mp4"
+        assert result["files"] == [path.as_uri()] and is_mp4(path.read_bytes())
+
+    def test_from_a_template_with_what_only_the_run_knows(self, dag, run, payload, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator.partial(
+                task_id="generate",
+                destination=str(tmp_path),
+                filename_template="{{ dag.dag_id[:4] }}/{model}/{task_id}-{map_index:03d}.mp4",
+            ).expand(payload=[payload, {**payload, "prompt": "The sun stands still."}])
+        ended = run(dag)
+        for index in (0, 1):
+            path = tmp_path / "test" / "kirin_v1_6_i2v" / f"generate-{index:03d}.mp4"
+            assert ended.result("generate", index)["files"] == [path.as_uri()] and path.exists()
+
+    @pytest.mark.parametrize("template", ["{kirin_id}.mp4", "../{index}.mp4", "/tmp/{index}.mp4", ""])
+    def test_a_template_that_cannot_work_is_an_import_error(self, payload, template):
+        with pytest.raises(KirinDestinationError, match="filename_template"):
+            KirinGenerateVideoOperator(task_id="g", payload=payload, destination="/d", filename_template=template)
+        with pytest.raises(KirinDestinationError, match="filename_template"):
+            KirinDownloadOperator(task_id="d", kirin_task_id="x", destination="/d", filename_template=template)
+
+    @pytest.mark.parametrize("max_bytes", [0, -1, True, "1", 1.5, None])
+    def test_so_is_a_limit_that_is_none(self, payload, max_bytes):
+        with pytest.raises(KirinDestinationError, match="max_bytes"):
+            KirinGenerateVideoOperator(task_id="g", payload=payload, destination="/d", max_bytes=max_bytes)
+
+    def test_a_template_that_escapes_when_it_is_rendered_costs_nothing(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path),
+                filename_template="{{ '..' }}/{index}.mp4",
+                retries=2,
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "stays in its folder" in ended.log
+        assert ended.ti("generate").try_number == 1 and emulator.submitted == 0
+
+    def test_a_template_for_a_destination_that_is_a_file_costs_nothing(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path / "a.mp4"),
+                filename_template="{index}.mp4",
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "names a file, and filename_template" in ended.log
+        assert emulator.submitted == 0
+
+
+class TestWhatIsThere:
+    def test_a_name_that_is_taken_costs_nothing(self, dag, run, payload, emulator, tmp_path):
+        (tmp_path / "generate.mp4").write_bytes(b"another")
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path),
+                filename_template="{task_id}.mp4",
+                overwrite=False,
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "is there already" in ended.log and emulator.submitted == 0
+
+    def test_what_a_try_that_died_had_stored_already_is_no_error(self, dag, run, payload, emulator, tmp_path):
+        class DiesAfterTheDownload(KirinGenerateVideoOperator):
+            def _finish(self, kirin_task, context):
+                result = super()._finish(kirin_task, context)
+                if context["ti"].try_number == 1:
+                    raise RuntimeError("the worker dies")
+                return result
+
+        with dag:
+            DiesAfterTheDownload(
+                task_id="generate",
+                payload=payload,
+                destination=str(tmp_path / "a.mp4"),
+                overwrite=False,
+                deferrable=False,
+                retries=1,
+                retry_delay=timedelta(0),
+            )
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert "not fetched again" in ended.log and emulator.submitted == 1
+
+    def test_a_repeated_download_fetches_nothing(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            generate = KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path))
+            again = KirinDownloadOperator(
+                task_id="again",
+                kirin_task_id="{{ ti.xcom_pull(task_ids='generate')['id'] }}",
+                destination=str(tmp_path),
+            )
+            generate >> again
+        ended = run(dag)
+        assert ended.result("again") == ended.result("generate")["files"]
+        assert ended.log.count("not fetched again") >= 1
+
+
+class TestFreshLinks:
+    def test_a_link_that_expires_under_way_is_replaced(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path), retries=0)
+        emulator.fault(on="video", kind="status", status=403, times=1)
+        ended = run(dag)
+        assert ended.state == "success" and "going on with a fresh one" in ended.log
+        assert "Signature" not in ended.log
+
+
+def test_to_s3(dag, run, payload, s3):
+    with dag:
+        KirinGenerateVideoOperator(task_id="generate", payload=payload, destination="s3://studio@videos/a/")
+    ended = run(dag)
+    result = ended.result("generate")
+    key = f"a/{folder_of(ended)}/{result['id']}-0.mp4"
+    assert result["files"] == [f"s3://studio@videos/{key}"]
+    assert keys(s3) == [key] and unfinished(s3) == [] and is_mp4(stored(s3, key))
+
+
+class TestImagesThatFit:
+    @staticmethod
+    def panorama(kind: str = "WEBP") -> bytes:
+        return picture(1200, 200, kind)
+
+    def test_are_made_on_request_and_the_log_says_how(self, dag, run, emulator, tmp_path):
+        path = tmp_path / "panorama.webp"
+        path.write_bytes(self.panorama())
+        with dag:
+            KirinSubmitOperator(task_id="s", payload={"image": str(path), "prompt": "p"}, fit_images="auto")
+        ended = run(dag)
+        assert ended.state == "success" and emulator.submitted == 1
+        assert "image was made to fit. It was WebP, 1200 x 200 px" in ended.log
+        assert "padded to 1200 x 480 px, saved as JPEG of quality 95. It is JPEG, 1200 x 480 px" in ended.log
+
+    def test_a_retry_finds_what_the_first_try_bought(self, dag, run, emulator, tmp_path):
+        path = tmp_path / "panorama.webp"
+        path.write_bytes(self.panorama())
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="g",
+                payload={"image": str(path), "prompt": "p"},
+                fit_images="auto",
+                destination=str(tmp_path),
+                retries=1,
+                retry_delay=timedelta(0),
+            )
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("g").try_number == 2 and emulator.submitted == 1
+
+    def test_bytes_stay_out_of_the_database(self, dag, run, emulator):
+        with dag:
+            KirinSubmitOperator(task_id="s", payload={"image": self.panorama(), "prompt": "p"}, fit_images="auto")
+        ended = run(dag)
+        assert ended.state == "success"
+        assert "UklGR" not in ended.everything_stored() + ended.log
+
+    def test_without_the_request_nothing_is_sent(self, dag, run, emulator):
+        with dag:
+            KirinSubmitOperator(task_id="s", payload={"image": self.panorama(), "prompt": "p"})
+        ended = run(dag)
+        assert ended.state == "failed" and "must be JPEG or PNG by its content" in ended.log
+        assert emulator.submitted == 0
+
+    def test_what_cannot_be_made_to_fit_costs_nothing(self, dag, run, emulator):
+        bomb = io.BytesIO()
+        Image.new("1", (30_000, 3_100)).save(bomb, "PNG")
+        with dag:
+            KirinSubmitOperator(
+                task_id="s", payload={"image": bomb.getvalue(), "prompt": "p"}, fit_images="auto", retries=1
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and "89,478,485 pixels" in ended.log and emulator.submitted == 0
+
+    def test_a_mistyped_wish_is_an_import_error(self, payload):
+        with pytest.raises(ValueError, match="fit_images = 'yes' must be"):
+            KirinSubmitOperator(task_id="s", payload=payload, fit_images="yes")
