@@ -36,6 +36,6 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
         r"py:(class|exc)",
-        r"(Any|Context|DAG|Exception|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional|OnUnknownSubmit)",
+        r"(Any|Context|DAG|Exception|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional|OnUnknownSubmit|FitImages)",
     ),
 ]

@@ -31,6 +31,10 @@ def kirin_product_table() -> None:
     videos = KirinGenerateVideoOperator.partial(
         task_id="generate",
         destination=OUTPUT,
+        # One folder a run, one file a row. Airflow's values are made safe for paths.
+        filename_template="{dag_id}/{run_id}/{map_index:03d}.mp4",
+        # Suppliers send what they have: WebP, banners, thumbnails. What fits is sent as it is.
+        fit_images="auto",
         # Your account allows so many generations at once: give the pool as many slots.
         # `airflow pools set kirin 5 "Kirin generations at once"`, then pool="kirin".
         # A deferred task holds its slot only if the pool says so (--include-deferred).

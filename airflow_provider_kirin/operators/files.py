@@ -97,12 +97,7 @@ class Place:
         :raises KirinDestinationError: the storage is out of reach, a name cannot be made, or a file is there and may
             not be replaced
         """
-        check_arguments(self.template, self.max_bytes)
-        if self.is_file and self.template is not None:
-            raise KirinDestinationError(
-                f"destination = {shorten(self.destination, 120)} names a file, and filename_template names files in a "
-                "folder. Give a folder, or leave filename_template out."
-            )
+        self.check_names()
         path = as_path(self.destination)
         if isinstance(path, Path):
             _check_folder(path.parent if self.is_file else path)
@@ -112,6 +107,18 @@ class Place:
             place = as_path(name)
             if size_of(place) is not None:
                 raise already_there(place)
+
+    def check_names(self) -> None:
+        """Judge what names the files.
+
+        :raises KirinDestinationError: they cannot be named so
+        """
+        check_arguments(self.template, self.max_bytes)
+        if self.is_file and self.template is not None:
+            raise KirinDestinationError(
+                f"destination = {shorten(self.destination, 120)} names a file, and filename_template names files in a "
+                "folder. Give a folder, or leave filename_template out."
+            )
 
 
 def check_arguments(template: str | None, max_bytes: object) -> None:
@@ -143,6 +150,7 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[st
     :param kirin_task: finished, and fetched just now: its links expire
     :param place: where they go
     """
+    place.check_names()
     files = []
     for index, (name, video) in enumerate(zip(place.names(kirin_task), kirin_task.videos, strict=True)):
 
