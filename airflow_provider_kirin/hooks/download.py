@@ -158,6 +158,7 @@ class Download:
         head = bytearray()
         for chunk in chunks:
             head += chunk
+            self._check_limit(len(head))
             if len(head) >= HEAD:
                 break
         if not head:

@@ -44,9 +44,7 @@ def get(
         with _follow(session, url, connection, headers) as reply:
             yield reply
     except (requests.RequestException, HTTPError) as error:
-        raise KirinNetworkError(
-            f"The download of {safe_url(url)} was cut off: {one_line(error.args[0] if error.args else error)}"
-        ) from None
+        raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {_why(error)}") from None
 
 
 def read_chunks(reply: requests.Response) -> Iterator[bytes]:
@@ -101,6 +99,12 @@ def _follow(
         except ValueError:
             raise KirinReplyError(f"{safe_url(url)} redirects to no URL.", retryable=False) from None
     raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong, without the "url: /path?query" that urllib3 puts around it."""
+    inner = error.args[0] if error.args else error
+    return one_line(getattr(inner, "reason", None) or inner)
 
 
 def _check_url(url: str, connection: KirinConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, ClassVar
 
 from requests import Session
@@ -31,6 +32,7 @@ def guarded_session(private_hosts: PrivateHosts, resolve: Resolve | None = None)
     :param resolve: looks up names; None asks the system
     """
     session = Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _GuardedAdapter(private_hosts, resolve or _resolve)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -44,14 +46,18 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
     :param private_hosts: what is allowed all the same
     :raises KirinReplyError: it is refused
     """
-    address = host
-    if host.lower().rstrip(".") == "localhost" or host.lower().rstrip(".").endswith(".localhost"):
+    try:
+        # Full-width digits and dots are what they look like.
+        address = host.encode("idna").decode("ascii").lower().rstrip(".")
+    except UnicodeError:
+        raise _refused(host) from None
+    if address == "localhost" or address.endswith(".localhost"):
         address = "127.0.0.1"
-    elif ":" not in host:
+    elif ":" not in address:
         try:
             # Also 127.1, 0x7f000001 and 2130706433, as resolvers understand them.
-            address = socket.inet_ntoa(socket.inet_aton(host))
-        except (OSError, ValueError):
+            address = socket.inet_ntoa(socket.inet_aton(address))
+        except OSError:
             return
     if not private_hosts.allow(host, address):
         raise _refused(host)

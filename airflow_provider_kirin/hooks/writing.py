@@ -118,16 +118,26 @@ class _Whole:
         self._file: Any = None
 
     def write(self, data: bytes) -> None:
-        with telling(self.path):
+        with self._all_or_nothing():
             if self._file is None:
                 self._file = self._open()
             self._file.write(data)
         self.size += len(data)
 
     def commit(self) -> None:
-        with telling(self.path):
+        with self._all_or_nothing():
             self._show()
         self._file = None
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """After a failure nobody knows how much was written: nothing may be appended to it."""
+        try:
+            with telling(self.path):
+                yield
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         file, self._file, self.size = self._file, None, 0

@@ -85,8 +85,8 @@ class Place:
         values = {
             **self.step,
             "kirin_task_id": kirin_task.id,
-            "external_task_id": kirin_task.external_task_id or "",
-            "model": kirin_task.model or "",
+            "external_task_id": kirin_task.external_task_id or "unknown",
+            "model": kirin_task.model or "unknown",
             "index": index,
         }
         return f"{self.destination.rstrip('/')}/{fill(self.template or DEFAULT_TEMPLATE, values)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -231,6 +233,16 @@ class TestOnlyVideosOfASaneLength:
             hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE)
         assert not caught.value.retryable and files_below(place.parent) == [] and len(host.requests) == 1
 
+    def test_also_for_a_file_that_comes_at_once(self, serve, hook, place):
+        host = serve(video(1001), says_length=False)
+        with pytest.raises(KirinReplyError, match="max_bytes = 1,000"):
+            hook.download(f"{host.url}/v.mp4", place, max_bytes=1000)
+
+    def test_a_packed_reply_is_unpacked(self, serve, hook, place):
+        host = serve(gzip.compress(video(MEGABYTE)), headers={"Content-Encoding": "gzip", "ETag": '"one"'})
+        assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
+        assert place.read_bytes() == video(MEGABYTE)
+
     def test_exactly_as_much_is_allowed(self, serve, hook, place):
         host = serve(video(MEGABYTE))
         assert hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE) == MEGABYTE
@@ -279,6 +291,13 @@ class TestOnlyTheOpenInternet:
             hook.download(f"{outer.url}/v.mp4", place)
         assert inner.requests == []
 
+    def test_a_cookie_of_one_host_is_not_carried_to_the_next(self, serve, hook, place):
+        second = serve(video(1000), headers={"Set-Cookie": "a=b"})
+        hook.download(f"{second.url}/v.mp4", place)
+        first = serve(video(1000), headers={"Set-Cookie": "a=b", "ETag": '"one"'}, turns=[500])
+        hook.download(f"{first.url}/v.mp4", place.with_name("w.mp4"))
+        assert not any("cookie" in request for request in first.requests + second.requests)
+
     def test_credentials_in_a_link_go_nowhere(self, serve, hook, place):
         host = serve(video(1000))
         hook.download(host.url.replace("//", "//user:secret@") + "/v.mp4", place)
@@ -288,8 +307,9 @@ class TestOnlyTheOpenInternet:
         proxy = serve(video(1000))
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
         assert hook.download("http://videos.invalid/v.mp4", place) == 1000
-        with pytest.raises(KirinReplyError, match="open internet"):
-            hook.download("http://169.254.169.254/v.mp4", place)
+        for host in ("169.254.169.254", "169.254.169.254.", "１６９.254.169。254", "0xa9fea9fe", "LOCALHOST.", "[::1]"):
+            with pytest.raises(KirinReplyError, match="open internet"):
+                hook.download(f"http://{host}/v.mp4", place)
         assert [request["path"] for request in proxy.requests] == ["http://videos.invalid/v.mp4"]
 
 
@@ -341,7 +361,78 @@ class TestTheConnectionIsTheOneThatWasJudged:
                 session.get(f"{gateway.url.replace('127.0.0.1', 'videos.test')}/nothing", timeout=5)
 
 
+class TestAStoreWithTroubleOfItsOwn:
+    @pytest.fixture
+    def flaky(self) -> Any:
+        """A path in a store that takes half of the third piece, fails, and works from then on."""
+        from airflow.sdk import ObjectStoragePath
+        from airflow.sdk.io import attach
+        from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+        class FlakyFile(MemoryFile):
+            def write(self, data):
+                self.fs.writes += 1
+                if self.fs.writes == 3:
+                    super().write(data[: len(data) // 2])
+                    raise OSError("the store is restarting")
+                return super().write(data)
+
+        class Flaky(MemoryFileSystem):
+            cachable = False
+            store: ClassVar[dict] = {}
+            pseudo_dirs: ClassVar[list] = [""]
+            writes = 0
+
+            def _open(self, path, mode="rb", **options):
+                if mode != "wb":
+                    return super()._open(path, mode, **options)
+                file = FlakyFile(self, path)
+                file.commit()
+                return file
+
+        # Airflow keeps what was attached, by this name.
+        attach("memory", conn_id="flaky", fs=Flaky())
+        return ObjectStoragePath("memory://flaky@folder/v.mp4")
+
+    def test_nothing_is_appended_to_what_it_may_have_kept(self, serve, hook, flaky, caplog):
+        host = serve(video(3 * MEGABYTE))
+        hook.download(f"{host.url}/v.mp4", flaky)
+        assert flaky.fs.writes > 3 and "the store is restarting" in caplog.text
+        assert flaky.fs.cat_file("/folder/v.mp4") == host.body
+        assert list(flaky.fs.store) == ["/folder/v.mp4"]
+
+    def test_a_full_disk_is_an_error_that_leaves_nothing(self, serve, connect, place):
+        host = serve(video(3 * MEGABYTE))
+        connect(host.url)
+        script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from airflow_provider_kirin.hooks.kirin import KirinHook
+hook = KirinHook()
+hook.connection
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    hook.download({host.url!r} + "/v.mp4?sig=SECRET", {str(place)!r})
+except Exception as error:
+    print(type(error).__name__, error.retryable, error)
+"""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+        )
+        assert "KirinDestinationError True" in done.stdout and "File too large" in done.stdout, done
+        assert "SECRET" not in done.stdout + done.stderr and files_below(place.parent) == []
+
+
 class TestTheLog:
+    def test_no_trouble_shows_the_query_of_a_link(self, serve, hook, place, caplog):
+        closed = serve(b"")
+        closed.__exit__()
+        redirecting = serve(video(1000), turns=[f"{closed.url}/v.mp4?sig=SECRET"] * 9)
+        for url in (closed.url, redirecting.url):
+            with pytest.raises(KirinNetworkError, match="Connection refused") as caught:
+                hook.download(f"{url}/v.mp4?sig=SECRET", place)
+            assert "SECRET" not in f"{caught.value} {caught.value!r} {caplog.text}"
+
     def test_long_downloads_say_how_far_they_are(self, serve, hook, place, caplog, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.api.transfer.REPORT_EVERY", 0.0)
         host = serve(video(2 * MEGABYTE))

@@ -722,3 +722,9 @@ def test_anything_in_the_place_of_a_payload_is_refused_and_nothing_else_happens(
     ):
         with pytest.raises(KirinPayloadError):
             check()
+
+
+def test_what_to_do_with_images_is_one_of_two() -> None:
+    payload = {"image": "https://h.example/a.png", "prompt": "p"}
+    with pytest.raises(ValueError, match="fit_images = 'yes' must be"):
+        prepare(payload, "kirin_v1_6_i2v", fit_images="yes")  # type: ignore[arg-type]
