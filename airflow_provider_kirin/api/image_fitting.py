@@ -160,7 +160,9 @@ def _as_colours(opened: Image.Image) -> Image.Image:
         rule = f"the colours of an image that is made to fit must be RGB, CMYK or grey; these are {opened.mode}"
         raise UnfitFile(rule, "Export it as PNG.")
     else:
-        image = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+        wanted = "RGBA" if opened.has_transparency_data else "RGB"
+        opened.load()
+        image = opened if opened.mode == wanted else opened.convert(wanted)
     image.info = {"icc_profile": profile} if profile else {}
     return image
 

@@ -44,7 +44,7 @@ def get(
         with _follow(session, url, connection, headers) as reply:
             yield reply
     except (requests.RequestException, HTTPError) as error:
-        raise KirinNetworkError(f"The download of {safe_url(url)} was cut off: {_why(error)}") from None
+        raise KirinNetworkError(f"The download of {safe_url(url)} failed: {_why(error)}") from None
 
 
 def read_chunks(reply: requests.Response) -> Iterator[bytes]:
