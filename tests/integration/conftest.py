@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.integration.gateways import Authority, CountingGateway, make_authority
@@ -153,6 +154,41 @@ def counting_gateway() -> Iterator[Callable[..., CountingGateway]]:
     yield start
     for gateway in started:
         gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_keys() -> dict[str, str]:
+    """What the S3 server takes for credentials, as boto3 calls them."""
+    return {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real S3 server. One for all tests: Airflow keeps the store that it made for a connection id."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield "http://{}:{}".format(*running.get_host_and_port())
+    running.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, s3_keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of an S3 with one empty bucket, ``videos``, and the Airflow connection ``studio`` that leads there."""
+    import boto3
+
+    connection = {
+        "conn_type": "aws",
+        "login": s3_keys["aws_access_key_id"],
+        "password": s3_keys["aws_secret_access_key"],
+        "extra": {"endpoint_url": s3_server, "region_name": s3_keys["region_name"]},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_STUDIO", json.dumps(connection))
+    client = boto3.client("s3", endpoint_url=s3_server, **s3_keys)
+    client.create_bucket(Bucket="videos")
+    yield client
+    requests.post(f"{s3_server}/moto-api/reset", timeout=5)
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,7 @@ from airflow_provider_kirin.operators.kirin import (
 )
 from tests.integration.emulated import picture
 from tests.integration.test_hook import is_mp4
-from tests.integration.test_object_storage import keys, s3, server, stored, unfinished
-
-__all__ = ["s3", "server"]
+from tests.integration.test_object_storage import keys, stored, unfinished
 
 pytestmark = pytest.mark.usefixtures("conn_id")
 

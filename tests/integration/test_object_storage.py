@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinReplyError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.integration.test_download import MEGABYTE, Endless, grown
 from tests.integration.video_host import VideoHost, video
-
-KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    yield "http://{}:{}".format(*running.get_host_and_port())
-    running.stop()
-
-
-@pytest.fixture
-def s3(server, monkeypatch) -> Iterator[Any]:
-    """A client of a server with one bucket, ``videos``, and the Airflow connection ``studio`` that leads there."""
-    connection = {
-        "conn_type": "aws",
-        "login": KEYS["aws_access_key_id"],
-        "password": KEYS["aws_secret_access_key"],
-        "extra": {"endpoint_url": server, "region_name": KEYS["region_name"]},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_STUDIO", json.dumps(connection))
-    client = boto3.client("s3", endpoint_url=server, **KEYS)
-    client.create_bucket(Bucket="videos")
-    yield client
-    import requests
-
-    requests.post(f"{server}/moto-api/reset", timeout=5)
 
 
 @pytest.fixture
@@ -76,10 +44,10 @@ class TestAnObjectIsWholeOrNotThere:
             assert stored(s3, "a/b c/v+1.mp4") == host.body
         assert keys(s3) == ["a/b c/v+1.mp4"] and unfinished(s3) == []
 
-    def test_without_a_connection_the_environment_counts(self, s3, server, hook, monkeypatch):
+    def test_without_a_connection_the_environment_counts(self, s3, s3_server, s3_keys, hook, monkeypatch):
         monkeypatch.delenv("AIRFLOW_CONN_STUDIO")
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server)
-        for name, value in KEYS.items():
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+        for name, value in s3_keys.items():
             monkeypatch.setenv({"region_name": "AWS_DEFAULT_REGION"}.get(name, name.upper()), value)
         with VideoHost(video(1000)) as host:
             hook.download(f"{host.url}/v.mp4", "s3://videos/v.mp4")
