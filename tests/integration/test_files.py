@@ -33,6 +33,12 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
+def conn_id(connect, emulator) -> str:
+    """Patient: the first download waits for the video to be rendered, which a loaded machine takes long for."""
+    return connect(emulator.url, timeout=45)
+
+
+@pytest.fixture
 def dag(request) -> DAG:
     """An empty DAG, named after the test."""
     name = "".join(char if char.isalnum() else "_" for char in request.node.name)[:100]
