@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_kirin.api.image_checks import ImageRules, check
-from airflow_provider_kirin.api.image_fitting import MAX_ORIGINAL, Fitted, fit
+from airflow_provider_kirin.api.body import Base64Text
+from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
     Kind,
@@ -89,36 +89,61 @@ def prepare(
         raise ImageRejected(problems)
     if kind is Kind.URL:
         return PreparedImage(text=str(value), is_url=True, uri=address(value))
+
+    from airflow_provider_kirin.api.image_fitting import MAX_ORIGINAL
+
     limit = MAX_ORIGINAL if fitting else rules.max_bytes
     name, data = load(value, kind, field=field, limit=limit, open_uri=open_uri)
-    header, problems = check(data, name=name, field=field, rules=rules)
 
-    from binascii import b2a_base64
-    from hashlib import sha256
+    from concurrent.futures import ThreadPoolExecutor
 
-    identity, done = sha256(data).hexdigest(), None
+    from airflow_provider_kirin.api.image_checks import check
+
+    # Unpacking the pixels takes the longest, and lets go of the interpreter: the file is encoded beside it.
+    with ThreadPoolExecutor(1) as aside:
+        checking = aside.submit(check, data, name=name, field=field, rules=rules)
+        text, digest = _encode(data) if len(data) < rules.max_bytes else ("", "")
+        header, problems = checking.result()
+    identity, done = digest, None
     if problems and fitting:
+        from airflow_provider_kirin.api.image_fitting import Fitted, fit
+
         fitted = fit(data, name=name, field=field, rules=rules)
         if isinstance(fitted, Fitted):
+            # The original is what tells this image from others: another Pillow encodes differently.
+            identity = digest or _sha256(data)
             data, done = fitted.data, fitted.done
             header, problems = check(data, name=f"{name}, made to fit", field=field, rules=rules)
+            text, digest = _encode(data)
         else:
             problems = fitted or problems
     if problems or header is None:
         raise ImageRejected(problems)
-
     return PreparedImage(
-        text=b2a_base64(data, newline=False).decode("ascii"),
+        text=text,
         is_url=False,
         size=len(data),
         width=header.width,
         height=header.height,
         format=header.format,
-        sha256=identity if done is None else sha256(data).hexdigest(),
+        sha256=digest,
         identity=identity,
         fitted=done,
         uri=address(value),
     )
+
+
+def _encode(data: bytes) -> tuple[str, str]:
+    """Return Base64 and SHA-256 of a file."""
+    from binascii import b2a_base64
+
+    return Base64Text(b2a_base64(data, newline=False), "ascii"), _sha256(data)
+
+
+def _sha256(data: bytes) -> str:
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()
 
 
 def check_without_reading(value: object, *, field: str) -> list[Problem]:

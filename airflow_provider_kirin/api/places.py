@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from airflow_provider_kirin.api.image_checks import ImageRules
+from airflow_provider_kirin.api.image_rules import ImageRules
 
 #: The way to a value: ``("image_list", 0, "image")``.
 Place = tuple[str | int, ...]

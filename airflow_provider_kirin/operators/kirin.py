@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
-from airflow_provider_kirin.api.prices import price_key
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
-from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
-from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
-from airflow_provider_kirin.metrics import report_outcome, report_submission
-from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget, read_budget
-from airflow_provider_kirin.operators.files import Place, check_arguments, save_videos
-from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.operators.lineage import Provenance, ReportsToOpenLineage, add_asset_events, origin_of
+from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
-from airflow_provider_kirin.operators.records import StepRecord
-from airflow_provider_kirin.submitting import Gateway, OnUnknownSubmit, Submission
-from airflow_provider_kirin.triggers.events import Outcome, read_event
-from airflow_provider_kirin.usage import tell_outcomes
 from airflow_provider_kirin.workerless import decide, why_end_on_worker
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.places import Place as ImagePlace
-    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.places import Place
+    from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 
 #: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
 DEFAULT_WAIT = 3600.0
@@ -82,7 +68,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         *,
         payload: Any,
         model: str = DEFAULT_MODEL,
-        kirin_conn_id: str = KirinHook.default_conn_name,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
         external_task_id: str | None = None,
         fit_images: FitImages = "error",
         take: int | str = 1,
@@ -99,6 +85,8 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         if not getattr(self, "_BaseOperator__from_mapped", False):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
             if max_cost_usd is not None and not is_dynamic(max_cost_usd):
+                from airflow_provider_kirin.operators.budget import read_budget
+
                 read_budget(max_cost_usd)
         self.payload = payload
         self.model = model
@@ -112,7 +100,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
         self._kind = ""
-        self._images: dict[ImagePlace, Any] = {}
+        self._images: dict[Place, Any] = {}
         self._hide_images()
 
     @classmethod
@@ -133,8 +121,10 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Submit, and return the Kirin task id."""
+        from airflow_provider_kirin.operators import buying
+
         with failing_for_good():
-            return self._submit(context).id
+            return buying.submit(self, context).id
 
     def _hide_images(self) -> None:
         self.payload, found = take_out_images(self.payload)
@@ -156,78 +146,10 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
                 in_flight,
             )
 
-    def _submit(self, context: Context) -> KirinTask:
-        with closing(KirinHook(self.kirin_conn_id)) as hook:
-            own_id = {("external_task_id",): self.external_task_id} if self.external_task_id else {}
-            # All that can fail without money comes first: rendering, images, rules, the connection.
-            ready = hook.prepare(
-                self.payload,
-                model=self.model,
-                replacing=self._images | own_id,
-                fit_images=self.fit_images,
-                allow_unknown_model=self.allow_unknown_model,
-            )
-            external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
-            self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
-            is_own_id = "external_task_id" in ready.params
-            origin = origin_of(ready)
-            self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
-            about = {"kirin_conn_id": self.kirin_conn_id, "price_key": price_key(ready.model, ready.params)}
-            certain = self._is_payload_the_step and not is_own_id
-            record = StepRecord(context, about, origin=origin, is_certain=certain)
-            self._submission = Submission(
-                self._gateway(context, record, hook, ready),
-                record,
-                external_task_id=external_task_id,
-                is_own_id=is_own_id,
-                on_unknown_submit=self.on_unknown_submit,
-                conn_id=self.kirin_conn_id,
-                log=self.log,
-            )
-            try:
-                submitted = self._submission.run()
-            except KirinError as error:
-                report_outcome(error, ti=context["ti"], kirin_conn_id=self.kirin_conn_id, model=ready.model)
-                raise
-        if record.is_news(submitted.external_task_id):
-            report_submission(ti=context["ti"], kirin_conn_id=self.kirin_conn_id, model=ready.model)
-        self._kirin_task_id = submitted.kirin_task.id
-        self._provenance = Provenance(submitted.kirin_task.id, inputs=origin["images"])
-        if not submitted.adopted:
-            self.log.info("Kirin generation %s is submitted.", submitted.kirin_task.id)
-        elif not self._is_payload_the_step:
-            self.log.info("What the function returned this time is not used: this step has its generation.")
-        if submitted.kirin_task.status == "failed" and (failed := error_from_task(submitted.kirin_task)):
-            self._tell(context, failed)
-            raise failed
-        return replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
-
-    def _gateway(self, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload) -> Gateway:
-        gateway = HookGateway(hook, ready)
-        if self.max_cost_usd is None:
-            return gateway
-        budget = RunBudget(read_budget(self.max_cost_usd), context, record, hook, ready)
-        budget.restore()
-        return BudgetedGateway(gateway, budget)
-
-    def _tell(self, context: Context, outcome: Outcome) -> None:
-        """Tell, once, how the generation ended and what it cost."""
-        tell_outcomes(context, [outcome], kirin_conn_id=self.kirin_conn_id, model=self.model)
-
-    def _step_id(self, context: Context, ready: PreparedPayload) -> str:
-        ti = context["ti"]
-        return step_id(
-            conn_id=self.kirin_conn_id,
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            take=self.take,
-            payload=self._digest(ready),
-        )
-
     def _digest(self, ready: PreparedPayload) -> str:
         """Return what tells this step's generation from those of the same task with other input."""
+        from airflow_provider_kirin.api.identity import digest
+
         return digest(ready)
 
 
@@ -267,7 +189,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         super().__init__(**kwargs)
         self.destination = destination
         if not is_dynamic(filename_template):
-            check_arguments(filename_template, max_bytes)
+            _check_files(filename_template, max_bytes)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
@@ -281,10 +203,11 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
+        from airflow_provider_kirin.operators import buying
+
         with failing_for_good():
-            if self.destination is not None:
-                Place.of(self, context).check()
-            kirin_task = self._submit(context)
+            buying.check_place(self, context)
+            kirin_task = buying.submit(self, context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
                     self,
@@ -297,17 +220,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
-            return self._wait(context, kirin_task)
-
-    def _wait(self, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
-        try:
-            with closing(KirinHook(self.kirin_conn_id)) as hook:
-                done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
-        except KirinError as error:
-            self._tell(context, error)
-            raise
-        self._tell(context, done)
-        return self._finish(done, context)
+            return buying.wait(self, context, kirin_task)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Go on where the trigger ended.
@@ -315,39 +228,16 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
+        from airflow_provider_kirin.operators import buying
+
         with failing_for_good():
-            (outcome,) = read_event(event, expected=1)
-            self._tell(context, outcome)
-            if isinstance(outcome, KirinNotFoundError):
-                # It was bought a moment ago: the look-up may lag, and the next try knows the id.
-                outcome.retryable = True
-            if isinstance(outcome, KirinError):
-                raise outcome
-            return self._finish(outcome, context)
+            return buying.conclude(self, context, event)
 
     def _ends_from_trigger(self) -> bool:
         reasons = why_end_on_worker(self, "execute", "execute_complete")
         if self.destination is not None:
             reasons = chain(["it downloads the video, which a worker does"], reasons)
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
-
-    def _finish(self, kirin_task: KirinTask, context: Context) -> dict[str, Any]:
-        purchase = StepRecord(context).purchase(kirin_task.id)
-        # The gateway's replies do not repeat it.
-        kirin_task = replace(kirin_task, external_task_id=purchase.get("external_task_id"))
-        self.log.info(kirin_task.describe_end())
-        files: list[str] = []
-        with closing(KirinHook(self.kirin_conn_id)) as hook:
-            if self._submission is None:
-                # The images were read before the deferral, in a process that is gone.
-                report_lineage(hook, inputs=purchase.get("images") or ())
-            if self.destination is not None:
-                # Links expire, and this task may have queued for long since the trigger saw them.
-                kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
-                files = save_videos(hook, kirin_task, Place.of(self, context))
-        self._provenance = Provenance.of(kirin_task, files, purchase)
-        add_asset_events(context, self.outlets, self._provenance, self.log)
-        return kirin_task.to_dict() if self.destination is None else {**kirin_task.to_dict(), "files": files}
 
 
 class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
@@ -374,7 +264,7 @@ class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
         kirin_task_id: str,
         destination: str,
         filename_template: str | None = None,
-        kirin_conn_id: str = KirinHook.default_conn_name,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
         overwrite: bool = True,
         max_bytes: int = DEFAULT_MAX_BYTES,
         **kwargs: Any,
@@ -384,25 +274,21 @@ class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
         self.destination = destination
         self.kirin_conn_id = kirin_conn_id
         if not is_dynamic(filename_template):
-            check_arguments(filename_template, max_bytes)
+            _check_files(filename_template, max_bytes)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
 
     def execute(self, context: Context) -> list[str]:
         """Fetch the task, then its videos."""
+        from airflow_provider_kirin.operators import buying
+
         with failing_for_good():
-            hook = KirinHook(self.kirin_conn_id)
-            kirin_task = hook.get_task(self.kirin_task_id)
-            if not kirin_task.is_final:
-                raise KirinUnfinishedError(
-                    f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). "
-                    "Wait for it with KirinTaskSensor before this task."
-                )
-            if error := error_from_task(kirin_task):
-                raise error
-            files = save_videos(hook, kirin_task, Place.of(self, context))
-            purchase = StepRecord(context).purchase(kirin_task.id, self.upstream_task_ids)
-            self._provenance = Provenance.of(kirin_task, files, purchase)
-            add_asset_events(context, self.outlets, self._provenance, self.log)
-            return files
+            return buying.bring_home(self, context)
+
+
+def _check_files(filename_template: str | None, max_bytes: object) -> None:
+    if filename_template is not None or max_bytes != DEFAULT_MAX_BYTES:
+        from airflow_provider_kirin.operators.files import check_arguments
+
+        check_arguments(filename_template, max_bytes)

@@ -128,13 +128,6 @@ def dag(request: pytest.FixtureRequest) -> DAG:
     return DAG(name, schedule=None, start_date=datetime(2026, 1, 1))
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
-
-
 Connect = Callable[..., str]
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from airflow_provider_kirin.api import image_fitting, images
-from airflow_provider_kirin.api.image_checks import ImageRules
 from airflow_provider_kirin.api.image_fitting import plan
+from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.api.images import ImageRejected, PreparedImage
 
 RULES = ImageRules(max_bytes=10_000_000, min_side=300, max_ratio=2.5)

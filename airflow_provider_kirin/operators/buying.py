@@ -1,0 +1,203 @@
+"""What the operators do when they run: loaded then, so that a DAG file does not pay for it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.identity import step_id
+from airflow_provider_kirin.api.prices import price_key
+from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.metrics import report_outcome, report_submission
+from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget, read_budget
+from airflow_provider_kirin.operators.files import Place, save_videos
+from airflow_provider_kirin.operators.gateway import HookGateway
+from airflow_provider_kirin.operators.lineage import Provenance, add_asset_events, origin_of
+from airflow_provider_kirin.operators.records import StepRecord
+from airflow_provider_kirin.submitting import Gateway, Submission
+from airflow_provider_kirin.triggers.events import Outcome, read_event
+from airflow_provider_kirin.usage import tell_outcomes
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.operators.kirin import (
+        KirinDownloadOperator,
+        KirinGenerateVideoOperator,
+        KirinSubmitOperator,
+    )
+
+
+def check_place(operator: KirinGenerateVideoOperator, context: Context) -> None:
+    """Look at the destination before anything is paid.
+
+    :param operator: may have one
+    :param context: Airflow's
+    """
+    if operator.destination is not None:
+        Place.of(operator, context).check()
+
+
+def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
+    """Buy the step's generation, or adopt what an earlier try bought.
+
+    :param operator: says what
+    :param context: Airflow's
+    """
+    with closing(KirinHook(operator.kirin_conn_id)) as hook:
+        own_id = {("external_task_id",): operator.external_task_id} if operator.external_task_id else {}
+        # All that can fail without money comes first: rendering, images, rules, the connection.
+        ready = hook.prepare(
+            operator.payload,
+            model=operator.model,
+            replacing=operator._images | own_id,
+            fit_images=operator.fit_images,
+            allow_unknown_model=operator.allow_unknown_model,
+        )
+        is_own_id = "external_task_id" in ready.params
+        name = ready.params.get("external_task_id") or _step_id(operator, context, ready)
+        operator._kind = " ".join(str(ready.params[one]) for one in ("mode", "duration") if one in ready.params)
+        operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
+        record = StepRecord(
+            context,
+            {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(ready.model, ready.params)},
+            origin=(origin := origin_of(ready)),
+            is_certain=operator._is_payload_the_step and not is_own_id,
+        )
+        submission = operator._submission = Submission(
+            _gateway(operator, context, record, hook, ready),
+            record,
+            external_task_id=name,
+            is_own_id=is_own_id,
+            on_unknown_submit=operator.on_unknown_submit,
+            conn_id=operator.kirin_conn_id,
+            log=operator.log,
+        )
+        try:
+            submitted = submission.run()
+        except KirinError as error:
+            report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+            raise
+    if record.is_news(submitted.external_task_id):
+        report_submission(ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+    kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
+    operator._kirin_task_id = kirin_task.id
+    operator._provenance = Provenance(kirin_task.id, inputs=origin["images"])
+    if not submitted.adopted:
+        operator.log.info("Kirin generation %s is submitted.", kirin_task.id)
+    elif not operator._is_payload_the_step:
+        operator.log.info("What the function returned this time is not used: this step has its generation.")
+    if kirin_task.status == "failed" and (failed := error_from_task(kirin_task)):
+        _tell(operator, context, failed)
+        raise failed
+    return kirin_task
+
+
+def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
+    """Wait here, on the worker, and return what the task returns.
+
+    :param operator: says for how long
+    :param context: Airflow's
+    :param kirin_task: what was bought
+    """
+    try:
+        with closing(KirinHook(operator.kirin_conn_id)) as hook:
+            done = hook.wait(kirin_task.id, timeout=operator.timeout, poll_interval=operator.poll_interval)
+    except KirinError as error:
+        _tell(operator, context, error)
+        raise
+    _tell(operator, context, done)
+    return _finish(operator, context, done)
+
+
+def conclude(operator: KirinGenerateVideoOperator, context: Context, event: Any) -> dict[str, Any]:
+    """Go on where the trigger ended, and return what the task returns.
+
+    :param operator: the one that deferred, made anew
+    :param context: Airflow's
+    :param event: the trigger's
+    """
+    (outcome,) = read_event(event, expected=1)
+    _tell(operator, context, outcome)
+    if isinstance(outcome, KirinNotFoundError):
+        # It was bought a moment ago: the look-up may lag, and the next try knows the id.
+        outcome.retryable = True
+    if isinstance(outcome, KirinError):
+        raise outcome
+    return _finish(operator, context, outcome)
+
+
+def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
+    """Download the videos of a finished generation, and return the files' URIs.
+
+    :param operator: says which, and where to
+    :param context: Airflow's
+    """
+    with closing(KirinHook(operator.kirin_conn_id)) as hook:
+        kirin_task = hook.get_task(operator.kirin_task_id)
+        if not kirin_task.is_final:
+            raise KirinUnfinishedError(
+                f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). "
+                "Wait for it with KirinTaskSensor before this task."
+            )
+        if error := error_from_task(kirin_task):
+            raise error
+        files = save_videos(hook, kirin_task, Place.of(operator, context))
+    purchase = StepRecord(context).purchase(kirin_task.id, operator.upstream_task_ids)
+    operator._provenance = Provenance.of(kirin_task, files, purchase)
+    add_asset_events(context, operator.outlets, operator._provenance, operator.log)
+    return files
+
+
+def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
+    purchase = StepRecord(context).purchase(kirin_task.id)
+    # The gateway's replies do not repeat it.
+    kirin_task = replace(kirin_task, external_task_id=purchase.get("external_task_id"))
+    operator.log.info(kirin_task.describe_end())
+    files: list[str] = []
+    with closing(KirinHook(operator.kirin_conn_id)) as hook:
+        if operator._submission is None:
+            # The images were read before the deferral, in a process that is gone.
+            report_lineage(hook, inputs=purchase.get("images") or ())
+        if operator.destination is not None:
+            # Links expire, and this task may have queued for long since the trigger saw them.
+            kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
+            files = save_videos(hook, kirin_task, Place.of(operator, context))
+    operator._provenance = Provenance.of(kirin_task, files, purchase)
+    add_asset_events(context, operator.outlets, operator._provenance, operator.log)
+    return kirin_task.to_dict() if operator.destination is None else {**kirin_task.to_dict(), "files": files}
+
+
+def _gateway(
+    operator: KirinSubmitOperator, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
+) -> Gateway:
+    gateway = HookGateway(hook, ready)
+    if operator.max_cost_usd is None:
+        return gateway
+    budget = RunBudget(read_budget(operator.max_cost_usd), context, record, hook, ready)
+    budget.restore()
+    return BudgetedGateway(gateway, budget)
+
+
+def _step_id(operator: KirinSubmitOperator, context: Context, ready: PreparedPayload) -> str:
+    ti = context["ti"]
+    return step_id(
+        conn_id=operator.kirin_conn_id,
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        take=operator.take,
+        payload=operator._digest(ready),
+    )
+
+
+def _tell(operator: KirinSubmitOperator, context: Context, outcome: Outcome) -> None:
+    """Tell, once, how the generation ended and what it cost."""
+    tell_outcomes(context, [outcome], kirin_conn_id=operator.kirin_conn_id, model=operator.model)
