@@ -5,6 +5,7 @@
     KirinError                     anything this provider raises
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
+    ├── KirinBudgetError           this would exceed the DAG run's max_cost_usd, or nobody can say what it costs
     ├── KirinIdError               what should be a Kirin task id cannot be one; nothing was asked
     ├── KirinDestinationError      the video cannot be put where it should go
     ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class KirinError(Exception):
@@ -92,6 +94,32 @@ class KirinPayloadError(KirinError, ValueError):
 def _rebuild_payload_error(problems: Sequence[Problem], model: str) -> KirinPayloadError:
     """Exceptions with keyword-only arguments do not pickle by themselves; Airflow pickles some."""
     return KirinPayloadError(problems, model=model)
+
+
+class KirinBudgetError(KirinError):
+    """The DAG run's ``max_cost_usd`` does not cover this generation. Nothing was submitted, nothing was spent.
+
+    :param budget: US dollars as a text, as all of these
+    :param spent: what the run has spent or holds reserved
+    :param estimate: what this generation would cost; None where nobody can say
+    :param source: who says so
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str | None = None,
+        spent: str | None = None,
+        estimate: str | None = None,
+        source: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.budget = budget
+        self.spent = spent
+        self.estimate = estimate
+        self.source = source
 
 
 class KirinIdError(KirinError, ValueError):
@@ -165,6 +193,9 @@ class KirinAPIError(KirinError):
     :param request_id: the gateway's request id, for its support
     :param retry_after: seconds that the gateway asked us to wait
     """
+
+    #: The KirinTask that ended so, for an error that came inside one: it may have cost something all the same.
+    kirin_task: Any = None
 
     def __init__(
         self,

@@ -28,6 +28,8 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
         "connection-types": [_connection_type()],
+        # `airflow kirin ...`, read by Airflow 3.2 and later.
+        "cli": ["airflow_provider_kirin.cli.definition.get_kirin_cli_commands"],
     }
 
 
@@ -42,7 +44,7 @@ def _connection_type() -> dict[str, Any]:
             "placeholders": {
                 "host": "https://cloud.vtrix.ai",
                 "password": "sa-...",
-                "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10}',
+                "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10, "prices": {}}',
             },
         },
         "conn-fields": {
@@ -65,6 +67,11 @@ def _connection_type() -> dict[str, Any]:
                 "label": "Requests per second",
                 "description": "The most that one triggerer, or one task on a worker, asks. Empty: no limit.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            },
+            "prices": {
+                "label": "Prices (US dollars)",
+                "description": 'For max_cost_usd: {"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": "0.98"}.',
+                "schema": {"type": ["object", "null"]},
             },
         },
     }

@@ -214,16 +214,27 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
     if kirin_task.status == "completed":
         if kirin_task.videos:
             return None
-        return KirinNoVideoError(
-            f"Kirin generation {kirin_task.id} completed without a video. It was moderated, or its result has expired. "
-            "Waiting or asking again cannot help; change the image or the prompt for a new generation."
+        return _about(
+            kirin_task,
+            KirinNoVideoError(
+                f"Kirin generation {kirin_task.id} completed without a video. It was moderated, or its result has "
+                "expired. Waiting or asking again cannot help; change the image or the prompt for a new generation."
+            ),
         )
     error = kirin_task.error
     code, message = (one_line(error.code, 80), one_line(error.message)) if error else ("", "")
     meaning = CODES.get(code, _FAILED)
     said = f" with code {code}" if code else ""
-    return meaning.error(
-        f"Kirin generation {kirin_task.id} failed{said}: {message or 'no reason given'}. {meaning.advice}.",
-        code=code or None,
-        retryable=meaning.retryable,
+    return _about(
+        kirin_task,
+        meaning.error(
+            f"Kirin generation {kirin_task.id} failed{said}: {message or 'no reason given'}. {meaning.advice}.",
+            code=code or None,
+            retryable=meaning.retryable,
+        ),
     )
+
+
+def _about(kirin_task: KirinTask, error: KirinAPIError) -> KirinAPIError:
+    error.kirin_task = kirin_task
+    return error

@@ -102,6 +102,17 @@ def create_generation(base: str, model: str, params: dict[str, Any]) -> ApiReque
     return ApiRequest("POST", f"{base}/v1/generation", body.encode())
 
 
+def precharge_generation(base: str, model: str, params: dict[str, Any]) -> ApiRequest:
+    """Return the call that asks what a generation would cost; it buys and reserves nothing.
+
+    :param base: what :func:`base_url` returned
+    :param model: the model's id
+    :param params: a prepared payload's ``params``
+    """
+    paid = create_generation(base, model, params)
+    return ApiRequest("POST", f"{paid.url}/precharge", paid.body)
+
+
 def get_generation(base: str, any_id: str) -> ApiRequest:
     """Return the call that asks for a generation's state.
 

@@ -13,6 +13,7 @@ from enum import Enum
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
+    KirinBudgetError,
     KirinConfigError,
     KirinConflictError,
     KirinCreditError,
@@ -57,7 +58,7 @@ def judge_submission(error: KirinError) -> Verdict:
     """
     if isinstance(error, KirinConflictError):
         return Verdict.EXISTS
-    if isinstance(error, (KirinConfigError, KirinPayloadError, KirinIdError)):
+    if isinstance(error, (KirinConfigError, KirinPayloadError, KirinIdError, KirinBudgetError)):
         return Verdict.REFUSED
     if isinstance(error, KirinNetworkError):
         return Verdict.UNKNOWN if error.sent else Verdict.REFUSED

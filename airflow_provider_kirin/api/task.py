@@ -227,7 +227,7 @@ def _videos(output: Any) -> Iterator[KirinVideo]:
 def _usage(usage: Any) -> KirinUsage | None:
     if not isinstance(usage, Mapping):
         return None
-    return KirinUsage(cost=_decimal(usage.get("cost")), discount=_number(usage.get("discount")))
+    return KirinUsage(cost=read_decimal(usage.get("cost")), discount=_number(usage.get("discount")))
 
 
 def _error(error: Any) -> KirinTaskError | None:
@@ -266,7 +266,11 @@ def _fraction(value: Any) -> float | None:
     return None if number is None else min(max(number, 0.0), 1.0)
 
 
-def _decimal(value: Any) -> Decimal | None:
+def read_decimal(value: Any) -> Decimal | None:
+    """Return an amount exactly, None for what is none: the API says it as text, or as a number.
+
+    :param value: a JSON value
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     # str() of a float is its shortest exact form: 0.28 stays 0.28.

@@ -1,4 +1,5 @@
-"""Wishes that a prompt may carry: ``[[fail:8002005098]]``, ``[[no-video]]``, ``[[seconds:30]]``, ``[[status:weird]]``.
+"""Wishes that a prompt may carry: ``[[fail:8002005098]]``, ``[[no-video]]``, ``[[seconds:30]]``, ``[[status:weird]]``,
+``[[price:miss]]``.
 
 All [E]. They let a DAG author see every ending of a generation through the ordinary API.
 """
@@ -40,6 +41,7 @@ class Directives:
     no_video: bool = False
     seconds: float | None = None
     status: str | None = None
+    price: str | None = None
 
 
 def read_directives(prompt: str | None) -> Directives:
@@ -50,6 +52,7 @@ def read_directives(prompt: str | None) -> Directives:
         no_video="no-video" in found,
         seconds=_seconds(found.get("seconds", "")),
         status=found.get("status") or None,
+        price=found.get("price") or None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_kirin.emulator.errors import Refusal, platform
 
-REQUESTS = ("submit", "get", "video")
+REQUESTS = ("submit", "get", "video", "price")
 _KINDS = (
     "status",
     "cut_before",
@@ -144,7 +144,7 @@ def _parse(item: Any) -> Fault:
 
 def _check_values(fault: Fault) -> None:
     if fault.on not in (*REQUESTS, "callback", "any"):
-        raise _wrong(f"on: {fault.on[:60]!r} is none of submit, get, video, callback, any")
+        raise _wrong(f"on: {fault.on[:60]!r} is none of submit, get, video, price, callback, any")
     kinds = _CALLBACK_KINDS if fault.on == "callback" else _KINDS
     if fault.kind not in kinds:
         raise _wrong(f"kind: {fault.kind[:60]!r} is none of {', '.join(kinds)}")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from aiohttp import web
 
+from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.intake import accept, decode_json, judge
 from airflow_provider_kirin.emulator.mishaps import LAG, perform
 from airflow_provider_kirin.emulator.parts import Parts, parts_of
-from airflow_provider_kirin.emulator.prices import CENTS, usd
+from airflow_provider_kirin.emulator.prices import usd
 from airflow_provider_kirin.emulator.signing import signed_path
 from airflow_provider_kirin.emulator.validation import external_id_hint
-from airflow_provider_kirin.emulator.wire import created_reply, task_object
+from airflow_provider_kirin.emulator.wire import created_reply, price_reply, task_object
 
 OWNER = "kirin_owner"
 
@@ -72,22 +72,17 @@ def _find(parts: Parts, owner: str, ref: str) -> Generation | None:
     return parts.store.by_external_id(owner, ref) if parts.settings.external_lookup else None
 
 
-async def precharge(request: web.Request) -> web.Response:
+async def precharge(request: web.Request) -> web.StreamResponse:
     """POST /model/v1/generation/precharge: what a submit would cost; reserves nothing ([C] section 11)."""
-    raw = await read_body(request)
-    order = await judge(await decode_json(raw), request.headers.get("X-Model"))
-    data = {
-        "billing_model": "per_request",
-        "cost": usd(CENTS[order.mode, order.video_seconds]),
-        "currency": "USD",
-        "discount": 1,
-        "hash": "v1:" + hashlib.sha256(f"{order.model}/{order.mode}/{order.video_seconds}".encode()).hexdigest(),
-        "model": order.model,
-        "original_model": order.model,
-        "sample_count": 1,
-        "updated_at": now_ms(),
-    }
-    return web.json_response({"status": "success", "data": data})
+    body = await decode_json(await read_body(request))
+
+    async def answer() -> web.StreamResponse:
+        order = await judge(body, request.headers.get("X-Model"))
+        return web.json_response(
+            price_reply(order.model, order.mode, order.video_seconds, read_directives(order.prompt))
+        )
+
+    return await perform(request, "price", answer, request.path, external_id_hint(body))
 
 
 async def balance(request: web.Request) -> web.Response:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from typing import Any
 
+from airflow_provider_kirin.emulator.directives import Directives
 from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation
-from airflow_provider_kirin.emulator.prices import usd
+from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.prices import CENTS, usd
 
 
 def created_reply(generation: Generation, status: str) -> dict[str, Any]:
@@ -17,6 +20,27 @@ def created_reply(generation: Generation, status: str) -> dict[str, Any]:
         "status": status,
         "model": generation.model,
     }
+
+
+def price_reply(model: str, mode: str, video_seconds: int, wishes: Directives) -> dict[str, Any]:
+    """What a submit would cost, or that nobody knows: a miss is HTTP 200 too ([C] section 11)."""
+    known = {
+        "hash": "v1:" + hashlib.sha256(f"{model}/{mode}/{video_seconds}".encode()).hexdigest(),
+        "model": model,
+        "original_model": model,
+    }
+    if wishes.price == "miss":
+        return {"status": "failed", "data": {"cost": None, **known, "reason": "COST_CACHE_MISS"}}
+    data = {
+        "billing_model": "per_request",
+        "cost": usd(CENTS[mode, video_seconds]),
+        "currency": "credit" if wishes.price == "credit" else "USD",
+        "discount": 1,
+        **known,
+        "sample_count": 1,
+        "updated_at": now_ms(),
+    }
+    return {"status": "success", "data": data}
 
 
 def task_object(generation: Generation, now: int, video_url: str) -> dict[str, Any]:

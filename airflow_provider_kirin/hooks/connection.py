@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
+from airflow_provider_kirin.api.prices import read_table
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError
@@ -16,7 +18,7 @@ DEFAULT_CONN_ID = "kirin_default"
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
 
-_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second"}
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "prices"}
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class KirinConnection:
     :param verify: whether to check TLS certificates, or the path of a CA bundle
     :param proxies: scheme to proxy URL, as ``requests`` takes them
     :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
+    :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
     """
 
     base_url: str
@@ -49,6 +52,7 @@ class KirinConnection:
     verify: bool | str = True
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     requests_per_second: float | None = None
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
 
     def hide_key(self, text: str) -> str:
         """Return a text without the key, should a gateway ever repeat it.
@@ -84,6 +88,7 @@ def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinC
         verify=_verify(extra.get("verify")),
         proxies=_proxies(extra.get("proxies")),
         requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
+        prices=_prices(extra.get("prices")),
     )
 
 
@@ -118,6 +123,13 @@ def _proxies(value: Any) -> dict[str, str]:
         # A proxy URL may hold a password: it is not shown.
         raise _bad_extra("proxies", None, 'must map schemes to URLs, such as {"https": "http://proxy:3128"}')
     return dict(value)
+
+
+def _prices(value: Any) -> dict[str, Decimal]:
+    try:
+        return read_table(value)
+    except ValueError as error:
+        raise KirinConfigError(f"The Kirin connection's extra prices: {error}.") from None
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:

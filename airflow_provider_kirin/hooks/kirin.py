@@ -13,8 +13,15 @@ from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import PreparedPayload, prepare
 from airflow_provider_kirin.api.polling import Poller, Step
+from airflow_provider_kirin.api.prices import read_precharge
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
-from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_generation, get_generation
+from airflow_provider_kirin.api.requests import (
+    ApiRequest,
+    check_id,
+    create_generation,
+    get_generation,
+    precharge_generation,
+)
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinError
@@ -31,6 +38,7 @@ from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, n
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
     import requests
 
@@ -43,7 +51,7 @@ class KirinHook(BaseHook):
     """Talk to the Kirin generation API with the key of an Airflow connection.
 
     :param kirin_conn_id: the connection (type ``kirin``): API Key, Host (default ``https://cloud.vtrix.ai``), and in
-        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``
+        the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``, ``prices``
     """
 
     conn_name_attr = "kirin_conn_id"
@@ -119,6 +127,17 @@ class KirinHook(BaseHook):
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.
         return replace(kirin_task, external_task_id=ready.params.get("external_task_id") or kirin_task.external_task_id)
+
+    def precharge(self, payload: Any, *, model: str = DEFAULT_MODEL) -> tuple[Decimal | None, str]:
+        """Ask the gateway what a generation would cost. Free, and buys nothing; many gateways do not know.
+
+        :param payload: the model's parameters, or what :meth:`prepare` returned
+        :param model: the model's id
+        :return: US dollars, or None and why there is no price
+        :raises KirinError: no answer, or a refusal
+        """
+        ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
+        return read_precharge(*self._send(precharge_generation(self.connection.base_url, ready.model, ready.params)))
 
     def get_task(self, kirin_task_id: str, *, patience: float = PATIENCE) -> KirinTask:
         """Ask for a generation's state, riding out trouble for a while: asking is free.

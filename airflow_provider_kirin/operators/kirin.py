@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +17,20 @@ from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.prices import price_key
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.metrics import report_outcome, report_submission
+from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget, read_budget
 from airflow_provider_kirin.operators.files import check_destination, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.operators.records import StepRecord
-from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
-from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.submitting import Gateway, OnUnknownSubmit, Submission
+from airflow_provider_kirin.triggers.events import Outcome, read_event
+from airflow_provider_kirin.usage import tell_outcomes
 from airflow_provider_kirin.workerless import decide, why_end_on_worker
 
 if TYPE_CHECKING:
@@ -52,10 +58,12 @@ class KirinSubmitOperator(BaseOperator):
     :param take: raise it for a new, paid take of the same payload in the same run (templated)
     :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
         proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
+    :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit where what the run's
+        Kirin tasks have spent, plus what this one would cost, exceeds it. None for no budget.
     :raises KirinPayloadError: when the DAG is parsed, with everything that is wrong already
     """
 
-    template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take")
+    template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take", "max_cost_usd")
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
     ui_color = "#ece3fb"
 
@@ -68,6 +76,7 @@ class KirinSubmitOperator(BaseOperator):
         external_task_id: str | None = None,
         take: int | str = 1,
         on_unknown_submit: OnUnknownSubmit = "stop",
+        max_cost_usd: float | str | Decimal | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,12 +86,15 @@ class KirinSubmitOperator(BaseOperator):
         # raised here would be retried. Airflow marks such an operator only by this private name.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             check_static(payload, model, is_dynamic=is_dynamic)
+            if max_cost_usd is not None and not is_dynamic(max_cost_usd):
+                read_budget(max_cost_usd)
         self.payload = payload
         self.model = model
         self.kirin_conn_id = kirin_conn_id
         self.external_task_id = external_task_id
         self.take = take
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
+        self.max_cost_usd = max_cost_usd
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
         self._kind = ""
@@ -137,22 +149,47 @@ class KirinSubmitOperator(BaseOperator):
             external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
             self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
+            about = {"kirin_conn_id": self.kirin_conn_id, "price_key": price_key(ready.model, ready.params)}
+            record = StepRecord(context, about)
             self._submission = Submission(
-                HookGateway(hook, ready),
-                StepRecord(context),
+                self._gateway(context, record, hook, ready),
+                record,
                 external_task_id=external_task_id,
                 is_own_id="external_task_id" in ready.params,
                 on_unknown_submit=self.on_unknown_submit,
                 conn_id=self.kirin_conn_id,
                 log=self.log,
             )
-            submitted = self._submission.run()
+            try:
+                submitted = self._submission.run()
+            except KirinError as error:
+                report_outcome(error, ti=context["ti"], kirin_conn_id=self.kirin_conn_id, model=ready.model)
+                raise
+        if record.is_news(submitted.external_task_id):
+            report_submission(ti=context["ti"], kirin_conn_id=self.kirin_conn_id, model=ready.model)
         self._kirin_task_id = submitted.kirin_task.id
         if not submitted.adopted:
             self.log.info("Kirin generation %s is submitted.", submitted.kirin_task.id)
-        if submitted.kirin_task.status == "failed" and (error := error_from_task(submitted.kirin_task)):
-            raise error
+        if submitted.kirin_task.status == "failed" and (failed := error_from_task(submitted.kirin_task)):
+            self._tell(context, failed)
+            raise failed
         return replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
+
+    def _gateway(self, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload) -> Gateway:
+        gateway = HookGateway(hook, ready)
+        if self.max_cost_usd is None:
+            return gateway
+        budget = RunBudget(read_budget(self.max_cost_usd), context, record, hook, ready)
+        budget.restore()
+        return BudgetedGateway(gateway, budget)
+
+    def _tell(self, context: Context, outcome: Outcome, *, since: float | None = None) -> None:
+        """Tell, once, how the generation ended and what it cost.
+
+        :param since: when the waiting began, in seconds since the epoch
+        """
+        seconds = None if since is None else time.time() - since
+        tell_outcomes(context, [outcome], kirin_conn_id=self.kirin_conn_id, model=self.model, seconds=seconds)
 
     def _step_id(self, context: Context, ready: PreparedPayload) -> str:
         ti = context["ti"]
@@ -224,18 +261,29 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
+            return self._wait(context, kirin_task)
+
+    def _wait(self, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
+        began_at = time.time()
+        try:
             with closing(KirinHook(self.kirin_conn_id)) as hook:
                 done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
-            return self._finish(done, context)
+        except KirinError as error:
+            self._tell(context, error, since=began_at)
+            raise
+        self._tell(context, done, since=began_at)
+        return self._finish(done, context)
 
-    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any, started_at: float | None = None) -> dict[str, Any]:
         """Go on where the trigger ended.
 
         :param context: Airflow's
         :param event: the trigger's
+        :param started_at: when the waiting began, in seconds since the epoch
         """
         with failing_for_good():
             (outcome,) = read_event(event, expected=1)
+            self._tell(context, outcome, since=started_at)
             if isinstance(outcome, KirinNotFoundError):
                 # It was bought a moment ago: the look-up may lag, and the next try knows the id.
                 outcome.retryable = True

@@ -20,12 +20,23 @@ class StepRecord:
     one may have submitted.
 
     :param context: Airflow's
+    :param about: what the XCom says about a purchase beside its two ids
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, about: Mapping[str, Any] | None = None) -> None:
         fields: Mapping[str, Any] = context
         self._store = fields.get("task_state_store")
         self._ti = fields["ti"]
+        self._about = dict(about or {})
+        #: Names under which this step sent a submission whose answer was not on record.
+        self._sent: set[str] = set()
+
+    def is_news(self, external_task_id: str) -> bool:
+        """Return whether it was not on record before this try that this step bought a generation under this name.
+
+        :param external_task_id: the name
+        """
+        return external_task_id in self._sent
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
         """Return the id of the generation that was bought under this name, where that is on record.
@@ -49,6 +60,7 @@ class StepRecord:
 
         :param external_task_id: the name
         """
+        self._sent.add(external_task_id)
         if self._store is not None:
             # Should this fail, so does the task, before anything is paid.
             self._store.set(_key(external_task_id), {"posting": True})
@@ -69,7 +81,9 @@ class StepRecord:
         """
         if self._store is not None:
             self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id})
-        self._ti.xcom_push(XCOM_KEY, {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id})
+        self._ti.xcom_push(
+            XCOM_KEY, {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id, **self._about}
+        )
 
     def external_task_id(self, kirin_task_id: str) -> str | None:
         """Return the name under which this task instance bought or adopted a generation.
@@ -95,7 +109,10 @@ class StepRecord:
 
     def _entry(self, external_task_id: str) -> Mapping[str, Any]:
         entry = self._store.get(_key(external_task_id)) if self._store is not None else None
-        return entry if isinstance(entry, Mapping) else {}
+        entry = entry if isinstance(entry, Mapping) else {}
+        if "posting" in entry:
+            self._sent.add(external_task_id)
+        return entry
 
 
 def _key(external_task_id: str) -> str:

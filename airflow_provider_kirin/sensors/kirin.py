@@ -24,6 +24,7 @@ from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, Kir
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers.events import Outcome, goes_on, read_event
+from airflow_provider_kirin.usage import tell_outcomes
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
     decide,
@@ -145,15 +146,16 @@ class KirinTaskSensor(BaseSensorOperator):
         # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: Any) -> Any:
+    def execute_complete(self, context: Context, event: Any, started_at: float | None = None) -> Any:
         """Go on where the trigger ended.
 
         :param context: Airflow's
         :param event: the trigger's
+        :param started_at: when the waiting began, in seconds since the epoch
         """
         with failing_for_good():
             ids = self._ids()
-            return self._conclude(read_event(event, expected=len(ids)))
+            return self._conclude(context, read_event(event, expected=len(ids)), started_at)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at every generation that has not ended.
@@ -172,7 +174,7 @@ class KirinTaskSensor(BaseSensorOperator):
                     pauses.append(step.delay)
         if not pauses or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
             outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
-            return PokeReturnValue(is_done=True, xcom_value=self._conclude(outcomes))
+            return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
         if self.deferrable:
             self._defer(ids)
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
@@ -216,8 +218,10 @@ class KirinTaskSensor(BaseSensorOperator):
             poll_interval=self.poll_interval,
         )
 
-    def _conclude(self, outcomes: Sequence[Outcome]) -> Any:
+    def _conclude(self, context: Context, outcomes: Sequence[Outcome], started_at: float | None) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
+        seconds = None if started_at is None else time.time() - started_at
+        tell_outcomes(context, outcomes, kirin_conn_id=self.kirin_conn_id, seconds=seconds)
         errors = [outcome for outcome in outcomes if isinstance(outcome, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:

@@ -74,6 +74,9 @@ def _write(outcome: Outcome) -> dict[str, Any]:
     error: dict[str, Any] = {"type": type(outcome).__name__, "message": str(outcome), "retryable": outcome.retryable}
     if isinstance(outcome, KirinAPIError):
         error |= {"code": outcome.code, "http_status": outcome.http_status, "request_id": outcome.request_id}
+        if outcome.kirin_task is not None:
+            # What failed may have cost something.
+            error["kirin_task"] = outcome.kirin_task.to_dict()
     if isinstance(outcome, KirinTimeoutError):
         error["kirin_task_ids"] = list(outcome.kirin_task_ids)
     return {"error": error}
@@ -103,7 +106,9 @@ def _read_error(error: Any) -> KirinError:
         return kind(message, kirin_task_ids=ids)
     if issubclass(kind, KirinAPIError):
         known = {name: fields.get(name) for name in ("code", "http_status", "request_id")}
-        return kind(message, retryable=retryable, **known)
+        refused = kind(message, retryable=retryable, **known)
+        refused.kirin_task = KirinTask.from_dict(fields["kirin_task"]) if "kirin_task" in fields else None
+        return refused
     plain = kind(message)
     plain.retryable = retryable
     return plain

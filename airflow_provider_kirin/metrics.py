@@ -1,0 +1,87 @@
+"""Metrics, through Airflow's own Stats: StatsD, Datadog or OpenTelemetry, whatever the deployment has switched on.
+
+=========================  =======  =====================================================================
+``kirin.submissions``      counter  generations that were bought, each counted once
+``kirin.completions``      counter  generations that ended with a video
+``kirin.failures``         counter  submissions that were refused and waits that gave no video, by ``code``
+``kirin.wait``             timer    from the start of a wait to its end
+``kirin.cost_usd``         counter  US dollars, as the gateway states them
+=========================  =======  =====================================================================
+
+Tags: those of Airflow's own task metrics (``dag_id``, ``task_id``, ``team_name``), ``model``, ``conn_id``, and for
+failures ``code`` and ``error``. None of them holds an id of a run or of a generation: their number stays small.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_kirin.api.errors import CODES
+from airflow_provider_kirin.api.models import model_names
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import KirinAPIError, KirinError
+
+
+def report_submission(*, ti: Any, kirin_conn_id: str, model: str) -> None:
+    """Count a generation that was bought.
+
+    :param ti: Airflow's task instance
+    :param kirin_conn_id: the connection
+    :param model: the model
+    """
+    _stats().incr("kirin.submissions", tags=_tags(ti, kirin_conn_id, model))
+
+
+def report_outcome(
+    outcome: KirinTask | KirinError,
+    *,
+    ti: Any,
+    kirin_conn_id: str,
+    model: str | None = None,
+    seconds: float | None = None,
+) -> None:
+    """Count how a generation, or the attempt to get one, ended, and what it cost. Call it once for each.
+
+    :param outcome: the finished generation, or the error
+    :param ti: Airflow's task instance: anything with a dag id and a task id
+    :param kirin_conn_id: the connection
+    :param model: the model, for an error that does not name it
+    :param seconds: how long it was waited for
+    """
+    stats = _stats()
+    kirin_task = outcome if isinstance(outcome, KirinTask) else getattr(outcome, "kirin_task", None)
+    tags = _tags(ti, kirin_conn_id, (kirin_task and kirin_task.model) or model)
+    if isinstance(outcome, KirinError):
+        stats.incr("kirin.failures", tags={**tags, "code": _code(outcome), "error": type(outcome).__name__})
+    else:
+        stats.incr("kirin.completions", tags=tags)
+    cost = kirin_task.usage.cost if kirin_task and kirin_task.usage else None
+    if cost is not None and cost > 0:
+        stats.incr("kirin.cost_usd", float(cost), tags=tags)
+    if seconds is not None:
+        stats.timing("kirin.wait", timedelta(seconds=max(seconds, 0.0)), tags=tags)
+
+
+def _stats() -> Any:
+    from airflow.providers.common.compat.sdk import Stats
+
+    return Stats
+
+
+def _tags(ti: Any, kirin_conn_id: str, model: str | None) -> dict[str, str]:
+    own = getattr(ti, "stats_tags", None) or {"dag_id": ti.dag_id, "task_id": ti.task_id}
+    # The gateway's word may be anything, and each new one would be a new series.
+    known = {"model": model if model in model_names() else "other"} if model else {}
+    return {**own, "conn_id": kirin_conn_id, **known}
+
+
+def _code(error: KirinError) -> str:
+    """Return a code out of few: the API's known ones, else the HTTP status, else none."""
+    if isinstance(error, KirinAPIError):
+        if error.code in CODES:
+            return error.code
+        if error.http_status is not None:
+            return f"http_{error.http_status}"
+        return "unknown" if error.code else "none"
+    return "none"

@@ -1,0 +1,77 @@
+"""What a generation has cost, told where its end is known first: as metrics, and in an XCom to sum costs from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import KirinAPIError, KirinError
+from airflow_provider_kirin.metrics import report_outcome
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+#: The XCom of generations that have ended: a list of id, model, status and cost, pushed before anything can fail.
+USAGE_KEY = "kirin_usage"
+#: The entry of the task state store that says which ends this task instance has told already.
+_TOLD_KEY = "kirin:told"
+
+
+def usage_entries(outcomes: Sequence[KirinTask | KirinError]) -> list[dict[str, Any]]:
+    """Return what :data:`USAGE_KEY` holds about generations that have ended, also those that failed.
+
+    :param outcomes: finished generations, and errors; an error counts where it is about a generation
+    """
+    return [_entry(one) for one in map(ended, outcomes) if one is not None]
+
+
+def ended(outcome: KirinTask | KirinError) -> KirinTask | None:
+    """Return the generation that an outcome is about; None for an error that came from elsewhere.
+
+    :param outcome: how a wait ended
+    """
+    kirin_task = outcome.kirin_task if isinstance(outcome, KirinAPIError) else outcome
+    return kirin_task if isinstance(kirin_task, KirinTask) and kirin_task.is_final else None
+
+
+def _entry(kirin_task: KirinTask) -> dict[str, Any]:
+    usage = kirin_task.to_dict()["usage"]
+    return {
+        "kirin_task_id": kirin_task.id,
+        "model": kirin_task.model,
+        "status": kirin_task.status,
+        "cost": usage and usage["cost"],
+    }
+
+
+def tell_outcomes(
+    context: Context,
+    outcomes: Sequence[KirinTask | KirinError],
+    *,
+    kirin_conn_id: str,
+    model: str | None = None,
+    seconds: float | None = None,
+) -> None:
+    """Push the XCom and emit the metrics of generations whose end this task instance has learnt, each once.
+
+    On Airflow 3.3 and later a task that is cleared does not count the same generation again.
+
+    :param context: Airflow's
+    :param outcomes: finished generations, and errors
+    :param kirin_conn_id: the connection
+    :param model: the model, for errors that do not name it
+    :param seconds: how long the task waited for them
+    """
+    fields: Mapping[str, Any] = context
+    ti, store = fields["ti"], fields.get("task_state_store")
+    if entries := usage_entries(outcomes):
+        ti.xcom_push(USAGE_KEY, entries)
+    told = store.get(_TOLD_KEY) if store is not None and entries else None
+    known = set(told) if isinstance(told, list) else set()
+    for outcome in outcomes:
+        kirin_task = ended(outcome)
+        if kirin_task is None or kirin_task.id not in known:
+            report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
+    if store is not None and entries:
+        store.set(_TOLD_KEY, sorted(known | {entry["kirin_task_id"] for entry in entries}))
