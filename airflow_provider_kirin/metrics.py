@@ -1,12 +1,12 @@
 """Metrics, through Airflow's own Stats: StatsD, Datadog or OpenTelemetry, whatever the deployment has switched on.
 
-=========================  =======  =====================================================================
-``kirin.submissions``      counter  generations that were bought, each counted once
-``kirin.completions``      counter  generations that ended with a video
-``kirin.failures``         counter  submissions that were refused and waits that gave no video, by ``code``
-``kirin.wait``             timer    from the start of a wait to its end
-``kirin.cost_usd``         counter  US dollars, as the gateway states them
-=========================  =======  =====================================================================
+=====================  =======  ================================================================================
+``kirin.submissions``  counter  generations that were bought, each counted once
+``kirin.completions``  counter  generations that ended with a video
+``kirin.failures``     counter  submissions that were refused and waits that gave no video, by ``code``
+``kirin.wait``         timer    from the start of a task's try (of a sensor's first look) to the end of its wait
+``kirin.cost_usd``     counter  US dollars, as the gateway states them
+=====================  =======  ================================================================================
 
 Tags: those of Airflow's own task metrics (``dag_id``, ``task_id``, ``team_name``), ``model``, ``conn_id``, and for
 failures ``code`` and ``error``. None of them holds an id of a run or of a generation: their number stays small.

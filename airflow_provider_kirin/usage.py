@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def tell_outcomes(
     *,
     kirin_conn_id: str,
     model: str | None = None,
-    seconds: float | None = None,
+    since: float | None = None,
 ) -> None:
     """Push the XCom and emit the metrics of generations whose end this task instance has learnt, each once.
 
@@ -61,7 +62,7 @@ def tell_outcomes(
     :param outcomes: finished generations, and errors
     :param kirin_conn_id: the connection
     :param model: the model, for errors that do not name it
-    :param seconds: how long the task waited for them
+    :param since: when the wait began, in seconds since the epoch; None for when the task's try began
     """
     fields: Mapping[str, Any] = context
     ti, store = fields["ti"], fields.get("task_state_store")
@@ -69,6 +70,9 @@ def tell_outcomes(
         ti.xcom_push(USAGE_KEY, entries)
     told = store.get(_TOLD_KEY) if store is not None and entries else None
     known = set(told) if isinstance(told, list) else set()
+    # Airflow keeps the start of a try while it is deferred.
+    began_at = since or (ti.start_date.timestamp() if ti.start_date else None)
+    seconds = None if began_at is None else time.time() - began_at
     for outcome in outcomes:
         kirin_task = ended(outcome)
         if kirin_task is None or kirin_task.id not in known:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -183,13 +182,9 @@ class KirinSubmitOperator(BaseOperator):
         budget.restore()
         return BudgetedGateway(gateway, budget)
 
-    def _tell(self, context: Context, outcome: Outcome, *, since: float | None = None) -> None:
-        """Tell, once, how the generation ended and what it cost.
-
-        :param since: when the waiting began, in seconds since the epoch
-        """
-        seconds = None if since is None else time.time() - since
-        tell_outcomes(context, [outcome], kirin_conn_id=self.kirin_conn_id, model=self.model, seconds=seconds)
+    def _tell(self, context: Context, outcome: Outcome) -> None:
+        """Tell, once, how the generation ended and what it cost."""
+        tell_outcomes(context, [outcome], kirin_conn_id=self.kirin_conn_id, model=self.model)
 
     def _step_id(self, context: Context, ready: PreparedPayload) -> str:
         ti = context["ti"]
@@ -264,26 +259,24 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             return self._wait(context, kirin_task)
 
     def _wait(self, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
-        began_at = time.time()
         try:
             with closing(KirinHook(self.kirin_conn_id)) as hook:
                 done = hook.wait(kirin_task.id, timeout=self.timeout, poll_interval=self.poll_interval)
         except KirinError as error:
-            self._tell(context, error, since=began_at)
+            self._tell(context, error)
             raise
-        self._tell(context, done, since=began_at)
+        self._tell(context, done)
         return self._finish(done, context)
 
-    def execute_complete(self, context: Context, event: Any, started_at: float | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Go on where the trigger ended.
 
         :param context: Airflow's
         :param event: the trigger's
-        :param started_at: when the waiting began, in seconds since the epoch
         """
         with failing_for_good():
             (outcome,) = read_event(event, expected=1)
-            self._tell(context, outcome, since=started_at)
+            self._tell(context, outcome)
             if isinstance(outcome, KirinNotFoundError):
                 # It was bought a moment ago: the look-up may lag, and the next try knows the id.
                 outcome.retryable = True

@@ -146,16 +146,15 @@ class KirinTaskSensor(BaseSensorOperator):
         # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: Any, started_at: float | None = None) -> Any:
+    def execute_complete(self, context: Context, event: Any) -> Any:
         """Go on where the trigger ended.
 
         :param context: Airflow's
         :param event: the trigger's
-        :param started_at: when the waiting began, in seconds since the epoch
         """
         with failing_for_good():
             ids = self._ids()
-            return self._conclude(context, read_event(event, expected=len(ids)), started_at)
+            return self._conclude(context, read_event(event, expected=len(ids)))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at every generation that has not ended.
@@ -218,10 +217,9 @@ class KirinTaskSensor(BaseSensorOperator):
             poll_interval=self.poll_interval,
         )
 
-    def _conclude(self, context: Context, outcomes: Sequence[Outcome], started_at: float | None) -> Any:
+    def _conclude(self, context: Context, outcomes: Sequence[Outcome], since: float | None = None) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
-        seconds = None if started_at is None else time.time() - started_at
-        tell_outcomes(context, outcomes, kirin_conn_id=self.kirin_conn_id, seconds=seconds)
+        tell_outcomes(context, outcomes, kirin_conn_id=self.kirin_conn_id, since=since)
         errors = [outcome for outcome in outcomes if isinstance(outcome, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:

@@ -49,6 +49,8 @@ ERRORS: list[KirinError] = [
     or KirinError(""),
     error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": "broke"})) or KirinError(""),
     KirinNoVideoError("nothing in it"),
+    error_from_task(KirinTask.from_reply({"id": "d2", "status": "completed", "usage": {"cost": "0.28"}}))
+    or KirinError(""),
     KirinTimeoutError("it goes on", kirin_task_ids=["d1"]),
     KirinNetworkError("cut"),
     KirinReplyError("html"),
@@ -65,7 +67,7 @@ def through_the_database(event: Any) -> Any:
 def traits(outcome: Outcome) -> Any:
     if isinstance(outcome, KirinTask):
         return outcome
-    names = ("message", "retryable", "code", "http_status", "request_id", "kirin_task_ids")
+    names = ("message", "retryable", "code", "http_status", "request_id", "kirin_task_ids", "kirin_task")
     return type(outcome), str(outcome), {name: getattr(outcome, name, None) for name in names}
 
 

@@ -32,6 +32,7 @@ TREE = {
     "KirinError": ("Exception", False),
     "KirinConfigError": ("KirinError", False),
     "KirinPayloadError": ("KirinError", False),
+    "KirinBudgetError": ("KirinError", False),
     "KirinIdError": ("KirinError", False),
     "KirinDestinationError": ("KirinError", False),
     "KirinNetworkError": ("KirinError", True),

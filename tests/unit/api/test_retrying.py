@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from airflow_provider_kirin.api.errors import error_from_response
 from airflow_provider_kirin.api.retrying import FIRST_PAUSE, LONGEST_PAUSE, Verdict, judge_submission, pause
 from airflow_provider_kirin.exceptions import (
+    KirinBudgetError,
     KirinConfigError,
     KirinError,
     KirinIdError,
@@ -31,6 +32,8 @@ class TestWhatASubmissionMayHaveBought:
             KirinConfigError("redirect"),
             KirinPayloadError([], model="m"),
             KirinIdError("x"),
+            KirinBudgetError("too much"),
+            KirinBudgetError("later", retryable=True),
             *(answered(status) for status in (400, 401, 402, 403, 404, 405, 413, 422, 429)),
             answered(429, {"error": {"code": 1303, "message": "parallel task over resource pack limit"}}),
             answered(200, {"error": {"code": "8002005001", "message": "no image"}}),
