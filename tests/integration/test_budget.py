@@ -235,13 +235,18 @@ class Instance:
 
     try_number, task_id, dag_id, run_id = 1, "g", "d", "r"
 
-    def __init__(self, xcoms: SharedXComs, map_index: int) -> None:
+    def __init__(self, xcoms: SharedXComs, map_index: int, together: threading.Barrier) -> None:
         self.xcoms, self.map_index = xcoms, map_index
+        self._together: threading.Barrier | None = together
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.push(self.task_id, self.map_index, key, value)
 
     def xcom_pull(self, *, task_ids: Any, key: str, **how: Any) -> list[Any]:
+        if self._together:
+            # The worst moment: all of them read what the others hold at the same time.
+            self._together.wait()
+            self._together = None
         return self.xcoms.pull([task_ids] if isinstance(task_ids, str) else task_ids, key)
 
 
@@ -253,17 +258,16 @@ class TestAllAtOnce:
     @pytest.mark.parametrize("workers", [8])
     def test_together_they_never_exceed_it_and_none_is_refused_that_fits(self, payload, emulator, workers):
         """Eight workers, money for three: the emulator's ledger says three, and the others were told why."""
-        xcoms, start = SharedXComs(), threading.Barrier(workers)
+        xcoms, together = SharedXComs(), threading.Barrier(workers)
         ended: list[Any] = []
 
         def work(map_index: int) -> None:
-            context: Any = {"ti": Instance(xcoms, map_index), "dag": NoDag()}
+            context: Any = {"ti": Instance(xcoms, map_index, together), "dag": NoDag()}
             hook = KirinHook()
             ready = hook.prepare({**payload, "prompt": f"{map_index}"})
             record = StepRecord(context)
             budget = RunBudget(Decimal("1.00"), context, record, hook, ready)
             gateway = BudgetedGateway(HookGateway(hook, ready), budget)
-            start.wait()
             try:
                 ended.append(Submission(gateway, record, external_task_id=f"row-{map_index}", sleep=time.sleep).run())
             except KirinBudgetError as error:
