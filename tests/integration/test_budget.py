@@ -243,11 +243,12 @@ class Instance:
         self.xcoms.push(self.task_id, self.map_index, key, value)
 
     def xcom_pull(self, *, task_ids: Any, key: str, **how: Any) -> list[Any]:
+        rows = self.xcoms.pull([task_ids] if isinstance(task_ids, str) else task_ids, key)
         if self._together:
-            # The worst moment: all of them read what the others hold at the same time.
+            # The worst moment: all have read what the others hold before any of them goes on.
             self._together.wait()
             self._together = None
-        return self.xcoms.pull([task_ids] if isinstance(task_ids, str) else task_ids, key)
+        return rows
 
 
 class NoDag:
