@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: The XCom of generations that have ended: a list of id, model, status and cost, pushed before anything can fail.
 USAGE_KEY = "kirin_usage"
-#: The entry of the task state store that says which ends this task instance has told already.
-_TOLD_KEY = "kirin:told"
+#: The entry of the task state store that keeps the same for what this task instance has told, whatever is cleared.
+TOLD_KEY = "kirin:told"
 
 
 def usage_entries(outcomes: Sequence[KirinTask | KirinError]) -> list[dict[str, Any]]:
@@ -68,8 +68,9 @@ def tell_outcomes(
     ti, store = fields["ti"], fields.get("task_state_store")
     if entries := usage_entries(outcomes):
         ti.xcom_push(USAGE_KEY, entries)
-    told = store.get(_TOLD_KEY) if store is not None and entries else None
-    known = set(told) if isinstance(told, list) else set()
+    told = store.get(TOLD_KEY) if store is not None and entries else None
+    kept = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    known = {one.get("kirin_task_id") for one in kept}
     # Airflow keeps the start of a try while it is deferred.
     began_at = since or (ti.start_date.timestamp() if ti.start_date else None)
     seconds = None if began_at is None else time.time() - began_at
@@ -78,4 +79,4 @@ def tell_outcomes(
         if kirin_task is None or kirin_task.id not in known:
             report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
     if store is not None and entries:
-        store.set(_TOLD_KEY, sorted(known | {entry["kirin_task_id"] for entry in entries}))
+        store.set(TOLD_KEY, [*kept, *(entry for entry in entries if entry["kirin_task_id"] not in known)])

@@ -80,7 +80,7 @@ class StepRecord:
         :param kirin_task_id: the generation
         """
         if self._store is not None:
-            self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id})
+            self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id, **self._about})
         self._ti.xcom_push(
             XCOM_KEY, {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id, **self._about}
         )

@@ -1,0 +1,126 @@
+"""Sums of what generations have cost: each generation once, exactly, by whatever a report is grouped by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_kirin.api.prices import show_usd
+from airflow_provider_kirin.api.task import read_decimal
+
+#: What a report can be grouped by.
+FIELDS = ("dag", "run", "task", "model", "day")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One generation, and who bought it.
+
+    :param kirin_task_id: its id
+    :param dag: the DAG's id
+    :param run: the run's id
+    :param task: the task's id
+    :param at: when its end was noted; as long as it has none, when it was bought
+    :param model: the model's id, empty where that is not on record
+    :param conn_id: the connection, None where that is not on record
+    :param cost: US dollars; None where that is not known
+    :param ended: whether its end is on record
+    """
+
+    kirin_task_id: str
+    dag: str
+    run: str
+    task: str
+    at: datetime
+    model: str = ""
+    conn_id: str | None = None
+    cost: Decimal | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """What one task instance left about generations.
+
+    :param dag: the DAG's id
+    :param run: the run's id
+    :param task: the task's id
+    :param at: when
+    :param bought: it says what was bought, and not how something ended
+    :param value: as it was stored: a mapping, or a list of them
+    """
+
+    dag: str
+    run: str
+    task: str
+    at: datetime
+    bought: bool
+    value: Any
+
+
+def merge(notes: Iterable[Note]) -> list[Spent]:
+    """Return every generation once: bought by whoever submitted it, its cost from whoever saw it end.
+
+    :param notes: in any order; a generation may be noted by its buyer, by sensors, and after each clear again
+    """
+    found: dict[str, Spent] = {}
+    for note in sorted(notes, key=lambda one: (not one.bought, one.at)):
+        for entry in note.value if isinstance(note.value, list) else [note.value]:
+            kirin_task_id = entry.get("kirin_task_id") if isinstance(entry, Mapping) else None
+            if isinstance(kirin_task_id, str):
+                known = found.get(kirin_task_id) or Spent(kirin_task_id, note.dag, note.run, note.task, note.at)
+                found[kirin_task_id] = _with(known, note, entry)
+    return list(found.values())
+
+
+def _with(known: Spent, note: Note, entry: Mapping[str, Any]) -> Spent:
+    model, conn_id = _text(entry.get("model")), _text(entry.get("kirin_conn_id"))
+    if note.bought:
+        # The model stands first in a price key.
+        return replace(
+            known,
+            model=known.model or _text(entry.get("price_key")).partition("/")[0],
+            conn_id=known.conn_id or conn_id or None,
+        )
+    cost = read_decimal(entry.get("cost"))
+    if cost is None and entry.get("status") == "failed":
+        cost = Decimal(0)
+    # Of several looks at the same end the first one dates it.
+    at = known.at if known.ended else note.at
+    return replace(known, model=model or known.model, cost=known.cost if cost is None else cost, at=at, ended=True)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def summarize(spent: Iterable[Spent], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one row a group, sorted: its fields, and how many generations, US dollars (text), unknown costs.
+
+    :param spent: generations
+    :param by: some of :data:`FIELDS`
+    """
+    groups: dict[tuple[str, ...], list[Spent]] = {}
+    for one in spent:
+        groups.setdefault(tuple(_value(one, field) for field in by), []).append(one)
+    return [dict(zip(by, key, strict=True)) | total(groups[key]) for key in sorted(groups)]
+
+
+def total(spent: Sequence[Spent]) -> dict[str, Any]:
+    """Return how many generations, US dollars (text), and how many whose cost is not known.
+
+    :param spent: generations
+    """
+    costs = [one.cost for one in spent if one.cost is not None]
+    return {
+        "generations": len(spent),
+        "usd": show_usd(sum(costs, Decimal(0))),
+        "unknown": len(spent) - len(costs),
+    }
+
+
+def _value(one: Spent, field: str) -> str:
+    return one.at.date().isoformat() if field == "day" else str(getattr(one, field))

@@ -1,0 +1,1 @@
+"""``airflow kirin ...``, or ``python -m airflow_provider_kirin ...`` where Airflow takes no providers' commands."""

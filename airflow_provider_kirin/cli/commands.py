@@ -1,0 +1,197 @@
+"""What each command does: a thin shell around the hook that the operators use."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.payload import prepare
+from airflow_provider_kirin.api.prices import Estimate, listed_price, price_key, show_usd
+from airflow_provider_kirin.cli.running import command, fail, say
+from airflow_provider_kirin.exceptions import (
+    KirinError,
+    KirinPayloadError,
+    KirinUnfinishedError,
+    KirinUnknownSubmitError,
+)
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.storage import open_uri
+from airflow_provider_kirin.operators.files import check_destination, save_videos
+from airflow_provider_kirin.operators.gateway import HookGateway
+from airflow_provider_kirin.submitting import Submission
+
+if TYPE_CHECKING:
+    from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.task import KirinTask
+
+
+@command
+def validate(args: Namespace) -> None:
+    """Check a payload; print what would be sent, or each problem on a line of its own.
+
+    :param args: payload, model
+    """
+    try:
+        ready = prepare(_read_payload(args.payload), args.model, open_uri=open_uri)
+    except KirinPayloadError as error:
+        for problem in error.problems:
+            say(str(problem))
+        raise SystemExit(1) from None
+    print(f"{ready.model}: {ready.describe()}")
+
+
+@command
+def submit(args: Namespace) -> None:
+    """Start a generation and print its id, after a look for one of the same external task id.
+
+    :param args: payload, model, conn_id, external_task_id, yes
+    """
+    with closing(KirinHook(args.conn_id)) as hook:
+        own_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
+        ready = hook.prepare(_read_payload(args.payload), model=args.model, replacing=own_id)
+        _confirm(args, hook, ready)
+        # Always named, so that a submission whose reply is lost can be found.
+        name = ready.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
+        submission = Submission(
+            HookGateway(hook, ready),
+            _Nothing(),
+            external_task_id=name,
+            is_own_id="external_task_id" in ready.params,
+            conn_id=args.conn_id,
+        )
+        try:
+            submitted = submission.run()
+        except KirinUnknownSubmitError as error:
+            fail(
+                f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it: "
+                f"kirin status {name}. Only if it is not in your account either, submit again. Cause: {error.__cause__}"
+            )
+        except KeyboardInterrupt:
+            in_flight = submission.in_flight
+            fail(f"interrupted; look for external task id {name}: it may be billed." if in_flight else "interrupted.")
+    say(f"{'adopted, nothing is paid' if submitted.adopted else 'submitted'}; external task id {name}")
+    print(submitted.kirin_task.id)
+
+
+@command
+def status(args: Namespace) -> None:
+    """Print what became of a generation.
+
+    :param args: kirin_task_id, conn_id, output
+    """
+    with closing(KirinHook(args.conn_id)) as hook:
+        kirin_task = hook.get_task(args.kirin_task_id)
+    if args.output == "json":
+        print(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_describe(kirin_task)))
+
+
+@command
+def download(args: Namespace) -> None:
+    """Copy a finished generation's videos and print the files' URIs.
+
+    :param args: kirin_task_id, destination, conn_id, no_overwrite
+    """
+    overwrite = not args.no_overwrite
+    check_destination(args.destination, overwrite=overwrite)
+    with closing(KirinHook(args.conn_id)) as hook:
+        kirin_task = hook.get_task(args.kirin_task_id)
+        if not kirin_task.is_final:
+            raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}).")
+        if error := error_from_task(kirin_task):
+            raise error
+        print("\n".join(save_videos(hook, kirin_task, args.destination, overwrite=overwrite)))
+
+
+@command
+def costs(args: Namespace) -> None:
+    """Print what generations have cost.
+
+    :param args: dag_id, run_id, from_, to, by, output, ask
+    """
+    from airflow_provider_kirin.cli.costs import report
+
+    report(args)
+
+
+class _Nothing:
+    """A record of nothing: each command starts anew, and only the look-up tells what there is."""
+
+    def kirin_task_id(self, external_task_id: str) -> str | None:
+        return None
+
+    def may_have_posted(self, external_task_id: str) -> bool:
+        return False
+
+    def posting(self, external_task_id: str) -> None:
+        pass
+
+    def refused(self, external_task_id: str) -> None:
+        pass
+
+    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+        pass
+
+    def known_generations(self) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+
+def _read_payload(name: str) -> Any:
+    text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError:
+        # Airflow itself needs it.
+        import yaml  # type: ignore[import-untyped]
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            fail(f"{name} is neither JSON nor YAML: {error}")
+
+
+def _confirm(args: Namespace, hook: KirinHook, ready: PreparedPayload) -> None:
+    estimate = _estimate(hook, ready)
+    price = f"about {show_usd(estimate.usd)} USD (says {estimate.source})" if estimate else "an unknown price"
+    say(f"{ready.model}: {ready.describe()}")
+    if args.yes:
+        say(f"submitting for {price}")
+        return
+    if args.payload == "-" or not sys.stdin.isatty():
+        fail("this costs money, and there is nobody to ask: give --yes. Nothing was submitted.")
+    print(f"kirin: submit it to {hook.connection.base_url} for {price}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        fail("nothing was submitted.")
+
+
+def _estimate(hook: KirinHook, ready: PreparedPayload) -> Estimate | None:
+    try:
+        usd, _ = hook.precharge(ready)
+    except KirinError:
+        usd = None
+    if usd is not None:
+        return Estimate(usd, "the gateway's price preview")
+    listed = listed_price(hook.connection.prices, price_key(ready.model, ready.params))
+    return None if listed is None else Estimate(listed, "the connection's prices")
+
+
+def _describe(kirin_task: KirinTask) -> Iterator[str]:
+    yield f"id:       {kirin_task.id}"
+    yield f"status:   {kirin_task.status}"
+    yield f"model:    {kirin_task.model}"
+    if kirin_task.progress is not None:
+        yield f"progress: {kirin_task.progress:.0%}"
+    if kirin_task.is_final:
+        yield f"cost:     {kirin_task.describe_cost()}"
+    if kirin_task.error:
+        yield f"error:    {kirin_task.error.code} {kirin_task.error.message}"
+    if kirin_task.status == "completed":
+        yield f"videos:   {len(kirin_task.videos)}"

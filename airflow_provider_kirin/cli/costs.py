@@ -1,0 +1,129 @@
+"""``kirin costs``: from Airflow's metadata database to a table, JSON or CSV.
+
+A command may read the database directly, as Airflow's own do; tasks may not, so nothing of a task is in here.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, summarize, total
+from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.cli.running import fail, say
+from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.records import XCOM_KEY
+from airflow_provider_kirin.usage import TOLD_KEY, USAGE_KEY
+
+
+def report(args: Namespace) -> None:
+    """Print the report.
+
+    :param args: dag_id, run_id, from_, to, by, output, ask
+    """
+    by = [field.strip() for field in args.by.split(",") if field.strip()]
+    if unknown := [field for field in by if field not in FIELDS]:
+        fail(f"--by {shorten(unknown[0])} must be some of {', '.join(FIELDS)}, with commas between them.")
+    first, last = _day(args.from_, "--from"), _day(args.to, "--to")
+    spent = merge([*_xcoms(args), *_kept(args)])
+    spent = [one for one in spent if (first or date.min) <= one.at.date() <= (last or date.max)]
+    if args.ask:
+        spent = list(_asked_for(spent))
+    _print(summarize(spent, by), total(spent), output=args.output)
+
+
+def _day(text: str | None, name: str) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        fail(f"{name} {shorten(text)} must be a date such as 2026-11-25.")
+
+
+def _xcoms(args: Namespace) -> Iterator[Note]:
+    """Yield what tasks left in XComs, read as a custom XCom backend wrote it."""
+    from airflow.models import xcom
+    from airflow.providers.common.compat.sdk import XCom
+
+    # Airflow 2 has the model under the name that is the backend's on Airflow 3.
+    model: Any = getattr(xcom, "XComModel", None) or xcom.XCom
+    keys = model.key.in_((XCOM_KEY, USAGE_KEY))
+    for row in _rows(model, args, keys, model.timestamp):
+        yield Note(
+            row.dag_id, row.run_id, row.task_id, _utc(row.timestamp), row.key == XCOM_KEY, XCom.deserialize_value(row)
+        )
+
+
+def _kept(args: Namespace) -> Iterator[Note]:
+    """Yield what survives a clear: the task state store of Airflow 3.3 and later."""
+    try:
+        from airflow.models.task_state_store import TaskStateStoreModel
+    except ImportError:
+        return
+    model: Any = TaskStateStoreModel
+    for row in _rows(model, args, model.key.like("kirin:%"), model.updated_at):
+        try:
+            value = json.loads(row.value)
+        except ValueError:
+            continue
+        yield Note(row.dag_id, row.run_id, row.task_id, _utc(row.updated_at), row.key != TOLD_KEY, value)
+
+
+def _rows(model: Any, args: Namespace, keys: Any, at: Any) -> list[Any]:
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(model.dag_id, model.run_id, model.task_id, model.key, model.value, at).where(keys)
+    if args.dag_id:
+        query = query.where(model.dag_id == args.dag_id)
+    if args.run_id:
+        query = query.where(model.run_id == args.run_id)
+    with create_session() as session:
+        return list(session.execute(query))
+
+
+def _utc(at: Any) -> Any:
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _asked_for(spent: Iterable[Spent]) -> Iterator[Spent]:
+    """Ask Kirin for what is not on record, each by the connection that bought it."""
+    for one in spent:
+        if one.cost is not None:
+            yield one
+            continue
+        try:
+            with closing(KirinHook(one.conn_id or KirinHook.default_conn_name)) as hook:
+                kirin_task = hook.get_task(one.kirin_task_id)
+        except KirinError as error:
+            say(f"{one.kirin_task_id}: {error}")
+            yield one
+            continue
+        cost = kirin_task.usage.cost if kirin_task.usage else None
+        given_back = Decimal(0) if kirin_task.status == "failed" else None
+        yield replace(one, cost=given_back if cost is None else cost, model=one.model or kirin_task.model)
+
+
+def _print(groups: list[dict[str, Any]], whole: dict[str, Any], *, output: str) -> None:
+    if output == "json":
+        print(json.dumps({"total": whole, "groups": groups}, indent=2, ensure_ascii=False))
+    elif output == "csv":
+        if groups:
+            writer = csv.DictWriter(sys.stdout, fieldnames=list(groups[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(groups)
+    else:
+        from airflow.cli.simple_table import AirflowConsole
+
+        AirflowConsole().print_as(data=groups, output="table")
+        if groups:
+            print(f"\n{whole['generations']} generations, {whole['usd']} USD", end="")
+            print(f", and {whole['unknown']} whose cost is not on record (--ask)" if whole["unknown"] else "")
