@@ -29,6 +29,19 @@ def read(extra: dict[str, Any] | None = None, **fields: Any) -> KirinConnection:
     return read_connection(Connection(**fields), extra or {})
 
 
+def test_prices_are_exact_and_a_wrong_one_is_named() -> None:
+    from decimal import Decimal
+
+    assert read({"prices": {"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": 0.98}}).prices == {
+        "kirin_v1_6_i2v/std/5": Decimal("0.28"),
+        "kirin_v1_6_i2v": Decimal("0.98"),
+    }
+    with pytest.raises(KirinConfigError, match=r"extra prices: 'kirin_v1_6_i2v': 'cheap' must be an amount"):
+        read({"prices": {"kirin_v1_6_i2v": "cheap"}})
+    with pytest.raises(KirinConfigError, match="extra prices: 5 must map keys"):
+        read({"prices": 5})
+
+
 def test_a_key_is_enough() -> None:
     assert read() == KirinConnection(
         base_url="https://cloud.vtrix.ai/model",

@@ -95,6 +95,20 @@ def test_every_class_that_it_names_is_there(path: str) -> None:
     assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
+def test_its_commands_are_commands_of_airflow_s_command_line(info: dict[str, Any]) -> None:
+    from airflow.cli.cli_config import ActionCommand, GroupCommand
+
+    (path,) = info["cli"]
+    module, _, name = path.rpartition(".")
+    (group,) = getattr(importlib.import_module(module), name)()
+    assert isinstance(group, GroupCommand) and group.name == "kirin"
+    commands = {command.name: command for command in group.subcommands}
+    assert set(commands) == {"validate", "submit", "status", "download", "costs"}
+    for command in commands.values():
+        assert isinstance(command, ActionCommand)
+        assert callable(getattr(importlib.import_module("airflow_provider_kirin.cli.commands"), command.name))
+
+
 def test_every_integration_that_it_names_is_described(info: dict[str, Any]) -> None:
     described = {entry["integration-name"] for entry in info["integrations"]}
     for key in ("operators", "sensors", "hooks", "triggers"):

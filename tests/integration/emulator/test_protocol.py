@@ -59,6 +59,32 @@ def test_precharge_costs_what_the_generation_costs(emulator, image, mode, durati
     assert emulator.ended(emulator.made(**params))["usage"]["cost"] == cost
 
 
+@pytest.mark.parametrize("mode", ["std", "pro"])
+def test_precharge_may_miss_with_http_200(emulator, image, mode):
+    body = {
+        "model": "kirin_v1_6_i2v",
+        "input": [{"params": {"image": image, "mode": mode, "prompt": "[[price:miss]]"}}],
+    }
+    reply = emulator.call("POST", "/model/v1/generation/precharge", json=body)
+    assert reply.status_code == 200
+    said = reply.json()
+    assert said["status"] == "failed"
+    assert (said["data"]["cost"], said["data"]["reason"]) == (None, "COST_CACHE_MISS")
+
+
+def test_precharge_may_speak_in_credits(emulator, image):
+    body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "prompt": "[[price:credit]]"}}]}
+    data = emulator.call("POST", "/model/v1/generation/precharge", json=body).json()["data"]
+    assert data["currency"] == "credit"
+
+
+def test_precharge_meets_faults(emulator, image):
+    emulator.fault(on="price", kind="status", status=503)
+    body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image}}]}
+    assert emulator.call("POST", "/model/v1/generation/precharge", json=body).status_code == 503
+    assert emulator.call("POST", "/model/v1/generation/precharge", json=body).status_code == 200
+
+
 def test_precharge_judges_as_a_submit_does(emulator, image):
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "duration": 5}}]}
     reply = emulator.call("POST", "/model/v1/generation/precharge", json=body)

@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.requests import (
     create_generation,
     get_generation,
     headers,
+    precharge_generation,
 )
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 
@@ -221,6 +222,12 @@ class TestCalls:
         assert request.body == (
             b'{"model":"kirin_v1_6_i2v","input":[{"params":{"image":"https://i/1.png","cfg_scale":0.5}}]}'
         )
+
+    def test_the_price_is_asked_for_with_the_same_body_at_a_path_that_buys_nothing(self) -> None:
+        arguments = ("https://h/model", "kirin_v1_6_i2v", {"image": "https://i/1.png", "cfg_scale": 0.5})
+        request = precharge_generation(*arguments)
+        assert (request.method, request.url) == ("POST", "https://h/model/v1/generation/precharge")
+        assert request.body == create_generation(*arguments).body
 
     def test_the_body_is_plain_json_whatever_the_prompt(self) -> None:
         params = {"prompt": '麒麟 "x"\n\ud83e'}

@@ -1,0 +1,295 @@
+"""The commands, run as a person runs them: a process of its own, against the emulator and a migrated database."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_kirin.__main__ import main
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.emulated import KEY
+
+pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id"), pytest.mark.timeout(120)]
+
+Kirin = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def kirin(tmp_path) -> Kirin:
+    """Run a command in an empty folder: ``kirin("status", "some-id")``; ``by="airflow"`` for Airflow's own."""
+
+    def run(*arguments: str, by: str = "airflow_provider_kirin", stdin: Any = subprocess.DEVNULL, **how: Any) -> Any:
+        command = [sys.executable, "-m", by, *(["kirin"] if by == "airflow" else []), *arguments]
+        piped = {"input": how["input"]} if "input" in how else {"stdin": stdin}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, **piped)
+
+    return run
+
+
+@pytest.fixture
+def payload(tmp_path, image_bytes) -> dict[str, Any]:
+    """A payload in ``payload.json``, its image beside it."""
+    (tmp_path / "cup.jpg").write_bytes(image_bytes)
+    content = {"image": "cup.jpg", "prompt": "It turns."}
+    (tmp_path / "payload.json").write_text(json.dumps(content))
+    return content
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """It failed as a command should: one line on stderr, nothing on stdout, no traceback and no key."""
+    assert done.returncode == 1 and done.stdout == "", done
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("kirin: kirin_v1_6_i2v: ")]
+    assert line.startswith("kirin: ") and "Traceback" not in done.stderr and KEY not in done.stderr
+    for part in parts:
+        assert part in line
+
+
+class TestValidate:
+    @pytest.mark.parametrize("by", ["airflow_provider_kirin", "airflow"])
+    def test_says_what_would_be_sent(self, kirin, payload, by):
+        done = kirin("validate", "payload.json", by=by)
+        assert done.returncode == 0 and "kirin_v1_6_i2v: image=JPEG" in done.stdout and "duration='5'" in done.stdout
+
+    @pytest.mark.parametrize(
+        "text", ["image: cup.jpg\nprompt: It turns.\nduration: 10\n", '{"image": "cup.jpg", "duration": "10"}']
+    )
+    def test_takes_yaml_and_standard_input(self, kirin, payload, text):
+        done = kirin("validate", "-", input=text)
+        assert done.returncode == 0 and "duration='10'" in done.stdout
+
+    def test_needs_no_connection(self, kirin, payload, monkeypatch):
+        monkeypatch.delenv("AIRFLOW_CONN_KIRIN_DEFAULT")
+        assert kirin("validate", "payload.json").returncode == 0
+
+    def test_names_every_problem_on_a_line(self, kirin, payload, tmp_path):
+        (tmp_path / "bad.json").write_text(json.dumps({"promt": "x", "image": "gone.jpg", "duration": 7}))
+        done = kirin("validate", "bad.json")
+        assert done.returncode == 1 and done.stdout == ""
+        lines = done.stderr.splitlines()
+        assert len(lines) == 3 and all(line.startswith("kirin: ") for line in lines)
+        for part in ("promt", "gone.jpg", "duration = 7"):
+            assert any(part in line for line in lines), part
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("gone.json", None, "No such file"),
+            ("bad.yaml", "{a: [", "neither JSON nor YAML"),
+            ("bytes.json", b"\xff\xfe", "UnicodeDecodeError"),
+            ("text.json", '"just text"', "payload = 'just text': must be a mapping"),
+        ],
+    )
+    def test_a_file_that_is_none(self, kirin, tmp_path, name, content, said):
+        if content is not None:
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        assert_one_line(kirin("validate", name), said)
+
+
+class TestSubmit:
+    @pytest.mark.parametrize("by", ["airflow_provider_kirin", "airflow"])
+    def test_prints_the_id_and_nothing_else(self, kirin, payload, emulator, by):
+        done = kirin("submit", "payload.json", "--yes", "--external-task-id", "order-1", by=by)
+        assert done.returncode == 0, done
+        (row,) = emulator.ledger()["paid"]
+        assert done.stdout == f"{row['id']}\n" and row["external_task_id"] == "order-1"
+        assert "about 0.28 USD (says the gateway's price preview)" in done.stderr and "order-1" in done.stderr
+
+    def test_is_not_paid_twice_under_one_name(self, kirin, payload, emulator):
+        first, again = (kirin("submit", "payload.json", "-y", "--external-task-id", "order-1") for _ in range(2))
+        assert first.stdout == again.stdout and emulator.submitted == 1
+        assert "submitted" in first.stderr and "adopted, nothing is paid" in again.stderr
+
+    def test_without_a_name_it_gets_one_and_each_is_new(self, kirin, payload, emulator):
+        assert kirin("submit", "payload.json", "-y").stdout != kirin("submit", "payload.json", "-y").stdout
+        names = {row["external_task_id"] for row in emulator.ledger()["paid"]}
+        assert len(names) == 2 and all(name.startswith("airflow-cli-") for name in names)
+
+    def test_asks_nobody_where_nobody_is(self, kirin, payload, emulator):
+        assert_one_line(kirin("submit", "payload.json"), "give --yes", "Nothing was submitted")
+        assert emulator.submitted == 0
+
+    @pytest.mark.parametrize(("answer", "bought"), [("y\n", 1), ("yes\n", 1), ("n\n", 0), ("\n", 0)])
+    def test_asks_a_person(self, kirin, payload, emulator, answer, bought):
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, answer.encode())
+            done = kirin("submit", "payload.json", stdin=theirs)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        assert "[y/N]" in done.stderr and "for about 0.28 USD" in done.stderr
+        assert emulator.submitted == bought and done.returncode == (0 if bought else 1)
+
+    def test_a_lost_reply_is_looked_for(self, kirin, payload, emulator):
+        emulator.fault(on="submit", kind="lose_reply")
+        done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
+        assert done.returncode == 0 and emulator.submitted == 1
+        assert done.stdout.strip() == emulator.ledger()["paid"][0]["id"]
+
+    def test_where_it_cannot_be_found_the_error_names_the_id(self, kirin, payload, emulator):
+        emulator.fault(on="submit", kind="lose_reply")
+        emulator.fault(on="get", kind="status", status=404, times=-1, body={"detail": "Request not found"})
+        done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
+        assert_one_line(
+            subprocess.CompletedProcess(done.args, done.returncode, done.stdout, done.stderr.splitlines()[-1]),
+            "may bill, a generation with the external task id order-1",
+            "kirin status order-1",
+        )
+        assert emulator.submitted == 1
+
+    def test_a_payload_that_is_wrong_costs_nothing(self, kirin, payload, emulator):
+        assert_one_line(kirin("submit", "-", "-y", input='{"prompt": "no image"}'), "nothing was spent", "image")
+        assert emulator.requests("POST") == []
+
+    def test_no_credit(self, kirin, payload, emulator):
+        emulator.fault(on="submit", kind="status", status=402)
+        done = kirin("submit", "payload.json", "-y")
+        assert done.returncode == 1 and "Top up" in done.stderr and done.stdout == ""
+
+
+class TestStatusAndDownload:
+    @pytest.fixture
+    def made(self, kirin, payload) -> Callable[[str], str]:
+        def make(prompt: str = "It turns.") -> str:
+            text = json.dumps({**payload, "prompt": prompt})
+            return str(kirin("submit", "-", "-y", input=text).stdout.strip())
+
+        return make
+
+    def test_as_text_without_a_link(self, kirin, made):
+        one = made()
+        done = kirin("status", one)
+        assert done.returncode == 0 and "completed" in done.stdout and "0.28 USD" in done.stdout
+        assert "http" not in done.stdout
+
+    def test_as_json_like_the_operators(self, kirin, made):
+        one = made("[[fail:8002005098]]")
+        said = json.loads(kirin("status", one, "-o", "json", by="airflow").stdout)
+        assert (said["id"], said["status"], said["error"]["code"]) == (one, "failed", "8002005098")
+
+    def test_of_one_that_runs(self, kirin, made):
+        assert "progress:" in kirin("status", made("[[seconds:600]]")).stdout
+
+    def test_of_one_that_is_not_there(self, kirin):
+        assert_one_line(kirin("status", "nowhere"), "nowhere", "404")
+
+    def test_with_a_wrong_key(self, kirin, connect, emulator):
+        connect(emulator.url, key="wrong-key-of-mine-1234")
+        done = kirin("status", "one")
+        assert_one_line(done, "API Key")
+        assert "wrong-key" not in done.stderr
+
+    def test_without_a_connection(self, kirin):
+        assert_one_line(kirin("status", "one", "--conn-id", "not_there"), "not_there")
+
+    def test_verbose_shows_where_it_failed(self, kirin):
+        done = kirin("status", "nowhere", "-v")
+        assert done.returncode == 1 and "Traceback" in done.stderr and KEY not in done.stderr + done.stdout
+
+    def test_download(self, kirin, made, tmp_path):
+        one = made()
+        done = kirin("download", one, "videos")
+        path = tmp_path / "videos" / f"{one}-0.mp4"
+        assert done.stdout == f"{path.as_uri()}\n" and path.read_bytes()[4:8] == b"ftyp"
+
+    def test_download_leaves_a_file_alone(self, kirin, made, tmp_path):
+        (tmp_path / "mine.mp4").write_text("mine")
+        assert_one_line(kirin("download", made(), "mine.mp4", "--no-overwrite"), "is there already")
+        assert (tmp_path / "mine.mp4").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("prompt", "said"), [("[[seconds:600]]", "is not finished"), ("[[no-video]]", "without a video")]
+    )
+    def test_download_of_what_is_not_there(self, kirin, made, prompt, said):
+        assert_one_line(kirin("download", made(prompt), "videos"), said)
+
+
+class TestCosts:
+    @pytest.fixture
+    def dag_id(self) -> str:
+        return f"costs_{datetime.now(UTC):%H%M%S%f}"
+
+    @pytest.fixture
+    def spent(self, dag_id, run, image_file, emulator) -> str:
+        """One run: two mapped generations, a submit and a sensor for 'pro', and one that never ends."""
+        with DAG(dag_id, schedule=None) as dag:
+            payload = {"image": image_file, "prompt": "x"}
+            KirinGenerateVideoOperator.partial(task_id="mapped").expand(payload=[payload, {**payload, "prompt": "y"}])
+            submit = KirinSubmitOperator(task_id="submit", payload={**payload, "mode": "pro"})
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+            KirinTaskSensor(task_id="wait_too", kirin_task_id=submit.output, poke_interval=0.1)
+            KirinSubmitOperator(task_id="endless", payload={**payload, "prompt": "[[seconds:600]]"})
+        assert run(dag).state == "success"
+        return dag_id
+
+    def test_are_what_the_ledger_says(self, kirin, spent, emulator, run):
+        done = kirin("costs", "--dag-id", spent, "-o", "json", "--by", "dag,task,model,day", by="airflow")
+        report = json.loads(done.stdout)
+        today = datetime.now(UTC).date()
+        keys = {"dag": spent, "model": "kirin_v1_6_i2v", "day": today.isoformat()}
+        assert report["groups"] == [
+            {**keys, "task": "endless", "generations": 1, "usd": "0", "unknown": 1},
+            {**keys, "task": "mapped", "generations": 2, "usd": "0.56", "unknown": 0},
+            {**keys, "task": "submit", "generations": 1, "usd": "0.49", "unknown": 0},
+        ], "counted where it was bought, and once for two sensors"
+        assert report["total"] == {"generations": 4, "usd": "1.05", "unknown": 1}
+        ledger = [row for row in emulator.ledger()["paid"] if row["status"] == "completed"]
+        assert sum(Decimal(row["cost"]) for row in ledger) == Decimal(report["total"]["usd"])
+
+        table = kirin("costs", "--dag-id", spent, by="airflow").stdout
+        assert "4 generations, 1.05 USD, and 1 whose cost is not on record (--ask)" in table and "mapped" in table
+
+        rows = list(csv.DictReader(kirin("costs", "--dag-id", spent, "-o", "csv", "--by", "task").stdout.splitlines()))
+        assert [(row["task"], row["usd"]) for row in rows] == [("endless", "0"), ("mapped", "0.56"), ("submit", "0.49")]
+
+        for period, generations in (
+            (["--from", today.isoformat()], 4),
+            (["--from", (today + timedelta(days=1)).isoformat()], 0),
+            (["--to", (today - timedelta(days=1)).isoformat()], 0),
+            (["--run-id", "another"], 0),
+        ):
+            said = json.loads(kirin("costs", "--dag-id", spent, "-o", "json", *period).stdout)
+            assert said["total"]["generations"] == generations, period
+
+    def test_ask_finds_out_what_is_not_on_record(self, kirin, dag_id, run, image_file, emulator):
+        with DAG(f"{dag_id}_ask", schedule=None) as dag:
+            KirinSubmitOperator(task_id="submit", payload={"image": image_file})
+        assert run(dag).state == "success"
+        arguments = ("costs", "--dag-id", dag.dag_id, "-o", "json")
+        assert json.loads(kirin(*arguments).stdout)["total"] == {"generations": 1, "usd": "0", "unknown": 1}
+        assert json.loads(kirin(*arguments, "--ask").stdout)["total"] == {"generations": 1, "usd": "0.28", "unknown": 0}
+        emulator.reset()
+        forgotten = kirin(*arguments, "--ask")
+        assert json.loads(forgotten.stdout)["total"]["unknown"] == 1 and "404" in forgotten.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"), [(["--by", "week"], "dag, run, task, model, day"), (["--from", "soon"], "2026-11-25")]
+    )
+    def test_arguments_that_are_wrong(self, kirin, arguments, said):
+        assert_one_line(kirin("costs", *arguments), said)
+
+
+@pytest.mark.parametrize("arguments", [[], ["submit"], ["dance"], ["status", "one", "-o", "yaml"]])
+def test_wrong_usage_is_exit_code_2(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["validate", "submit", "status", "download", "costs"])
+def test_help_of_each_command(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert not caught.value.code and f"python -m airflow_provider_kirin {command}" in capsys.readouterr().out
