@@ -190,7 +190,8 @@ def _describe(kirin_task: KirinTask) -> Iterator[str]:
     if kirin_task.progress is not None:
         yield f"progress: {kirin_task.progress:.0%}"
     if kirin_task.is_final:
-        yield f"cost:     {kirin_task.describe_cost()}"
+        cost = kirin_task.usage.cost if kirin_task.usage else None
+        yield f"cost:     {'unknown' if cost is None else f'{show_usd(cost)} USD'}"
     if kirin_task.error:
         yield f"error:    {kirin_task.error.code} {kirin_task.error.message}"
     if kirin_task.status == "completed":

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.metrics import report_outcome
+from airflow_provider_kirin.usage import USAGE_KEY, usage_entries
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger, TriggerEvent
+    from airflow.triggers.base import TriggerEvent
+
+    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
 
-async def end_task(trigger: BaseTrigger, result: Any, *, push: bool) -> TriggerEvent | None:
+async def end_task(trigger: KirinTaskTrigger, done: Sequence[KirinTask], result: Any) -> TriggerEvent | None:
     """Store a task's result as a worker would, and return the event that ends the task.
 
     Airflow stores the XComs that the event itself can carry as JSON in JSON; ``XCom.set`` stores what a worker does,
     through the XCom backend that is configured.
 
+    What the generations cost is stored and told here too: no worker will.
+
     :param trigger: knows its task instance
+    :param done: the generations
     :param result: what the task returns
-    :param push: whether the result goes to XCom
     :return: None where the result could not be stored: a worker has to do it
     """
     from airflow.sdk.execution_time.xcom import XCom
@@ -30,18 +39,33 @@ async def end_task(trigger: BaseTrigger, result: Any, *, push: bool) -> TriggerE
     if ti is None:
         # dag.test() runs a trigger without one.
         return None
+    values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if trigger.push else {})
     try:
-        if push:
-            # A backend may do I/O: not in the event loop.
-            await sync_to_async(XCom.set, thread_sensitive=False)(
-                key=XCom.XCOM_RETURN_KEY,
-                value=result,
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-            )
+        # A backend may do I/O: not in the event loop.
+        await sync_to_async(_store, thread_sensitive=False)(ti, values)
     except Exception as error:
         trigger.log.warning("The result could not be stored from here; a worker will: %s", one_line(error))
         return None
+    # The first metric of a process looks up the address of its server.
+    await sync_to_async(_tell, thread_sensitive=False)(ti, trigger, done)
     return TaskSuccessEvent()
+
+
+def _store(ti: Any, values: Mapping[str, Any]) -> None:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    for key, value in values.items():
+        XCom.set(
+            key=key,
+            value=value,
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+        )
+
+
+def _tell(ti: Any, trigger: KirinTaskTrigger, done: Sequence[KirinTask]) -> None:
+    seconds = time.time() - trigger.started_at
+    for kirin_task in done:
+        report_outcome(kirin_task, ti=ti, kirin_conn_id=trigger.kirin_conn_id, seconds=seconds)

@@ -120,7 +120,7 @@ class KirinTaskTrigger(BaseTrigger):
             for kirin_task in done:
                 self.log.info(kirin_task.describe_end())
             results = [kirin_task.to_dict() for kirin_task in done]
-            if event := await end_task(self, results[0] if self.ends == "one" else results, push=self.push):
+            if event := await end_task(self, done, results[0] if self.ends == "one" else results):
                 return event
         return TriggerEvent(write_event(outcomes))
 

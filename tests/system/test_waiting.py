@@ -132,7 +132,14 @@ def test_the_outputs_of_a_mapped_task_keep_their_order(waited):
 
 def test_no_result_where_none_is_wanted(waited):
     path = f"/dags/waiting/dagRuns/{RUN}/taskInstances/no_xcom/xcomEntries"
-    assert waited.airflow.call("GET", path)["xcom_entries"] == []
+    # What it cost is no result: it is on record in any case.
+    assert [entry["key"] for entry in waited.airflow.call("GET", path)["xcom_entries"]] == ["kirin_usage"]
+
+
+@pytest.mark.parametrize("task_id", ["static", "by_output", "callback", "by_pull", "generate", "ordinary", "no_xcom"])
+def test_what_it_cost_is_on_record_in_every_way(waited, task_id):
+    (usage,) = waited.airflow.xcom("waiting", RUN, task_id, key="kirin_usage")
+    assert (usage["status"], usage["cost"]) == ("completed", "0.28")
 
 
 def test_a_callback_runs_and_an_outlet_has_its_event(waited):
