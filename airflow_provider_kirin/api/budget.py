@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.prices import Estimate, show_usd
+from airflow_provider_kirin.api.prices import Estimate, billed, show_usd
 from airflow_provider_kirin.api.task import read_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
@@ -49,7 +49,11 @@ def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]
         speak of the same generation
     :param usage: mappings with ``kirin_task_id``, ``status`` and ``cost``, of generations that have ended
     """
-    costs = {one["kirin_task_id"]: _cost(one) for one in _mappings(usage) if isinstance(one.get("kirin_task_id"), str)}
+    costs = {
+        one["kirin_task_id"]: billed(read_decimal(one.get("cost")), str(one.get("status")))
+        for one in _mappings(usage)
+        if isinstance(one.get("kirin_task_id"), str)
+    }
     found: dict[str, Purchase] = {}
     for note in _mappings(notes):
         name, kirin_task_id, key = note.get("external_task_id"), note.get("kirin_task_id"), note.get("price_key")
@@ -67,12 +71,6 @@ def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]
 
 def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
     return (entry for entry in entries if isinstance(entry, Mapping))
-
-
-def _cost(entry: Mapping[str, Any]) -> Decimal | None:
-    cost = read_decimal(entry.get("cost"))
-    # The gateway says "" for what failed, and gives the money back.
-    return Decimal(0) if cost is None and entry.get("status") == "failed" else cost
 
 
 def learnt(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.prices import show_usd
+from airflow_provider_kirin.api.prices import billed, show_usd
 from airflow_provider_kirin.api.task import read_decimal
 
 #: What a report can be grouped by.
@@ -85,9 +85,7 @@ def _with(known: Spent, note: Note, entry: Mapping[str, Any]) -> Spent:
             model=known.model or _text(entry.get("price_key")).partition("/")[0],
             conn_id=known.conn_id or conn_id or None,
         )
-    cost = read_decimal(entry.get("cost"))
-    if cost is None and entry.get("status") == "failed":
-        cost = Decimal(0)
+    cost = billed(read_decimal(entry.get("cost")), _text(entry.get("status")))
     # Of several looks at the same end the first one dates it.
     at = known.at if known.ended else note.at
     return replace(known, model=model or known.model, cost=known.cost if cost is None else cost, at=at, ended=True)

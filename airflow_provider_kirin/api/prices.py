@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
 from airflow_provider_kirin.api.reply import read_body
-from airflow_provider_kirin.api.task import read_decimal
+from airflow_provider_kirin.api.task import KirinTask, read_decimal
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinReplyError
 
@@ -90,6 +90,23 @@ def show_usd(amount: Decimal) -> str:
     :param amount: US dollars
     """
     return format(amount, "f")
+
+
+def billed(cost: Decimal | None, status: str) -> Decimal | None:
+    """Return what a generation costs, None as long as that is not known.
+
+    :param cost: what the gateway states; for what failed it says "", and gives the money back
+    :param status: the generation's
+    """
+    return Decimal(0) if cost is None and status == "failed" else cost
+
+
+def billed_for(kirin_task: KirinTask) -> Decimal | None:
+    """Return what a generation costs, None as long as that is not known.
+
+    :param kirin_task: as the gateway reports it
+    """
+    return billed(kirin_task.usage.cost if kirin_task.usage else None, kirin_task.status)
 
 
 def read_precharge(status: int, headers: Mapping[str, str], raw: bytes) -> tuple[Decimal | None, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.payload import prepare
-from airflow_provider_kirin.api.prices import Estimate, listed_price, price_key, show_usd
+from airflow_provider_kirin.api.prices import Estimate, billed_for, listed_price, price_key, show_usd
 from airflow_provider_kirin.cli.running import command, fail, say
 from airflow_provider_kirin.exceptions import (
     KirinError,
@@ -190,7 +190,7 @@ def _describe(kirin_task: KirinTask) -> Iterator[str]:
     if kirin_task.progress is not None:
         yield f"progress: {kirin_task.progress:.0%}"
     if kirin_task.is_final:
-        cost = kirin_task.usage.cost if kirin_task.usage else None
+        cost = billed_for(kirin_task)
         yield f"cost:     {'unknown' if cost is None else f'{show_usd(cost)} USD'}"
     if kirin_task.error:
         yield f"error:    {kirin_task.error.code} {kirin_task.error.message}"

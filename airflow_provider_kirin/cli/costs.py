@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date
-from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, summarize, total
+from airflow_provider_kirin.api.prices import billed_for
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.cli.running import fail, say
 from airflow_provider_kirin.exceptions import KirinError
@@ -107,9 +107,7 @@ def _asked_for(spent: Iterable[Spent]) -> Iterator[Spent]:
             say(f"{one.kirin_task_id}: {error}")
             yield one
             continue
-        cost = kirin_task.usage.cost if kirin_task.usage else None
-        given_back = Decimal(0) if kirin_task.status == "failed" else None
-        yield replace(one, cost=given_back if cost is None else cost, model=one.model or kirin_task.model)
+        yield replace(one, cost=billed_for(kirin_task), model=one.model or kirin_task.model)
 
 
 def _print(groups: list[dict[str, Any]], whole: dict[str, Any], *, output: str) -> None:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
-from airflow_provider_kirin.api.prices import Estimate, as_usd, listed_price, price_key, show_usd
+from airflow_provider_kirin.api.prices import Estimate, as_usd, billed_for, listed_price, price_key, show_usd
 from airflow_provider_kirin.api.retrying import Verdict, judge_submission
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
 from airflow_provider_kirin.operators.records import XCOM_KEY, StepRecord
@@ -144,7 +144,7 @@ class RunBudget:
             except KirinError:
                 yield one
             else:
-                yield replace(one, cost=_cost(kirin_task))
+                yield replace(one, cost=billed_for(kirin_task))
 
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
@@ -169,11 +169,6 @@ class RunBudget:
             # Whatever it is: nothing was sent that could buy something, so it is no doubt about a submission.
             self._hook.log.warning("The gateway does not say what this generation would cost: %s", error)
             return None, f"the gateway's price preview fails: {error}", error.retryable
-
-
-def _cost(kirin_task: KirinTask) -> Decimal | None:
-    cost = kirin_task.usage.cost if kirin_task.usage else None
-    return Decimal(0) if cost is None and kirin_task.status == "failed" else cost
 
 
 class BudgetedGateway:

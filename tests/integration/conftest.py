@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ HOME = _own_airflow_home()
 def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here has a scheduler that could be overtaken by an event; tests/system has."""
     monkeypatch.setattr("airflow_provider_kirin.triggers.kirin.EARLIEST_EVENT", 0.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,7 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.submitting import Submission
 from tests.integration.emulated import KEY, Emulator
 
-pytestmark = pytest.mark.usefixtures("conn_id")
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,17 +18,10 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY
 
-pytestmark = pytest.mark.usefixtures("conn_id")
+pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
 WAYS = {"deferrable": {"deferrable": True}, "on a worker": {"deferrable": False}}
 MODEL = "kirin_v1_6_i2v"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
 
 
 @pytest.fixture

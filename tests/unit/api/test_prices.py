@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.prices import as_usd, listed_price, price_key, read_precharge, read_table, show_usd
+from airflow_provider_kirin.api.prices import (
+    as_usd,
+    billed_for,
+    listed_price,
+    price_key,
+    read_precharge,
+    read_table,
+    show_usd,
+)
+from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinReplyError
 
 HIT = {"status": "success", "data": {"cost": "0.28", "currency": "USD", "discount": 1, "hash": "v1:ab"}}
@@ -75,6 +84,22 @@ class TestKeys:
     def test_the_longest_one_that_fits_counts(self, key: str, price: str | None) -> None:
         table = read_table({"m/std/5": "1", "m/std": 2, "m": "3"})
         assert listed_price(table, key) == (None if price is None else Decimal(price))
+
+
+class TestBilled:
+    @pytest.mark.parametrize(
+        ("task", "cost"),
+        [
+            ({"status": "completed", "usage": {"cost": "0.28"}}, "0.28"),
+            ({"status": "failed", "usage": {"cost": ""}}, "0"),
+            ({"status": "failed"}, "0"),
+            ({"status": "failed", "usage": {"cost": "0.1"}}, "0.1"),
+            ({"status": "completed"}, None),
+            ({"status": "in_progress"}, None),
+        ],
+    )
+    def test_only_what_failed_is_free_where_nothing_is_stated(self, task: dict[str, Any], cost: str | None) -> None:
+        assert billed_for(KirinTask.from_reply({"id": "t1", **task})) == (None if cost is None else Decimal(cost))
 
 
 class TestAmounts:
