@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinAPIError, KirinError
+from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinUnfinishedError
 from airflow_provider_kirin.metrics import report_outcome
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def tell_outcomes(
     seconds = None if began_at is None else time.time() - began_at
     for outcome in outcomes:
         kirin_task = ended(outcome)
-        if kirin_task is None or kirin_task.id not in known:
+        # What goes on (fail_fast) has not ended, and what was told is told.
+        if not isinstance(outcome, KirinUnfinishedError) and (kirin_task is None or kirin_task.id not in known):
             report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
     if store is not None and entries:
         store.set(TOLD_KEY, [*kept, *(entry for entry in entries if entry["kirin_task_id"] not in known)])

@@ -22,7 +22,7 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.submitting import Submission
 from tests.integration.emulated import KEY, Emulator
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = [pytest.mark.usefixtures("conn_id", "impatient"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ class TestTheBudgetOfARun:
     def test_the_fourth_of_three_is_refused_and_never_sent(self, dag, run, payload, emulator, budget):
         with dag:
             steps = [
-                KirinGenerateVideoOperator(task_id=f"g{n}", payload=payload, max_cost_usd=budget, retries=2)
+                KirinGenerateVideoOperator(
+                    task_id=f"g{n}", payload=payload, max_cost_usd=budget, retries=2, deferrable=False
+                )
                 for n in range(4)
             ]
             for first, then in itertools.pairwise(steps):
@@ -104,7 +106,7 @@ class TestTheBudgetOfARun:
 
     def test_mapped_instances_share_it(self, dag, run, payload, emulator):
         with dag:
-            KirinGenerateVideoOperator.partial(task_id="g", max_cost_usd="0.60").expand(
+            KirinGenerateVideoOperator.partial(task_id="g", max_cost_usd="0.60", deferrable=False).expand(
                 payload=[{**payload, "prompt": f"{n}"} for n in range(4)]
             )
         states = run(dag).states()

@@ -127,6 +127,16 @@ class TestMetrics:
         assert [value for value, _ in named(lines, "cost_usd")] == cost, "a video that is withheld is paid"
         assert named(lines, "completions") == []
 
+    @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+    def test_what_goes_on_has_not_failed(self, dag, run, image_file, statsd, way):
+        hook = KirinHook("kirin_default")
+        prompts = ("[[fail:8002005098]]", "[[seconds:600]]")
+        ids = [hook.submit({"image": image_file, "prompt": prompt}).id for prompt in prompts]
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=ids, fail_fast=True, poke_interval=0.1, **way)
+        assert run(dag).state == "failed"
+        assert [tags["error"] for _, tags in named(statsd.lines(), "failures")] == ["KirinTaskFailedError"]
+
     def test_of_a_submission_that_is_refused(self, dag, run, image_file, statsd, emulator):
         emulator.fault(on="submit", kind="status", status=402)
         with dag:
