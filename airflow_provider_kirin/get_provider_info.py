@@ -28,7 +28,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
         "connection-types": [_connection_type()],
-        # `airflow kirin ...`, read by Airflow 3.2 and later.
+        # `airflow kirin ...`: Airflow 3.3.2 reads it, 2.11 does not.
         "cli": ["airflow_provider_kirin.cli.definition.get_kirin_cli_commands"],
     }
 
