@@ -9,7 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from airflow_provider_kirin.api.payload import PreparedPayload
 
@@ -27,6 +34,38 @@ def digest(ready: PreparedPayload) -> str:
     return _hash(ready.model, json.dumps(params, sort_keys=True, ensure_ascii=True))
 
 
+def digest_arguments(model: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return a digest of what a function that makes a payload is called with.
+
+    It stands for the payload where calling the function twice may give two payloads. Values of a kind that has no
+    content to compare count by their type, so that the digest is the same on every try.
+
+    :param model: the model's id
+    :param args: the function's positional arguments
+    :param kwargs: its named ones
+    """
+    return _hash(model, json.dumps([_plain(list(args)), _plain(kwargs)], sort_keys=True, ensure_ascii=True))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, equal for equal contents, whatever the order of a mapping or set."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return ["bytes", hashlib.sha256(value).hexdigest()]
+    if isinstance(value, (os.PathLike, Decimal, UUID, Enum, date, time, timedelta)):
+        return [type(value).__name__, str(value)]
+    if isinstance(value, Mapping):
+        return ["mapping", sorted(([_plain(key), _plain(item)] for key, item in value.items()), key=json.dumps)]
+    if isinstance(value, Set):
+        return ["set", sorted((_plain(item) for item in value), key=json.dumps)]
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {one.name: _plain(getattr(value, one.name)) for one in fields(value)}]
+    return ["object", type(value).__qualname__]
+
+
 def step_id(*, conn_id: str, dag_id: str, run_id: str, task_id: str, map_index: int, take: Any, payload: str) -> str:
     """Return the external task id of one step: short, opaque, and the same on every try.
 
@@ -36,7 +75,7 @@ def step_id(*, conn_id: str, dag_id: str, run_id: str, task_id: str, map_index: 
     :param task_id: Airflow's
     :param map_index: Airflow's; -1 for a task that is not mapped
     :param take: which take of the same payload it is
-    :param payload: what :func:`digest` returned
+    :param payload: what :func:`digest` or :func:`digest_arguments` returned
     """
     return _PREFIX + _hash(conn_id, dag_id, run_id, task_id, str(map_index), str(take).strip(), payload)
 

@@ -130,6 +130,42 @@ def describe(value: object) -> str:
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:40]}...{shown[43 - _MAX_SHOWN :]}"
 
 
+def address(value: object) -> str | None:
+    """Return the URI of where an image lies, for lineage: whole, but without user, query and fragment.
+
+    :param value: whatever the user gave
+    :return: None for an image that lies nowhere (bytes, Base64), and where no host can be told from a password
+    """
+    # An ObjectStoragePath says its URI; other objects with open() have none.
+    text = os.fsdecode(value) if kind_of(value) is Kind.PATH else str(value)  # type: ignore[arg-type]
+    kind = kind_of(text) if isinstance(value, str | os.PathLike) or hasattr(value, "protocol") else Kind.OTHER
+    if kind in (Kind.URL, Kind.STORAGE):
+        return without_secrets(text)
+    if kind not in (Kind.PATH, Kind.FILE_URI):
+        return None
+    with suppress(RuntimeError, ValueError):  # no home folder; a null byte
+        path = from_file_uri(text) if kind is Kind.FILE_URI else Path(text)
+        return Path(os.path.abspath(path.expanduser())).as_uri()  # noqa: PTH100 - resolve() would follow links
+    return None
+
+
+def without_secrets(uri: str) -> str | None:
+    """Return a URI without what may be secret or signed in it: user, query and fragment.
+
+    :param uri: of any scheme
+    :return: None for what is no such URI, and where no host can be told from a password
+    """
+    link = _URL_LIKE.match(uri)
+    if link is None:
+        return None
+    scheme, authority, path, _ = link.groups()
+    host = authority.rpartition("@")[2]
+    # "user:pass/word@host" has a host of "user": name none that cannot be one.
+    if not _HOST.fullmatch(host) or (":" in host and "@" in path):
+        return None
+    return f"{scheme.strip()}{host}{path.rstrip()}"
+
+
 def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
     from hashlib import sha256
 

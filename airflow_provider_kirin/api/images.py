@@ -13,6 +13,7 @@ from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
     Kind,
     OpenUri,
+    address,
     describe,
     kind_of,
     load,
@@ -43,6 +44,7 @@ class PreparedImage:
     :param height: in pixels
     :param format: ``JPEG`` or ``PNG``
     :param sha256: of the file, in hexadecimal
+    :param uri: where it lies, without user and query; None for one that was given as bytes or Base64
     """
 
     text: str
@@ -52,6 +54,7 @@ class PreparedImage:
     height: int | None = None
     format: str | None = None
     sha256: str | None = None
+    uri: str | None = None
 
     def __str__(self) -> str:
         if self.sha256 is None or self.size is None:
@@ -76,7 +79,7 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
     if problems := shape_problems(value, kind, field):
         raise ImageRejected(problems)
     if kind is Kind.URL:
-        return PreparedImage(text=str(value), is_url=True)
+        return PreparedImage(text=str(value), is_url=True, uri=address(value))
     name, data = load(value, kind, field=field, limit=rules.max_bytes, open_uri=open_uri)
     header, problems = check(data, name=name, field=field, rules=rules)
     if problems or header is None:
@@ -93,6 +96,7 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
         height=header.height,
         format=header.format,
         sha256=sha256(data).hexdigest(),
+        uri=address(value),
     )
 
 
