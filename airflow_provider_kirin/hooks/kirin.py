@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -26,7 +27,8 @@ from airflow_provider_kirin.hooks.connection import (
 )
 from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
-from airflow_provider_kirin.hooks.storage import open_uri
+from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.hooks.storage import as_path, open_uri
 from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 
 if TYPE_CHECKING:
@@ -102,7 +104,11 @@ class KirinHook(BaseHook):
         :param replacing: parameters that take the place of the payload's own
         :raises KirinPayloadError: with everything that is wrong
         """
-        return prepare(payload, model, replacing=replacing, open_uri=open_uri)
+        ready = prepare(payload, model, replacing=replacing, open_uri=open_uri)
+        # What lies in a storage was reported by ObjectStoragePath, which read it.
+        plain = [image.uri for image in ready.images.values() if image.uri and image.uri.startswith(("http", "file:"))]
+        report_lineage(self, inputs=plain)
+        return ready
 
     def submit(self, payload: Any, *, model: str = DEFAULT_MODEL) -> KirinTask:
         """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
@@ -178,7 +184,7 @@ class KirinHook(BaseHook):
         from airflow_provider_kirin.hooks.download import download
 
         connection = self.connection
-        return download(
+        size = download(
             url,
             destination,
             timeout=connection.timeout,
@@ -186,6 +192,10 @@ class KirinHook(BaseHook):
             proxies=connection.proxies,
             overwrite=overwrite,
         )
+        if isinstance(path := as_path(destination), Path):
+            # What goes to a storage is reported by ObjectStoragePath, which writes it.
+            report_lineage(self, outputs=[path.absolute().as_uri()])
+        return size
 
     def test_connection(self) -> tuple[bool, str]:
         """Check key, host and path by asking for a task that cannot exist. Costs nothing."""

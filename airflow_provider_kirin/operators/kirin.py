@@ -19,8 +19,11 @@ from airflow_provider_kirin.deferring import as_seconds, defer_until_done, defer
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.links.kirin import KirinVideoLink
 from airflow_provider_kirin.operators.files import check_destination, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
+from airflow_provider_kirin.operators.lineage import Provenance, ReportsToOpenLineage, add_asset_events, origin_of
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.operators.records import StepRecord
 from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_WAIT = 3600.0
 
 
-class KirinSubmitOperator(BaseOperator):
+class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
@@ -57,6 +60,8 @@ class KirinSubmitOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take")
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
+    #: Whether two payloads make two steps, or something else does.
+    _is_payload_the_step = True
     ui_color = "#ece3fb"
 
     def __init__(
@@ -136,20 +141,25 @@ class KirinSubmitOperator(BaseOperator):
             ready = hook.prepare(self.payload, model=self.model, replacing=self._images | own_id)
             external_task_id = ready.params.get("external_task_id") or self._step_id(context, ready)
             self._kind = " ".join(str(ready.params[name]) for name in ("mode", "duration") if name in ready.params)
+            is_own_id = "external_task_id" in ready.params
+            origin = origin_of(ready)
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
             self._submission = Submission(
                 HookGateway(hook, ready),
-                StepRecord(context),
+                StepRecord(context, origin, is_certain=self._is_payload_the_step and not is_own_id),
                 external_task_id=external_task_id,
-                is_own_id="external_task_id" in ready.params,
+                is_own_id=is_own_id,
                 on_unknown_submit=self.on_unknown_submit,
                 conn_id=self.kirin_conn_id,
                 log=self.log,
             )
             submitted = self._submission.run()
         self._kirin_task_id = submitted.kirin_task.id
+        self._provenance = Provenance(submitted.kirin_task.id, inputs=origin["images"])
         if not submitted.adopted:
             self.log.info("Kirin generation %s is submitted.", submitted.kirin_task.id)
+        elif not self._is_payload_the_step:
+            self.log.info("What the function returned this time is not used: this step has its generation.")
         if submitted.kirin_task.status == "failed" and (error := error_from_task(submitted.kirin_task)):
             raise error
         return replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
@@ -163,8 +173,12 @@ class KirinSubmitOperator(BaseOperator):
             task_id=ti.task_id,
             map_index=-1 if ti.map_index is None else ti.map_index,
             take=self.take,
-            payload=digest(ready),
+            payload=self._digest(ready),
         )
+
+    def _digest(self, ready: PreparedPayload) -> str:
+        """Return what tells this step's generation from those of the same task with other input."""
+        return digest(ready)
 
 
 class KirinGenerateVideoOperator(KirinSubmitOperator):
@@ -183,6 +197,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination")
+    operator_extra_links = (KirinVideoLink(),)
 
     def __init__(
         self,
@@ -250,19 +265,25 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
     def _finish(self, kirin_task: KirinTask, context: Context) -> dict[str, Any]:
+        purchase = StepRecord(context).purchase(kirin_task.id)
         # The gateway's replies do not repeat it.
-        kirin_task = replace(kirin_task, external_task_id=StepRecord(context).external_task_id(kirin_task.id))
+        kirin_task = replace(kirin_task, external_task_id=purchase.get("external_task_id"))
         self.log.info(kirin_task.describe_end())
-        if self.destination is None:
-            return kirin_task.to_dict()
+        files: list[str] = []
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            # Links expire, and this task may have queued for long since the trigger saw them.
-            kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
-            files = save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
-        return {**kirin_task.to_dict(), "files": files}
+            if self._submission is None:
+                # The images were read before the deferral, in a process that is gone.
+                report_lineage(hook, inputs=purchase.get("images") or ())
+            if self.destination is not None:
+                # Links expire, and this task may have queued for long since the trigger saw them.
+                kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
+                files = save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
+        self._provenance = Provenance.of(kirin_task, files, purchase)
+        add_asset_events(context, self.outlets, self._provenance, self.log)
+        return kirin_task.to_dict() if self.destination is None else {**kirin_task.to_dict(), "files": files}
 
 
-class KirinDownloadOperator(BaseOperator):
+class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
     The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
@@ -275,6 +296,7 @@ class KirinDownloadOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "destination", "kirin_conn_id")
+    operator_extra_links = (KirinVideoLink(),)
     ui_color = "#ece3fb"
 
     def __init__(
@@ -304,4 +326,8 @@ class KirinDownloadOperator(BaseOperator):
                 )
             if error := error_from_task(kirin_task):
                 raise error
-            return save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
+            files = save_videos(hook, kirin_task, self.destination, overwrite=self.overwrite)
+            purchase = StepRecord(context).purchase(kirin_task.id, self.upstream_task_ids)
+            self._provenance = Provenance.of(kirin_task, files, purchase)
+            add_asset_events(context, self.outlets, self._provenance, self.log)
+            return files

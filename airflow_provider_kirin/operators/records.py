@@ -20,12 +20,18 @@ class StepRecord:
     one may have submitted.
 
     :param context: Airflow's
+    :param origin: what this try would buy the generation from, for whoever asks later
+    :param is_certain: whether a generation of this step's name can only have been made from that
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, origin: Mapping[str, Any] | None = None, *, is_certain: bool = True) -> None:
         fields: Mapping[str, Any] = context
         self._store = fields.get("task_state_store")
         self._ti = fields["ti"]
+        self._origin = dict(origin or {})
+        self._is_certain = is_certain
+        #: The name that this process submitted under, where no store remembers it.
+        self._posted: str | None = None
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
         """Return the id of the generation that was bought under this name, where that is on record.
@@ -49,9 +55,13 @@ class StepRecord:
 
         :param external_task_id: the name
         """
+        self._posted = external_task_id
+        if not self._is_certain and self._entry(external_task_id).get("origin", self._origin) != self._origin:
+            # Two tries submit different things under this name; which one is accepted will not be known.
+            self._origin = {}
         if self._store is not None:
             # Should this fail, so does the task, before anything is paid.
-            self._store.set(_key(external_task_id), {"posting": True})
+            self._store.set(_key(external_task_id), {"posting": True, "origin": self._origin})
 
     def refused(self, external_task_id: str) -> None:
         """Remember that nothing was accepted.
@@ -67,18 +77,33 @@ class StepRecord:
         :param external_task_id: the name
         :param kirin_task_id: the generation
         """
+        origin = self._origin_of(external_task_id)
         if self._store is not None:
-            self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id})
-        self._ti.xcom_push(XCOM_KEY, {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id})
+            self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id, "origin": origin})
+        bought = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        self._ti.xcom_push(XCOM_KEY, bought | origin)
 
-    def external_task_id(self, kirin_task_id: str) -> str | None:
-        """Return the name under which this task instance bought or adopted a generation.
+    def _origin_of(self, external_task_id: str) -> dict[str, Any]:
+        """Return what the generation was made from: an earlier try may have bought it from something else."""
+        if self._is_certain or self._posted == external_task_id:
+            return self._origin
+        recorded = self._entry(external_task_id).get("origin")
+        return dict(recorded) if isinstance(recorded, Mapping) else {}
+
+    def purchase(self, kirin_task_id: str, upstream: Iterable[str] = ()) -> Mapping[str, Any]:
+        """Return what :meth:`bought` left in the XCom of the task that bought or adopted a generation.
 
         :param kirin_task_id: the generation
+        :param upstream: the ids of other tasks that may have bought it; none means this task
+        :return: ``external_task_id``, ``prompt_digest`` and ``images``, or nothing
         """
-        entry = self._pull(map_indexes=self._ti.map_index)
-        bought = isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id
-        return entry.get("external_task_id") if bought else None
+        task_ids = sorted(upstream) or [self._ti.task_id]
+        map_index = -1 if self._ti.map_index is None else self._ti.map_index
+        found = self._ti.xcom_pull(task_ids=task_ids, key=XCOM_KEY, map_indexes=sorted({-1, map_index}))
+        for entry in found or ():
+            if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:
+                return entry
+        return {}
 
     def known_generations(self) -> Iterator[tuple[str, str]]:
         """Return what earlier runs of this task, and its mapped siblings, bought."""

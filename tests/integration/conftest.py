@@ -13,15 +13,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.integration.gateways import Authority, CountingGateway, make_authority
 from tests.integration.misbehaving import RawServer
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 _THEIRS = ("AIRFLOW_", "_AIRFLOW_", "KIRIN_", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
@@ -104,6 +109,22 @@ def run(airflow_db: Path, logged: Callable[[], str]) -> Callable[..., Any]:
     from tests.integration.dag_runs import run_dag
 
     return lambda dag, **options: run_dag(dag, logged, **options)
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest) -> DAG:
+    """An empty DAG, named after the test."""
+    from airflow.sdk import DAG
+
+    name = "".join(char if char.isalnum() else "_" for char in request.node.name)[:150]
+    return DAG(name, schedule=None, start_date=datetime(2026, 1, 1))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
 
 
 Connect = Callable[..., str]

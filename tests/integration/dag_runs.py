@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.models.asset import AssetEvent
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.xcom import XComModel
@@ -15,6 +16,7 @@ from airflow.serialization.definitions.dag import SerializedDAG
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Run:
         with create_session() as session:
             rows = self._rows(RenderedTaskInstanceFields).filter_by(task_id=task_id, map_index=map_index)
             return dict(session.scalars(rows).one().rendered_fields)
+
+    def asset_events(self) -> list[Any]:
+        """Return the Asset events that the run's tasks left, oldest first, each with its ``asset`` and ``extra``."""
+        with create_session() as session:
+            events = select(AssetEvent).options(joinedload(AssetEvent.asset)).order_by(AssetEvent.id)
+            rows = session.scalars(events.filter_by(source_dag_id=self.dag_id, source_run_id=self.run_id)).all()
+            session.expunge_all()
+            return list(rows)
 
     def everything_stored(self) -> str:
         """Return all that the database holds about this DAG and run, as text."""

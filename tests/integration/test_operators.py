@@ -7,7 +7,6 @@ import io
 import json
 import os
 import textwrap
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY, picture
 from tests.integration.test_hook import is_mp4
 
-pytestmark = pytest.mark.usefixtures("conn_id")
+pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
 #: Every way of waiting, as arguments of the sensor.
 MODES: dict[str, dict[str, Any]] = {
@@ -36,20 +35,6 @@ MODES: dict[str, dict[str, Any]] = {
     "reschedule": {"deferrable": False, "mode": "reschedule"},
 }
 AGAIN = {"retries": 2, "retry_delay": timedelta(0)}
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
-
-
-@pytest.fixture
-def dag(request) -> DAG:
-    """An empty DAG, named after the test."""
-    name = "".join(char if char.isalnum() else "_" for char in request.node.name)[:150]
-    return DAG(name, schedule=None, start_date=datetime(2026, 1, 1))
 
 
 @pytest.fixture

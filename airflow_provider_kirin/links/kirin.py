@@ -1,0 +1,66 @@
+"""What a click on a task instance in Airflow's UI leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+
+class KirinVideoLink(BaseOperatorLink):
+    """The video, where a browser can reach it; the fragment of the link names the generation and its job."""
+
+    @property
+    def name(self) -> str:
+        """The text of the button."""
+        return "Kirin video"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the link: empty where there is none.
+
+        Airflow 3 asks on the worker, whenever a run of the task ends, and keeps the answer; Airflow 2 asks in its
+        web server.
+
+        :param operator: Airflow's
+        :param ti_key: Airflow's
+        """
+        return video_link(XCom.get_value(ti_key=ti_key, key="return_value"))
+
+
+def video_link(result: Any) -> str:
+    """Return where a browser finds the video of a result.
+
+    :param result: what :class:`.KirinGenerateVideoOperator` or :class:`.KirinDownloadOperator` returned
+    """
+    if isinstance(result, list):
+        return next((page for uri in result if (page := _page_of(uri))), "")
+    if not isinstance(result, Mapping) or not isinstance(result.get("id"), str):
+        return ""
+    videos = [video for video in result.get("videos") or [] if isinstance(video, Mapping)]
+    places = [_page_of(uri) for uri in result.get("files") or []]
+    places += [_if_lasting(video.get("url")) for video in videos]
+    names = {"kirin_task": result["id"], "job": videos[0].get("job_id") if videos else None}
+    fragment = "&".join(f"{name}={quote(value)}" for name, value in names.items() if isinstance(value, str))
+    return next((f"{place}#{fragment}" for place in places if place), "")
+
+
+def _page_of(uri: Any) -> str:
+    """Return the page of a file in its storage's own console; browsers open no ``s3://`` and no ``file://``."""
+    parts = urlsplit(str(uri))
+    bucket, key = parts.netloc.rpartition("@")[2], parts.path.lstrip("/")
+    if parts.scheme in ("s3", "s3a", "s3n"):
+        return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
+    if parts.scheme in ("gs", "gcs"):
+        return f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{quote(key)}"
+    return ""
+
+
+def _if_lasting(url: Any) -> str:
+    """Return the gateway's own link unless it is signed: whoever may see a task may not therefore see its XComs."""
+    parts = urlsplit(url) if isinstance(url, str) else None
+    return parts.geturl() if parts and parts.scheme in ("http", "https") and not parts.query else ""
