@@ -44,7 +44,8 @@ def top_level(modules: set[str]) -> set[str]:
 class TestADagParseIsCheap:
     def test_operators_and_sensors_load_nothing_heavy(self) -> None:
         loaded = loaded_by(
-            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
+            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin\n"
+            "import airflow_provider_kirin.decorators.kirin, airflow_provider_kirin.links.kirin",
             before=AIRFLOW,
         )
         assert "airflow_provider_kirin.operators.kirin" in loaded
@@ -133,7 +134,9 @@ class TestWalls:
             ("hooks", ("operators", "sensors", "triggers", "plugins", "links")),
             ("triggers", ("operators", "sensors", "plugins")),
             ("sensors", ("operators", "plugins")),
-            ("operators", ("sensors", "plugins")),
+            ("operators", ("sensors", "plugins", "decorators")),
+            ("links", ("operators", "sensors", "triggers", "decorators", "plugins", "hooks")),
+            ("decorators", ("sensors", "plugins")),
         ],
     )
     def test_dependencies_run_one_way(self, room: str, forbidden: tuple[str, ...]) -> None:

@@ -95,6 +95,24 @@ def test_every_class_that_it_names_is_there(path: str) -> None:
     assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
+def test_its_task_decorator_is_there_and_is_the_one_that_airflow_finds(info: dict[str, Any]) -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    from airflow_provider_kirin.decorators.kirin import kirin_task
+
+    (entry,) = info["task-decorators"]
+    module, _, name = entry["class-name"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is kirin_task
+    assert getattr(task, entry["name"]) is kirin_task
+
+
+def test_the_links_that_it_names_are_those_of_the_operators(info: dict[str, Any]) -> None:
+    from airflow_provider_kirin.operators import kirin
+
+    links = {type(link) for name in kirin.__dict__.values() for link in getattr(name, "operator_extra_links", ())}
+    assert {f"{link.__module__}.{link.__name__}" for link in links} == set(info["extra-links"])
+
+
 def test_every_integration_that_it_names_is_described(info: dict[str, Any]) -> None:
     described = {entry["integration-name"] for entry in info["integrations"]}
     for key in ("operators", "sensors", "hooks", "triggers"):

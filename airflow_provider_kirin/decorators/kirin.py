@@ -1,0 +1,109 @@
+"""``@task.kirin``: a function makes the payload, and its task's value is the video."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    SET_DURING_EXECUTION,
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_kirin.api.identity import digest_arguments
+from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+from airflow_provider_kirin.failing import failing_for_good
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+    from airflow_provider_kirin.api.payload import PreparedPayload
+
+
+class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
+    """Call a function for the payload, then do what :class:`.KirinGenerateVideoOperator` does.
+
+    The function is called on every try, before anything is paid, and may return something else each time. So the step
+    is not its payload but what the function is called with: a later try adopts what an earlier one bought.
+
+    :param python_callable: the function
+    :param op_args: its positional arguments (templated)
+    :param op_kwargs: its named arguments (templated)
+    """
+
+    # What the function returns is data: it is not rendered, and kept nowhere, images least of all.
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(name for name in KirinGenerateVideoOperator.template_fields if name != "payload"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = DecoratedOperator.template_fields_renderers
+    custom_operator_name = "@task.kirin"
+    _is_payload_the_step = False
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "payload" in kwargs:
+            raise TypeError("@task.kirin takes no payload: the function returns it.")
+        if inspect.iscoroutinefunction(python_callable) or inspect.isgeneratorfunction(python_callable):
+            raise TypeError("@task.kirin takes a plain function, which returns the payload.")
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            payload=SET_DURING_EXECUTION,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
+        """Call the function, then submit and wait."""
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        self.payload = self.python_callable(*self.op_args, **arguments)
+        self._hide_images()
+        with failing_for_good():
+            _refuse_own_id(self.payload, str(self.model))
+        result: dict[str, Any] = super().execute(context)
+        return result
+
+    def _digest(self, ready: PreparedPayload) -> str:
+        return digest_arguments(ready.model, self.op_args, self.op_kwargs)
+
+
+def _refuse_own_id(payload: Any, model: str) -> None:
+    if isinstance(payload, Mapping) and payload.get("external_task_id") is not None:
+        problem = Problem(
+            field="external_task_id",
+            value="(not shown)",
+            rule="what the function returns may differ on the next try, which would then pay again",
+            remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
+        )
+        raise KirinPayloadError([problem], model=model)
+
+
+def kirin_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
+    """Turn a function that returns a payload into a task that makes the video: ``@task.kirin``.
+
+    :param python_callable: the function; given by ``@`` itself
+    :param multiple_outputs: whether each field of the result becomes an XCom of its own too. It does not follow from
+        the function's annotation, which tells about the payload.
+    :param kwargs: any argument of :class:`.KirinGenerateVideoOperator` but ``payload``
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=KirinDecoratedOperator,
+        **kwargs,
+    )
