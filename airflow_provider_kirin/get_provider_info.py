@@ -28,8 +28,10 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
         "connection-types": [_connection_type()],
-        "extra-links": ["airflow_provider_kirin.links.kirin.KirinVideoLink"],
-        "task-decorators": [{"name": "kirin", "class-name": "airflow_provider_kirin.decorators.kirin.kirin_task"}],
+        "extra-links": [
+            "airflow_provider_kirin.links.kirin.KirinGenerationLink",
+            "airflow_provider_kirin.links.kirin.KirinVideoLink",
+        ],
     }
 
 

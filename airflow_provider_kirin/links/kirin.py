@@ -4,12 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+
+#: The prefix of the pages that :mod:`airflow_provider_kirin.plugins` adds to Airflow's web server.
+PAGES = "kirin"
+#: The XCom that names the generation to look at, while a task waits and after it failed.
+XCOM_KEY = "kirin_submission"
+
+
+class KirinGenerationLink(BaseOperatorLink):
+    """The page of the step's generation: its state, ids and cost, and its video with a fresh link. On Airflow 3."""
+
+    @property
+    def name(self) -> str:
+        """The text of the button."""
+        return "Kirin generation"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the link: relative to the UI, wherever that is.
+
+        :param operator: Airflow's
+        :param ti_key: Airflow's
+        """
+        if not AIRFLOW_V_3_0_PLUS:
+            # Its web server has no room for the page.
+            return ""
+        query = {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id, "task_id": ti_key.task_id}
+        map_index = -1 if ti_key.map_index is None else ti_key.map_index  # type: ignore[redundant-expr]
+        return f"{PAGES}/generation?{urlencode(query | {'map_index': map_index})}"
 
 
 class KirinVideoLink(BaseOperatorLink):
@@ -29,6 +58,8 @@ class KirinVideoLink(BaseOperatorLink):
         :param operator: Airflow's
         :param ti_key: Airflow's
         """
+        from airflow.providers.common.compat.sdk import XCom
+
         return video_link(XCom.get_value(ti_key=ti_key, key="return_value"))
 
 

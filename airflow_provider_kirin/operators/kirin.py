@@ -20,7 +20,7 @@ from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, Ki
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
-from airflow_provider_kirin.links.kirin import KirinVideoLink
+from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
 from airflow_provider_kirin.operators.files import check_destination, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.lineage import Provenance, ReportsToOpenLineage, add_asset_events, origin_of
@@ -62,6 +62,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
     #: Whether two payloads make two steps, or something else does.
     _is_payload_the_step = True
+    operator_extra_links: Sequence[Any] = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
 
     def __init__(
@@ -146,7 +147,12 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
             self.log.info("Kirin, %s, external task id %s: %s", ready.model, external_task_id, ready.describe())
             self._submission = Submission(
                 HookGateway(hook, ready),
-                StepRecord(context, origin, is_certain=self._is_payload_the_step and not is_own_id),
+                StepRecord(
+                    context,
+                    kirin_conn_id=self.kirin_conn_id,
+                    origin=origin,
+                    is_certain=self._is_payload_the_step and not is_own_id,
+                ),
                 external_task_id=external_task_id,
                 is_own_id=is_own_id,
                 on_unknown_submit=self.on_unknown_submit,
@@ -197,7 +203,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination")
-    operator_extra_links = (KirinVideoLink(),)
+    operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
 
     def __init__(
         self,

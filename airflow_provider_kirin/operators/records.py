@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.links.kirin import XCOM_KEY
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-#: The XCom that names the generation to look at, while a task waits and after it failed.
-XCOM_KEY = "kirin_submission"
 
 
 class StepRecord:
@@ -20,14 +19,23 @@ class StepRecord:
     one may have submitted.
 
     :param context: Airflow's
+    :param kirin_conn_id: the connection that pays
     :param origin: what this try would buy the generation from, for whoever asks later
     :param is_certain: whether a generation of this step's name can only have been made from that
     """
 
-    def __init__(self, context: Context, origin: Mapping[str, Any] | None = None, *, is_certain: bool = True) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        kirin_conn_id: str | None = None,
+        origin: Mapping[str, Any] | None = None,
+        is_certain: bool = True,
+    ) -> None:
         fields: Mapping[str, Any] = context
         self._store = fields.get("task_state_store")
         self._ti = fields["ti"]
+        self._conn_id = kirin_conn_id
         self._origin = dict(origin or {})
         self._is_certain = is_certain
         #: The name that this process submitted under, where no store remembers it.
@@ -81,7 +89,7 @@ class StepRecord:
         if self._store is not None:
             self._store.set(_key(external_task_id), {"kirin_task_id": kirin_task_id, "origin": origin})
         bought = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
-        self._ti.xcom_push(XCOM_KEY, bought | origin)
+        self._ti.xcom_push(XCOM_KEY, bought | {"kirin_conn_id": self._conn_id} | origin)
 
     def _origin_of(self, external_task_id: str) -> dict[str, Any]:
         """Return what the generation was made from: an earlier try may have bought it from something else."""

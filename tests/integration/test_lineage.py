@@ -200,7 +200,8 @@ PRODUCER = """
                 poll_interval=0.1,
             )
         submit = KirinSubmitOperator(
-            task_id="submit", payload={"image": given["url"], "image_tail": open(given["image"], "rb").read(), "mode": "pro"}
+            task_id="submit",
+            payload={"image": given["url"], "image_tail": open(given["image"], "rb").read(), "mode": "pro"},
         )
         wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
         download = KirinDownloadOperator(

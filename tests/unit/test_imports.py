@@ -52,6 +52,12 @@ class TestADagParseIsCheap:
         assert not top_level(loaded) & (HEAVY | {"jsonschema"})
         assert not any("emulator" in name for name in loaded)
 
+    def test_the_plugin_which_every_process_of_airflow_loads_brings_no_web_framework(self) -> None:
+        loaded = loaded_by(
+            "from airflow_provider_kirin.plugins.generation import KirinGenerationPlugin", before=AIRFLOW
+        )
+        assert not top_level(loaded) & (HEAVY | {"jsonschema", "fastapi", "sqlalchemy"})
+
     def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
         loaded = loaded_by(
             "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"

@@ -1,0 +1,65 @@
+"""Answers for the button "Kirin generation": looks up what a task bought, asks the gateway, shows it.
+
+The video's link is signed and expires, and only the connection's key gets a fresh one. So the link that Airflow keeps
+leads here, and whoever may read the XComs of the DAG gets the video.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.xcom import XComModel
+from fastapi import Depends, FastAPI
+from fastapi.responses import HTMLResponse
+
+from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.links.kirin import XCOM_KEY
+from airflow_provider_kirin.plugins.page import HEADERS, render, render_message
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+app = FastAPI(title="Kirin generations", openapi_url=None)
+
+
+@app.get("/generation", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
+def generation(session: SessionDep, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
+    """Show the generation that a task instance bought.
+
+    :param session: Airflow's database
+    :param dag_id: Airflow's; whoever asks has to be allowed to read this DAG's XComs
+    :param run_id: Airflow's
+    :param task_id: Airflow's
+    :param map_index: Airflow's
+    """
+    bought = _bought(session, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    if bought is None:
+        message = "This task has not bought a generation, or has not yet."
+        return HTMLResponse(render_message("No Kirin generation", message), status_code=404, headers=HEADERS)
+    try:
+        with closing(KirinHook(bought["kirin_conn_id"])) as hook:
+            kirin_task = hook.get_task(bought["kirin_task_id"], patience=0)
+    except KirinError as error:
+        content = render_message(f"Kirin generation {bought['kirin_task_id']}", error.message)
+        return HTMLResponse(content, status_code=502, headers=HEADERS)
+    # The gateway's replies do not repeat it.
+    return HTMLResponse(render(replace(kirin_task, external_task_id=bought["external_task_id"])), headers=HEADERS)
+
+
+def _bought(session: Session, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str] | None:
+    query = XComModel.get_many(key=XCOM_KEY, dag_ids=dag_id, run_id=run_id, task_ids=task_id, map_indexes=map_index)
+    value: Any = session.execute(query.with_only_columns(XComModel.value)).scalar()
+    if isinstance(value, str):
+        # As it lies in the database: Airflow's own deserializer would make objects of it.
+        value = json.loads(value)
+    needed = ("kirin_task_id", "kirin_conn_id", "external_task_id")
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in needed):
+        return None
+    return value

@@ -1,0 +1,74 @@
+"""A generation as a page: pure text in, HTML out."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from airflow_provider_kirin.api.text import is_web_url
+
+if TYPE_CHECKING:
+    from airflow_provider_kirin.api.task import KirinTask, KirinVideo
+
+#: The page holds signed links: it is kept nowhere, tells nobody where it came from, and runs no script.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; media-src https: http:; style-src 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_REFRESH = 5
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1f2430; }
+h1 { font-size: 1.4rem } video { max-width: 100%; max-height: 75vh; background: #000; border-radius: 8px }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem } dt { color: #5b6270 }
+dd { margin: 0; overflow-wrap: anywhere } a { color: #6b3fd4 }
+@media (prefers-color-scheme: dark) { body { background: #15171c; color: #e6e8ee } dt { color: #9aa1b0 }
+a { color: #b79bff } }
+"""
+
+
+def render(kirin_task: KirinTask) -> str:
+    """Return the page of a generation.
+
+    :param kirin_task: fetched just now
+    """
+    facts = {
+        "Status": kirin_task.status,
+        "Progress": None if kirin_task.progress is None else f"{kirin_task.progress:.0%}",
+        "Kirin task id": kirin_task.id,
+        "Job id": ", ".join(video.job_id for video in kirin_task.videos if video.job_id),
+        "External task id": kirin_task.external_task_id,
+        "Model": kirin_task.model,
+        "Cost": kirin_task.describe_cost() if kirin_task.is_final else None,
+        "Error": kirin_task.error and f"{kirin_task.error.code} {kirin_task.error.message}".strip(),
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)
+    videos = "".join(_video(video) for video in kirin_task.videos if is_web_url(video.url))
+    refresh = "" if kirin_task.is_final else f'<meta http-equiv="refresh" content="{_REFRESH}">'
+    return _page(f"Kirin generation {kirin_task.id}", f"<dl>{rows}</dl>{videos}", head=refresh)
+
+
+def render_message(title: str, message: str) -> str:
+    """Return a page that says something.
+
+    :param title: its heading
+    :param message: what it says
+    """
+    return _page(title, f"<p>{escape(message)}</p>")
+
+
+def _video(video: KirinVideo) -> str:
+    url = escape(video.url)
+    return (
+        f'<video controls preload="metadata" src="{url}"></video>'
+        f'<p><a href="{url}" rel="noreferrer">Open the video</a>: this link expires; the page gets a new one.</p>'
+    )
+
+
+def _page(title: str, body: str, *, head: str = "") -> str:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{head}<title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>"
+    )
