@@ -32,6 +32,7 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_kirin.links.kirin.KirinGenerationLink",
             "airflow_provider_kirin.links.kirin.KirinVideoLink",
         ],
+        "task-decorators": [{"name": "kirin", "class-name": "airflow_provider_kirin.decorators.kirin.kirin_task"}],
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_kirin.operators.kirin import (
     KirinDownloadOperator,
@@ -31,6 +32,15 @@ def build(spec: dict[str, Any]) -> DAG:
             KirinGenerateVideoOperator(
                 task_id="generate", payload=payload, destination=destination, poll_interval=0.5, **again, **options
             )
+        elif spec["shape"] == "taskflow":
+
+            @task.kirin(task_id="generate", destination=destination, poll_interval=0.5, **again, **options)
+            def whim(dag_run: Any = None) -> dict[str, Any]:
+                """Want something else on each try."""
+                prompt = f"Idea {uuid4()}. [[seconds:{dag_run.conf['seconds']}]]"
+                return {"image": spec["image"], "prompt": prompt}
+
+            whim()
         elif spec["shape"] == "steps":
             submit = KirinSubmitOperator(task_id="submit", payload=payload, **again, **options)
             wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.5, **again)

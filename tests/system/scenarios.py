@@ -153,6 +153,13 @@ def one_of_three_mapped_killed(stage: Stage) -> None:
     stage.gateway.release()
 
 
+def whim_killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    stage.kill_task()
+
+
 # Two attempts at once ---------------------------------------------------------------------------------------------
 
 
@@ -308,6 +315,10 @@ def cleared_while_deferred(stage: Stage) -> None:
 
 
 def cleared_without_a_look_up(stage: Stage) -> None:
+    cleared_after_success(stage)
+
+
+def whim_cleared_after_success(stage: Stage) -> None:
     cleared_after_success(stage)
 
 
@@ -490,6 +501,12 @@ SCENARIOS = (
         shape="mapped",
         expected=Expected(paid=3, tries=2),
     ),
+    Scenario(
+        title="`@task.kirin` whose prompt differs on each try: killed after acceptance",
+        act=whim_killed_after_acceptance,
+        shape="taskflow",
+        expected=ADOPTS,
+    ),
     Scenario(title="zombie wakes after its replacement adopted", act=zombie_wakes_after_acceptance, expected=ADOPTS),
     Scenario(
         title="zombie wakes before its own POST, after its replacement bought",
@@ -553,6 +570,12 @@ SCENARIOS = (
     Scenario(title="cleared while submitting, after acceptance", act=cleared_while_submitting, expected=ADOPTS),
     Scenario(title="cleared while deferred", act=cleared_while_deferred, shape="generate", seconds=6, expected=ADOPTS),
     Scenario(title="whole run cleared after success", act=cleared_after_success, expected=ADOPTS),
+    Scenario(
+        title="`@task.kirin` whose prompt differs on each try: whole run cleared after success",
+        act=whim_cleared_after_success,
+        shape="taskflow",
+        expected=ADOPTS,
+    ),
     Scenario(
         title="whole run cleared after success, where the look-up does not work",
         act=cleared_without_a_look_up,

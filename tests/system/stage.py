@@ -16,10 +16,10 @@ from tests.system.deployment import Deployment
 from tests.system.gateways import KEY, Gateway, Proxy
 from tests.system.processes import gone, is_ours, parent_of, send, settled, until
 
-Shape = Literal["steps", "generate", "mapped"]
+Shape = Literal["steps", "generate", "taskflow", "mapped"]
 ENDED = ("success", "failed")
 #: The task that buys, in each shape.
-BUYER: dict[Shape, str] = {"steps": "submit", "mapped": "submit", "generate": "generate"}
+BUYER: dict[Shape, str] = {"steps": "submit", "mapped": "submit", "generate": "generate", "taskflow": "generate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,8 @@ class Stage:
         self.run_id = ""
         self.image = image
         #: What stands where a scenario differs by its shape: who waits, and who downloads.
-        self.waiter = "generate" if scenario.shape == "generate" else "wait"
-        self.downloader = "generate" if scenario.shape == "generate" else "download"
+        self.waiter = "generate" if self.buyer == "generate" else "wait"
+        self.downloader = "generate" if self.buyer == "generate" else "download"
         #: How many generations there were before this repeat.
         self.known = 0
         if videos.exists():

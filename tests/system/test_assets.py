@@ -1,0 +1,98 @@
+"""A DAG that is scheduled on new videos: a real scheduler starts it, with what it needs to know of each video."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.emulated import KEY, picture
+from tests.system.deployment import Deployment
+from tests.system.gateways import Gateway
+from tests.system.processes import until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+PROMPT = "The cup turns. [[seconds:1]]"
+
+DAGS = """
+    from datetime import datetime
+    from airflow.sdk import DAG, Asset, AssetAlias, task
+    from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+
+    VIDEOS, OF_TODAY = Asset("kirin_videos"), AssetAlias("kirin_videos_of_today")
+    ALWAYS = {"start_date": datetime(2026, 1, 1), "catchup": False}
+
+    with DAG("producer", schedule=None, **ALWAYS):
+        KirinGenerateVideoOperator(
+            task_id="generate",
+            payload={"image": %(image)r, "prompt": %(prompt)r},
+            destination=%(videos)r,
+            poll_interval=0.5,
+            outlets=[VIDEOS, OF_TODAY],
+        )
+
+    with DAG("on_the_asset", schedule=VIDEOS, **ALWAYS):
+
+        @task
+        def watch(triggering_asset_events=None):
+            return [event.extra for event in triggering_asset_events[VIDEOS]]
+
+        watch()
+
+    with DAG("on_the_alias", schedule=OF_TODAY, **ALWAYS):
+
+        @task
+        def watch(triggering_asset_events=None):
+            return [event.extra for event in triggering_asset_events[OF_TODAY]]
+
+        watch()
+"""
+
+
+@pytest.fixture
+def airflow() -> Iterator[Deployment]:
+    """A whole Airflow, with an emulator behind its default connection and the three DAGs."""
+    home = Path(tempfile.mkdtemp(prefix="kirin-assets-"))
+    (home / "cup.jpg").write_bytes(picture(320, 320))
+    gateway = Gateway(home / "gateway")
+    deployment = Deployment(home / "airflow")
+    given = {"image": str(home / "cup.jpg"), "prompt": PROMPT, "videos": str(home / "videos")}
+    (deployment.dags / "videos.py").write_text(textwrap.dedent(DAGS) % given)
+    try:
+        deployment.start()
+        deployment.connect("kirin_default", gateway.url, KEY, json.dumps({}))
+        deployment.wait_for_dags(["producer", "on_the_asset", "on_the_alias"])
+        yield deployment
+    finally:
+        deployment.stop()
+        gateway.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_new_video_starts_whoever_waits_for_it(airflow: Deployment) -> None:
+    airflow.start_run("producer", "one", {})
+    until(lambda: airflow.run_state("producer", "one") == "success", "the video is there", 120, pause=0.5)
+    result = airflow.xcom("producer", "one", "generate")
+    expected = {
+        "uri": result["files"][0],
+        "uris": result["files"],
+        "kirin_task_id": result["id"],
+        "cost": "0.28",
+        "prompt_digest": "sha256:" + hashlib.sha256(PROMPT.encode()).hexdigest(),
+    }
+    for dag_id in ("on_the_asset", "on_the_alias"):
+        run = until(lambda dag_id=dag_id: _done(airflow, dag_id), f"{dag_id} ran by itself", 120, pause=0.5)
+        assert run["run_type"] == "asset_triggered"
+        assert airflow.xcom(dag_id, run["dag_run_id"], "watch") == [expected]
+
+
+def _done(airflow: Deployment, dag_id: str) -> dict[str, Any] | None:
+    runs = airflow.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]
+    return next((run for run in runs if run["state"] == "success"), None)
