@@ -29,6 +29,8 @@ EXPECTED = {
     "kirin_one_operator": Expected(1, {"generate"}),
     "kirin_product_table": Expected(3, {"products", "generate[0]", "generate[1]", "generate[2]", "summary"}),
     "kirin_nightly": Expected(1, {"submit", "wait", "download"}),
+    "kirin_taskflow": Expected(2, {"products", "video[0]", "video[1]", "report"}),
+    "kirin_on_new_videos": Expected(0, {"look"}),
 }
 
 
@@ -80,16 +82,18 @@ def test_their_images_are_what_the_model_takes():
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs(path, run, output, slow_emulator):
+    bought = 0
     for dag_id, dag in parse(path).items():
         expected = EXPECTED[dag_id]
+        bought += expected.videos
         ended = run(dag)
         assert ended.state == "success", ended.log[-5000:]
         assert ended.states() == dict.fromkeys(expected.tasks, "success")
         ledger = slow_emulator.ledger()
-        assert (len(ledger["paid"]), ledger["failed"]) == (expected.videos, [])
+        assert (len(ledger["paid"]), ledger["failed"]) == (bought, [])
         videos = sorted(output.rglob("*.mp4"))
         files = sorted(path for path in output.rglob("*") if path.is_file())
-        assert len(videos) == expected.videos and files == videos
+        assert len(videos) == bought and files == videos
         for video in videos:
             assert_playable(video)
 

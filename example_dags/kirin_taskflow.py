@@ -1,0 +1,54 @@
+"""TaskFlow: a function makes each payload, its task's value is the video, and another DAG waits for new videos."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Asset, dag, task
+
+IMAGES = Path(__file__).parent / "images"
+OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
+#: Every new video is an event of this asset.
+VIDEOS = Asset("kirin_videos")
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), tags=["kirin", "example"], doc_md=__doc__)
+def kirin_taskflow() -> None:
+    @task
+    def products() -> list[dict[str, str]]:
+        """Stands in for a query."""
+        return [{"name": "teapot", "picture": "teapot.jpg"}, {"name": "mug", "picture": "mug.jpg"}]
+
+    @task.kirin(destination=OUTPUT, outlets=[VIDEOS], max_active_tis_per_dagrun=2)
+    def video(product: dict[str, str]) -> dict[str, Any]:
+        """Runs on a worker before anything is paid: read images, ask a language model, or refuse."""
+        return {
+            "image": (IMAGES / product["picture"]).read_bytes(),
+            "prompt": f"The camera circles the {product['name']}.",
+        }
+
+    @task
+    def report(videos: list[dict[str, Any]]) -> list[str]:
+        return [f"{video['files'][0]} cost {video['usage']['cost']} USD" for video in videos]
+
+    report(video.expand(product=products()))
+
+
+@dag(schedule=[VIDEOS], start_date=datetime(2026, 1, 1), catchup=False, tags=["kirin", "example"], doc_md=__doc__)
+def kirin_on_new_videos() -> None:
+    @task
+    def look(triggering_asset_events: Any = None) -> list[str]:
+        """Started by Airflow after the DAG above, as often as there are new videos."""
+        events = triggering_asset_events[VIDEOS] if triggering_asset_events else []
+        texts = [f"{event.extra['uri']} cost {event.extra['cost']} USD" for event in events]
+        print("\n".join(texts))
+        return texts
+
+    look()
+
+
+kirin_taskflow()
+kirin_on_new_videos()
