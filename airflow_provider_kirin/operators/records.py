@@ -105,9 +105,12 @@ class StepRecord:
         :param upstream: the ids of other tasks that may have bought it; none means this task
         :return: ``external_task_id``, ``prompt_digest`` and ``images``, or nothing
         """
-        task_ids = sorted(upstream) or [self._ti.task_id]
         map_index = -1 if self._ti.map_index is None else self._ti.map_index
-        found = self._ti.xcom_pull(task_ids=task_ids, key=XCOM_KEY, map_indexes=sorted({-1, map_index}))
+        task_ids, map_indexes = [self._ti.task_id], [map_index]
+        if others := sorted(upstream):
+            # A task that is mapped over a mapped one has its index.
+            task_ids, map_indexes = others, sorted({-1, map_index})
+        found = self._ti.xcom_pull(task_ids=task_ids, key=XCOM_KEY, map_indexes=map_indexes)
         for entry in found or ():
             if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:
                 return entry

@@ -33,6 +33,7 @@ def render(kirin_task: KirinTask) -> str:
 
     :param kirin_task: fetched just now
     """
+    cost = kirin_task.usage.cost if kirin_task.usage else None
     facts = {
         "Status": kirin_task.status,
         "Progress": None if kirin_task.progress is None else f"{kirin_task.progress:.0%}",
@@ -40,7 +41,7 @@ def render(kirin_task: KirinTask) -> str:
         "Job id": ", ".join(video.job_id for video in kirin_task.videos if video.job_id),
         "External task id": kirin_task.external_task_id,
         "Model": kirin_task.model,
-        "Cost": kirin_task.describe_cost() if kirin_task.is_final else None,
+        "Cost": None if cost is None else f"{cost} USD",
         "Error": kirin_task.error and f"{kirin_task.error.code} {kirin_task.error.message}".strip(),
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)
