@@ -21,7 +21,7 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY
 
-pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id"), pytest.mark.timeout(300)]
 
 Kirin = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -131,8 +131,8 @@ class TestWhatIsThere:
 
     def test_what_a_try_that_died_had_stored_already_is_no_error(self, dag, run, payload, emulator, tmp_path):
         class DiesAfterTheDownload(KirinGenerateVideoOperator):
-            def _finish(self, kirin_task, context):
-                result = super()._finish(kirin_task, context)
+            def execute(self, context):
+                result = super().execute(context)
                 if context["ti"].try_number == 1:
                     raise RuntimeError("the worker dies")
                 return result
