@@ -28,8 +28,14 @@ from benchmarks.peers import PEERS
 _SAMPLE = 0.02
 #: The window is cut into so many parts; the median of them is what counts.
 _PARTS = 3
+#: Seconds for imports, and for whoever is slow, before a peer counts as unable.
+_PATIENCE = 120.0
 #: Longer than any measurement.
 _GENERATION_SECONDS = 1800.0
+
+
+class Unable(Exception):
+    """A peer cannot keep up with so many waits on this machine."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Waiting:
     :param lag_p99: milliseconds by which the event loop was late, in 99 of 100 samples at most
     :param lag_max: the same, of all samples
     :param memory_per_wait: kB
+    :param broken: waits that their trigger gave up, because the process could not keep up
     :param gateway_load: the share of a core that the gateway used: below 1, or it was the bottleneck
     """
 
@@ -55,6 +62,7 @@ class Waiting:
     lag_p99: float
     lag_max: float
     memory_per_wait: float
+    broken: int
     gateway_load: float
 
 
@@ -82,10 +90,11 @@ async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *,
     parts = [await _part(at, counted, seconds / _PARTS) for _ in range(_PARTS)]
     grown = _memory() - before
     sampler.cancel()
-    if ended := [one for one in running if one.done()]:
-        raise RuntimeError(f"{len(ended)} waits of {peer} ended early: {ended[0].result()}")
+    broken = sum(one.done() for one in running)
     for one in running:
         one.cancel()
+    if broken == waits:
+        raise RuntimeError(f"All waits of {peer} broke")
     lags.sort()
     return Waiting(
         peer=peer,
@@ -96,6 +105,7 @@ async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *,
         lag_p99=1000 * lags[int(0.99 * len(lags))],
         lag_max=1000 * lags[-1],
         memory_per_wait=grown / 1024 / waits,
+        broken=broken,
         gateway_load=statistics.median(part.gateway_cpu / part.seconds for part in parts),
     )
 
@@ -129,12 +139,20 @@ def _memory() -> int:
 
 
 def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
-    """Measure one peer in a fresh process; the arguments are those of :func:`measure`."""
+    """Measure one peer in a fresh process; the arguments are those of :func:`measure`.
+
+    :raises Unable: it could not keep up
+    """
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.waiting", peer, str(waits), str(interval)]
     command += ["--gateway", at.url, "--seconds", str(seconds)]
     # Into a file: what Airflow logs at INFO of each wait is written, as in a triggerer, and is part of the cost.
     with tempfile.TemporaryFile("w+") as log:
-        subprocess.run(command, stdout=log, check=True)
+        try:
+            subprocess.run(command, stdout=log, check=True, timeout=interval + seconds + _PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            raise Unable(f"not measured within {late.timeout:.0f} s") from None
+        except subprocess.CalledProcessError:
+            raise Unable("its waits broke") from None
         log.seek(0)
         return Waiting(**json.loads(log.readlines()[-1]))
 
