@@ -12,6 +12,7 @@ BIN_2.11 := .venv-2.11/bin
 DEMO_STAMP := .venv/.demo-stamp
 DEV_STAMP := .venv/.dev-stamp
 STAMP_2.11 := .venv-2.11/.stamp
+BENCH_STAMP := .venv-bench/.stamp
 INSTALL_INPUTS := pyproject.toml scripts/bootstrap.py
 PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14
 PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
@@ -62,6 +63,10 @@ test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Pytho
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-2.11 $(BIN_2.11)/python -m pytest -q $(PYTEST_ARGS) tests/unit
 	$(BIN_2.11)/python scripts/demo.py --home build/demo-2.11
 
+.PHONY: bench
+bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (about 8 minutes)
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(DEV_STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check
@@ -83,7 +88,7 @@ docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
 
 .PHONY: constraints
 constraints: $(DEV_STAMP) ## Renew the pins in constraints/
-	$(COMPILE) --group dev constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
+	$(COMPILE) --group dev --group bench constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
 	$(COMPILE) --group test constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
 
 .PHONY: images
@@ -92,7 +97,7 @@ images: $(DEMO_STAMP) ## Draw example_dags/images again
 
 .PHONY: clean
 clean: ## Remove the virtualenvs and whatever was built
-	rm -rf .venv .venv-2.11 build dist .coverage .coverage.* coverage.xml htmlcov
+	rm -rf .venv .venv-2.11 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
@@ -105,6 +110,10 @@ $(DEV_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
 
 $(STAMP_2.11): constraints/airflow-2.11.txt $(INSTALL_INPUTS)
 	$(call with_python,11,12,.venv-2.11 --constraints $< --group test)
+	@touch $@
+
+$(BENCH_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
+	$(call with_python,11,14,.venv-bench --constraints $< --group bench)
 	@touch $@
 
 # Airflow writes this file when it is first imported; two test workers would write it at the same time.

@@ -1,0 +1,180 @@
+"""What waiting costs: many waits in one process, as in a triggerer; CPU for each poll, lag of the loop, memory.
+
+One process measures one peer: `python -m benchmarks.waiting kirin 1000 2 --gateway URL` prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import gc
+import json
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.gateway import RunningGateway, gateway, running_ids
+from benchmarks.peers import PEERS
+
+#: Seconds between samples of the loop's lag.
+_SAMPLE = 0.01
+#: The window is cut into so many parts; the median of them is what counts.
+_PARTS = 3
+#: Longer than any measurement.
+_GENERATION_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What one peer's waits cost.
+
+    :param peer: key of :data:`benchmarks.peers.PEERS`
+    :param waits: how many there were at the same time
+    :param interval: seconds between polls of one wait, as asked for
+    :param polls_per_second: as counted at the gateway
+    :param cpu_per_poll: milliseconds of this process
+    :param lag_p99: milliseconds by which the event loop was late, in 99 of 100 samples at most
+    :param lag_max: the same, of all samples
+    :param memory_per_wait: kB
+    :param gateway_load: the share of a core that the gateway used: below 1, or it was the bottleneck
+    """
+
+    peer: str
+    waits: int
+    interval: float
+    polls_per_second: float
+    cpu_per_poll: float
+    lag_p99: float
+    lag_max: float
+    memory_per_wait: float
+    gateway_load: float
+
+
+async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
+    """Start the waits, spread over one interval; measure when all are running.
+
+    :param peer: key of :data:`benchmarks.peers.PEERS`
+    :param waits: how many at the same time
+    :param interval: seconds between polls of one wait
+    :param at: the gateway
+    :param seconds: how long to measure
+    """
+    start = PEERS[peer].prepare(at.url, interval)
+    counted = PEERS[peer].counted
+    gc.collect()
+    before = _memory()
+    began = time.monotonic()
+    running = []
+    for number, kirin_task_id in enumerate(running_ids(waits, _GENERATION_SECONDS)):
+        await asyncio.sleep(max(0.0, began + interval * number / waits - time.monotonic()))
+        running.append(asyncio.ensure_future(start(kirin_task_id)))
+    await asyncio.sleep(min(interval, 2.0))
+    lags: list[float] = []
+    sampler = asyncio.create_task(_sample(lags))
+    parts = [await _part(at, counted, seconds / _PARTS) for _ in range(_PARTS)]
+    grown = _memory() - before
+    sampler.cancel()
+    if ended := [one for one in running if one.done()]:
+        raise RuntimeError(f"{len(ended)} waits of {peer} ended early: {ended[0].result()}")
+    for one in running:
+        one.cancel()
+    lags.sort()
+    return Waiting(
+        peer=peer,
+        waits=waits,
+        interval=interval,
+        polls_per_second=statistics.median(part.polls / part.seconds for part in parts),
+        cpu_per_poll=statistics.median(1000 * part.cpu / max(part.polls, 1) for part in parts),
+        lag_p99=1000 * lags[int(0.99 * len(lags))],
+        lag_max=1000 * lags[-1],
+        memory_per_wait=grown / 1024 / waits,
+        gateway_load=statistics.median(part.gateway_cpu / part.seconds for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    polls: int
+    cpu: float
+    seconds: float
+    gateway_cpu: float
+
+
+async def _part(at: RunningGateway, counted: str, seconds: float) -> _Part:
+    polls, gateway_cpu = await asyncio.to_thread(at.counts, counted)
+    cpu, clock = time.process_time(), time.monotonic()
+    await asyncio.sleep(seconds)
+    cpu, clock = time.process_time() - cpu, time.monotonic() - clock
+    now = await asyncio.to_thread(at.counts, counted)
+    return _Part(now[0] - polls, cpu, clock, now[1] - gateway_cpu)
+
+
+async def _sample(lags: list[float]) -> None:
+    while True:
+        due = time.monotonic() + _SAMPLE
+        await asyncio.sleep(_SAMPLE)
+        lags.append(time.monotonic() - due)
+
+
+def _memory() -> int:
+    return psutil.Process().memory_info().rss
+
+
+@contextmanager
+def _logging_as_a_triggerer() -> Iterator[None]:
+    """Write what the peers log at INFO to a file: a triggerer does so too, and it costs."""
+    with tempfile.TemporaryFile("w") as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logging.root.handlers[:] = [handler]
+        logging.root.setLevel(logging.INFO)
+        yield
+
+
+def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
+    """Measure one peer in a fresh process; the arguments are those of :func:`measure`."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.waiting", peer, str(waits), str(interval)]
+    done = subprocess.run(
+        [*command, "--gateway", at.url, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return Waiting(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure one peer, here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("waits", type=int)
+    parser.add_argument("interval", type=float)
+    parser.add_argument("--seconds", type=float, default=9.0)
+    parser.add_argument("--gateway", help="its URL; without one, one is started")
+    given = parser.parse_args()
+    # Ten thousand waits of some peers need as many sockets.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.environ.setdefault("NO_PROXY", "127.0.0.1")
+    if given.gateway is None:
+        with gateway() as at:
+            print(measured(given.peer, given.waits, given.interval, at, seconds=given.seconds))
+        return
+    with _logging_as_a_triggerer():
+        result = asyncio.run(
+            measure(given.peer, given.waits, given.interval, RunningGateway(given.gateway), seconds=given.seconds)
+        )
+    print(json.dumps(dataclasses.asdict(result)), flush=True)
+    os._exit(0)  # threads of the SDK wait on
+
+
+if __name__ == "__main__":
+    main()
