@@ -5,6 +5,7 @@ The key goes into one header of the request. Nothing here retries.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from http.client import HTTPException
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _CHUNK = 64 * 1024
 #: A call may take longer, the more it sends. Bytes a second.
 _SLOWEST_UPLOAD = 50_000
+
+#: What names proxies in the environment.
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 #: HTTP status, headers, body.
 Reply = tuple[int, dict[str, str], bytes]
@@ -110,7 +114,7 @@ async def call_async(
             request.url,
             data=request.body,
             headers=headers(connection.api_key, with_body=request.body is not None),
-            proxy=proxy_for(request.url, connection),
+            proxy=proxy_for(connection),
             allow_redirects=False,
         ) as reply:
             body = bytearray()
@@ -151,23 +155,30 @@ def check_bundle(verify: bool | str) -> ssl.SSLContext | bool:
         ) from None
 
 
-def proxy_for(url: str, connection: KirinConnection) -> str | None:
-    """Return the proxy for a URL: the connection's, or the environment's as ``requests`` reads it.
+def proxy_for(connection: KirinConnection) -> str | None:
+    """Return the proxy to the gateway: the connection's, or the environment's as ``requests`` reads it.
 
     aiohttp could read the environment itself, but would take credentials from ~/.netrc as well.
 
-    :param url: where the request goes
     :param connection: may name proxies
+    """
+    if connection.proxies:
+        return connection.proxies.get(connection.base_url.partition(":")[0])
+    return _environment_proxy(connection.base_url, tuple(map(os.environ.get, _PROXY_VARIABLES)))
+
+
+@functools.lru_cache(maxsize=32)
+def _environment_proxy(url: str, variables: tuple[str | None, ...]) -> str | None:
+    """Find a URL's proxy in the environment; looking through all of that for each poll was a third of its cost.
+
+    :param url: where the request goes
+    :param variables: what the environment says, so that a change of it counts
     """
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)
-    if connection.proxies:
-        return connection.proxies.get(parts.scheme)
-    if proxy_bypass(parts.netloc):
-        return None
-    return getproxies().get(parts.scheme)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
