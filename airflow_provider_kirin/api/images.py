@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_kirin.api.body import Base64Text
 from airflow_provider_kirin.api.image_checks import ImageRules, check
 from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
@@ -78,22 +79,33 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
     if kind is Kind.URL:
         return PreparedImage(text=str(value), is_url=True)
     name, data = load(value, kind, field=field, limit=rules.max_bytes, open_uri=open_uri)
-    header, problems = check(data, name=name, field=field, rules=rules)
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    # Unpacking the pixels takes the longest, and lets go of the interpreter: the file is encoded beside it.
+    with ThreadPoolExecutor(1) as aside:
+        checking = aside.submit(check, data, name=name, field=field, rules=rules)
+        text, digest = _encode(data) if len(data) < rules.max_bytes else ("", "")
+        header, problems = checking.result()
     if problems or header is None:
         raise ImageRejected(problems)
-
-    from binascii import b2a_base64
-    from hashlib import sha256
-
     return PreparedImage(
-        text=b2a_base64(data, newline=False).decode("ascii"),
+        text=text,
         is_url=False,
         size=len(data),
         width=header.width,
         height=header.height,
         format=header.format,
-        sha256=sha256(data).hexdigest(),
+        sha256=digest,
     )
+
+
+def _encode(data: bytes) -> tuple[str, str]:
+    """Return Base64 and SHA-256 of a file."""
+    from binascii import b2a_base64
+    from hashlib import sha256
+
+    return Base64Text(b2a_base64(data, newline=False), "ascii"), sha256(data).hexdigest()
 
 
 def check_without_reading(value: object, *, field: str) -> list[Problem]:

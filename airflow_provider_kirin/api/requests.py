@@ -7,7 +7,6 @@ that asking by it is possible.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_kirin import __version__
+from airflow_provider_kirin.api.body import json_body
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 
@@ -98,8 +98,8 @@ def create_generation(base: str, model: str, params: dict[str, Any]) -> ApiReque
     :param params: a prepared payload's ``params``
     """
     # The keys of the envelope, in the order of the API's own samples.
-    body = json.dumps({"model": model, "input": [{"params": params}]}, allow_nan=False, separators=(",", ":"))
-    return ApiRequest("POST", f"{base}/v1/generation", body.encode())
+    body = json_body({"model": model, "input": [{"params": params}]})
+    return ApiRequest("POST", f"{base}/v1/generation", body)
 
 
 def get_generation(base: str, any_id: str) -> ApiRequest:

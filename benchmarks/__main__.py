@@ -1,0 +1,109 @@
+"""Measure everything, side by side on this machine; print the tables, and renew docs/performance.md and its plots.
+
+`make bench` runs this. `--quick` measures little and writes nothing into docs/: it shows that everything still runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import downloading, frontier, importing, submitting, waiting
+from benchmarks.gateway import RunningGateway, gateway
+from benchmarks.peers import PEERS
+from benchmarks.pictures import draw
+from benchmarks.report import Results, figures, renew
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Waits at a time, and seconds between two polls of one: 500 polls a second each time, so that CPU for each compares.
+LOADS = ((100, 0.2), (1000, 2.0), (10_000, 20.0))
+QUICK_LOADS = ((20, 0.2),)
+
+
+def measure(*, quick: bool) -> Results:
+    """Measure everything.
+
+    :param quick: little, in half a minute
+    """
+    repeats, video = (1, 1 << 20) if quick else (9, 1 << 30)
+    with gateway() as at, tempfile.TemporaryDirectory() as folder:
+        return Results(
+            machine=_machine(),
+            importing={name: importing.measured(code, repeats=repeats) for name, code in importing.CODE.items()},
+            submitting=_submitting(at, Path(folder), repeats, scale=0.2 if quick else 1.0),
+            waiting=_waiting(at, QUICK_LOADS if quick else LOADS, seconds=1 if quick else 9),
+            downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=min(repeats, 5)),
+            video_size=video,
+            frontier={
+                title: frontier.table(draw_durations(100 if quick else 3000))
+                for title, draw_durations in frontier.DURATIONS.items()
+            },
+        )
+
+
+def _submitting(
+    at: RunningGateway, folder: Path, repeats: int, *, scale: float
+) -> dict[str, dict[str, submitting.Submitting]]:
+    pictures = {kind: draw(folder, kind, scale=scale) for kind in ("JPEG", "PNG")}
+    return {
+        f"{kind}, {file.stat().st_size / 1e6:.1f} MB": submitting.measured(file, at.url, repeats=repeats)
+        for kind, file in pictures.items()
+    }
+
+
+def _waiting(at: RunningGateway, loads: tuple[tuple[int, float], ...], *, seconds: float) -> list[waiting.Waiting]:
+    results = []
+    for waits, interval in loads:
+        for name, peer in PEERS.items():
+            if peer.most_waits is None or waits <= peer.most_waits:
+                print(f"... {peer.title}, {waits:,} waits", flush=True)
+                results.append(waiting.measured(name, waits, interval, at, seconds=seconds))
+    return results
+
+
+def _machine() -> str:
+    import platform
+
+    import airflow
+
+    name = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores of {name}, {platform.system()}, Python {platform.python_version()}, "
+        f"Airflow {airflow.__version__}; load before: {load:.1f}; {time.strftime('%Y-%m-%d', time.gmtime())}"
+    )
+
+
+def main() -> None:
+    """Measure, print, and renew the docs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--into", type=Path, help="where docs/performance.md and docs/images are")
+    given = parser.parse_args()
+    # A proxy of this machine has no business on the loopback address.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    started = time.monotonic()
+    results = measure(quick=given.quick)
+    print(text := figures(results))
+    kept = ROOT / "build" / "benchmarks.json"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(dataclasses.asdict(results), indent=1))
+    if into := given.into or (None if given.quick else ROOT / "docs"):
+        from benchmarks.plots import plot
+
+        renew(into / "performance.md", text)
+        plot(results, into / "images")
+    print(f"All of it took {time.monotonic() - started:.0f} s; every figure is in {kept.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
