@@ -9,10 +9,10 @@ import argparse
 import dataclasses
 import json
 import os
+import platform
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks import downloading, frontier, importing, submitting, waiting
 from benchmarks.gateway import RunningGateway, gateway
@@ -68,14 +68,10 @@ def _waiting(at: RunningGateway, loads: tuple[tuple[int, float], ...], *, second
 
 
 def _machine() -> str:
-    import platform
-
     import airflow
 
-    name = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = models[0].partition(":")[2].strip() if models else platform.machine()
     load = os.getloadavg()[0]
     return (
         f"{os.cpu_count()} cores of {name}, {platform.system()}, Python {platform.python_version()}, "

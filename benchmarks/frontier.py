@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.task import KirinTask, KirinVideo
 
@@ -116,9 +117,13 @@ class Backoff(Fixed):
         return super().heard(outcome, now)
 
 
-def poller(jitter: Callable[[], float] = random.random) -> Schedule:
-    """Return the provider's own schedule, for a wait that begins at second 0."""
-    return Poller("simulated", started_at=0.0, deadline=_DEADLINE, jitter=jitter)
+def poller(jitter: Callable[[], float] = random.random, experience: Experience | None = None) -> Schedule:
+    """Return the provider's own schedule, for a wait that begins at second 0.
+
+    :param jitter: returns 0 to 1
+    :param experience: what earlier waits have seen; None for the first wait of a process
+    """
+    return Poller("simulated", started_at=0.0, deadline=_DEADLINE, jitter=jitter, experience=experience)
 
 
 #: Ways in which a gateway may report progress. Kirin's own is not documented.
@@ -165,6 +170,10 @@ def table(durations: Sequence[float]) -> dict[str, Point]:
     """
     draw = random.Random(3)
     ours = {f"Kirin, {name}": simulate(lambda: poller(draw.random), durations, said) for name, said in PROGRESS.items()}
+    for name in ("no progress", "in tenths"):
+        seen = Experience()
+        at = simulate(lambda seen=seen: poller(draw.random, seen), durations, PROGRESS[name])  # type: ignore[misc]
+        ours[f"Kirin, {name}, experienced"] = at
     return ours | {name: simulate(make, durations, PROGRESS["no progress"]) for name, make in SCHEDULES.items()}
 
 
@@ -175,9 +184,9 @@ def main() -> None:
     waits = parser.parse_args().waits
     for title, draw in DURATIONS.items():
         print(f"\nGenerations of {title}: {waits:,} waits each")
-        print(f"{'schedule':<26}{'requests':>9}{'delay s':>9}{'delay %':>9}{'p95 %':>8}")
+        print(f"{'schedule':<32}{'requests':>9}{'delay s':>9}{'delay %':>9}{'p95 %':>8}")
         for name, at in table(draw(waits)).items():
-            print(f"{name:<26}{at.requests:>9.1f}{at.delay:>9.1f}{at.delay_share:>9.1%}{at.worst_share:>8.1%}")
+            print(f"{name:<32}{at.requests:>9.1f}{at.delay:>9.1f}{at.delay_share:>9.1%}{at.worst_share:>8.1%}")
 
 
 if __name__ == "__main__":

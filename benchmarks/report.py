@@ -102,7 +102,7 @@ def _waiting(results: Results) -> str:
 
 
 def _importing(results: Results) -> str:
-    (_, ours), *_ = results.importing.items()
+    ours = next(iter(results.importing.values()))
     rows = [
         (name, f"{one.milliseconds:.1f}", one.modules, _times(ours.milliseconds, one.milliseconds))
         for name, one in results.importing.items()
