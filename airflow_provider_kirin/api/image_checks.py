@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from airflow_provider_kirin.api.image_decoding import (
     JPEG_SIGNATURE,
@@ -14,16 +12,8 @@ from airflow_provider_kirin.api.image_decoding import (
     check_body,
     read_header,
 )
+from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
-
-_SCHEMA_NAMES: Final = {
-    "formats": "formats",
-    "maxBytes": "max_bytes",
-    "minSide": "min_side",
-    "maxRatio": "max_ratio",
-    "maxPixels": "max_pixels",
-}
-KNOWN_FORMATS: Final = ("JPEG", "PNG")
 
 #: Offset, bytes found there, what such a file is. Only the first two are pictures that Kirin takes.
 _SIGNATURES: Final = (
@@ -52,43 +42,6 @@ _SIGNATURES: Final = (
     (0, b"PK\3\4", "ZIP archive"),
     (0, b"\x1f\x8b", "gzip archive"),
 )
-
-
-@dataclass(frozen=True)
-class ImageRules:
-    """What a model takes as an image.
-
-    :param max_bytes: the file must be smaller than this. "Under 10 MB" is written as 10,000,000: read as 10 MiB, the
-        same words would allow more, so that whatever is smaller than this is surely taken.
-    :param min_side: the least width and the least height, in pixels
-    :param formats: ``JPEG``, ``PNG`` or both
-    :param max_ratio: the longer side may be at most this many times the shorter; None if there is no such rule
-    :param max_pixels: our own guard of the worker's memory, no rule of the API
-    """
-
-    max_bytes: int
-    min_side: int
-    formats: tuple[str, ...] = KNOWN_FORMATS
-    max_ratio: float | None = None
-    max_pixels: int = 50_000_000
-
-    @classmethod
-    def from_schema(cls, schema: Mapping[str, Any]) -> ImageRules:
-        """Read the rules of a field, which its JSON Schema has under ``x-image``.
-
-        :param schema: such as ``{"formats": ["JPEG", "PNG"], "maxBytes": 10000000, "minSide": 300, "maxRatio": 2.5,
-            "maxPixels": 50000000}``; all but ``maxBytes`` and ``minSide`` may be absent
-        :raises ValueError: the schema file has a mistake
-        """
-        if missing := {"maxBytes", "minSide"} - set(schema):
-            raise ValueError(f"x-image lacks {', '.join(sorted(missing))}")
-        if unknown := set(schema) - set(_SCHEMA_NAMES):
-            raise ValueError(f"x-image does not know {', '.join(sorted(unknown))}")
-        rules = {_SCHEMA_NAMES[name]: value for name, value in schema.items()}
-        rules["formats"] = tuple(rules.get("formats", KNOWN_FORMATS))
-        if not rules["formats"] or set(rules["formats"]) - set(KNOWN_FORMATS):
-            raise ValueError(f"x-image: formats must be some of {', '.join(KNOWN_FORMATS)}")
-        return cls(**rules)
 
 
 def recognise(data: bytes) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_kirin.api.image_checks import KNOWN_FORMATS, recognise
+from airflow_provider_kirin.api.image_rules import KNOWN_FORMATS
 from airflow_provider_kirin.exceptions import Problem
 
 #: Opens a storage URI for reading; the hook layer has one that knows Airflow's connections.
@@ -132,6 +132,8 @@ def describe(value: object) -> str:
 
 def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
     from hashlib import sha256
+
+    from airflow_provider_kirin.api.image_checks import recognise
 
     size = _size(data)
     if size > _MAX_HASHED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_kirin.api.body import Base64Text
-from airflow_provider_kirin.api.image_checks import ImageRules, check
+from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.api.image_sources import (
     ImageRejected,
     Kind,
@@ -81,6 +81,8 @@ def prepare(value: object, *, field: str, rules: ImageRules, open_uri: OpenUri |
     name, data = load(value, kind, field=field, limit=rules.max_bytes, open_uri=open_uri)
 
     from concurrent.futures import ThreadPoolExecutor
+
+    from airflow_provider_kirin.api.image_checks import check
 
     # Unpacking the pixels takes the longest, and lets go of the interpreter: the file is encoded beside it.
     with ThreadPoolExecutor(1) as aside:

@@ -11,8 +11,6 @@ from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError
 
-#: The connection that counts where none is named.
-DEFAULT_CONN_ID = "kirin_default"
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
 

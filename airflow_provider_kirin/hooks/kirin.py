@@ -18,12 +18,8 @@ from airflow_provider_kirin.api.requests import ApiRequest, check_id, create_gen
 from airflow_provider_kirin.api.retrying import PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinError
-from airflow_provider_kirin.hooks.connection import (
-    DEFAULT_CONN_ID,
-    KirinConnection,
-    missing_connection,
-    read_connection,
-)
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 from airflow_provider_kirin.hooks.storage import open_uri

@@ -12,7 +12,7 @@ from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
 from airflow_provider_kirin.api.requests import check_id, get_generation
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
-from airflow_provider_kirin.hooks.connection import DEFAULT_CONN_ID
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.http import call_async
 from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
 

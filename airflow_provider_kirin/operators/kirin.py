@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import check_static
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
-from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.files import check_destination, save_videos
-from airflow_provider_kirin.operators.gateway import HookGateway
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
-from airflow_provider_kirin.operators.records import StepRecord
-from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
-from airflow_provider_kirin.triggers.events import read_event
 from airflow_provider_kirin.workerless import decide, why_end_on_worker
 
 if TYPE_CHECKING:
@@ -32,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 
 #: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
 DEFAULT_WAIT = 3600.0
@@ -64,7 +58,7 @@ class KirinSubmitOperator(BaseOperator):
         *,
         payload: Any,
         model: str = DEFAULT_MODEL,
-        kirin_conn_id: str = KirinHook.default_conn_name,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
         external_task_id: str | None = None,
         take: int | str = 1,
         on_unknown_submit: OnUnknownSubmit = "stop",
@@ -130,6 +124,12 @@ class KirinSubmitOperator(BaseOperator):
             )
 
     def _submit(self, context: Context) -> KirinTask:
+        from airflow_provider_kirin.api.errors import error_from_task
+        from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.operators.gateway import HookGateway
+        from airflow_provider_kirin.operators.records import StepRecord
+        from airflow_provider_kirin.submitting import Submission
+
         with closing(KirinHook(self.kirin_conn_id)) as hook:
             own_id = {"external_task_id": self.external_task_id} if self.external_task_id else {}
             # All that can fail without money comes first: rendering, images, rules, the connection.
@@ -155,6 +155,8 @@ class KirinSubmitOperator(BaseOperator):
         return replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
 
     def _step_id(self, context: Context, ready: PreparedPayload) -> str:
+        from airflow_provider_kirin.api.identity import digest, step_id
+
         ti = context["ti"]
         return step_id(
             conn_id=self.kirin_conn_id,
@@ -208,6 +210,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
+        from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.operators.files import check_destination
+
         with failing_for_good():
             if self.destination is not None:
                 check_destination(self.destination, overwrite=self.overwrite)
@@ -234,6 +239,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
+        from airflow_provider_kirin.triggers.events import read_event
+
         with failing_for_good():
             (outcome,) = read_event(event, expected=1)
             if isinstance(outcome, KirinNotFoundError):
@@ -250,6 +257,10 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
     def _finish(self, kirin_task: KirinTask, context: Context) -> dict[str, Any]:
+        from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.operators.files import save_videos
+        from airflow_provider_kirin.operators.records import StepRecord
+
         # The gateway's replies do not repeat it.
         kirin_task = replace(kirin_task, external_task_id=StepRecord(context).external_task_id(kirin_task.id))
         self.log.info(kirin_task.describe_end())
@@ -282,7 +293,7 @@ class KirinDownloadOperator(BaseOperator):
         *,
         kirin_task_id: str,
         destination: str,
-        kirin_conn_id: str = KirinHook.default_conn_name,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
         overwrite: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -294,6 +305,10 @@ class KirinDownloadOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Fetch the task, then its videos."""
+        from airflow_provider_kirin.api.errors import error_from_task
+        from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.operators.files import save_videos
+
         with failing_for_good():
             hook = KirinHook(self.kirin_conn_id)
             kirin_task = hook.get_task(self.kirin_task_id)

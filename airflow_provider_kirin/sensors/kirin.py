@@ -15,15 +15,11 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_kirin.api.polling import FIRST_INTERVAL, Poller
-from airflow_provider_kirin.api.requests import check_ids
-from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
-from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.triggers.events import Outcome, goes_on, read_event
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
     decide,
@@ -36,9 +32,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import StartTriggerArgs
 
+    from airflow_provider_kirin.api.polling import Poller
+    from airflow_provider_kirin.triggers.events import Outcome
+
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
 DEFAULT_TIMEOUT = 3600.0
 _SHORTEST_RESCHEDULE = 30.0
+#: For the base class, which wants a number. Seconds.
+_ANY_INTERVAL = 3.0
 #: A longer list is left to the trigger, which looks at many at once.
 _MOST_LOOKS = 20
 
@@ -76,7 +77,7 @@ class KirinTaskSensor(BaseSensorOperator):
         self,
         *,
         kirin_task_id: str | Sequence[str],
-        kirin_conn_id: str = KirinHook.default_conn_name,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         poke_interval: float | timedelta | None = None,
@@ -87,7 +88,7 @@ class KirinTaskSensor(BaseSensorOperator):
     ) -> None:
         # The base class wants a number; without one, poke() sets it anew before each pause.
         super().__init__(
-            timeout=timeout, poke_interval=FIRST_INTERVAL if poke_interval is None else poke_interval, **kwargs
+            timeout=timeout, poke_interval=_ANY_INTERVAL if poke_interval is None else poke_interval, **kwargs
         )
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
@@ -151,6 +152,8 @@ class KirinTaskSensor(BaseSensorOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
+        from airflow_provider_kirin.triggers.events import read_event
+
         with failing_for_good():
             ids = self._ids()
             return self._conclude(read_event(event, expected=len(ids)))
@@ -160,6 +163,9 @@ class KirinTaskSensor(BaseSensorOperator):
 
         :param context: Airflow's
         """
+        from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.triggers.events import goes_on
+
         ids = self._ids()
         started_at = self._started_at(context)
         pauses = []
@@ -198,6 +204,8 @@ class KirinTaskSensor(BaseSensorOperator):
         self.log.warning("The wait ended from outside; %s goes on at Kirin.", shorten(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
+        from airflow_provider_kirin.api.requests import check_ids
+
         return check_ids(self.kirin_task_id)
 
     def _started_at(self, context: Context) -> float:
@@ -209,6 +217,8 @@ class KirinTaskSensor(BaseSensorOperator):
         return self._began_at
 
     def _poller(self, kirin_task_id: str, started_at: float) -> Poller:
+        from airflow_provider_kirin.api.polling import Poller
+
         return Poller(
             kirin_task_id,
             started_at=started_at,
@@ -230,7 +240,7 @@ class KirinTaskSensor(BaseSensorOperator):
             if going_on := len(errors) - len(failed):
                 text += f"\n{going_on} more go on at Kirin, and will be billed; fail_fast did not wait for them."
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
-        done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
+        done = [outcome for outcome in outcomes if not isinstance(outcome, KirinError)]
         for kirin_task in done:
             self.log.info(kirin_task.describe_end())
         results = [kirin_task.to_dict() for kirin_task in done]
