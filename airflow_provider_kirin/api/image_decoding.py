@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
+from io import RawIOBase
 from typing import Final
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -242,8 +242,8 @@ def _jpeg_header(data: bytes) -> Header:
 
 def _check_jpeg(data: bytes, header: Header) -> None:
     """Walk to the end of the first picture (MPO files hold more), then let Pillow decode it."""
-    stream = BytesIO()
-    stream.write(b"\xff\xd8")
+    view = memoryview(data)
+    kept = [view[:2]]
     frames: list[int] = []
     scans = first_scan = stop = 0
     for marker, start, end in _jpeg_segments(data):
@@ -254,25 +254,52 @@ def _check_jpeg(data: bytes, header: Header) -> None:
             first_scan = first_scan or start
         # Application data and comments stay out: Pillow would parse them, warn about them, be attacked through them.
         elif not scans and not 0xE0 <= marker <= 0xEF and marker != _COM:
-            stream.write(data[start:end])
+            kept.append(view[start:end])
         stop = end
     if len(frames) != 1 or not 1 <= scans <= _MAX_SCANS:
         raise _damaged(_NO_PHOTOGRAPH)
     buffered = scans > 1 or frames[0] not in _SEQUENTIAL
     if buffered and header.width * header.height > _MAX_BUFFERED_PIXELS:
         return
-    stream.write(memoryview(data)[first_scan:stop])
-    _decode_jpeg(stream, header)
+    kept.append(view[first_scan:stop])
+    _decode_jpeg(_Joined(kept), header)
 
 
-def _decode_jpeg(stream: BytesIO, header: Header) -> None:
+class _Joined(RawIOBase):
+    """Pieces of a file as one file to read, without a copy of its megabytes.
+
+    :param pieces: in their order
+    """
+
+    def __init__(self, pieces: list[memoryview]) -> None:
+        self._pieces = pieces
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go back to the beginning, which is all that a decoder asks for."""
+        assert offset == whence == 0
+        self._left = self._pieces[::-1]
+        return 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, all that were asked for as far as there are any."""
+        found: list[memoryview] = []
+        while self._left and size > 0:
+            piece = self._left.pop()
+            if size < len(piece):
+                self._left.append(piece[size:])
+            found.append(piece[:size])
+            size -= len(found[-1])
+        return b"".join(found)
+
+
+def _decode_jpeg(stream: _Joined, header: Header) -> None:
     """Decode at an eighth of the size, which reads all of the file and keeps little of it."""
     # The class itself, not Image.open: no other plugin is tried, and there is no bomb warning (our limits came first).
     from PIL.JpegImagePlugin import JpegImageFile
 
-    stream.seek(0)
     try:
-        with JpegImageFile(stream) as image:
+        with JpegImageFile(stream) as image:  # type: ignore[arg-type]
             image.draft("L", (max(1, header.width // 8), max(1, header.height // 8)))
             image.load()
     except Exception:  # Pillow promises no list of what it raises for a file made in bad faith

@@ -51,6 +51,14 @@ class TestADagParseIsCheap:
         assert not top_level(loaded) & (HEAVY | {"jsonschema"})
         assert not any("emulator" in name for name in loaded)
 
+    def test_nor_what_only_a_running_task_needs(self) -> None:
+        loaded = loaded_by(
+            "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
+            before=AIRFLOW,
+        )
+        running = ("hooks.kirin", "hooks.http", "submitting", "triggers.kirin", "api.polling", "api.image_decoding")
+        assert not loaded & {f"airflow_provider_kirin.{name}" for name in running}
+
     def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
         loaded = loaded_by(
             "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"
