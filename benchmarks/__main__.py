@@ -31,14 +31,14 @@ def measure(*, quick: bool) -> Results:
 
     :param quick: little, in half a minute
     """
-    repeats, video = (1, 1 << 20) if quick else (9, 1 << 30)
+    repeats, video = (1, 1 << 20) if quick else (5, 1 << 30)
     with gateway() as at, tempfile.TemporaryDirectory() as folder:
         return Results(
             machine=_machine(),
             importing={name: importing.measured(code, repeats=repeats) for name, code in importing.CODE.items()},
             submitting=_submitting(at, Path(folder), repeats, scale=0.2 if quick else 1.0),
             waiting=_waiting(at, QUICK_LOADS if quick else LOADS, seconds=1 if quick else 9),
-            downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=min(repeats, 5)),
+            downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=repeats),
             video_size=video,
             frontier={
                 title: frontier.table(draw_durations(100 if quick else 3000))
@@ -62,7 +62,7 @@ def _waiting(at: RunningGateway, loads: tuple[tuple[int, float], ...], *, second
     for waits, interval in loads:
         for name, peer in PEERS.items():
             if peer.most_waits is None or waits <= peer.most_waits:
-                print(f"... {peer.title}, {waits:,} waits", flush=True)
+                print(f"{peer.title}, {waits:,} waits ...", flush=True)
                 results.append(waiting.measured(name, waits, interval, at, seconds=seconds))
     return results
 

@@ -102,7 +102,7 @@ def _json(value: Any) -> web.Response:
 
 
 async def serve() -> None:
-    """Serve until the process is ended, on a free port, which is printed."""
+    """Serve until standard input ends, on a free port, which is printed."""
     with tempfile.NamedTemporaryFile(suffix=".mp4") as video:
         server = web.Server(Gateway(Path(video.name)).handle, access_log=None)
         runner = web.ServerRunner(server)
@@ -111,7 +111,8 @@ async def serve() -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
         await site.start()
         print(_READY + f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-        await asyncio.Event().wait()
+        # Whoever started it holds the other end: it does not outlive them, however they end.
+        await asyncio.to_thread(sys.stdin.read)
 
 
 class RunningGateway:
@@ -136,7 +137,9 @@ class RunningGateway:
 @contextmanager
 def gateway() -> Iterator[RunningGateway]:
     """Start a gateway in a process of its own, and end it."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.gateway"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.gateway"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
