@@ -37,7 +37,7 @@ def measure(*, quick: bool) -> Results:
             machine=_machine(),
             importing={name: importing.measured(code, repeats=repeats) for name, code in importing.CODE.items()},
             submitting=_submitting(at, Path(folder), repeats, scale=0.2 if quick else 1.0),
-            waiting=_waiting(at, QUICK_LOADS if quick else LOADS, seconds=1 if quick else 9),
+            waiting=_waiting(at, QUICK_LOADS if quick else LOADS, seconds=1 if quick else 6),
             downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=repeats),
             video_size=video,
             frontier={

@@ -91,14 +91,28 @@ def _waiting(results: Results) -> str:
             f"{one.lag_p99:.0f}",
             f"{one.lag_max:.0f}",
             f"{one.memory_per_wait:.0f}",
+            one.broken or "",
         )
         for one in results.waiting
     ]
-    head = ("", "waits", "polls/s", "CPU a poll, ms", "ours by this", "lag p99, ms", "lag max, ms", "kB a wait")
+    head = (
+        "",
+        "waits",
+        "polls/s",
+        "CPU a poll, ms",
+        "ours by this",
+        "lag p99, ms",
+        "lag max, ms",
+        "kB a wait",
+        "broke",
+    )
     busiest = max(one.gateway_load for one in results.waiting)
     missing = [peer for peer in PEERS.values() if peer.most_waits is not None]
     notes = "; ".join(f"{peer.title} at most {peer.most_waits:,} waits: {peer.why_not_more}" for peer in missing)
-    return f"{table(head, rows)}\n\nThe gateway used {busiest:.0%} of a core at most. Not measured: {notes}."
+    return (
+        f"{table(head, rows)}\n\n*Broke* are waits whose trigger failed because its process could not keep up. The "
+        f"gateway used {busiest:.0%} of a core at most. Not measured: {notes}."
+    )
 
 
 def _importing(results: Results) -> str:
