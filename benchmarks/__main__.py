@@ -33,11 +33,14 @@ def measure(*, quick: bool) -> Results:
     """
     repeats, video = (1, 1 << 20) if quick else (5, 1 << 30)
     with gateway() as at, tempfile.TemporaryDirectory() as folder:
+        machine = _machine()
+        waits, unable = _waiting(at, quick=quick)
         return Results(
-            machine=_machine(),
+            machine=machine,
             importing={name: importing.measured(code, repeats=repeats) for name, code in importing.CODE.items()},
             submitting=_submitting(at, Path(folder), repeats, scale=0.2 if quick else 1.0),
-            waiting=_waiting(at, QUICK_LOADS if quick else LOADS, seconds=1 if quick else 6),
+            waiting=waits,
+            unable=unable,
             downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=repeats),
             video_size=video,
             frontier={
@@ -57,14 +60,20 @@ def _submitting(
     }
 
 
-def _waiting(at: RunningGateway, loads: tuple[tuple[int, float], ...], *, seconds: float) -> list[waiting.Waiting]:
-    results = []
-    for waits, interval in loads:
+def _waiting(at: RunningGateway, *, quick: bool) -> tuple[list[waiting.Waiting], list[str]]:
+    """Return what was measured, and who was not, with the reason."""
+    results, unable = [], []
+    for waits, interval in QUICK_LOADS if quick else LOADS:
         for name, peer in PEERS.items():
-            if peer.most_waits is None or waits <= peer.most_waits:
-                print(f"{peer.title}, {waits:,} waits ...", flush=True)
-                results.append(waiting.measured(name, waits, interval, at, seconds=seconds))
-    return results
+            case = f"{peer.title}, {waits:,} waits"
+            print(f"{case} ...", flush=True)
+            try:
+                if peer.most_waits is not None and waits > peer.most_waits:
+                    raise waiting.Unable(peer.why_not_more)
+                results.append(waiting.measured(name, waits, interval, at, seconds=1 if quick else 6))
+            except waiting.Unable as reason:
+                unable.append(f"{case}: {reason}")
+    return results, unable
 
 
 def _machine() -> str:

@@ -20,6 +20,7 @@ class Results:
     :param importing: by what was imported
     :param submitting: by format of the image, then by way
     :param waiting: one for each peer and load
+    :param unable: who was not measured with how many waits, and why
     :param downloading: seconds by way
     :param video_size: bytes
     :param frontier: by kind of durations, then by schedule
@@ -29,6 +30,7 @@ class Results:
     importing: dict[str, importing.Importing]
     submitting: dict[str, dict[str, submitting.Submitting]]
     waiting: list[waiting.Waiting]
+    unable: list[str]
     downloading: dict[str, float]
     video_size: int
     frontier: dict[str, dict[str, frontier.Point]]
@@ -107,11 +109,9 @@ def _waiting(results: Results) -> str:
         "broke",
     )
     busiest = max(one.gateway_load for one in results.waiting)
-    missing = [peer for peer in PEERS.values() if peer.most_waits is not None]
-    notes = "; ".join(f"{peer.title} at most {peer.most_waits:,} waits: {peer.why_not_more}" for peer in missing)
     return (
         f"{table(head, rows)}\n\n*Broke* are waits whose trigger failed because its process could not keep up. The "
-        f"gateway used {busiest:.0%} of a core at most. Not measured: {notes}."
+        f"gateway used {busiest:.0%} of a core at most. Not measured: {'; '.join(results.unable) or 'none'}."
     )
 
 

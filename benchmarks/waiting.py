@@ -28,8 +28,14 @@ from benchmarks.peers import PEERS
 _SAMPLE = 0.02
 #: The window is cut into so many parts; the median of them is what counts.
 _PARTS = 3
+#: Seconds for imports, and for whoever is slow, before a peer counts as unable.
+_PATIENCE = 120.0
 #: Longer than any measurement.
 _GENERATION_SECONDS = 1800.0
+
+
+class Unable(Exception):
+    """A peer cannot keep up with so many waits on this machine."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +139,20 @@ def _memory() -> int:
 
 
 def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
-    """Measure one peer in a fresh process; the arguments are those of :func:`measure`."""
+    """Measure one peer in a fresh process; the arguments are those of :func:`measure`.
+
+    :raises Unable: it could not keep up
+    """
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.waiting", peer, str(waits), str(interval)]
     command += ["--gateway", at.url, "--seconds", str(seconds)]
     # Into a file: what Airflow logs at INFO of each wait is written, as in a triggerer, and is part of the cost.
     with tempfile.TemporaryFile("w+") as log:
-        subprocess.run(command, stdout=log, check=True)
+        try:
+            subprocess.run(command, stdout=log, check=True, timeout=interval + seconds + _PATIENCE)
+        except subprocess.TimeoutExpired as late:
+            raise Unable(f"not measured within {late.timeout:.0f} s") from None
+        except subprocess.CalledProcessError:
+            raise Unable("its waits broke") from None
         log.seek(0)
         return Waiting(**json.loads(log.readlines()[-1]))
 
