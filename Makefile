@@ -64,7 +64,7 @@ test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Pytho
 	$(BIN_2.11)/python scripts/demo.py --home build/demo-2.11
 
 .PHONY: bench
-bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (about 8 minutes)
+bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (10 minutes or more)
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: lint
