@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -149,10 +150,23 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
         if error := error_from_task(kirin_task):
             raise error
         files = save_videos(hook, kirin_task, Place.of(operator, context))
-    purchase = StepRecord(context).purchase(kirin_task.id, operator.upstream_task_ids)
+    buyers = list(_buyers(operator, context["ti"].map_index))
+    purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
     return files
+
+
+def _buyers(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[tuple[str, int]]:
+    """Yield id and map index of the tasks right before a download that buy generations."""
+    from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
+
+    for task in operator.upstream_list:
+        # A mapped operator names its class; a task that is mapped over a mapped one has its index.
+        mapped_class = getattr(task, "operator_class", None)
+        if isinstance(mapped_class or type(task), type) and issubclass(mapped_class or type(task), KirinSubmitOperator):
+            is_mapped = mapped_class is not None or task.get_closest_mapped_task_group() is not None
+            yield task.task_id, map_index if is_mapped and map_index is not None else -1
 
 
 def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:

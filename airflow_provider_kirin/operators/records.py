@@ -106,20 +106,16 @@ class StepRecord:
         recorded = self._entry(external_task_id).get("origin")
         return dict(recorded) if isinstance(recorded, Mapping) else {}
 
-    def purchase(self, kirin_task_id: str, upstream: Iterable[str] = ()) -> Mapping[str, Any]:
+    def purchase(self, kirin_task_id: str, bought_by: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
         """Return what :meth:`bought` left in the XCom of the task that bought or adopted a generation.
 
         :param kirin_task_id: the generation
-        :param upstream: the ids of other tasks that may have bought it; none means this task
+        :param bought_by: ids and map indexes of other tasks that may have bought it; none means this task
         :return: ``external_task_id``, ``prompt_digest`` and ``images``, or nothing
         """
-        map_index = -1 if self._ti.map_index is None else self._ti.map_index
-        task_ids, map_indexes = [self._ti.task_id], [map_index]
-        if others := sorted(upstream):
-            # A task that is mapped over a mapped one has its index.
-            task_ids, map_indexes = others, sorted({-1, map_index})
-        found = self._ti.xcom_pull(task_ids=task_ids, key=XCOM_KEY, map_indexes=map_indexes)
-        for entry in found or ():
+        own = (self._ti.task_id, -1 if self._ti.map_index is None else self._ti.map_index)
+        for task_id, map_index in list(bought_by) or [own]:
+            entry = self._ti.xcom_pull(task_ids=task_id, key=XCOM_KEY, map_indexes=map_index)
             if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:
                 return entry
         return {}
