@@ -28,13 +28,15 @@ from tests.system.deployment import TRIGGERERS
 from tests.system.processes import until
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Waits of one DAG run: the triggerer reads the whole DAG for each task that starts there.
+EACH_RUN = 50
 #: Airflow's default of ``[triggerer] capacity``.
 CAPACITY = 1000
 _FILE = '''"""An Airflow DAG."""
 from airflow.sdk import DAG
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 
-with DAG("waits", schedule=None, catchup=False):
+with DAG("waits", schedule=None, catchup=False, max_active_runs=1000):
     for number in range({count}):
         KirinTaskSensor(
             task_id=f"wait_{{number}}",
@@ -83,7 +85,7 @@ class Waits:
     """Waits in a real Airflow, and what is seen of them.
 
     :param at: the stage
-    :param each_run: waits of one DAG run
+    :param each_run: waits of one DAG run, which has as many tasks
     :param window: seconds in which a state is measured
     """
 
@@ -180,14 +182,15 @@ def _less(after: dict[str, float], before: dict[str, float]) -> dict[str, float]
 def measure(waits: int, seconds: float, window: float) -> list[State]:
     """Measure what becomes of so many waits.
 
-    :param waits: how many: a multiple of four, and no more than two triggerers may have
+    :param waits: how many: a multiple of 200, or four at least, and no more than two triggerers may have
     :param seconds: that a generation takes: longer than all that is measured before the end
     :param window: seconds in which each state is measured
     """
     few = waits // 4
     with stage(seconds, TRIGGERERS) as at:
-        at.start({"waits": _FILE.format(count=few)})
-        one = Waits(at, few, window)
+        each_run = min(few, EACH_RUN)
+        at.start({"waits": _FILE.format(count=each_run)})
+        one = Waits(at, each_run, window)
         lost = at.airflow.parts[TRIGGERERS[0]]
         states = [one.measure("no waits", lambda: time.sleep(20), lambda: True)]
         states.append(one.measure(f"{few:,} waits", lambda: one.start(few), one.held(few)))
