@@ -65,7 +65,15 @@ test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Pytho
 
 .PHONY: bench
 bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (10 minutes or more)
-	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench PYTHONDONTWRITEBYTECODE= .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: bench-night
+bench-night: $(BENCH_STAMP) ## A night's work in a real Airflow, by each way (about an hour); renews docs/
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night $(BENCH_ARGS)
+
+.PHONY: bench-waits
+bench-waits: $(BENCH_STAMP) ## Thousands of waits on two triggerers (about half an hour); renews docs/
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night.triggerers $(BENCH_ARGS)
 
 .PHONY: lint
 lint: $(DEV_STAMP) ## Ruff: rules and format

@@ -9,13 +9,13 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarks import downloading, frontier, importing, submitting, waiting
 from benchmarks.gateway import RunningGateway, gateway
+from benchmarks.machine import describe_machine
 from benchmarks.peers import PEERS
 from benchmarks.pictures import draw
 from benchmarks.report import Results, figures, renew
@@ -33,7 +33,7 @@ def measure(*, quick: bool) -> Results:
     """
     repeats, video = (1, 1 << 20) if quick else (5, 1 << 30)
     with gateway() as at, tempfile.TemporaryDirectory() as folder:
-        machine = _machine()
+        machine = describe_machine()
         waits, unable = _waiting(at, quick=quick)
         return Results(
             machine=machine,
@@ -74,18 +74,6 @@ def _waiting(at: RunningGateway, *, quick: bool) -> tuple[list[waiting.Waiting],
             except waiting.Unable as reason:
                 unable.append(f"{case}: {reason}")
     return results, unable
-
-
-def _machine() -> str:
-    import airflow
-
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = models[0].partition(":")[2].strip() if models else platform.machine()
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} cores of {name}, {platform.system()}, Python {platform.python_version()}, "
-        f"Airflow {airflow.__version__}; load before: {load:.1f}; {time.strftime('%Y-%m-%d', time.gmtime())}"
-    )
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import frontier, importing, submitting, waiting
 from benchmarks.peers import PEERS
 
-_BEGIN, _END = "<!-- figures of `make bench`: begin -->", "<!-- figures of `make bench`: end -->"
+_BEGIN, _END = "<!-- figures of `{}`: begin -->", "<!-- figures of `{}`: end -->"
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,18 @@ def figures(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def renew(page: Path, text: str) -> None:
+def renew(page: Path, text: str, *, command: str = "make bench") -> None:
     """Put the tables into their place in a page.
 
     :param page: has the two marks
     :param text: what goes between them
+    :param command: what measured them, as the marks say
     """
-    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN.format(command))
+    _, end, after = rest.partition(_END.format(command))
     if not (begin and end):
         raise ValueError(f"{page} lacks the marks between which the figures go")
-    page.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -35,6 +35,8 @@ LONGEST_INTERVAL = 60.0
 SHORTEST_FIXED_INTERVAL = 0.1
 #: How much the end that the progress foretells counts beside everything else, and how far off it may be.
 TRUST_IN_PROGRESS, SPREAD_OF_PROGRESS = 0.7, 0.45
+#: Progress is told when it has moved by this much: a triggerer answers each line of its log with some queries.
+WORTH_A_LINE = 0.25
 #: ``created_at`` is taken for the beginning where it lies this many seconds before the wait at most: its unit and its
 #: clock are not documented.
 LONGEST_HEADSTART = 600.0
@@ -170,7 +172,7 @@ class Poller:
 
     def _news(self, kirin_task: KirinTask, now: float) -> str | None:
         status = one_line(kirin_task.raw_status or kirin_task.status, 40)
-        if self._told == (status, kirin_task.progress):
+        if self._told is not None and self._told[0] == status and not _is_news(kirin_task.progress, self._told[1]):
             return None
         self._told = (status, kirin_task.progress)
         share = "" if kirin_task.progress is None else f", {kirin_task.progress:.0%} done"
@@ -212,3 +214,8 @@ class Poller:
 
     def _filed_under(self, kirin_task: KirinTask) -> tuple[str, ...]:
         return (kirin_task.model, self._kind) if self._kind else (kirin_task.model,)
+
+
+def _is_news(progress: float | None, told: float | None) -> bool:
+    """Tell whether a progress is worth a line after the one that was told last."""
+    return progress is not None and (told is None or abs(progress - told) >= WORTH_A_LINE)

@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ LOST_TASK, LOST_TRIGGERER, LOST_SCHEDULER = 15, 8, 10
 
 _SETTINGS = {
     "CORE__LOAD_EXAMPLES": "False",
-    "CORE__PARALLELISM": "24",
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     # Each part has a name of its own, so that the job that holds a trigger leads to its process.
@@ -34,6 +33,11 @@ _SETTINGS = {
     "DAG_PROCESSOR__REFRESH_INTERVAL": "3600",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     "LOGGING__COLORED_CONSOLE_LOG": "False",
+    "USAGE_DATA_COLLECTION__ENABLED": "False",
+}
+#: For tests that kill: notices what is lost in seconds, and runs many scenarios at a time.
+IMPATIENT = {
+    "CORE__PARALLELISM": "24",
     "SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(LOST_SCHEDULER),
@@ -43,15 +47,18 @@ _SETTINGS = {
     "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "5",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(LOST_TRIGGERER),
-    "USAGE_DATA_COLLECTION__ENABLED": "False",
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
 }
-_THEIRS = ("AIRFLOW_", "_AIRFLOW_", "KIRIN_", "COVERAGE_", "COV_CORE_", "PYTEST_")
+_THEIRS = (
+    *("AIRFLOW_", "_AIRFLOW_", "KIRIN_", "COVERAGE_", "COV_CORE_", "PYTEST_"),
+    # With it each task's process would compile this package anew. Where it is installed, it is compiled.
+    "PYTHONDONTWRITEBYTECODE",
+)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without the user's own Airflow, proxies, and coverage, which would slow Airflow down."""
+    """Return the environment without the user's own Airflow, proxies, and what would slow Airflow down."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -63,10 +70,15 @@ class Deployment:
     """An Airflow that shares nothing with any other one on this machine.
 
     :param home: an empty folder
+    :param settings: what differs from Airflow's own defaults, as in ``{"CORE__PARALLELISM": "4"}``
+    :param triggerers: their names
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(
+        self, home: Path, *, settings: Mapping[str, str] = IMPATIENT, triggerers: Sequence[str] = TRIGGERERS
+    ) -> None:
         self.home = home
+        self._triggerers = triggerers
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
         self.url = f"http://{HOST}:{free_port()}"
@@ -86,7 +98,7 @@ class Deployment:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgres.url,
-            **{f"AIRFLOW__{name}": value for name, value in _SETTINGS.items()},
+            **{f"AIRFLOW__{name}": value for name, value in (_SETTINGS | dict(settings)).items()},
         }
         self.parts: dict[str, Part] = {}
 
@@ -103,7 +115,7 @@ class Deployment:
             "scheduler": ["scheduler", "--skip-serve-logs"],
             "dag-processor": ["dag-processor"],
             # Without their log servers two of them can live on one host.
-            **{name: ["triggerer", "--skip-serve-logs"] for name in TRIGGERERS},
+            **{name: ["triggerer", "--skip-serve-logs"] for name in self._triggerers},
         }
         for name, command in commands.items():
             env = self._env | {"KIRIN_FAULTS_PART": name}
@@ -129,7 +141,7 @@ class Deployment:
         wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
         return all((health.get(one) or {}).get("status") == "healthy" for one in wanted) and len(
             self.live_triggerers()
-        ) == len(TRIGGERERS)
+        ) == len(self._triggerers)
 
     def live_triggerers(self) -> set[str]:
         """Return the names of the triggerers whose heart beats."""

@@ -44,6 +44,11 @@ class Postgres:
         """What Airflow calls ``sql_alchemy_conn``."""
         return f"postgresql+psycopg2://airflow:{self._password}@{HOST}:{self.port}/airflow"
 
+    @property
+    def pid(self) -> int:
+        """The process from which all of the server's others descend."""
+        return self._process.pid
+
     def _start(self) -> subprocess.Popen[bytes]:
         data, password_file = self._folder / "data", self._folder / "password"
         password_file.touch(0o600)

@@ -503,6 +503,16 @@ class TestNews:
         (_, line) = self.news(BUSY, task("processing", 0.35))
         assert line == "Kirin generation d1: processing, 35% done, after 10 s"
 
+    def test_progress_is_told_by_the_quarter(self) -> None:
+        told = self.news(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
+        assert [line is not None for line in told] == [True, False, True, False, True, True]
+
+    def test_progress_that_falls_back_is_told_too(self) -> None:
+        assert None not in self.news(task(progress=0.9), task(progress=0.1))
+
+    def test_progress_that_is_left_out_is_no_news(self) -> None:
+        assert self.news(task(progress=0.9), BUSY)[1] is None
+
     def test_a_trouble_is_news_with_its_reason_and_the_next_look(self) -> None:
         (line,) = self.news(KirinUnavailableError("HTTP 503: maintenance"))
         assert line is not None

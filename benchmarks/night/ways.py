@@ -1,0 +1,171 @@
+"""The ways to get many videos: one DAG each, in a file of its own, so that none pays for another one's imports."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+MODEL = "kirin_v1_6_i2v"
+#: Seconds. Nothing waits that long here.
+_LONG = 7200
+#: What the http provider's own trigger takes when it is not told.
+_HTTP_POKES = 5.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way, as a DAG.
+
+    :param title: what the tables call it
+    :param fill: adds the tasks, given how many generations and the image
+    :param blocks: whether a worker is held for as long as a generation takes, so that few are measured
+    """
+
+    title: str
+    fill: Callable[[int, Path], None]
+    blocks: bool = False
+
+
+def build(dag_id: str, way: str, count: int, image: str) -> DAG:
+    """Return the DAG of a way.
+
+    :param dag_id: its name
+    :param way: key of :data:`WAYS`
+    :param count: how many generations
+    :param image: the file
+    """
+    from airflow.sdk import DAG
+
+    with DAG(dag_id, schedule=None, catchup=False) as dag:
+        WAYS[way].fill(count, Path(image))
+    return dag
+
+
+def dag_file(dag_id: str, way: str, count: int, image: Path) -> str:
+    """Return what is written into the DAGs folder; the arguments are those of :func:`build`."""
+    call = f"build({dag_id!r}, {way!r}, {count}, {str(image)!r})"
+    return f'"""An Airflow DAG."""\nfrom benchmarks.night.ways import build\n\ndag = {call}\n'
+
+
+def _trivial(count: int, image: Path) -> None:
+    """Tasks that do nothing: what Airflow itself needs for as many submissions."""
+    from airflow.sdk import task
+
+    @task
+    def submit(number: int) -> str:
+        return f"trivial-{number}"
+
+    submit.expand(number=list(range(count)))
+
+
+def _operator(count: int, image: Path) -> None:
+    from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+
+    KirinGenerateVideoOperator.partial(task_id="generate", timeout=_LONG).expand(payload=_payloads(count, image))
+
+
+def _list(count: int, image: Path) -> None:
+    from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+
+    KirinTaskSensor(task_id="wait", kirin_task_id=_submitted(count, image), timeout=_LONG)
+
+
+def _each(count: int, image: Path) -> None:
+    from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+
+    KirinTaskSensor.partial(task_id="wait", timeout=_LONG).expand(kirin_task_id=_submitted(count, image))
+
+
+def _pairs(count: int, image: Path) -> None:
+    from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
+    from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+
+    for number, payload in enumerate(_payloads(count, image)):
+        submit: Any = KirinSubmitOperator(task_id=f"submit_{number}", payload=payload)
+        KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id=submit.output, timeout=_LONG, start_from_trigger=True)
+
+
+def _sdk(count: int, image: Path) -> None:
+    from airflow.sdk import task
+
+    @task
+    def generate(number: int) -> list[str]:
+        import seaart_sdk as sdk
+        from airflow.sdk import Connection
+
+        conn = Connection.get("kirin_default")
+        client = sdk.new(sdk.ClientConfig(api_key=conn.password, base_url=conn.host))
+        submitted = client.modal.create(_body(image, f"Cup {number}."))
+        return list(submitted.wait(sdk.with_poll_timeout(_LONG)).urls())
+
+    generate.expand(number=list(range(count)))
+
+
+def _http(count: int, image: Path) -> None:
+    from airflow.providers.http.sensors.http import HttpSensor
+
+    # Only the body says whether a generation is done. With a response_check the sensor does not defer.
+    sensor = HttpSensor.partial(
+        task_id="wait",
+        deferrable=True,
+        response_check=lambda reply: reply.json()["status"] == "completed",
+        poke_interval=_HTTP_POKES,
+        timeout=_LONG,
+    )
+    sensor.expand(endpoint=_posted(count, image).output.map(lambda id_: f"model/v1/generation/task/{id_}"))
+
+
+def _http_404(count: int, image: Path) -> None:
+    from airflow.providers.http.sensors.http import HttpSensor
+
+    sensor = HttpSensor.partial(
+        task_id="wait", deferrable=True, http_conn_id="http_ready", poke_interval=_HTTP_POKES, timeout=_LONG
+    )
+    sensor.expand(endpoint=_posted(count, image).output.map(lambda id_: f"ready/{id_}"))
+
+
+def _payloads(count: int, image: Path) -> list[dict[str, str]]:
+    return [{"image": str(image), "prompt": f"Cup {number}."} for number in range(count)]
+
+
+def _submitted(count: int, image: Path) -> Any:
+    from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
+
+    return KirinSubmitOperator.partial(task_id="submit").expand(payload=_payloads(count, image)).output
+
+
+def _posted(count: int, image: Path) -> Any:
+    from airflow.providers.http.operators.http import HttpOperator
+
+    headers = [{"Content-Type": "application/json", "X-Request-Id": f"night-{number}"} for number in range(count)]
+    operator = HttpOperator.partial(
+        task_id="submit",
+        endpoint="model/v1/generation",
+        data=json.dumps(_body(image, "A cup.")),
+        response_filter=lambda reply: reply.json()["id"],
+    )
+    return operator.expand(headers=headers)
+
+
+def _body(image: Path, prompt: str) -> dict[str, Any]:
+    content = base64.b64encode(image.read_bytes()).decode()
+    return {"model": MODEL, "input": [{"params": {"image": content, "prompt": prompt}}]}
+
+
+WAYS: dict[str, Way] = {
+    "trivial": Way("as many tasks that do nothing", _trivial),
+    "operator": Way("KirinGenerateVideoOperator, mapped", _operator),
+    "list": Way("KirinSubmitOperator, mapped; one KirinTaskSensor for all", _list),
+    "each": Way("KirinSubmitOperator, mapped; KirinTaskSensor, mapped", _each),
+    "pairs": Way("KirinSubmitOperator and KirinTaskSensor, in pairs", _pairs),
+    "http-404": Way("HttpOperator; deferrable HttpSensor, given a URL that is 404 until the end", _http_404),
+    "http": Way("HttpOperator; deferrable HttpSensor with a response_check", _http),
+    "sdk": Way("@task with seaart-sdk, which waits", _sdk, blocks=True),
+}
