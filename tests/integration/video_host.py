@@ -117,6 +117,7 @@ class VideoHost:
         return int(found[1])
 
     def _send(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        # Counted first: whoever has received it may look at once.
+        self.sent += len(data)
         handler.wfile.write(data)
         handler.wfile.flush()
-        self.sent += len(data)
