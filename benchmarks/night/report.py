@@ -51,7 +51,9 @@ def figures(rows: Sequence[Row]) -> str:
 
 
 def _ways(rows: Sequence[Row]) -> str:
-    blocking = next((row.measured for row in rows if row.measured.way == "sdk"), None)
+    blocking = max(
+        (row.measured for row in rows if row.measured.way == "sdk"), key=lambda one: one.generations, default=None
+    )
     cells = [
         (
             WAYS[one.way].title,
