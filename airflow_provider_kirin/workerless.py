@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: The trigger keeps the deadline itself. Airflow's own is a backstop for a triggerer that does not, seconds later.
 BACKSTOP = 120.0
+#: Tasks of a DAG: for each one that starts in the triggerer, Airflow unpacks the whole DAG in its event loop. With more
+#: it takes longer than it may, and soon more than a worker's run (docs/performance.md).
+LARGEST_DAG = 100
 #: What a template may use to be rendered in the triggerer as it is on a worker: plain values of the DAG run.
 _PLAIN_NAMES = frozenset(
     {
@@ -115,6 +118,8 @@ def why_start_on_worker(task: Any) -> Iterator[str]:
         yield "its pool or max_active_tis limits how many run at a time, which the way through the triggerer passes by"
     if _overrides(task, "execute"):
         yield "its class overrides execute"
+    if (dag := task.get_dag()) is not None and len(dag.task_dict) > LARGEST_DAG:
+        yield f"its DAG has more than {LARGEST_DAG} tasks, all of which the triggerer would unpack for it"
     if task.get_closest_mapped_task_group() is not None:
         yield "it is in a mapped task group"
     if (where := reference(task.kirin_task_id)) is None or not _is_plain(where, task):

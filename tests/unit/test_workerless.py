@@ -11,6 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.workerless import LARGEST_DAG
 
 if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("before 3.3 a worker always starts and ends it", allow_module_level=True)
@@ -133,6 +134,14 @@ class TestItStartsOnAWorker:
                 assert sensor("{{ run_id }}").start_from_trigger is False
             with DAG("d", schedule=None, **options):
                 assert sensor("abc").start_from_trigger is True
+
+    def test_in_a_dag_of_many_tasks(self, dag):
+        wait = sensor()
+        for number in range(LARGEST_DAG - 1):
+            KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id="abc", start_from_trigger=False)
+        assert wait.start_from_trigger is True
+        KirinTaskSensor(task_id="one_more", kirin_task_id="abc", start_from_trigger=False)
+        assert wait.start_from_trigger is False
 
     def test_where_a_subclass_has_its_own_way(self, dag):
         class Mine(KirinTaskSensor):
