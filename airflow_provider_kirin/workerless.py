@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BACKSTOP = 120.0
 #: Tasks of a DAG: for each one that starts in the triggerer, Airflow unpacks the whole DAG in its event loop. With more
 #: it takes longer than it may, and soon more than a worker's run (docs/performance.md).
-LARGEST_DAG = 100
+LARGEST_DAG = 50
 #: What a template may use to be rendered in the triggerer as it is on a worker: plain values of the DAG run.
 _PLAIN_NAMES = frozenset(
     {
