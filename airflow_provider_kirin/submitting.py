@@ -74,6 +74,31 @@ class Record(Protocol):
         """Return pairs of external task id and Kirin task id that are known to belong together."""
 
 
+class NoRecord:
+    """A record of nothing: what does not outlive its process, and only the look-up tells what there is."""
+
+    def kirin_task_id(self, external_task_id: str) -> str | None:
+        """Return nothing."""
+        return None
+
+    def may_have_posted(self, external_task_id: str) -> bool:
+        """Return that nothing was sent."""
+        return False
+
+    def posting(self, external_task_id: str) -> None:
+        """Remember nothing."""
+
+    def refused(self, external_task_id: str) -> None:
+        """Remember nothing."""
+
+    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+        """Remember nothing."""
+
+    def known_generations(self) -> Iterable[tuple[str, str]]:
+        """Return nothing."""
+        return ()
+
+
 @dataclass(frozen=True)
 class Submitted:
     """What a step got.

@@ -12,21 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.payload import prepare
 from airflow_provider_kirin.api.prices import Estimate, billed_for, listed_price, price_key, show_usd
 from airflow_provider_kirin.cli.running import command, fail, say
 from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinPayloadError,
-    KirinUnfinishedError,
     KirinUnknownSubmitError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.storage import open_uri
-from airflow_provider_kirin.operators.files import Place, save_videos
+from airflow_provider_kirin.operators.files import Place, fetch_finished, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.submitting import Submission
+from airflow_provider_kirin.submitting import NoRecord, Submission
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
@@ -62,7 +60,7 @@ def submit(args: Namespace) -> None:
         name = ready.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
         submission = Submission(
             HookGateway(hook, ready),
-            _Nothing(),
+            NoRecord(),
             external_task_id=name,
             is_own_id="external_task_id" in ready.params,
             conn_id=args.conn_id,
@@ -107,11 +105,7 @@ def download(args: Namespace) -> None:
         place = replace(place, template="{kirin_task_id}-{index}.mp4")
     place.check()
     with closing(KirinHook(args.conn_id)) as hook:
-        kirin_task = hook.get_task(args.kirin_task_id)
-        if not kirin_task.is_final:
-            raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}).")
-        if error := error_from_task(kirin_task):
-            raise error
+        kirin_task = fetch_finished(hook, args.kirin_task_id)
         print("\n".join(save_videos(hook, kirin_task, place)))
 
 
@@ -124,28 +118,6 @@ def costs(args: Namespace) -> None:
     from airflow_provider_kirin.cli.costs import report
 
     report(args)
-
-
-class _Nothing:
-    """A record of nothing: each command starts anew, and only the look-up tells what there is."""
-
-    def kirin_task_id(self, external_task_id: str) -> str | None:
-        return None
-
-    def may_have_posted(self, external_task_id: str) -> bool:
-        return False
-
-    def posting(self, external_task_id: str) -> None:
-        pass
-
-    def refused(self, external_task_id: str) -> None:
-        pass
-
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
-        pass
-
-    def known_generations(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
 
 def _read_payload(name: str) -> Any:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import price_key
-from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinUnfinishedError
+from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget, read_budget
-from airflow_provider_kirin.operators.files import Place, save_videos
+from airflow_provider_kirin.operators.files import Place, fetch_finished, save_videos
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.lineage import Provenance, add_asset_events, origin_of
 from airflow_provider_kirin.operators.records import StepRecord
@@ -141,14 +141,8 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
     :param context: Airflow's
     """
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
-        kirin_task = hook.get_task(operator.kirin_task_id)
-        if not kirin_task.is_final:
-            raise KirinUnfinishedError(
-                f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). "
-                "Wait for it with KirinTaskSensor before this task."
-            )
-        if error := error_from_task(kirin_task):
-            raise error
+        remedy = "Wait for it with KirinTaskSensor before this task."
+        kirin_task = fetch_finished(hook, operator.kirin_task_id, remedy=remedy)
         files = save_videos(hook, kirin_task, Place.of(operator, context))
     buyers = list(_buyers(operator, context["ti"].map_index))
     purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}

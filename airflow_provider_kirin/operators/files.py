@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.file_names import DEFAULT_TEMPLATE, check_template, fill
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
@@ -141,6 +142,24 @@ def _check_folder(folder: Path) -> None:
         raise KirinDestinationError(f"destination = {folder} cannot be written: {error.strerror}.") from None
     if not os.access(folder, os.W_OK):
         raise KirinDestinationError(f"destination = {folder} cannot be written: no permission.")
+
+
+def fetch_finished(hook: KirinHook, kirin_task_id: str, *, remedy: str = "") -> KirinTask:
+    """Return a generation that has its video, fetched afresh: its links expire.
+
+    :param hook: asks
+    :param kirin_task_id: the generation
+    :param remedy: what to do where it is not finished
+    :raises KirinUnfinishedError: it is still in progress
+    :raises KirinAPIError: it failed, or completed without a video
+    """
+    kirin_task = hook.get_task(kirin_task_id)
+    if not kirin_task.is_final:
+        said = f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). {remedy}"
+        raise KirinUnfinishedError(said.rstrip())
+    if error := error_from_task(kirin_task):
+        raise error
+    return kirin_task
 
 
 def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[str]:

@@ -1,11 +1,14 @@
-"""Fifty attempts of one step at the same moment, over real sockets. What keeps them apart is the gateway's word."""
+"""Fifty attempts of one step at the same moment, over real sockets. What keeps them apart is the gateway's word.
+
+They know nothing of each other (:class:`.NoRecord`): the worst case, without a task state store.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,33 +17,11 @@ import pytest
 from airflow_provider_kirin.api.identity import digest, step_id
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.submitting import Submission, Submitted
+from airflow_provider_kirin.submitting import NoRecord, Submission, Submitted
 from tests.integration.emulated import KEY, Emulator, picture
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 ATTEMPTS = 50
-
-
-class NothingOnRecord:
-    """Attempts that know nothing of each other: the worst case, without a task state store."""
-
-    def kirin_task_id(self, external_task_id: str) -> str | None:
-        return None
-
-    def may_have_posted(self, external_task_id: str) -> bool:
-        return False
-
-    def posting(self, external_task_id: str) -> None:
-        pass
-
-    def refused(self, external_task_id: str) -> None:
-        pass
-
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
-        pass
-
-    def known_generations(self) -> Iterable[tuple[str, str]]:
-        return ()
 
 
 @pytest.fixture
@@ -78,7 +59,7 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     def attempt(_: int) -> Submitted:
         hook = KirinHook()
         try:
-            return Submission(Together(hook, ready), NothingOnRecord(), external_task_id=name, proofs={}).run()
+            return Submission(Together(hook, ready), NoRecord(), external_task_id=name, proofs={}).run()
         finally:
             hook.close()
 
