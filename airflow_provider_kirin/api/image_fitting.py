@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kirin.api.image_checks import check, recognise
-from airflow_provider_kirin.api.image_decoding import UnfitFile
+from airflow_provider_kirin.api.image_file import UnfitFile
 from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 

@@ -295,7 +295,8 @@ def _load_file(value: Any, kind: Kind, field: str, limit: int) -> tuple[str, byt
         path = (from_file_uri(value) if kind is Kind.FILE_URI else Path(os.fsdecode(value))).expanduser()
         if path.is_file():
             with path.open("rb") as file:
-                return describe(path.name), _read(file, limit)
+                # In one piece: putting pieces together would take as long as encoding the image.
+                return describe(path.name), _read(file, limit, step=limit)
         path.stat()  # tells why, where there is nothing or it may not be looked at
         rule, remedy = "a path must lead to a file", "Give the file itself, not a directory, pipe or device."
     except (OSError, ValueError, RuntimeError) as error:
@@ -330,10 +331,10 @@ def _load_storage(value: Any, kind: Kind, field: str, limit: int, open_uri: Open
         raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from error
 
 
-def _read(file: BinaryIO, limit: int) -> bytes:
+def _read(file: BinaryIO, limit: int, *, step: int = _READ_STEP) -> bytes:
     chunks: list[bytes] = []
     left = limit
-    while left > 0 and (chunk := file.read(min(left, _READ_STEP))):
+    while left > 0 and (chunk := file.read(min(left, step))):
         chunks.append(chunk)
         left -= len(chunk)
     return b"".join(chunks)

@@ -95,49 +95,39 @@ def prepare(
     limit = MAX_ORIGINAL if fitting else rules.max_bytes
     name, data = load(value, kind, field=field, limit=limit, open_uri=open_uri)
 
-    from concurrent.futures import ThreadPoolExecutor
-
     from airflow_provider_kirin.api.image_checks import check
 
-    # Unpacking the pixels takes the longest, and lets go of the interpreter: the file is encoded beside it.
-    with ThreadPoolExecutor(1) as aside:
-        checking = aside.submit(check, data, name=name, field=field, rules=rules)
-        text, digest = _encode(data) if len(data) < rules.max_bytes else ("", "")
-        header, problems = checking.result()
-    identity, done = digest, None
+    header, problems = check(data, name=name, field=field, rules=rules)
+    identity = done = None
     if problems and fitting:
         from airflow_provider_kirin.api.image_fitting import Fitted, fit
 
         fitted = fit(data, name=name, field=field, rules=rules)
         if isinstance(fitted, Fitted):
             # The original is what tells this image from others: another Pillow encodes differently.
-            identity = digest or _sha256(data)
+            identity = _sha256(data)
             data, done = fitted.data, fitted.done
             header, problems = check(data, name=f"{name}, made to fit", field=field, rules=rules)
-            text, digest = _encode(data)
         else:
             problems = fitted or problems
     if problems or header is None:
         raise ImageRejected(problems)
+
+    from binascii import b2a_base64
+
+    digest = _sha256(data)
     return PreparedImage(
-        text=text,
+        text=Base64Text(b2a_base64(data, newline=False), "ascii"),
         is_url=False,
         size=len(data),
         width=header.width,
         height=header.height,
         format=header.format,
         sha256=digest,
-        identity=identity,
+        identity=identity or digest,
         fitted=done,
         uri=address(value),
     )
-
-
-def _encode(data: bytes) -> tuple[str, str]:
-    """Return Base64 and SHA-256 of a file."""
-    from binascii import b2a_base64
-
-    return Base64Text(b2a_base64(data, newline=False), "ascii"), _sha256(data)
 
 
 def _sha256(data: bytes) -> str:

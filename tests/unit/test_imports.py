@@ -63,7 +63,7 @@ class TestADagParseIsCheap:
             "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
             before=AIRFLOW,
         )
-        running = ("hooks.kirin", "hooks.http", "submitting", "triggers.kirin", "api.polling", "api.image_decoding")
+        running = ("hooks.kirin", "hooks.http", "submitting", "triggers.kirin", "api.polling", "api.image_file")
         assert not loaded & {f"airflow_provider_kirin.{name}" for name in running}
 
     def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:

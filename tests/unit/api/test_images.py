@@ -11,12 +11,14 @@ import struct
 import subprocess
 import sys
 import textwrap
+import warnings
 import zlib
 from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -93,6 +95,43 @@ TINY_JPEG = picture("JPEG", (24, 16), quality=30)
 TINY_PROGRESSIVE = picture("JPEG", (24, 16), quality=30, progressive=True)
 SPRITE = base64.b64encode(TINY_PNG).decode()
 FORMATS = {"PNG": PNG, "JPEG": JPEG}
+JPEGS = {
+    "baseline": picture("JPEG", (240, 180), quality=60),
+    "progressive": picture("JPEG", (240, 180), quality=60, progressive=True),
+    "with restarts": picture("JPEG", (240, 180), quality=60, restart_marker_rows=1),
+    "CMYK": picture("JPEG", (240, 180), mode="CMYK", quality=60),
+}
+
+
+def overwritten(data: bytearray, chance: Random) -> bytes:
+    start, size = chance.randrange(len(data)), chance.choice((1, 16, 256, 2048))
+    data[start : start + size] = chance.randbytes(size)
+    return data
+
+
+def header_spoilt(data: bytearray, chance: Random) -> bytes:
+    for _ in range(3):
+        data[chance.randrange(600)] = chance.randrange(256)
+    return data
+
+
+def piece_lost(data: bytearray, chance: Random) -> bytes:
+    start = chance.randrange(len(data))
+    del data[start : start + chance.choice((1, 16, 256, 2048))]
+    return data
+
+
+def piece_added(data: bytearray, chance: Random) -> bytes:
+    start = chance.randrange(len(data))
+    data[start:start] = chance.randbytes(chance.choice((1, 16, 256)))
+    return data
+
+
+def cut(data: bytearray, chance: Random) -> bytes:
+    return data[: chance.randrange(len(data))]
+
+
+DAMAGES = {damage.__name__: damage for damage in (overwritten, header_spoilt, piece_lost, piece_added, cut)}
 
 
 @pytest.fixture
@@ -677,6 +716,40 @@ class TestDamage:
             broken[position] ^= 4
             rejected(broken, rules=TINY)
 
+    @given(st.sampled_from(list(JPEGS.values())), st.sampled_from(list(DAMAGES)), st.randoms(use_true_random=False))
+    @settings(max_examples=1000)
+    def test_what_cannot_be_decoded_to_its_end_is_refused(self, data: bytes, damage: str, chance: Random) -> None:
+        """Our check decodes a few rows: a decoder that goes through all of the file must not find more."""
+        broken = data[:3] + DAMAGES[damage](bytearray(data[3:]), chance)
+        try:
+            with warnings.catch_warnings(), Image.open(io.BytesIO(broken), formats=["JPEG"]) as image:
+                warnings.simplefilter("ignore")
+                image.load()
+        except Exception as error:
+            event(f"{damage}: {type(error).__name__}")
+            rejected(broken, rules=TINY)
+
+    @pytest.mark.parametrize("marker", [0x01, 0x02, 0xBF, 0xC8, 0xD8, 0xF0])
+    def test_a_marker_that_no_photograph_has_is_damage(self, marker: int) -> None:
+        middle = len(JPEG) // 2
+        (rule,) = rules_broken(JPEG[:middle] + bytes([0, 0xFF, marker, 0]) + JPEG[middle:])
+        assert "not built like" in rule
+
+    def test_damage_anywhere_in_a_large_png_breaks_a_checksum(self) -> None:
+        data = bytearray(picture("PNG", (2000, 1500)))
+        data[-len(data) // 4] ^= 1
+        assert "checksum" in str(rejected(data))
+
+    def test_of_a_large_png_the_first_megabytes_are_unpacked(self) -> None:
+        pixels = zlib.compressobj(0)
+        rows = [pixels.compress(bytes(2001)) for _ in range(1500)] + [pixels.flush()]
+        assert accepted(png(2000, 1500, b"".join(rows)))
+        early, late = (bytearray(b"".join(rows)) for _ in range(2))
+        early[1_000_000:1_200_000] = late[2_500_000:2_700_000] = b"\xff" * 200_000
+        assert "cannot be unpacked" in str(rejected(png(2000, 1500, bytes(early))))
+        # What is written wrong from there on is not looked for: that would take longer than submitting.
+        assert accepted(png(2000, 1500, bytes(late)))
+
     @pytest.mark.parametrize(
         ("data", "what"),
         [
@@ -808,7 +881,7 @@ class TestBombsAreSmallInMemory:
     @pytest.mark.parametrize("progressive", [False, True])
     def test_a_large_jpeg_is_not_unpacked_into_memory(self, bomb: Path, progressive: bool) -> None:
         Image.new("RGB", (7000, 7000), "teal").save(bomb, "JPEG", progressive=progressive, quality=50)
-        assert peak_growth('"7000 x 7000" in outcome', bomb) < 60
+        assert peak_growth('"7000 x 7000" in outcome', bomb) < 30
 
     def test_a_huge_file_is_not_read(self, bomb: Path) -> None:
         with closing(bomb.open("wb")) as file:
