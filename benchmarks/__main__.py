@@ -1,6 +1,7 @@
 """Measure everything, side by side on this machine; print the tables, and renew docs/performance.md and its plots.
 
-`make bench` runs this. `--quick` measures little and writes nothing into docs/: it shows that everything still runs.
+`make bench` runs this, and fails where a goal is missed. `--quick` measures little, judges nothing and writes nothing
+into docs/: it shows that everything still runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import downloading, frontier, importing, submitting, waiting
 from benchmarks.gateway import RunningGateway, gateway
+from benchmarks.goals import goals
 from benchmarks.machine import describe_machine
 from benchmarks.peers import PEERS
 from benchmarks.pictures import draw
@@ -96,6 +98,9 @@ def main() -> None:
         renew(into / "performance.md", text)
         plot(results, into / "images")
     print(f"All of it took {time.monotonic() - started:.0f} s; every figure is in {kept.relative_to(ROOT)}")
+    missed = [goal.title for goal in goals(results) if not goal.is_met]
+    if missed and not given.quick:
+        raise SystemExit(f"Missed: {'; '.join(missed)}")
 
 
 if __name__ == "__main__":

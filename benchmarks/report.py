@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import frontier, importing, submitting, waiting
+from benchmarks.goals import goals
 from benchmarks.peers import PEERS
 
 _BEGIN, _END = "<!-- figures of `{}`: begin -->", "<!-- figures of `{}`: end -->"
@@ -43,6 +44,7 @@ def figures(results: Results) -> str:
     """
     parts = [
         f"Measured on {results.machine}.",
+        "### Goals\n\n" + _goals(results),
         "### Waiting\n\n" + _waiting(results),
         "### Importing\n\n" + _importing(results),
         "### Submitting\n\n" + _submitting(results),
@@ -80,6 +82,14 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def _times(value: float, reference: float) -> str:
     """Say how a value compares; what cannot be divided by is not compared."""
     return f"{value / reference:.2f}" if reference > 0 else "-"
+
+
+def _goals(results: Results) -> str:
+    rows = [
+        (goal.title, f"{goal.measured:.2f}", f"{goal.most:g}", "yes" if goal.is_met else "NO")
+        for goal in goals(results)
+    ]
+    return table(("", "measured", "at most", "met"), rows)
 
 
 def _waiting(results: Results) -> str:

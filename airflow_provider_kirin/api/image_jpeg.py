@@ -1,8 +1,8 @@
 """What is inside a JPEG file: its header, and whether the rest of it is whole.
 
-All of the file is walked through, and the first rows are decoded, by Pillow: they need every table that the file brings.
-To decode the other rows would find nothing more: a JPEG has no checksums, so a decoder takes spoilt pixels for pixels.
-Notes that cameras and editors leave in a file (EXIF, XMP, colour profiles) are never parsed.
+All of the file is walked through, and the first rows are decoded, by Pillow: they need every table that the file
+brings. To decode the other rows would find nothing more: a JPEG has no checksums, so a decoder takes spoilt pixels for
+pixels. Notes that cameras and editors leave in a file (EXIF, XMP, colour profiles) are never parsed.
 """
 
 from __future__ import annotations

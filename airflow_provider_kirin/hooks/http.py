@@ -5,7 +5,6 @@ The key goes into one header of the request. Nothing here retries.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from http.client import HTTPException
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 _CHUNK = 64 * 1024
 #: A call may take longer, the more it sends. Bytes a second.
 _SLOWEST_UPLOAD = 50_000
-
-#: What names proxies in the environment.
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 #: HTTP status, headers, body.
 Reply = tuple[int, dict[str, str], bytes]
@@ -97,13 +93,19 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
 
 
 async def call_async(
-    session: aiohttp.ClientSession, request: ApiRequest, connection: KirinConnection, *, limit: int
+    session: aiohttp.ClientSession,
+    request: ApiRequest,
+    connection: KirinConnection,
+    *,
+    proxy: str | None,
+    limit: int,
 ) -> Reply:
     """Send a request and read the reply, on an event loop. As :func:`call_sync` in everything else.
 
     :param session: from :class:`~airflow_provider_kirin.hooks.sessions.SharedSession`
     :param request: what to send
     :param connection: the key
+    :param proxy: from :func:`proxy_for`, which costs too much to be asked for each call
     :param limit: bytes of a reply that are read at most
     """
     import aiohttp
@@ -114,7 +116,7 @@ async def call_async(
             request.url,
             data=request.body,
             headers=headers(connection.api_key, with_body=request.body is not None),
-            proxy=proxy_for(connection),
+            proxy=proxy,
             allow_redirects=False,
         ) as reply:
             body = bytearray()
@@ -162,22 +164,12 @@ def proxy_for(connection: KirinConnection) -> str | None:
 
     :param connection: may name proxies
     """
-    if connection.proxies:
-        return connection.proxies.get(connection.base_url.partition(":")[0])
-    return _environment_proxy(connection.base_url, tuple(map(os.environ.get, _PROXY_VARIABLES)))
-
-
-@functools.lru_cache(maxsize=32)
-def _environment_proxy(url: str, variables: tuple[str | None, ...]) -> str | None:
-    """Find a URL's proxy in the environment; looking through all of that for each poll was a third of its cost.
-
-    :param url: where the request goes
-    :param variables: what the environment says, so that a change of it counts
-    """
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass
 
-    parts = urlsplit(url)
+    parts = urlsplit(connection.base_url)
+    if connection.proxies:
+        return connection.proxies.get(parts.scheme)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 

@@ -85,7 +85,9 @@ class KirinAsyncHook(BaseHook):
         request = get_generation(shared.connection.base_url, asked_for)
         async with shared.turn(patience):
             try:
-                reply = await call_async(shared.session, request, shared.connection, limit=LONGEST_REPLY)
+                reply = await call_async(
+                    shared.session, request, shared.connection, proxy=shared.proxy, limit=LONGEST_REPLY
+                )
                 kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
             except KirinError as error:
                 shared.heard(error)

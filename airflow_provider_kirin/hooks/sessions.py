@@ -17,7 +17,7 @@ from airflow_provider_kirin.api.health import Health
 from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.exceptions import KirinError, KirinRateLimitError, KirinUnavailableError
 from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
-from airflow_provider_kirin.hooks.http import check_bundle, verify_with
+from airflow_provider_kirin.hooks.http import check_bundle, proxy_for, verify_with
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,6 +43,7 @@ class SharedSession:
 
     connection: KirinConnection
     session: aiohttp.ClientSession
+    proxy: str | None
     pace: Pace
 
     def __init__(self, kirin_conn_id: str) -> None:
@@ -153,6 +154,7 @@ class SharedSession:
         # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
         self.connection = await self._read()
+        self.proxy = proxy_for(self.connection)
         self.pace = Pace(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout

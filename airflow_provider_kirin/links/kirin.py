@@ -9,6 +9,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_kirin.mapping import map_index_of
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
@@ -37,8 +39,7 @@ class KirinGenerationLink(BaseOperatorLink):
             # Its web server has no room for the page.
             return ""
         query = {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id, "task_id": ti_key.task_id}
-        map_index = -1 if ti_key.map_index is None else ti_key.map_index  # type: ignore[redundant-expr]
-        return f"{PAGES}/generation?{urlencode(query | {'map_index': map_index})}"
+        return f"{PAGES}/generation?{urlencode(query | {'map_index': map_index_of(ti_key)})}"
 
 
 class KirinVideoLink(BaseOperatorLink):

@@ -13,6 +13,7 @@ from airflow_provider_kirin.api.prices import price_key
 from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
+from airflow_provider_kirin.mapping import map_index_of
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget, read_budget
 from airflow_provider_kirin.operators.files import Place, fetch_finished, save_videos
@@ -200,7 +201,7 @@ def _step_id(operator: KirinSubmitOperator, context: Context, ready: PreparedPay
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
+        map_index=map_index_of(ti),
         take=operator.take,
         payload=operator._digest(ready),
     )

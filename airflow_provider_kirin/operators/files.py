@@ -16,6 +16,7 @@ from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.storage import as_path
 from airflow_provider_kirin.hooks.writing import already_there, size_of
+from airflow_provider_kirin.mapping import map_index_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -57,7 +58,7 @@ class Place:
             "dag_id": ti.dag_id,
             "run_id": ti.run_id,
             "task_id": ti.task_id,
-            "map_index": -1 if ti.map_index is None else ti.map_index,
+            "map_index": map_index_of(ti),
         }
         return cls(
             operator.destination,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.links.kirin import XCOM_KEY
+from airflow_provider_kirin.mapping import map_index_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -113,7 +114,7 @@ class StepRecord:
         :param bought_by: ids and map indexes of other tasks that may have bought it; none means this task
         :return: ``external_task_id``, ``prompt_digest`` and ``images``, or nothing
         """
-        own = (self._ti.task_id, -1 if self._ti.map_index is None else self._ti.map_index)
+        own = (self._ti.task_id, map_index_of(self._ti))
         for task_id, map_index in list(bought_by) or [own]:
             entry = self._ti.xcom_pull(task_ids=task_id, key=XCOM_KEY, map_indexes=map_index)
             if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:

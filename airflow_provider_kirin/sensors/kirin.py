@@ -164,6 +164,7 @@ class KirinTaskSensor(BaseSensorOperator):
         :param context: Airflow's
         """
         from airflow_provider_kirin.hooks.kirin import KirinHook
+        from airflow_provider_kirin.hooks.waiting import new_poller
         from airflow_provider_kirin.triggers.events import goes_on
 
         ids = self._ids()
@@ -171,7 +172,11 @@ class KirinTaskSensor(BaseSensorOperator):
         pauses = []
         with closing(KirinHook(self.kirin_conn_id)) as hook:
             for one in (one for one in ids if one not in self._outcomes):
-                step = hook.look(self._pollers.setdefault(one, self._poller(one, started_at)))
+                if one not in self._pollers:
+                    self._pollers[one] = new_poller(
+                        self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at
+                    )
+                step = hook.look(self._pollers[one])
                 if outcome := step.kirin_task or step.error:
                     self._outcomes[one] = outcome
                 else:
@@ -215,16 +220,6 @@ class KirinTaskSensor(BaseSensorOperator):
             rescheduled_at = first(context) if first else None
             self._began_at = rescheduled_at.timestamp() if rescheduled_at else time.time()
         return self._began_at
-
-    def _poller(self, kirin_task_id: str, started_at: float) -> Poller:
-        from airflow_provider_kirin.api.polling import Poller
-
-        return Poller(
-            kirin_task_id,
-            started_at=started_at,
-            deadline=started_at + self.timeout,
-            poll_interval=self.poll_interval,
-        )
 
     def _conclude(self, context: Context, outcomes: Sequence[Outcome], since: float | None = None) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.mapping import map_index_of
 from airflow_provider_kirin.metrics import report_outcome
 from airflow_provider_kirin.usage import USAGE_KEY, usage_entries
 
@@ -61,7 +62,7 @@ def _store(ti: Any, values: Mapping[str, Any]) -> None:
             dag_id=ti.dag_id,
             task_id=ti.task_id,
             run_id=ti.run_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
+            map_index=map_index_of(ti),
         )
 
 

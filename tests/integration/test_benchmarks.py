@@ -11,7 +11,11 @@ pytest.importorskip("psutil")
 
 from benchmarks import downloading, frontier, importing, submitting, waiting
 from benchmarks.gateway import gateway, kirin_task, running_ids
+from benchmarks.goals import goals
 from benchmarks.report import Results, figures, renew
+
+#: Milliseconds of CPU for each poll.
+COSTS = {"kirin": 0.6, "http": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,22 @@ class TestMeasuring:
         with pytest.raises(ValueError, match="lacks the marks"):
             renew(page, "figures")
         assert page.read_text() == "mine"
+
+
+class TestGoals:
+    def test_what_was_measured_is_judged_by_its_peer_of_the_same_run(self, measured):
+        ours, theirs = (waiting.Waiting(peer, 1000, 2.0, 500, cpu, 7, 9, 20, 0, 0.1) for peer, cpu in COSTS.items())
+        of = {goal.title: goal for goal in goals(dataclasses.replace(measured, waiting=[ours, theirs]))}
+        cpu = of["CPU a poll by HttpSensorTrigger's, 1,000 waits"]
+        assert (cpu.measured, cpu.most, cpu.is_met) == (0.6, 0.5, False)
+        assert of["lag of the event loop, ms (p99), 1,000 waits"].is_met
+        times = measured.submitting["small"]
+        assert of["submit by requests.post, time, small"].measured == times["kirin"].seconds / times["bare"].seconds
+
+    def test_a_missed_goal_shows_in_the_page(self, measured):
+        slow = importing.Importing(16, 9)
+        results = dataclasses.replace(measured, importing=dict.fromkeys(measured.importing, slow))
+        assert "| import of operators and sensor, ms beyond airflow.sdk | 16.00 | 15 | NO |" in figures(results)
 
 
 class TestTheGateway:
