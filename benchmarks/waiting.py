@@ -12,7 +12,6 @@ import gc
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,6 @@ from benchmarks.peers import PEERS
 
 #: Seconds between samples of the loop's lag.
 _SAMPLE = 0.02
-#: The window is cut into so many parts; the median of them is what counts.
-_PARTS = 3
 #: Seconds for imports, and for whoever is slow, before a peer counts as unable.
 _PATIENCE = 120.0
 #: Longer than any measurement.
@@ -67,13 +64,13 @@ class Waiting:
 
 
 async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
-    """Start the waits, spread over one interval; measure when all are running.
+    """Start the waits, spread over one interval; measure when all are running, until each was looked at again.
 
     :param peer: key of :data:`benchmarks.peers.PEERS`
     :param waits: how many at the same time
     :param interval: seconds between polls of one wait
     :param at: the gateway
-    :param seconds: how long to measure
+    :param seconds: how long to measure at least
     """
     start = PEERS[peer].prepare(at.url, interval)
     counted = PEERS[peer].counted
@@ -87,7 +84,7 @@ async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *,
     await asyncio.sleep(min(interval, 2.0))
     lags: list[float] = []
     sampler = asyncio.create_task(_sample(lags))
-    parts = [await _part(at, counted, seconds / _PARTS) for _ in range(_PARTS)]
+    window = await _window(at, counted, max(seconds, interval))
     grown = _memory() - before
     sampler.cancel()
     broken = sum(one.done() for one in running)
@@ -100,31 +97,31 @@ async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *,
         peer=peer,
         waits=waits,
         interval=interval,
-        polls_per_second=statistics.median(part.polls / part.seconds for part in parts),
-        cpu_per_poll=statistics.median(1000 * part.cpu / max(part.polls, 1) for part in parts),
+        polls_per_second=window.polls / window.seconds,
+        cpu_per_poll=1000 * window.cpu / max(window.polls, 1),
         lag_p99=1000 * lags[int(0.99 * len(lags))],
         lag_max=1000 * lags[-1],
         memory_per_wait=grown / 1024 / waits,
         broken=broken,
-        gateway_load=statistics.median(part.gateway_cpu / part.seconds for part in parts),
+        gateway_load=window.gateway_cpu / window.seconds,
     )
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Window:
     polls: int
     cpu: float
     seconds: float
     gateway_cpu: float
 
 
-async def _part(at: RunningGateway, counted: str, seconds: float) -> _Part:
+async def _window(at: RunningGateway, counted: str, seconds: float) -> _Window:
     polls, gateway_cpu = await asyncio.to_thread(at.counts, counted)
     cpu, clock = time.process_time(), time.monotonic()
     await asyncio.sleep(seconds)
     cpu, clock = time.process_time() - cpu, time.monotonic() - clock
     now = await asyncio.to_thread(at.counts, counted)
-    return _Part(now[0] - polls, cpu, clock, now[1] - gateway_cpu)
+    return _Window(now[0] - polls, cpu, clock, now[1] - gateway_cpu)
 
 
 async def _sample(lags: list[float]) -> None:
@@ -148,7 +145,7 @@ def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seco
     # Into a file: what Airflow logs at INFO of each wait is written, as in a triggerer, and is part of the cost.
     with tempfile.TemporaryFile("w+") as log:
         try:
-            subprocess.run(command, stdout=log, check=True, timeout=interval + seconds + _PATIENCE)
+            subprocess.run(command, stdout=log, check=True, timeout=2 * interval + seconds + _PATIENCE)
         except subprocess.TimeoutExpired as late:
             raise Unable(f"not measured within {late.timeout:.0f} s") from None
         except subprocess.CalledProcessError:
