@@ -25,12 +25,13 @@ from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
 
 #: What one expects who knows nothing: public clients wait for one to ten minutes; the API documents no time.
 UNINFORMED = Part(weight=1.0, median=190.0, spread=0.66)
-#: The delay of noticing, as a share of the generation's time, that is as bad as one more request.
-WORTH_A_LOOK = 0.008
+#: The delay of noticing, as a share of the generation's time, that is as bad as one more request; and how much less
+#: counts where experience is narrower than knowing nothing: it saves the looks that come too early.
+WORTH_A_LOOK, WORTH_OF_EXPERIENCE = 0.008, 0.8
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
 SHORTEST_INTERVAL = 2.0
-LONGEST_INTERVAL = 60.0
+LONGEST_INTERVAL = 120.0
 #: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
 SHORTEST_FIXED_INTERVAL = 0.1
 #: How much the end that the progress foretells counts beside everything else, and how far off it may be.
@@ -183,12 +184,11 @@ class Poller:
         self._extrapolate(kirin_task.progress, elapsed)
         if self._looks == 1 and now - self.started_at < FIRST_INTERVAL:
             return FIRST_INTERVAL
-        parts = self._belief(kirin_task)
-        delay = seconds_until_look(parts, elapsed, worth=WORTH_A_LOOK, longest=LONGEST_INTERVAL)
+        seen = self._experience.expect(*self._filed_under(kirin_task))
+        delay = seconds_until_look(self._belief(seen), elapsed, worth=_worth_a_look(seen), longest=LONGEST_INTERVAL)
         return max(delay, SHORTEST_INTERVAL)
 
-    def _belief(self, kirin_task: KirinTask) -> list[Part]:
-        seen = self._experience.expect(*self._filed_under(kirin_task))
+    def _belief(self, seen: Part | None) -> list[Part]:
         parts = [UNINFORMED] if seen is None else [seen, replace(UNINFORMED, weight=1 - seen.weight)]
         if self._foretold is None:
             return parts
@@ -214,6 +214,11 @@ class Poller:
 
     def _filed_under(self, kirin_task: KirinTask) -> tuple[str, ...]:
         return (kirin_task.model, self._kind) if self._kind else (kirin_task.model,)
+
+
+def _worth_a_look(seen: Part | None) -> float:
+    narrowness = 1.0 if seen is None else min(seen.spread / UNINFORMED.spread, 1.0)
+    return WORTH_A_LOOK * max(narrowness, WORTH_OF_EXPERIENCE)
 
 
 def _is_news(progress: float | None, told: float | None) -> bool:

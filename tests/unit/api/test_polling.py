@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -332,11 +334,14 @@ class TestIntervals:
         assert delay <= mean_share
         assert looks <= mean_looks
 
-    def test_experience_helps_as_much_as_progress(self) -> None:
-        experience, spread = Experience(), [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25]
-        for share in spread * 3:
-            simulate(poller(experience=experience, poll_interval=1.0), generation(150 * share))
-        delay, looks = cost_of_waiting(PROGRESS["none"], [150 * share for share in spread], experience=experience)
+    @pytest.mark.parametrize("median", [80, 150, 350, 550])
+    @pytest.mark.parametrize("spread", [0.05, 0.15, 0.35])
+    def test_experience_helps_as_much_as_progress(self, median: float, spread: float) -> None:
+        experience, normal = Experience(), NormalDist(0, spread)
+        durations = [median * math.exp(normal.inv_cdf(share / 20)) for share in range(1, 20)]
+        for seconds in durations:
+            simulate(poller(experience=experience, poll_interval=1.0), generation(seconds))
+        delay, looks = cost_of_waiting(PROGRESS["none"], durations, experience=experience)
         assert delay <= 0.05
         assert looks <= 12
 
