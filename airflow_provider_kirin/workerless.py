@@ -98,10 +98,11 @@ def why_end_on_worker(task: Any, *overridable: str) -> Iterator[str]:
         yield _LISTENER
 
 
-def why_start_on_worker(task: Any) -> Iterator[str]:
+def why_start_on_worker(task: Any, *, at_any_cost: bool = False) -> Iterator[str]:
     """Yield what would be lost if a sensor started in the triggerer.
 
     :param task: the sensor
+    :param at_any_cost: whether it may load the triggerer more than a worker's run would load a worker
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"
@@ -118,7 +119,7 @@ def why_start_on_worker(task: Any) -> Iterator[str]:
         yield "its pool or max_active_tis limits how many run at a time, which the way through the triggerer passes by"
     if _overrides(task, "execute"):
         yield "its class overrides execute"
-    if (dag := task.get_dag()) is not None and len(dag.task_dict) > LARGEST_DAG:
+    if not at_any_cost and (dag := task.get_dag()) is not None and len(dag.task_dict) > LARGEST_DAG:
         yield f"its DAG has more than {LARGEST_DAG} tasks, all of which the triggerer would unpack for it"
     if task.get_closest_mapped_task_group() is not None:
         yield "it is in a mapped task group"

@@ -107,7 +107,7 @@ class KirinTaskSensor(BaseSensorOperator):
         # Airflow asks while the constructor is still at work, too.
         return self._is_set_up and decide(
             self._wants_start_from_trigger,
-            why_start_on_worker(self),
+            why_start_on_worker(self, at_any_cost=bool(self._wants_start_from_trigger)),
             argument="start_from_trigger",
             task_id=self.task_id,
         )

@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from benchmarks.night.costs import Measured, WorkerRuns, above_idle, blocked, cpu_of, worker_runs
 from benchmarks.night.report import Row, airflow_cpu, figures, ideal
 from benchmarks.night.stage import new_lines
+from benchmarks.night.ways import build
 
 MEASURED = Measured(
     way="operator",
@@ -38,6 +40,12 @@ def finished(duration, kind="ExecuteTask"):
 def cells(text, title):
     row = next(line for line in text.splitlines() if line.startswith(f"| {title} |"))
     return [cell.strip() for cell in row.strip("|").split("|")][1:]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the night is one of Airflow 3.3")
+def test_each_pair_of_the_night_has_a_sensor_without_a_worker():
+    dag = build("night", "pairs", 60, "cup.png")
+    assert [dag.get_task(f"wait_{number}").start_from_trigger for number in range(60)] == [True] * 60
 
 
 class TestWorkerRuns:

@@ -135,13 +135,15 @@ class TestItStartsOnAWorker:
             with DAG("d", schedule=None, **options):
                 assert sensor("abc").start_from_trigger is True
 
-    def test_in_a_dag_of_many_tasks(self, dag):
+    def test_in_a_dag_of_many_tasks_unless_the_user_insists(self, dag):
         wait = sensor()
-        for number in range(LARGEST_DAG - 1):
+        insisting = KirinTaskSensor(task_id="insisting", kirin_task_id="abc", start_from_trigger=True)
+        for number in range(LARGEST_DAG - 2):
             KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id="abc", start_from_trigger=False)
         assert wait.start_from_trigger is True
         KirinTaskSensor(task_id="one_more", kirin_task_id="abc", start_from_trigger=False)
         assert wait.start_from_trigger is False
+        assert insisting.start_from_trigger is True
 
     def test_where_a_subclass_has_its_own_way(self, dag):
         class Mine(KirinTaskSensor):
