@@ -57,6 +57,10 @@ endif
 faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airflow in every way; KIRIN_FAULT_REPEATS=3
 	KIRIN_FAULT_REPEATS=$(or $(KIRIN_FAULT_REPEATS),3) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/system
 
+.PHONY: faults-celery
+faults-celery: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## The same faults on two Celery workers and Redis
+	KIRIN_FAULT_CELERY=all KIRIN_FAULT_REPEATS=$(or $(KIRIN_FAULT_REPEATS),1) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/system/test_celery.py
+
 .PHONY: test-2.11
 test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Python 3.11 or 3.12)
 	@mkdir -p build/airflow-2.11

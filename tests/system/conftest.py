@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,12 +45,13 @@ class Campaign:
     """Plays scenarios: those that may, together; those that kill what others need, alone and afterwards.
 
     :param scenarios: the chosen ones
+    :param workers: the names of Celery's; none means the LocalExecutor
     """
 
-    def __init__(self, scenarios: list[Scenario]) -> None:
+    def __init__(self, scenarios: list[Scenario], workers: Sequence[str] = ()) -> None:
         self.scenarios = scenarios
         self.home = Path(tempfile.mkdtemp(prefix="kirin-faults-"))
-        self.airflow = Deployment(self.home / "airflow")
+        self.airflow = Deployment(self.home / "airflow", workers=workers)
         self._images = self.home / "images"
         self._images.mkdir()
         self._web = _serve(self._images)
@@ -125,17 +126,18 @@ def _serve(folder: Path) -> ThreadingHTTPServer:
     return server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
-    """All chosen scenarios, under way."""
+    """All chosen scenarios of a test module, under way: on Celery's workers, if the module names some."""
     chosen = [
         params["scenario"]
         for item in request.session.items
-        if "scenario" in (params := getattr(getattr(item, "callspec", None), "params", {}))
+        if item.nodeid.startswith(request.node.nodeid)
+        and "scenario" in (params := getattr(getattr(item, "callspec", None), "params", {}))
     ]
     # SIGTERM ends it as Ctrl-C does: nothing that it started stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    campaign = Campaign(chosen)
+    campaign = Campaign(chosen, getattr(request.module, "WORKERS", ()))
     try:
         campaign.start()
         yield campaign
@@ -146,7 +148,7 @@ def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
 
 def _write_table(campaign: Campaign) -> None:
     """Write build/faults.md, the table of docs/reliability.md, and build/faults.json, all that was seen."""
-    build = ROOT / "build"
+    build, name = ROOT / "build", "faults-celery" if campaign.airflow.workers else "faults"
     build.mkdir(exist_ok=True)
     rows = [
         "| What happens | A second POST would be | To pay | Paid so | Ended as promised |",
@@ -159,6 +161,6 @@ def _write_table(campaign: Campaign) -> None:
             good = sum(not outcome.wrong for outcome in outcomes)
             second = "billed" if scenario.duplicates == "bill" else "refused"
             rows.append(f"| {scenario.title} | {second} | {expected.paid} | {paid} of {all_} | {good} of {all_} |")
-    (build / "faults.md").write_text("\n".join(rows) + "\n")
+    (build / f"{name}.md").write_text("\n".join(rows) + "\n")
     seen = {name: [vars(outcome) for outcome in outcomes] for name, outcomes in campaign.results.items()}
-    (build / "faults.json").write_text(json.dumps(seen, indent=1))
+    (build / f"{name}.json").write_text(json.dumps(seen, indent=1))

@@ -1,4 +1,7 @@
-"""A real Airflow: scheduler with LocalExecutor, DAG processor, API server and two triggerers, on PostgreSQL."""
+"""A real Airflow: scheduler, DAG processor, API server and two triggerers, on PostgreSQL.
+
+Its workers are the LocalExecutor's, in the scheduler, or two of Celery's, with Redis between.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,18 @@ from typing import Any
 
 import requests
 
+from tests.system.broker import Redis
 from tests.system.postgres import Postgres
 from tests.system.processes import HOST, MARK, Part, free_port, is_ours, kill_all, leftovers, until
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIGGERERS = ("triggerer-1", "triggerer-2")
-PARTS = ("scheduler", "dag-processor", *TRIGGERERS)
+CELERY_WORKERS = ("worker-1", "worker-2")
 #: Seconds without a heartbeat after which Airflow gives up a task, a triggerer, a scheduler. Its own defaults are
 #: 300, 30 and 30; what happens then is the same.
 LOST_TASK, LOST_TRIGGERER, LOST_SCHEDULER = 15, 8, 10
+#: Seconds after which Redis hands out a message again whose task has not ended. Airflow's own default is a day.
+REDELIVERED = 10
 
 _SETTINGS = {
     "CORE__LOAD_EXAMPLES": "False",
@@ -66,23 +72,41 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+def _celery(redis: Redis) -> dict[str, str]:
+    return {
+        "CORE__EXECUTOR": "CeleryExecutor",
+        "CELERY__BROKER_URL": redis.url,
+        "CELERY__WORKER_CONCURRENCY": "12",
+        "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(REDELIVERED),
+    }
+
+
 class Deployment:
     """An Airflow that shares nothing with any other one on this machine.
 
     :param home: an empty folder
     :param settings: what differs from Airflow's own defaults, as in ``{"CORE__PARALLELISM": "4"}``
     :param triggerers: their names
+    :param workers: the names of Celery's; none means the LocalExecutor
     """
 
     def __init__(
-        self, home: Path, *, settings: Mapping[str, str] = IMPATIENT, triggerers: Sequence[str] = TRIGGERERS
+        self,
+        home: Path,
+        *,
+        settings: Mapping[str, str] = IMPATIENT,
+        triggerers: Sequence[str] = TRIGGERERS,
+        workers: Sequence[str] = (),
     ) -> None:
         self.home = home
         self._triggerers = triggerers
+        self.workers = workers
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
         self.url = f"http://{HOST}:{free_port()}"
         self.postgres = Postgres()
+        self._redis = Redis() if workers else None
+        settings = _SETTINGS | dict(settings) | (_celery(self._redis) if self._redis else {})
         self._http = requests.Session()
         self._http.trust_env = False
         self._env = clean_environment() | {
@@ -98,7 +122,7 @@ class Deployment:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgres.url,
-            **{f"AIRFLOW__{name}": value for name, value in (_SETTINGS | dict(settings)).items()},
+            **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         }
         self.parts: dict[str, Part] = {}
 
@@ -116,6 +140,7 @@ class Deployment:
             "dag-processor": ["dag-processor"],
             # Without their log servers two of them can live on one host.
             **{name: ["triggerer", "--skip-serve-logs"] for name in self._triggerers},
+            **{name: ["celery", "worker", "--skip-serve-logs", "-H", name] for name in self.workers},
         }
         for name, command in commands.items():
             env = self._env | {"KIRIN_FAULTS_PART": name}
@@ -129,6 +154,8 @@ class Deployment:
             part.kill()
         kill_all(leftovers(self.home))
         self.postgres.stop()
+        if self._redis:
+            self._redis.stop()
 
     def is_healthy(self) -> bool:
         """Tell whether each part says so, and both triggerers do."""

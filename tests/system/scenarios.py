@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
 from tests.system.deployment import TRIGGERERS
-from tests.system.processes import gone, parent_of, until
+from tests.system.processes import gone, parent_of, send, until
 from tests.system.stage import Expected, Scenario, Stage
 
 TASK = "/generation/task/"
@@ -391,8 +393,11 @@ def scheduler_and_workers_killed_while_submitting(stage: Stage) -> None:
     stage.gateway.fault("submit", "hold")
     stage.begin()
     stage.gateway.held()
-    stage.airflow.parts["scheduler"].kill()
-    stage.airflow.parts["scheduler"].start()
+    lost = [stage.airflow.parts[name] for name in ("scheduler", *stage.airflow.workers)]
+    for part in lost:
+        part.kill()
+    for part in lost:
+        part.start()
     until(stage.airflow.is_healthy, "the scheduler lives", 120)
 
 
@@ -413,6 +418,42 @@ def api_server_down_when_the_reply_comes(stage: Stage) -> None:
     until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
     stage.airflow.parts["api-server"].start()
     until(stage.airflow.is_healthy, "the API server answers", 120)
+
+
+# Celery's own ways ------------------------------------------------------------------------------------------------
+
+
+def celery_worker_killed_after_acceptance(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    part = stage.airflow.parts[stage.ti()["hostname"]]
+    part.kill()
+    until(lambda: stage.ti()["state"] == "success", "another worker has done it")
+    part.start()
+
+
+def message_redelivered_while_submitting(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    # Redis hands the task out again while it runs, as to a worker that it takes for lost.
+    ignored = "Task already running elsewhere, ignoring redelivered message"
+    until(lambda: any(ignored in stage.airflow.parts[name].tail(100_000) for name in stage.airflow.workers), ignored)
+    stage.gateway.release()
+
+
+def celery_worker_shut_down_while_submitting(stage: Stage) -> None:
+    stage.gateway.fault("submit", "hold")
+    stage.begin()
+    stage.gateway.held()
+    part = stage.airflow.parts[stage.ti()["hostname"]]
+    # As a deployment does that replaces its workers: it takes nothing new, and waits for what it has.
+    send(part.pid, signal.SIGTERM)
+    stage.gateway.release()
+    stage.wait_for_end()
+    until(lambda: gone(part.pid), "the worker has ended")
+    part.start()
 
 
 def _hangs(stage: Stage) -> bool:
@@ -634,4 +675,37 @@ SCENARIOS = (
         alone=True,
     ),
     Scenario(title="API server down when the reply comes", act=api_server_down_when_the_reply_comes, alone=True),
+)
+
+CELERY_SCENARIOS = (
+    Scenario(
+        title="Celery worker lost with all that it had, after acceptance",
+        act=celery_worker_killed_after_acceptance,
+        alone=True,
+        expected=ADOPTS,
+    ),
+    Scenario(
+        title="Celery worker shut down while submitting; it finishes what it has",
+        act=celery_worker_shut_down_while_submitting,
+        alone=True,
+    ),
+    Scenario(
+        title="message redelivered by Redis while the task submits",
+        act=message_redelivered_while_submitting,
+        alone=True,
+    ),
+)
+#: Those in which the executor has a part, played on Celery's workers in each run of the tests; `make faults-celery`
+#: plays all.
+WITH_A_PART_OF_THE_EXECUTOR = frozenset(
+    {
+        "cleared_while_submitting",
+        "killed_after_acceptance",
+        "one_of_three_mapped_killed",
+        "scheduler_and_workers_killed_while_submitting",
+        "supervisor_killed_after_acceptance",
+        "worker_killed_after_acceptance",
+        "worker_killed_on_resume",
+        "zombie_wakes_after_acceptance",
+    }
 )
