@@ -43,6 +43,8 @@ def validate(args: Namespace) -> None:
         for problem in error.problems:
             say(str(problem))
         raise SystemExit(1) from None
+    for notice in ready.notices:
+        say(notice)
     print(f"{ready.model}: {ready.describe()}")
 
 
@@ -137,7 +139,8 @@ def _read_payload(name: str) -> Any:
 def _confirm(args: Namespace, hook: KirinHook, ready: PreparedPayload) -> None:
     estimate = _estimate(hook, ready)
     price = f"about {show_usd(estimate.usd)} USD (says {estimate.source})" if estimate else "an unknown price"
-    say(f"{ready.model}: {ready.describe()}")
+    for line in (f"{ready.model}: {ready.describe()}", *ready.notices):
+        say(line)
     if args.yes:
         say(f"submitting for {price}")
         return
