@@ -74,26 +74,29 @@ class Problem:
 
 
 class KirinPayloadError(KirinError, ValueError):
-    """The payload breaks at least one rule. Nothing was sent, nothing was spent.
+    """The payload breaks at least one rule. Nothing was sent, nothing was spent: by this try.
 
     :param problems: everything that is wrong, not only the first thing
     :param model: the model whose rules were broken
+    :param earlier: what an earlier try of the step has bought, or may have; empty where there can be nothing
     """
 
-    def __init__(self, problems: Sequence[Problem], *, model: str) -> None:
+    def __init__(self, problems: Sequence[Problem], *, model: str, earlier: str = "") -> None:
         self.problems = tuple(problems)
         self.model = model
+        self.earlier = earlier
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"The payload for {model} has {count}; nothing was sent, nothing was spent:{lines}")
+        what = "nothing was sent by this try" if earlier else "nothing was sent, nothing was spent"
+        super().__init__(f"The payload for {model} has {count}; {what}:{lines}" + (earlier and f"\n{earlier}"))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_payload_error, (self.problems, self.model)
+        return _rebuild_payload_error, (self.problems, self.model, self.earlier)
 
 
-def _rebuild_payload_error(problems: Sequence[Problem], model: str) -> KirinPayloadError:
+def _rebuild_payload_error(problems: Sequence[Problem], model: str, earlier: str) -> KirinPayloadError:
     """Exceptions with keyword-only arguments do not pickle by themselves; Airflow pickles some."""
-    return KirinPayloadError(problems, model=model)
+    return KirinPayloadError(problems, model=model, earlier=earlier)
 
 
 class KirinBudgetError(KirinError):
@@ -135,13 +138,15 @@ class KirinNetworkError(KirinError):
 
     :param sent: False only where it is certain that the gateway cannot have taken the request in
         (the connection was never made); True where it may have.
+    :param is_going_on: whether this process may still be sending it
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, is_going_on: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.is_going_on = is_going_on
 
 
 class KirinReplyError(KirinError):

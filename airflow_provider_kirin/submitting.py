@@ -22,6 +22,7 @@ from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinInputError,
     KirinLostTaskError,
+    KirinNetworkError,
     KirinNotFoundError,
     KirinTaskFailedError,
     KirinUnavailableError,
@@ -38,6 +39,8 @@ MOST_SUBMISSIONS = 3
 MOST_PROOFS = 5
 #: A step whose generations fail again and again stops here.
 LONGEST_SERIES = 50
+
+_LEFT_OPEN = "An earlier try ended before its answer was kept."
 
 OnUnknownSubmit = Literal["stop", "resubmit"]
 
@@ -159,13 +162,23 @@ class Submission:
         :raises KirinLostTaskError: it was bought, and the gateway does not know it any more
         :raises KirinError: the gateway refused, or could not be asked; nothing was bought
         """
+        name, found = self._look_through_series()
+        return self._buy(name) if found is None else self._adopt(found, name)
+
+    def find(self) -> Submitted | None:
+        """Return the step's generation if there is one, and buy nothing. What is raised is as for :meth:`run`."""
+        name, found = self._look_through_series()
+        if found is None and self.record.may_have_posted(name):
+            found = self._search(name, _LEFT_OPEN)
+        return None if found is None else self._adopt(found, name)
+
+    def _look_through_series(self) -> tuple[str, KirinTask | None]:
+        """Return the first name whose generation has not failed, and that generation, if there is one."""
         for number in range(1, LONGEST_SERIES + 1):
             name = nth(self.external_task_id, number)
             kirin_task = self._find(name)
-            if kirin_task is None:
-                return self._buy(name)
-            if kirin_task.status != "failed":
-                return self._adopt(kirin_task, name)
+            if kirin_task is None or kirin_task.status != "failed":
+                return name, kirin_task
             if self.is_own_id:
                 raise KirinTaskFailedError(
                     f"Kirin generation {kirin_task.id} with your external_task_id {name} failed. An id can be used "
@@ -235,13 +248,15 @@ class Submission:
         return Submitted(kirin_task, name, adopted=True)
 
     def _buy(self, name: str) -> Submitted:
+        is_blind = False
         in_doubt = self.record.may_have_posted(name)
         if in_doubt:
             self.log.warning("An earlier try may have submitted %s; looking for it before anything is paid.", name)
-            found = self._search(name, "An earlier try ended before its answer was kept.")
-            if found:
+            if found := self._search(name, _LEFT_OPEN):
                 return self._adopt(found, name)
-        for _ in range(MOST_SUBMISSIONS):
+            is_blind = not self._is_proven
+        for left in reversed(range(MOST_SUBMISSIONS)):
+            was_in_doubt = in_doubt
             try:
                 return self._submit(name, in_doubt=in_doubt)
             except KirinError as error:
@@ -250,11 +265,17 @@ class Submission:
                     raise
                 lost, in_doubt = error, True
             self.log.warning("Looking for the generation %s after: %s", name, lost)
-            found = self._search(name, str(lost), exists=verdict is Verdict.EXISTS)
-            if found:
+            if found := self._search(name, str(lost), exists=verdict is Verdict.EXISTS, is_ours=was_in_doubt):
                 return self._adopt(found, name)
+            if isinstance(lost, KirinNetworkError) and lost.is_going_on:
+                # It may still arrive, until this process ends: another one now could be a second.
+                raise self._unknown(name, str(lost), retryable=True) from lost
+            if not left or (is_blind and not self._is_proven):
+                break
+            # Without a look-up that works the user allows one that may be paid twice, and not one after the other.
+            is_blind = not self._is_proven
             self.log.warning("Kirin knows no generation %s; submitting again.", name)
-        raise self._unknown(name, str(lost), retryable=True) from lost
+        raise self._unknown(name, str(lost), retryable=self._is_proven) from lost
 
     def _submit(self, name: str, *, in_doubt: bool) -> Submitted:
         """Submit; wait and submit again only as long as the gateway surely accepted nothing.
@@ -281,16 +302,19 @@ class Submission:
                 self.log.warning("Kirin accepted nothing; next try in %.0f s: %s", delay, error)
                 self._sleep(delay)
             else:
+                # Before it is kept: should that fail, the log names what was paid.
+                self.log.info("Kirin generation %s is submitted.", kirin_task.id)
                 self.record.bought(name, kirin_task.id)
                 self.in_flight = None
                 return Submitted(kirin_task, name, adopted=False)
 
-    def _search(self, name: str, why: str, *, exists: bool = False) -> KirinTask | None:
-        """Look for a generation that may have been bought. None means that it certainly was not.
+    def _search(self, name: str, why: str, *, exists: bool = False, is_ours: bool = False) -> KirinTask | None:
+        """Look for a generation that may have been bought. None means that it may be bought now.
 
         :param name: its external task id
         :param why: what left it unknown
         :param exists: the gateway itself said that there is one
+        :param is_ours: whether that can be an earlier submission of this step
         """
         for delay in (0.0, *LAG_PAUSES):
             self._sleep(delay)
@@ -301,12 +325,16 @@ class Submission:
             if found:
                 return found
         if exists:
-            raise KirinConflictError(
-                f"The gateway says that external task id {name} is in use, and does not find it. Nothing was bought by "
-                "this try. Look for that id in your Kirin account.",
-                retryable=False,
+            whose = (
+                "An earlier submission of this step bought it, it seems. Another try looks again, and pays nothing."
+                if is_ours
+                else "Nothing was bought by this try. Look for that id in your Kirin account."
             )
-        if self.on_unknown_submit == "resubmit" or self._lookup_works(name, why):
+            raise KirinConflictError(
+                f"The gateway says that external task id {name} is in use, and does not find it. {whose}",
+                retryable=is_ours,
+            )
+        if self._lookup_works(name, why) or self.on_unknown_submit == "resubmit":
             return None
         raise self._unknown(name, why, retryable=False)
 
@@ -319,6 +347,10 @@ class Submission:
                 self._prove(known, kirin_task_id)
         except KirinError as error:
             raise self._unknown(name, f"{why}; and the look-up cannot be proven: {error}", retryable=True) from error
+        return self._is_proven
+
+    @property
+    def _is_proven(self) -> bool:
         return self._proofs.get(self._conn_id, False)
 
     def _prove(self, known: str, kirin_task_id: str) -> None:
@@ -337,8 +369,15 @@ class Submission:
         return True
 
     def _unknown(self, name: str, why: str, *, retryable: bool) -> KirinUnknownSubmitError:
-        if retryable:
+        if retryable and (self._is_proven or self.on_unknown_submit == "stop"):
             remedy = "Another try cannot pay twice: it looks for this id first."
+        elif retryable:
+            remedy = "Another try looks for this id first. Where it finds nothing it submits again, and may pay twice."
+        elif self.on_unknown_submit == "resubmit":
+            remedy = (
+                'It was submitted again, as on_unknown_submit="resubmit" allows, with the same end, and each may be '
+                "billed. Look for the id in your Kirin account before you run this step again."
+            )
         else:
             remedy = (
                 "The gateway finds nothing under this id, and its look-up is not proven to work, so nothing was "

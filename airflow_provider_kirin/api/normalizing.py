@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from airflow_provider_kirin.api.places import DEEPEST, Place, dotted, leaves
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_mapping(payload: Any, model: str) -> dict[str, Any]:
@@ -121,10 +124,15 @@ def _is_sayable(place: Place, value: Any) -> bool:
     # What stands among the keys of a mapping is typed as a name, and may be anything.
     if any(type(part) not in (str, int) for part in place):
         return False
-    return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str):
+        # Half of an emoji, as a text that was cut has it, is no text in UTF-8.
+        return value.isascii() or not _SURROGATE.search(value)
+    return value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _remedy(value: Any) -> str:
+    if isinstance(value, str):
+        return "Give text without half characters: this one was cut in the middle of one"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return "An image belongs into a field that takes images; anything else is text"
     return "Give a text, a finite number, true, false, a list or a mapping with texts as names"

@@ -16,9 +16,10 @@ from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.normalizing import as_mapping, normalize, unsayable
 from airflow_provider_kirin.api.notices import notices
 from airflow_provider_kirin.api.places import LENIENT, USUAL, Place, dotted, image_patterns, leaves, matching, put
+from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.rules import broken_rules
 from airflow_provider_kirin.api.text import shorten
-from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, Problem
 
 FitImages = Literal["error", "auto"]
 
@@ -41,7 +42,7 @@ class PreparedPayload:
     def describe(self) -> str:
         """Return the payload as one short line for a log: no image bytes, no signed query."""
         shown = {
-            name: str(self.images[name]) if name in self.images else shorten(value)
+            name: str(self.images[name]) if name in self.images else _shown(value)
             for name, value in self.params.items()
         }
         shown |= {name: str(image) for name, image in self.images.items() if name not in shown}
@@ -83,6 +84,7 @@ def prepare(
             problems.extend(rejected.problems)
     params: dict[str, Any] = put(given, {place: image.text for place, image in ready.items()})
     problems.extend(_still_unsayable(params, problems))
+    problems.extend(_unusable_id(given))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
     params.pop("model", None)
@@ -122,6 +124,8 @@ def check_static(
     for place, value, _ in found:
         if not is_dynamic(value):
             problems.extend(images.check_without_reading(value, field=dotted(place)))
+    if not is_dynamic(given.get("external_task_id")):
+        problems.extend(_unusable_id(given))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
 
@@ -147,6 +151,23 @@ def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[
                 for place, value in matching(given, pattern):
                     if images.looks_like_one(value):
                         yield place, value, LENIENT
+
+
+def _unusable_id(given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Refuse an external task id by which nobody could ask for the generation afterwards."""
+    own = given.get("external_task_id")
+    # What is no text, or empty, is the schema's to judge.
+    if isinstance(own, str) and own:
+        try:
+            check_id(own)
+        except KirinIdError:
+            rule = "must be an id that can be asked for: printable, at most 512 characters, not None, . or .., no list"
+            yield Problem("external_task_id", shorten(own), rule, 'Give something like "order-17"')
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a log; an image in a field that nobody describes shows none of its bytes either."""
+    return images.describe(value) if images.is_inline(value) else shorten(value)
 
 
 def _still_unsayable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:

@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kirin.api.identity import digest_arguments
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
-from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 
 if TYPE_CHECKING:
@@ -71,24 +70,21 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         self.payload = self.python_callable(*self.op_args, **arguments)
         self._hide_images()
-        with failing_for_good():
-            _refuse_own_id(self.payload, str(self.model))
         result: dict[str, Any] = super().execute(context)
         return result
 
-    def _digest(self, ready: PreparedPayload) -> str:
-        return digest_arguments(ready.model, self.op_args, self.op_kwargs)
+    def _refuse_payload(self) -> None:
+        if isinstance(self.payload, Mapping) and self.payload.get("external_task_id") is not None:
+            problem = Problem(
+                field="external_task_id",
+                value="(not shown)",
+                rule="what the function returns may differ on the next try, which would then pay again",
+                remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
+            )
+            raise KirinPayloadError([problem], model=self.model)
 
-
-def _refuse_own_id(payload: Any, model: str) -> None:
-    if isinstance(payload, Mapping) and payload.get("external_task_id") is not None:
-        problem = Problem(
-            field="external_task_id",
-            value="(not shown)",
-            rule="what the function returns may differ on the next try, which would then pay again",
-            remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
-        )
-        raise KirinPayloadError([problem], model=model)
+    def _digest(self, ready: PreparedPayload | None) -> str:
+        return digest_arguments(self.model, self.op_args, self.op_kwargs)
 
 
 def kirin_task(

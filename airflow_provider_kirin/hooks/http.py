@@ -58,7 +58,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     try:
         ended = outcome.get(timeout=seconds)
     except Empty:
-        raise _network_error(f"not complete within {seconds:.0f} s", request, sent=True) from None
+        raise _network_error(f"not complete within {seconds:.0f} s", request, sent=True, is_going_on=True) from None
     if isinstance(ended, BaseException):
         raise ended
     return ended
@@ -240,6 +240,7 @@ def _tls_error(said: str, request: ApiRequest) -> KirinError:
     return _network_error(said, request, sent=True)
 
 
-def _network_error(why: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
+def _network_error(why: str, request: ApiRequest, *, sent: bool, is_going_on: bool = False) -> KirinNetworkError:
     how = "No reply to" if sent else "Could not connect for"
-    return KirinNetworkError(f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}", sent=sent)
+    said = f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}"
+    return KirinNetworkError(said, sent=sent, is_going_on=is_going_on)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import price_key
-from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError
+from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
 from airflow_provider_kirin.mapping import map_index_of
@@ -20,7 +20,7 @@ from airflow_provider_kirin.operators.files import Place, fetch_finished, save_v
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.lineage import Provenance, add_asset_events, origin_of
 from airflow_provider_kirin.operators.records import StepRecord
-from airflow_provider_kirin.submitting import Gateway, Submission
+from airflow_provider_kirin.submitting import Gateway, Submission, Submitted
 from airflow_provider_kirin.triggers.events import Outcome, read_event
 from airflow_provider_kirin.usage import tell_outcomes
 
@@ -53,52 +53,97 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
     :param context: Airflow's
     """
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
-        own_id = {("external_task_id",): operator.external_task_id} if operator.external_task_id else {}
-        # All that can fail without money comes first: rendering, images, rules, the connection.
-        ready = hook.prepare(
-            operator.payload,
-            model=operator.model,
-            replacing=operator._images | own_id,
-            fit_images=operator.fit_images,
-            allow_unknown_model=operator.allow_unknown_model,
-        )
-        is_own_id = "external_task_id" in ready.params
-        name = ready.params.get("external_task_id") or _step_id(operator, context, ready)
-        operator._kind = " ".join(str(ready.params[one]) for one in ("mode", "duration") if one in ready.params)
-        operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
-        record = StepRecord(
-            context,
-            {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(ready.model, ready.params)},
-            origin=(origin := origin_of(ready)),
-            is_certain=operator._is_payload_the_step and not is_own_id,
-        )
-        submission = operator._submission = Submission(
-            _gateway(operator, context, record, hook, ready),
-            record,
-            external_task_id=name,
-            is_own_id=is_own_id,
-            on_unknown_submit=operator.on_unknown_submit,
-            conn_id=operator.kirin_conn_id,
-            log=operator.log,
-        )
         try:
-            submitted = submission.run()
-        except KirinError as error:
-            report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
-            raise
-    if record.is_news(submitted.external_task_id):
-        report_submission(ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+            # All that can fail without money comes first: rendering, images, rules, the connection.
+            operator._refuse_payload()
+            own_id = {("external_task_id",): operator.external_task_id} if operator.external_task_id else {}
+            ready = hook.prepare(
+                operator.payload,
+                model=operator.model,
+                replacing=operator._images | own_id,
+                fit_images=operator.fit_images,
+                allow_unknown_model=operator.allow_unknown_model,
+            )
+        except KirinPayloadError as error:
+            submitted, images = _bought_before(operator, context, hook, error)
+        else:
+            submitted, images = _buy(operator, context, hook, ready)
     kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
     operator._kirin_task_id = kirin_task.id
-    operator._provenance = Provenance(kirin_task.id, inputs=origin["images"])
-    if not submitted.adopted:
-        operator.log.info("Kirin generation %s is submitted.", kirin_task.id)
-    elif not operator._is_payload_the_step:
+    operator._provenance = Provenance(kirin_task.id, inputs=images)
+    if submitted.adopted and not operator._is_payload_the_step:
         operator.log.info("What the function returned this time is not used: this step has its generation.")
     if kirin_task.status == "failed" and (failed := error_from_task(kirin_task)):
         _tell(operator, context, failed)
         raise failed
     return kirin_task
+
+
+def _buy(
+    operator: KirinSubmitOperator, context: Context, hook: KirinHook, ready: PreparedPayload
+) -> tuple[Submitted, Sequence[str]]:
+    """Buy or adopt what a payload asks for; return it with the URIs of its images."""
+    is_own_id = "external_task_id" in ready.params
+    name = ready.params.get("external_task_id") or _step_id(operator, context, operator._digest(ready))
+    operator._kind = " ".join(str(ready.params[one]) for one in ("mode", "duration") if one in ready.params)
+    operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
+    record = StepRecord(
+        context,
+        {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(ready.model, ready.params)},
+        origin=(origin := origin_of(ready)),
+        is_certain=operator._is_payload_the_step and not is_own_id,
+    )
+    gateway = _gateway(operator, context, record, hook, ready)
+    submission = operator._submission = _submission(operator, gateway, record, name, is_own_id=is_own_id)
+    try:
+        submitted = submission.run()
+    except KirinError as error:
+        report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+        raise
+    if record.is_news(submitted.external_task_id):
+        report_submission(ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+    return submitted, origin["images"]
+
+
+def _bought_before(
+    operator: KirinSubmitOperator, context: Context, hook: KirinHook, error: KirinPayloadError
+) -> tuple[Submitted, Sequence[str]]:
+    """Return what an earlier try bought, which needs no payload any more; where there is nothing, raise the error.
+
+    Where the payload is part of the step's name, only the record can tell, and the error does.
+    """
+    record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
+    own_id = _own_id(operator)
+    if any(problem.field == "external_task_id" for problem in error.problems):
+        raise error
+    if not own_id and operator._is_payload_the_step:
+        raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
+    name = own_id or _step_id(operator, context, operator._digest(None))
+    submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
+    if submitted is None:
+        raise error
+    operator.log.warning("This try's payload is not needed, and could not be sent. %s", error)
+    return submitted, record.origin_of(submitted.external_task_id).get("images") or ()
+
+
+def _submission(
+    operator: KirinSubmitOperator, gateway: Gateway, record: StepRecord, name: str, *, is_own_id: bool
+) -> Submission:
+    return Submission(
+        gateway,
+        record,
+        external_task_id=name,
+        is_own_id=is_own_id,
+        on_unknown_submit=operator.on_unknown_submit,
+        conn_id=operator.kirin_conn_id,
+        log=operator.log,
+    )
+
+
+def _own_id(operator: KirinSubmitOperator) -> str:
+    """Return the user's own external task id: the operator's, or else the payload's."""
+    payload = operator.payload if isinstance(operator.payload, Mapping) else {}
+    return str(operator.external_task_id or payload.get("external_task_id") or "")
 
 
 def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
@@ -194,7 +239,7 @@ def _gateway(
     return BudgetedGateway(gateway, budget)
 
 
-def _step_id(operator: KirinSubmitOperator, context: Context, ready: PreparedPayload) -> str:
+def _step_id(operator: KirinSubmitOperator, context: Context, digest: str) -> str:
     ti = context["ti"]
     return step_id(
         conn_id=operator.kirin_conn_id,
@@ -203,7 +248,7 @@ def _step_id(operator: KirinSubmitOperator, context: Context, ready: PreparedPay
         task_id=ti.task_id,
         map_index=map_index_of(ti),
         take=operator.take,
-        payload=operator._digest(ready),
+        payload=digest,
     )
 
 

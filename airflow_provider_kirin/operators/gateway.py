@@ -15,10 +15,10 @@ class HookGateway:
     """Looks up generations, and submits one payload under given names.
 
     :param hook: does the I/O
-    :param ready: what is bought
+    :param ready: what is bought; None where there is nothing to buy
     """
 
-    def __init__(self, hook: KirinHook, ready: PreparedPayload) -> None:
+    def __init__(self, hook: KirinHook, ready: PreparedPayload | None) -> None:
         self._hook = hook
         self._ready = ready
 
@@ -35,5 +35,6 @@ class HookGateway:
 
         :param external_task_id: the name
         """
+        assert self._ready is not None, "nothing to buy"
         params = self._ready.params | {"external_task_id": external_task_id}
         return self._hook.submit(replace(self._ready, params=params))

@@ -128,7 +128,8 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
 
     def _hide_images(self) -> None:
         self.payload, found = take_out_images(self.payload)
-        self._images.update(found)
+        # A new mapping: Airflow runs copies of an operator, which would share the old one.
+        self._images = {**self._images, **found}
 
     def on_kill(self) -> None:
         """Say what goes on at Kirin: the generation API documents no way to cancel a generation."""
@@ -146,10 +147,14 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
                 in_flight,
             )
 
-    def _digest(self, ready: PreparedPayload) -> str:
+    def _refuse_payload(self) -> None:
+        """Refuse what only this kind of operator does not take; what it does not take is told as all else is."""
+
+    def _digest(self, ready: PreparedPayload | None) -> str:
         """Return what tells this step's generation from those of the same task with other input."""
         from airflow_provider_kirin.api.identity import digest
 
+        assert ready is not None, "the payload is part of the step"
         return digest(ready)
 
 

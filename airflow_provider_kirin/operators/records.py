@@ -11,6 +11,10 @@ from airflow_provider_kirin.mapping import map_index_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+#: The entry of the task state store that holds the name of the last generation that this task instance bought, or
+#: set out to buy. What it is called depends on the payload, and that may be gone on the next try.
+_LATEST = "kirin:latest"
+
 
 class StepRecord:
     """The record of one task instance.
@@ -41,6 +45,7 @@ class StepRecord:
         self._is_certain = is_certain
         #: Names under which this try sent a submission.
         self._sent: set[str] = set()
+        self._latest: str | None = None
 
     def is_news(self, external_task_id: str) -> bool:
         """Return whether it was not on record before this try that this step bought a generation under this name.
@@ -75,9 +80,8 @@ class StepRecord:
         if not self._is_certain and self._entry(external_task_id).get("origin", self._origin) != self._origin:
             # Two tries submit different things under this name; which one is accepted will not be known.
             self._origin = {}
-        if self._store is not None:
-            # Should this fail, so does the task, before anything is paid.
-            self._store.set(_key(external_task_id), {"posting": True, "origin": self._origin})
+        # Should this fail, so does the task, before anything is paid.
+        self._keep(external_task_id, {"posting": True, "origin": self._origin})
 
     def refused(self, external_task_id: str) -> None:
         """Remember that nothing was accepted.
@@ -93,15 +97,53 @@ class StepRecord:
         :param external_task_id: the name
         :param kirin_task_id: the generation
         """
-        origin = self._origin_of(external_task_id)
-        if self._store is not None:
-            entry = {"kirin_task_id": kirin_task_id, **self._about, "origin": origin}
-            self._store.set(_key(external_task_id), entry)
-        bought = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
-        self._ti.xcom_push(XCOM_KEY, bought | self._about | origin)
+        origin = self.origin_of(external_task_id)
+        self._keep(external_task_id, {"kirin_task_id": kirin_task_id, **self._about, "origin": origin})
+        self._tell(kirin_task_id, external_task_id, self._about | origin)
 
-    def _origin_of(self, external_task_id: str) -> dict[str, Any]:
-        """Return what the generation was made from: an earlier try may have bought it from something else."""
+    def earlier(self) -> str:
+        """Say what an earlier try has bought, or may have, and how to get it; where it is known, in the XCom too.
+
+        :return: a line for an error; empty where there can be nothing
+        """
+        name = str(self._store.get(_LATEST, "")) if self._store is not None else ""
+        entry = self._entry(name) if name else {}
+        if kirin_task_id := entry.get("kirin_task_id"):
+            self._tell(kirin_task_id, name, dict(entry.get("origin") or {}))
+            return (
+                f"An earlier try of this task bought Kirin generation {kirin_task_id} (external task id {name}). Mend "
+                "the payload, and where it says the same as then, the generation is adopted; or wait for it with "
+                "KirinTaskSensor."
+            )
+        if "posting" in entry:
+            return (
+                f"An earlier try of this task may have bought a generation, external task id {name}. Look for it with "
+                "KirinTaskSensor or in your Kirin account."
+            )
+        if self._store is None and self._ti.try_number > 1:
+            return "An earlier try of this task may have bought a generation: its log names it."
+        return ""
+
+    def _keep(self, external_task_id: str, entry: dict[str, Any]) -> None:
+        if self._store is None:
+            return
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # loaded lazily
+
+        # As long as the run itself: what is on record is never bought again.
+        self._store.set(_key(external_task_id), entry, retention=NEVER_EXPIRE)
+        if self._latest != external_task_id:
+            self._store.set(_LATEST, external_task_id, retention=NEVER_EXPIRE)
+            self._latest = external_task_id
+
+    def _tell(self, kirin_task_id: str, external_task_id: str, about: Mapping[str, Any]) -> None:
+        bought = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        self._ti.xcom_push(XCOM_KEY, {**bought, **about})
+
+    def origin_of(self, external_task_id: str) -> dict[str, Any]:
+        """Return what the generation was made from: an earlier try may have bought it from something else.
+
+        :param external_task_id: the name
+        """
         if self._is_certain or external_task_id in self._sent:
             return self._origin
         recorded = self._entry(external_task_id).get("origin")
