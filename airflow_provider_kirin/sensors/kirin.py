@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
 
     from airflow_provider_kirin.api.polling import Poller
+    from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.triggers.events import Outcome
 
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
@@ -164,23 +165,17 @@ class KirinTaskSensor(BaseSensorOperator):
         :param context: Airflow's
         """
         from airflow_provider_kirin.hooks.kirin import KirinHook
-        from airflow_provider_kirin.hooks.waiting import new_poller
         from airflow_provider_kirin.triggers.events import goes_on
 
         ids = self._ids()
         started_at = self._started_at(context)
-        pauses = []
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            for one in (one for one in ids if one not in self._outcomes):
-                if one not in self._pollers:
-                    self._pollers[one] = new_poller(
-                        self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at
-                    )
-                step = hook.look(self._pollers[one])
-                if outcome := step.kirin_task or step.error:
-                    self._outcomes[one] = outcome
-                else:
-                    pauses.append(step.delay)
+            waiting = dict.fromkeys(one for one in ids if one not in self._outcomes)
+            pauses = self._look(hook, waiting, started_at)
+            # A process that is rescheduled forgets how often one was not found: that is told apart here, in seconds.
+            while missing := [one for one in pauses if self.reschedule and self._pollers[one].is_not_found]:
+                time.sleep(min(pauses.pop(one) for one in missing))
+                pauses |= self._look(hook, missing, started_at)
         if not pauses or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
             outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
             return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
@@ -188,8 +183,23 @@ class KirinTaskSensor(BaseSensorOperator):
             self._defer(ids)
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
         floor = _SHORTEST_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
-        self.poke_interval = max(min(pauses), floor)
+        self.poke_interval = max(min(pauses.values()), floor)
         return PokeReturnValue(is_done=False)
+
+    def _look(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> dict[str, float]:
+        """Look once at each, and return the pauses of those that go on."""
+        from airflow_provider_kirin.hooks.waiting import new_poller
+
+        pauses = {}
+        for one in ids:
+            if one not in self._pollers:
+                self._pollers[one] = new_poller(self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at)
+            step = hook.look(self._pollers[one])
+            if outcome := step.kirin_task or step.error:
+                self._outcomes[one] = outcome
+            else:
+                pauses[one] = step.delay
+        return pauses
 
     def _defer(self, ids: list[str]) -> NoReturn:
         shape = "one" if isinstance(self.kirin_task_id, str) else "list"
