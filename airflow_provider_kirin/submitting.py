@@ -15,7 +15,7 @@ from logging import getLogger
 from typing import Any, Literal, Protocol
 
 from airflow_provider_kirin.api.identity import nth
-from airflow_provider_kirin.api.retrying import Verdict, judge_submission, pause
+from airflow_provider_kirin.api.retrying import LAG_PAUSES, Verdict, judge_submission, pause
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinConflictError,
@@ -31,8 +31,6 @@ from airflow_provider_kirin.exceptions import (
 
 #: Seconds that one try spends on trouble before it gives up: a look-up that cannot be done, a gateway that is full.
 PATIENCE = 120.0
-#: Right after a submission the look-up may lag: pauses between further looks. Seconds.
-LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: The same submission is sent so often at most in one try, each time after a look-up said that nothing is there.
 MOST_SUBMISSIONS = 3
 #: Generations of earlier runs that the look-up is tried on, until one is still known.

@@ -125,8 +125,17 @@ def error_from_response(
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):
-        error.from_api = isinstance(body, Mapping) and not speaks_of_a_path(f"{code} {message}")
+        error.from_api = _is_about_a_task(body, code, message)
     return error
+
+
+def _is_about_a_task(body: Any, code: str, message: str) -> bool:
+    """Return whether a 404 is the API's own: JSON with a message where the API has it, about no path.
+
+    A gateway says what it has to say under other names (APISIX: ``error_msg``), a web framework repeats the ``path``.
+    """
+    is_json = isinstance(body, Mapping) and "path" not in body
+    return is_json and bool(message) and not speaks_of_a_path(f"{code} {message}")
 
 
 def speaks_of_a_path(said: str) -> bool:

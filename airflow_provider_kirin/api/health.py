@@ -10,7 +10,13 @@ import random
 from collections.abc import Callable
 
 from airflow_provider_kirin.api.retrying import pause
-from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, KirinReplyError, KirinUnavailableError
+from airflow_provider_kirin.exceptions import (
+    KirinError,
+    KirinNetworkError,
+    KirinNotFoundError,
+    KirinReplyError,
+    KirinUnavailableError,
+)
 
 #: So many troubles in a row, with no sign of life between them, mean that it is down.
 TROUBLES_THAT_MEAN_DOWN = 5
@@ -52,7 +58,7 @@ class Health:
         :param error: what it ended in, if not well; one that only a living gateway gives is a sign of life
         :param now: the time
         """
-        if not isinstance(error, (KirinNetworkError, KirinReplyError, KirinUnavailableError)):
+        if not _is_trouble(error):
             was_down = self.trouble is not None
             self._troubles, self.trouble = 0, None
             return was_down
@@ -65,3 +71,10 @@ class Health:
             beyond = self._troubles - TROUBLES_THAT_MEAN_DOWN + 1
             self._probe_at = now + pause(error, beyond, jitter=self._jitter)
         return False
+
+
+def _is_trouble(error: KirinError | None) -> bool:
+    if isinstance(error, KirinNotFoundError):
+        # A load balancer without a gateway behind it says 404, too.
+        return not error.from_api
+    return isinstance(error, (KirinNetworkError, KirinReplyError, KirinUnavailableError))

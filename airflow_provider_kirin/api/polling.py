@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from airflow_provider_kirin.api.belief import Part, seconds_until_look
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.experience import Experience
-from airflow_provider_kirin.api.retrying import pause
+from airflow_provider_kirin.api.retrying import LAG_PAUSES, pause
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import one_line
-from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinTimeoutError
 
 #: What one expects who knows nothing: public clients wait for one to ten minutes; the API documents no time.
 UNINFORMED = Part(weight=1.0, median=190.0, spread=0.66)
@@ -107,12 +107,19 @@ class Poller:
         self._jitter = jitter
         self._looks = 0
         self._troubles = 0
+        #: How often in a row the API did not know it.
+        self._not_founds = 0
         self._told: tuple[str, float | None] | None = None
         #: When it was last seen in progress.
         self._alive_at: float | None = None
         #: Seconds and progress when the progress last moved, and the end that it foretold.
         self._moved: tuple[float, float] | None = None
         self._foretold: Part | None = None
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the API does not know the generation, which may be lag: the next looks tell."""
+        return self._not_founds > 0
 
     def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
         """Decide what a look means.
@@ -125,7 +132,7 @@ class Poller:
         self._looks += 1
         if isinstance(outcome, KirinError):
             return self._after_trouble(outcome, now)
-        self._troubles = 0
+        self._troubles = self._not_founds = 0
         if outcome.is_final:
             return self._ended(outcome, now)
         self._alive_at = now
@@ -147,7 +154,11 @@ class Poller:
         return Step(kirin_task=kirin_task)
 
     def _after_trouble(self, error: KirinError, now: float) -> Step:
-        if not error.retryable:
+        if isinstance(error, KirinNotFoundError):
+            if error.from_api:
+                return self._after_not_found(error, now)
+            # A load balancer's 404 says nothing about the generation: it is trouble as a 503 is.
+        elif not error.retryable:
             return Step(error=error)
         if now >= self.deadline:
             return self._timed_out(now, f"the last look ended in: {error}")
@@ -156,6 +167,16 @@ class Poller:
         delay = self._until_deadline(delay, now)
         news = f"Could not look at Kirin generation {self.kirin_task_id}, next look in {delay:.0f} s: {error}"
         return Step(delay=delay, news=news)
+
+    def _after_not_found(self, error: KirinNotFoundError, now: float) -> Step:
+        """Take the API's word only when it has said so for a while, whatever the user's own interval is."""
+        if self._not_founds >= len(LAG_PAUSES) or now >= self.deadline:
+            return Step(error=error)
+        delay = self._until_deadline(max(LAG_PAUSES[self._not_founds], error.retry_after or 0.0), now)
+        self._not_founds += 1
+        told = self._not_founds > 1
+        news = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
+        return Step(delay=delay, news=None if told else news)
 
     def _timed_out(self, now: float, why: str) -> Step:
         waited = now - self.started_at

@@ -107,7 +107,7 @@ def download(args: Namespace) -> None:
         place = replace(place, template="{kirin_task_id}-{index}.mp4")
     place.check()
     with closing(KirinHook(args.conn_id)) as hook:
-        kirin_task = fetch_finished(hook, args.kirin_task_id)
+        kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
         print("\n".join(save_videos(hook, kirin_task, place)))
 
 

@@ -55,9 +55,8 @@ class KirinAsyncHook(BaseHook):
             return
         joining, self._joining = self._joining, None
         if joining is not None:
-            await asyncio.wait([joining])
-            if not joining.cancelled() and joining.exception() is None:
-                await joining.result().leave()
+            # Shielded: who is cancelled again meanwhile must not leave the session open.
+            await asyncio.shield(asyncio.ensure_future(_leave(joining)))
 
     async def get_task(self, kirin_task_id: str) -> KirinTask:
         """Ask for a generation's state.
@@ -151,3 +150,10 @@ class KirinAsyncHook(BaseHook):
         except KirinError as error:
             outcome = error
         return log_news(self.log, poller.heard(outcome, time.time()))
+
+
+async def _leave(joining: asyncio.Future[SharedSession]) -> None:
+    """Leave a session, be it that joining it has not ended yet."""
+    await asyncio.wait([joining])
+    if not joining.cancelled() and joining.exception() is None:
+        await joining.result().leave()

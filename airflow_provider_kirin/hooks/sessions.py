@@ -86,9 +86,13 @@ class SharedSession:
         if self._users:
             return
         self._retire()
+        # Shielded: who is cancelled again meanwhile must not leave it open.
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
         if self._starting is not None:
             await asyncio.wait([self._starting])
-            if self._starting.exception() is None:
+            if not self._starting.cancelled() and self._starting.exception() is None:
                 await self.session.close()
 
     @asynccontextmanager
@@ -99,6 +103,18 @@ class SharedSession:
             granted :data:`GRACE` more, an outage is not
         :raises KirinUnavailableError: the time is up
         """
+        # A user of its own: while it stands in line, its hook may move on to a session with a new key.
+        self._users += 1
+        try:
+            await self._take_lane(patience)
+            try:
+                yield
+            finally:
+                self._lanes.release()
+        finally:
+            await self.leave()
+
+    async def _take_lane(self, patience: float | None) -> None:
         give_up_at = float("inf") if patience is None else time.monotonic() + patience
         try:
             async with asyncio.timeout(None if patience is None else patience + GRACE):
@@ -111,10 +127,6 @@ class SharedSession:
         except TimeoutError:
             why = self.health.trouble or "others that share its requests_per_second come first"
             raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
-        try:
-            yield
-        finally:
-            self._lanes.release()
 
     def heard(self, error: KirinError | None) -> None:
         """Let all that share the session learn from how a call ended.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -153,14 +153,13 @@ def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: Kir
     :param context: Airflow's
     :param kirin_task: what was bought
     """
+    outcome: Outcome
     try:
         with closing(KirinHook(operator.kirin_conn_id)) as hook:
-            done = hook.wait(kirin_task.id, timeout=operator.timeout, poll_interval=operator.poll_interval)
+            outcome = hook.wait(kirin_task.id, timeout=operator.timeout, poll_interval=operator.poll_interval)
     except KirinError as error:
-        _tell(operator, context, error)
-        raise
-    _tell(operator, context, done)
-    return _finish(operator, context, done)
+        outcome = error
+    return _after_wait(operator, context, outcome)
 
 
 def conclude(operator: KirinGenerateVideoOperator, context: Context, event: Any) -> dict[str, Any]:
@@ -171,13 +170,7 @@ def conclude(operator: KirinGenerateVideoOperator, context: Context, event: Any)
     :param event: the trigger's
     """
     (outcome,) = read_event(event, expected=1)
-    _tell(operator, context, outcome)
-    if isinstance(outcome, KirinNotFoundError):
-        # It was bought a moment ago: the look-up may lag, and the next try knows the id.
-        outcome.retryable = True
-    if isinstance(outcome, KirinError):
-        raise outcome
-    return _finish(operator, context, outcome)
+    return _after_wait(operator, context, outcome)
 
 
 def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
@@ -209,6 +202,25 @@ def _buyers(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[
             yield task.task_id, map_index if is_mapped and map_index is not None else -1
 
 
+def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome: Outcome) -> dict[str, Any]:
+    """Return what the task returns, or raise why there is no video: one rule, whoever has waited."""
+    _tell(operator, context, outcome)
+    with _another_try_may_find_it():
+        if isinstance(outcome, KirinError):
+            raise outcome
+        return _finish(operator, context, outcome)
+
+
+@contextmanager
+def _another_try_may_find_it() -> Iterator[None]:
+    """Let Airflow retry where the gateway does not know what this step has bought: the next try knows the id."""
+    try:
+        yield
+    except KirinNotFoundError as error:
+        error.retryable = True
+        raise
+
+
 def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
     purchase = StepRecord(context).purchase(kirin_task.id)
     # The gateway's replies do not repeat it.
@@ -221,7 +233,8 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
             report_lineage(hook, inputs=purchase.get("images") or ())
         if operator.destination is not None:
             # Links expire, and this task may have queued for long since the trigger saw them.
-            kirin_task = replace(hook.get_task(kirin_task.id), external_task_id=kirin_task.external_task_id)
+            fresh = fetch_finished(hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.")
+            kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
             files = save_videos(hook, kirin_task, Place.of(operator, context))
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.file_names import DEFAULT_TEMPLATE, check_template, fill
+from airflow_provider_kirin.api.retrying import LAG_PAUSES
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinUnfinishedError
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.storage import as_path
 from airflow_provider_kirin.hooks.writing import already_there, size_of
 from airflow_provider_kirin.mapping import map_index_of
@@ -145,16 +147,36 @@ def _check_folder(folder: Path) -> None:
         raise KirinDestinationError(f"destination = {folder} cannot be written: no permission.")
 
 
-def fetch_finished(hook: KirinHook, kirin_task_id: str, *, remedy: str = "") -> KirinTask:
+def fetch_finished(
+    hook: KirinHook, kirin_task_id: str, *, remedy: str = "", pauses: Iterable[float] = LAG_PAUSES
+) -> KirinTask:
     """Return a generation that has its video, fetched afresh: its links expire.
+
+    Who fetches has seen the end, as a rule, and the replica that answers may lag: it is asked again for a while.
 
     :param hook: asks
     :param kirin_task_id: the generation
     :param remedy: what to do where it is not finished
+    :param pauses: between further looks, in seconds; none takes the first answer
     :raises KirinUnfinishedError: it is still in progress
+    :raises KirinNotFoundError: the gateway does not know it; retryable where it was not the API that said so
     :raises KirinAPIError: it failed, or completed without a video
     """
-    kirin_task = hook.get_task(kirin_task_id)
+    ahead = iter(pauses)
+    while True:
+        try:
+            return _finished(hook.get_task(kirin_task_id), remedy)
+        except (KirinNotFoundError, KirinUnfinishedError) as error:
+            if isinstance(error, KirinNotFoundError):
+                error.retryable = not error.from_api
+            delay = next(ahead, None)
+            if delay is None:
+                raise
+            hook.log.info("Looking again, since the gateway may lag: %s", error)
+        time.sleep(delay)
+
+
+def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
     if not kirin_task.is_final:
         said = f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). {remedy}"
         raise KirinUnfinishedError(said.rstrip())
@@ -175,7 +197,7 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[st
     for index, (name, video) in enumerate(zip(place.names(kirin_task), kirin_task.videos, strict=True)):
 
         def fresh_url(index: int = index) -> str:
-            videos = hook.get_task(kirin_task.id).videos
+            videos = fetch_finished(hook, kirin_task.id).videos
             if index >= len(videos):
                 raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} does not show its video any more.")
             return videos[index].url

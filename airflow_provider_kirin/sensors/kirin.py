@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
 
     from airflow_provider_kirin.api.polling import Poller
+    from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.triggers.events import Outcome
 
 #: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
 DEFAULT_TIMEOUT = 3600.0
 _SHORTEST_RESCHEDULE = 30.0
+#: Who is due within so many seconds is looked at now.
+_SHORTEST_SLEEP = 0.05
 #: For the base class, which wants a number. Seconds.
 _ANY_INTERVAL = 3.0
 #: A longer list is left to the trigger, which looks at many at once.
@@ -131,6 +134,8 @@ class KirinTaskSensor(BaseSensorOperator):
         """Start with nothing known: a retry may run on the same object."""
         self._began_at: float | None = None
         self._pollers: dict[str, Poller] = {}
+        #: When each one that goes on is looked at again, on a clock that does not go back.
+        self._due: dict[str, float] = {}
         self._outcomes: dict[str, Outcome] = {}
 
     def execute(self, context: Context) -> Any:
@@ -159,37 +164,49 @@ class KirinTaskSensor(BaseSensorOperator):
             return self._conclude(context, read_event(event, expected=len(ids)))
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at every generation that has not ended.
+        """Look once at every generation that has not ended and whose pause is over.
 
         :param context: Airflow's
         """
         from airflow_provider_kirin.hooks.kirin import KirinHook
-        from airflow_provider_kirin.hooks.waiting import new_poller
         from airflow_provider_kirin.triggers.events import goes_on
 
         ids = self._ids()
         started_at = self._started_at(context)
-        pauses = []
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            for one in (one for one in ids if one not in self._outcomes):
-                if one not in self._pollers:
-                    self._pollers[one] = new_poller(
-                        self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at
-                    )
-                step = hook.look(self._pollers[one])
-                if outcome := step.kirin_task or step.error:
-                    self._outcomes[one] = outcome
-                else:
-                    pauses.append(step.delay)
-        if not pauses or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
+            # Others sleep for longer, maybe: a sensor is poked as often as the one whose turn comes first wants it.
+            latest = time.monotonic() + _SHORTEST_SLEEP
+            waiting = dict.fromkeys(one for one in ids if one not in self._outcomes)
+            self._look(hook, [one for one in waiting if self._due.get(one, latest) <= latest], started_at)
+            # A process that is rescheduled forgets how often one was not found: that is told apart here, in seconds.
+            while missing := [one for one in self._due if self.reschedule and self._pollers[one].is_not_found]:
+                time.sleep(self._until_due(missing))
+                self._look(hook, missing, started_at)
+        if not self._due or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
             outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
             return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
         if self.deferrable:
             self._defer(ids)
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
         floor = _SHORTEST_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
-        self.poke_interval = max(min(pauses), floor)
+        self.poke_interval = max(self._until_due(self._due), floor)
         return PokeReturnValue(is_done=False)
+
+    def _look(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
+        from airflow_provider_kirin.hooks.waiting import new_poller
+
+        for one in ids:
+            if one not in self._pollers:
+                self._pollers[one] = new_poller(self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at)
+            step = hook.look(self._pollers[one])
+            self._due[one] = time.monotonic() + step.delay
+            if outcome := step.kirin_task or step.error:
+                self._outcomes[one] = outcome
+                del self._due[one]
+
+    def _until_due(self, ids: Iterable[str]) -> float:
+        """Return the seconds until the first of them may be looked at."""
+        return max(min(self._due[one] for one in ids) - time.monotonic(), 0.0)
 
     def _defer(self, ids: list[str]) -> NoReturn:
         shape = "one" if isinstance(self.kirin_task_id, str) else "list"

@@ -22,7 +22,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from airflow_provider_kirin.hooks.sessions import SharedSession
+from airflow_provider_kirin.hooks.sessions import MOST_CALLS, SharedSession
 from tests.integration.emulated import KEY, until
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
 from tests.integration.test_hook import SOON, everything_shown
@@ -71,7 +71,7 @@ class TestGetAndWait:
 
     async def test_an_unknown_id(self, conn_id):
         with pytest.raises(KirinNotFoundError):
-            await KirinAsyncHook(conn_id).wait("no-such-generation", timeout=20)
+            await KirinAsyncHook(conn_id).wait("no-such-generation", timeout=1)
 
     async def test_netrc_does_not_replace_the_key(self, connect, counting_gateway, tmp_path, monkeypatch):
         netrc = tmp_path / "netrc"
@@ -178,6 +178,20 @@ class TestOneSessionForAll:
         assert all(isinstance(end, asyncio.CancelledError) for end in ended)
         # And it can be opened again, at once.
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
+
+    @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
+    async def test_who_is_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):
+        conn_id = connect(counting_gateway().url)
+        wait = asyncio.create_task(KirinAsyncHook(conn_id).wait("one", timeout=30))
+        for _ in range(2):
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            wait.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wait
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=10)
+        assert not SharedSession._open.get(asyncio.get_running_loop())
 
     async def test_who_is_cancelled_while_it_asks_takes_nobody_along(self, conn_id, emulator, submitted):
         first, second = submitted(), submitted("[[seconds:1]]")
@@ -411,6 +425,15 @@ class TestOneHookForMany:
             found = await asyncio.gather(waiting.get_task(kirin_task_id), waiting.get_task(kirin_task_id))
             assert {kirin_task.id for kirin_task in found} == {kirin_task_id}
             assert (await other.get_task(kirin_task_id)).id == kirin_task_id
+        assert not SharedSession._open.get(asyncio.get_running_loop())
+
+    async def test_a_changed_key_is_no_trouble_for_those_that_stand_in_line(self, connect, submitted, emulator):
+        kirin_task_id = submitted()
+        conn_id = connect(emulator.url, key="an-old-key")
+        async with KirinAsyncHook(conn_id) as waiting:
+            connect(emulator.url)
+            found = await asyncio.gather(*(waiting.get_task(kirin_task_id) for _ in range(4 * MOST_CALLS)))
+        assert {kirin_task.id for kirin_task in found} == {kirin_task_id}
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
     async def test_a_wrong_key_stays_an_error(self, connect, submitted, emulator):

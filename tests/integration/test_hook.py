@@ -173,6 +173,12 @@ class TestWait:
         emulator.fault(on="get", kind="cut_mid_reply")
         assert hook.wait(kirin_task.id, timeout=30, poll_interval=0.1).status == "completed"
 
+    def test_a_look_up_that_lags_is_ridden_out_whatever_the_interval(self, hook, emulator, payload):
+        emulator.fault(on="submit", kind="lag", seconds=0.7)
+        kirin_task, began = hook.submit(payload), time.monotonic()
+        assert hook.wait(kirin_task.id, timeout=600, poll_interval=300).status == "completed"
+        assert time.monotonic() - began < 10
+
 
 class TestTestConnection:
     def test_the_right_key(self, hook, emulator):

@@ -57,6 +57,25 @@ def without_links(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "videos": videos}
 
 
+@pytest.fixture
+def hurried(monkeypatch):
+    """What takes 15 seconds in an event loop, where sleeps are not cut, takes none."""
+    monkeypatch.setattr("airflow_provider_kirin.api.polling.LAG_PAUSES", (0.05,) * 5)
+
+
+@pytest.fixture
+def ends_at_once(image_file) -> dict[str, Any]:
+    """A payload whose end the first look sees."""
+    return {"image": image_file, "prompt": "The sun stands still."}
+
+
+#: What meets every GET after the look for an earlier try's generation, and the look that sees the end of this one.
+AFTER_THE_END = {"on": "get", "kind": "garbage", "skip": 2}
+#: How a gateway says 404: the API does not know the id, or a load balancer has no gateway behind it.
+NOT_FOUND = {"on": "get", "kind": "status", "status": 404, "body": {"detail": "Request not found"}}
+NO_GATEWAY = {**NOT_FOUND, "body": "<html>default backend - 404</html>", "content_type": "text/html"}
+
+
 class TestTheThreeSteps:
     def test_submit_wait_download(self, dag, run, payload, emulator, tmp_path):
         with dag:
@@ -103,6 +122,29 @@ class TestTheThreeSteps:
             KirinDownloadOperator(task_id="download", kirin_task_id=submitted(prompt), destination=str(tmp_path))
         ended = run(dag)
         assert ended.state == "failed" and said in ended.log
+
+    @pytest.mark.parametrize(
+        "lag",
+        [NOT_FOUND, NO_GATEWAY, {"on": "get", "kind": "garbage", "body": {"status": "in_progress"}}],
+        ids=["404", "load balancer", "in progress"],
+    )
+    def test_a_replica_that_lags_is_asked_again(self, dag, run, submitted, emulator, tmp_path, lag):
+        with dag:
+            KirinDownloadOperator(
+                task_id="download", kirin_task_id=submitted(), destination=str(tmp_path / "a.mp4"), **AGAIN
+            )
+        emulator.fault(times=3, **lag)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("download").try_number == 1
+        assert is_mp4((tmp_path / "a.mp4").read_bytes())
+
+    @pytest.mark.parametrize(("fault", "tries"), [(NOT_FOUND, 1), (NO_GATEWAY, 3)], ids=["the API", "load balancer"])
+    def test_a_404_that_stays_is_final_only_from_the_api(self, dag, run, emulator, tmp_path, fault, tries):
+        with dag:
+            KirinDownloadOperator(task_id="download", kirin_task_id="one", destination=str(tmp_path), **AGAIN)
+        emulator.fault(times=-1, **fault)
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("download").try_number == tries and "HTTP 404" in ended.log
 
     def test_a_download_that_is_repeated_costs_nothing(self, dag, run, submitted, emulator, tmp_path):
         kirin_task_id = submitted()
@@ -171,6 +213,85 @@ class TestGenerate:
         assert ended.state == "success" and ended.ti("generate").try_number > 1
         assert "did not finish within" in ended.log
         assert emulator.submitted == 1
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_look_up_that_lags_after_the_purchase_is_ridden_out(self, dag, run, payload, emulator, deferrable):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, poll_interval=0.1, deferrable=deferrable, **AGAIN
+            )
+        # The first GET looks for what an earlier try bought.
+        emulator.fault(skip=1, times=2, **NOT_FOUND)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 1
+        assert emulator.submitted == 1
+
+    @pytest.mark.usefixtures("hurried")
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_one_that_lags_for_longer_is_left_to_another_try(self, dag, run, payload, emulator, deferrable):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, poll_interval=0.1, deferrable=deferrable, **AGAIN
+            )
+        emulator.fault(skip=1, times=6, **NOT_FOUND)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert emulator.submitted == 1
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_video_that_is_gone_before_it_is_downloaded_is_no_success(
+        self, dag, run, ends_at_once, emulator, tmp_path, deferrable
+    ):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=ends_at_once,
+                destination=str(tmp_path),
+                poll_interval=0.1,
+                deferrable=deferrable,
+                **AGAIN,
+            )
+        emulator.fault(body={"status": "completed", "output": []}, times=-1, **AFTER_THE_END)
+        ended = run(dag)
+        assert ended.state == "failed" and "completed without a video" in ended.log
+        assert ended.ti("generate").try_number == 1 and emulator.submitted == 1
+        assert list(tmp_path.rglob("*.mp4")) == []
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_replica_that_lags_before_the_download_is_asked_again(
+        self, dag, run, ends_at_once, emulator, tmp_path, deferrable
+    ):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=ends_at_once,
+                destination=str(tmp_path / "a.mp4"),
+                poll_interval=0.1,
+                deferrable=deferrable,
+                **AGAIN,
+            )
+        emulator.fault(body={"status": "in_progress"}, times=2, **AFTER_THE_END)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 1
+        result = ended.result("generate")
+        assert result["status"] == "completed" and result["files"] == [(tmp_path / "a.mp4").as_uri()]
+        assert is_mp4((tmp_path / "a.mp4").read_bytes())
+
+    def test_one_that_lags_for_longer_fails_the_try(self, dag, run, ends_at_once, emulator, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload=ends_at_once,
+                destination=str(tmp_path / "a.mp4"),
+                poll_interval=0.1,
+                deferrable=False,
+                **AGAIN,
+            )
+        emulator.fault(body={"status": "in_progress"}, times=6, **AFTER_THE_END)
+        ended = run(dag)
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert "is not finished (in_progress)" in ended.log
+        assert is_mp4((tmp_path / "a.mp4").read_bytes()) and emulator.submitted == 1
 
     def test_a_download_that_fails_does_not_generate_again(self, dag, run, payload, emulator, tmp_path):
         with dag:
@@ -326,6 +447,27 @@ class TestTheSensor:
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "503" in ended.log
 
+    @pytest.mark.parametrize("fault", [NOT_FOUND, NO_GATEWAY], ids=["404", "load balancer"])
+    def test_so_is_a_404_that_passes(self, dag, run, submitted, emulator, mode, fault):
+        one = submitted()
+        emulator.fault(times=2, **fault)
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
+        ended = run(dag)
+        assert ended.states() == {"wait": "success"} and "HTTP 404" in ended.log
+
+    @pytest.mark.usefixtures("hurried")
+    def test_an_unknown_id_fails_it_long_before_the_timeout(self, dag, run, submitted, emulator, mode):
+        ids = ["no-such-generation", submitted("[[seconds:600]]")]
+        with dag:
+            KirinTaskSensor(
+                task_id="wait", kirin_task_id=ids, poke_interval=600, fail_fast=True, **MODES[mode], **AGAIN
+            )
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
+        assert "asking for no-such-generation (HTTP 404): Request not found. Check the id" in ended.log
+        assert len(emulator.requests("GET", ids[0])) == 6
+
     def test_a_wrong_key_fails_it_at_once(self, dag, run, connect, emulator, mode):
         conn_id = connect(emulator.url, key="wrong-key-of-mine", conn_id="wrong")
         with dag:
@@ -339,6 +481,17 @@ class TestTheSensor:
             KirinTaskSensor(task_id="wait", kirin_task_id=[], **MODES[mode])
         ended = run(dag)
         assert ended.result("wait") == [] and emulator.requests() == []
+
+
+def test_of_a_list_each_is_poked_for_at_its_own_pace(dag, run, submitted, emulator):
+    refused, busy = submitted(), submitted("[[seconds:4]]")
+    emulator.fault(on="get", kind="status", status=429, retry_after=3, match=refused)
+    with dag:
+        KirinTaskSensor(task_id="wait", kirin_task_id=[refused, busy], poke_interval=0.2, **MODES["poke"])
+    assert run(dag).state == "success"
+    first, second = (request["time"] for request in emulator.requests("GET", refused))
+    assert second - first >= 2.9
+    assert len(emulator.requests("GET", busy)) > 5
 
 
 @pytest.mark.parametrize("operator", ["sensor", "download"])
@@ -665,7 +818,7 @@ class TestTheKeyStaysInTheConnection:
         with dag:
             submit = KirinSubmitOperator(task_id="submit", payload=payload)
             KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
-            KirinTaskSensor(task_id="wrong", kirin_task_id="no-such-generation")
+            KirinTaskSensor(task_id="wrong", kirin_task_id="no-such-generation", timeout=1)
             KirinGenerateVideoOperator(
                 task_id="generate", payload=payload, destination=str(tmp_path), poll_interval=0.1
             )

@@ -99,15 +99,20 @@ class TestHowItEnds:
         assert isinstance(late, KirinTimeoutError)
         assert time.monotonic() - began < SOON
 
-    @pytest.mark.parametrize(
-        ("status", "error"), [(401, KirinAuthError), (403, KirinAuthError), (404, KirinNotFoundError)]
-    )
-    async def test_at_once_where_waiting_cannot_help(self, submit, emulator, status, error):
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_at_once_where_waiting_cannot_help(self, submit, emulator, status):
         kirin_task_id = submit()
         emulator.fault(on="get", kind="status", status=status, times=-1)
         (ended,) = await outcomes(trigger_for(kirin_task_id, seconds=3600))
-        assert isinstance(ended, error) and ended.http_status == status and not ended.retryable
+        assert isinstance(ended, KirinAuthError) and ended.http_status == status and not ended.retryable
         assert len(emulator.requests("GET")) == 1
+
+    async def test_soon_where_the_api_does_not_know_the_id(self, conn_id, emulator):
+        began = time.monotonic()
+        (ended,) = await outcomes(trigger_for("no-such-generation", seconds=3600, every=600))
+        assert isinstance(ended, KirinNotFoundError) and ended.http_status == 404 and not ended.retryable
+        # The look-up may lag, so it is asked again for about 15 seconds, and no longer.
+        assert 15 < time.monotonic() - began < 25 and len(emulator.requests("GET")) == 6
 
     async def test_with_an_unusable_connection(self, connect, emulator):
         conn_id = connect(emulator.url, key=None)
@@ -188,6 +193,8 @@ class TestTrouble:
             {"kind": "status", "status": 500},
             {"kind": "status", "status": 502, "body": "<html>Bad Gateway</html>", "content_type": "text/html"},
             {"kind": "status", "status": 503},
+            {"kind": "status", "status": 404, "body": "<html>default backend</html>", "content_type": "text/html"},
+            {"kind": "status", "status": 404, "body": {"detail": "Request not found"}},
             {"kind": "status", "status": 429},
             {"kind": "cut_before"},
             {"kind": "cut_mid_reply"},

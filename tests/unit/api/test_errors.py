@@ -405,6 +405,13 @@ def test_every_body_gives_a_short_error_of_ours(status: int, body: Any) -> None:
         ({"error": {"code": "NOT_FOUND", "message": "no such task"}}, True),
         ({"detail": "Not Found"}, True),
         ({"message": "no Route matched with those values"}, False),
+        # As APISIX, Spring and a gateway that has nothing to say put it.
+        ({"error_msg": "404 Route Not Found"}, False),
+        ({"status": 404, "error": "Not Found", "path": "/model/v1/generation/task/x"}, False),
+        ({"code": 404}, False),
+        ({}, False),
+        ({"status": {"code": 404, "message": "Task not found"}, "data": None}, True),
+        ({"error": "generation does not exist"}, True),
         ("<html>default backend - 404</html>", False),
         ("", False),
         (None, False),

@@ -35,7 +35,15 @@ def test_a_healthy_gateway_holds_nobody() -> None:
     assert view.take(START) == 0 and view.trouble is None
 
 
-@pytest.mark.parametrize("error", [KirinNetworkError("cut"), KirinReplyError("html"), KirinUnavailableError("503")])
+def no_gateway() -> KirinNotFoundError:
+    error = KirinNotFoundError("the 404 of a load balancer")
+    error.from_api = False
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [KirinNetworkError("cut"), KirinReplyError("html"), KirinUnavailableError("503"), no_gateway()]
+)
 def test_troubles_in_a_row_mean_that_it_is_down(error: KirinError) -> None:
     view = health()
     for _ in range(TROUBLES_THAT_MEAN_DOWN - 1):

@@ -22,7 +22,7 @@ from airflow_provider_kirin.api.polling import (
     Poller,
     Step,
 )
-from airflow_provider_kirin.api.retrying import LONGEST_PAUSE
+from airflow_provider_kirin.api.retrying import LAG_PAUSES, LONGEST_PAUSE
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -268,7 +268,6 @@ class TestEnds:
         "error",
         [
             KirinAuthError("401", http_status=401),
-            KirinNotFoundError("404", http_status=404),
             KirinCreditError("402", http_status=402),
             KirinInputError("400", http_status=400),
         ],
@@ -288,6 +287,83 @@ class TestEnds:
         assert not Step(delay=3).is_last
         assert Step(kirin_task=DONE).is_last
         assert Step(error=KirinError("x")).is_last
+
+
+NOT_FOUND = KirinNotFoundError("HTTP 404: Request not found. Check the id", http_status=404)
+NO_GATEWAY = KirinNotFoundError("HTTP 404: an HTML page. Check the id", http_status=404)
+NO_GATEWAY.from_api = False
+intervals = st.none() | st.floats(0, 1200)
+
+
+class TestNotFound:
+    """Right after a submission, and on a replica that lags, a 404 passes; of an id that nobody knows it stays."""
+
+    @settings(deadline=None, max_examples=200)
+    @given(intervals, jitters, st.floats(0, 4000), st.floats(0, 2))
+    def test_an_unknown_id_ends_within_seconds_whatever_the_interval(
+        self, interval: float | None, jitter: float, timeout: float, latency: float
+    ) -> None:
+        wait = poller(timeout, jitter=jitter, poll_interval=interval)
+        run = simulate(wait, lambda now: NOT_FOUND, latency=latency)
+        assert run.last.error is NOT_FOUND
+        assert run.looks[-1] <= min(timeout, sum(LAG_PAUSES) + len(LAG_PAUSES) * latency) + TICK
+        assert len(run.looks) <= len(LAG_PAUSES) + 1
+
+    @settings(deadline=None, max_examples=200)
+    @given(intervals, jitters, st.floats(0, sum(LAG_PAUSES) - TICK), st.floats(0, 600), st.floats(1, 600))
+    def test_lag_is_ridden_out_at_the_start_and_in_the_middle(
+        self, interval: float | None, jitter: float, lag: float, begins: float, seconds: float
+    ) -> None:
+        healthy = generation(seconds)
+
+        def gateway(now: float) -> Outcome:
+            return NOT_FOUND if now < 0.1 or begins <= now < begins + lag else healthy(now)
+
+        run = simulate(poller(jitter=jitter, poll_interval=interval), gateway, most=40_000)
+        assert run.last.kirin_task is DONE
+
+    def test_a_generation_that_is_seen_again_has_all_the_patience_again(self) -> None:
+        outcomes = iter([*[NOT_FOUND] * 5, BUSY, *[NOT_FOUND] * 5, DONE])
+        assert simulate(poller(), lambda now: next(outcomes)).last.kirin_task is DONE
+
+    def test_trouble_in_between_grants_no_more_of_it(self) -> None:
+        outcomes = iter([NOT_FOUND, KirinNetworkError("cut")] * 6)
+        assert simulate(poller(), lambda now: next(outcomes)).last.error is NOT_FOUND
+
+    def test_it_asks_no_sooner_than_the_gateway_allows(self) -> None:
+        asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
+        assert poller().heard(asked, START).delay == pytest.approx(7)
+
+    def test_is_told_once(self) -> None:
+        run = simulate(poller(), lambda now: NOT_FOUND)
+        (line,) = [step.news for step in run.steps if step.news]
+        assert "d1" in line
+        assert "Request not found" in line
+
+    def test_whether_it_is_can_be_asked(self) -> None:
+        wait = poller()
+        told = []
+        for outcome in (BUSY, NOT_FOUND, KirinNetworkError("cut"), BUSY, NO_GATEWAY):
+            wait.heard(outcome, START)
+            told.append(wait.is_not_found)
+        assert told == [False, True, True, False, False]
+
+    @settings(deadline=None, max_examples=100)
+    @given(intervals, jitters, st.floats(0, 4000))
+    def test_a_404_that_is_not_the_apis_own_is_trouble_until_the_deadline(
+        self, interval: float | None, jitter: float, timeout: float
+    ) -> None:
+        run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: NO_GATEWAY)
+        assert isinstance(run.last.error, KirinTimeoutError)
+        assert "an HTML page" in str(run.last.error)
+        assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
+        assert len(run.looks) <= 10 + timeout / (LONGEST_PAUSE / 2)
+
+    def test_which_passes_as_a_503_does(self) -> None:
+        wait = poller()
+        delays = [wait.heard(NO_GATEWAY, START + now).delay for now in (0, 2, 6)]
+        assert delays == pytest.approx([2, 4, 8])
+        assert wait.heard(DONE, START + 14).kirin_task is DONE
 
 
 class TestIntervals:
