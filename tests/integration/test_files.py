@@ -240,7 +240,7 @@ class TestADestination:
 class TestAStorageWithoutItsConnection:
     @pytest.fixture(autouse=True)
     def vault(self, monkeypatch):
-        """A storage that looks its connection up, as those of Google and Microsoft do. Amazon's makes up an empty one."""
+        """A storage that looks its connection up, as those of Google and Microsoft do; Amazon's does without."""
         stores = {"memory": lambda conn_id: BaseHook.get_connection(conn_id)}
         monkeypatch.setattr("airflow.sdk.io.fs._register_filesystems", lambda: stores)
 

@@ -115,7 +115,6 @@ class TestAnObjectIsWholeOrNotThere:
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", fresh_url=lambda: end(host))
         assert keys(s3) == [] and unfinished(s3) == []
 
-
     def test_and_one_that_ends_in_the_middle_of_the_video(self, s3, hook):
         half = {"says_length": False, "headers": {}, "turns": [9 * MEGABYTE] * 9}
         with VideoHost(video(20 * MEGABYTE), **half) as host, pytest.raises(KirinReplyError, match="in the middle"):
