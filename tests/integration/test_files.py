@@ -219,7 +219,6 @@ class TestADestination:
     def test_that_is_empty_costs_nothing(self, dag, run, payload, emulator, destination):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
-            KirinDownloadOperator(task_id="download", kirin_task_id="one", destination=destination, retries=2)
         ended = run(dag)
         assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
         assert "must name a folder, or a file that ends with .mp4" in ended.log and emulator.submitted == 0
