@@ -10,8 +10,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 _NAME = re.compile(r"[^\s/:@?#\[\]*]+")
 #: Well-known prefix under which a translator reaches IPv4 (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
-#: "IPv4-compatible" addresses, long out of use, and the unspecified one.
-_OLD_COMPATIBLE = IPv6Network("::/96")
+#: What Python's own tables let through, in some versions or in all.
+_NOT_PUBLIC = (
+    IPv6Network("::/96"),  # "IPv4-compatible" addresses, long out of use, and the unspecified one
+    IPv6Network("::ffff:0:0:0/96"),  # IPv4 behind a translator (RFC 7915)
+    IPv6Network("64:ff9b:1::/48"),  # the same, with a prefix of one's own network (RFC 8215)
+    IPv6Network("fec0::/10"),  # site-local, until RFC 3879
+)
 
 
 def is_public(address: str) -> bool:
@@ -25,9 +30,7 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, IPv6Address):
         ip = _carried(ip) or ip
-    if isinstance(ip, IPv6Address) and ip in _OLD_COMPATIBLE:
-        return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
 def _carried(ip: IPv6Address) -> IPv4Address | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 DEFAULT_MAX_BYTES = 4 * 1024**3
 #: So much of a file is looked at before it is kept: what it is, and whether it is here already. Bytes.
 HEAD = 64 * 1024
+#: A host that sends less than so many bytes in so many seconds of waiting is not waited for: 5 kB/s.
+LEAST, PERIOD = 300_000, 60.0
 #: Seconds between two lines about a long download.
 REPORT_EVERY = 10.0
 
@@ -39,8 +41,24 @@ def read_announced(headers: Mapping[str, str]) -> Announced:
     if _is_encoded(headers):
         # The length is that of the packed bytes, and so would be the offsets of a range.
         return Announced()
-    length = headers.get("Content-Length", "")
-    return Announced(int(length) if length.isascii() and length.isdigit() else None, _validator(headers))
+    return Announced(_length(headers), _validator(headers))
+
+
+def says_its_end(headers: Mapping[str, str]) -> bool:
+    """Return whether a body that is cut differs from a whole one. Otherwise it ends where the connection does.
+
+    :param headers: of the reply
+    """
+    is_chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
+    return is_chunked or is_gzip(headers) or _length(headers) is not None
+
+
+def is_gzip(headers: Mapping[str, str]) -> bool:
+    """Return whether a body is packed with gzip, which some stores do to whatever they keep.
+
+    :param headers: of the reply
+    """
+    return _encoding(headers) in ("gzip", "x-gzip")
 
 
 def range_headers(start: int, announced: Announced) -> dict[str, str]:
@@ -97,6 +115,35 @@ def is_mp4(head: bytes) -> bool:
     return head[4:8] == b"ftyp"
 
 
+class Flow:
+    """Judges whether a host sends enough to be waited for: :data:`LEAST` bytes in each :data:`PERIOD`.
+
+    What counts is the time of waiting, not what is done with the bytes, and without the longest pause: a host may have
+    to fetch or to render the video.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._bytes, self._waited, self._pause = 0, 0.0, 0.0
+
+    def is_enough(self, count: int, waited: float) -> bool:
+        """Note what came, and judge.
+
+        :param count: bytes
+        :param waited: seconds that they were waited for
+        """
+        self._bytes += count
+        self._waited += waited
+        self._pause = max(self._pause, waited)
+        if self._waited - self._pause < PERIOD:
+            return True
+        is_enough = self._bytes >= LEAST
+        self._begin()
+        return is_enough
+
+
 class Progress:
     """Says now and then how far a long download is.
 
@@ -123,7 +170,16 @@ class Progress:
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:
-    return headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
+    return _encoding(headers) not in ("", "identity")
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Encoding", "").strip().lower()
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isascii() and length.isdigit() else None
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.boxes import Boxes
 from airflow_provider_kirin.api.text import safe_url
 from airflow_provider_kirin.api.transfer import (
     DEFAULT_MAX_BYTES,
@@ -18,6 +19,7 @@ from airflow_provider_kirin.api.transfer import (
     is_mp4,
     range_headers,
     read_announced,
+    says_its_end,
 )
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
 from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get, read_chunks
@@ -78,6 +80,7 @@ class Download:
         self._max_bytes = max_bytes
         self._fresh_url = fresh_url
         self._announced = Announced()
+        self._boxes = Boxes()
 
     def run(self) -> Saved:
         """Fetch the file, unless it is there; go on after cuts.
@@ -96,7 +99,7 @@ class Download:
                     return self._fetch(session, file)
                 except ExpiredLinkError:
                     fresh_links += 1
-                    if self._fresh_url is None or fresh_links > _FRESH_LINKS:
+                    if self._fresh_url is None or fresh_links > _FRESH_LINKS or attempt == _MOST_TRIES:
                         raise
                     log.info("The link to the video was refused; going on with a fresh one.")
                     # It may be the same: a store may be a moment behind the gateway.
@@ -130,16 +133,22 @@ class Download:
                 head = self._read_head(chunks)
                 if self._is_there(head):
                     return Saved(self._there or 0, is_new=False)
-                file.write(head)
+                self._boxes = Boxes()
+                self._keep(head, file)
             for chunk in chunks:
                 self._check_limit(file.size + len(chunk))
-                file.write(chunk)
+                self._keep(chunk, file)
                 if news := self._progress.news(file.size, self._announced, time.monotonic()):
                     log.info("Downloading %s: %s", safe_url(self._url), news)
             size = file.size
             self._check_length(size)
+            self._check_end(size, reply)
         file.commit()
         return Saved(size, is_new=True)
+
+    def _keep(self, data: bytes, file: Writing) -> None:
+        file.write(data)
+        self._boxes.feed(data)
 
     def _begin(self, reply: requests.Response, file: Writing) -> None:
         """Judge the head of a reply: does it go on, or begin anew?"""
@@ -204,3 +213,11 @@ class Download:
         if not size or self._announced.size not in (None, size):
             wanted = "some" if self._announced.size is None else f"{self._announced.size:,}"
             raise KirinReplyError(f"{safe_url(self._url)} gave {size:,} bytes where {wanted} were announced.")
+
+    def _check_end(self, size: int, reply: requests.Response) -> None:
+        """Where nothing else tells a whole body from a cut one, the video has to."""
+        if self._boxes.is_cut and self._announced.size is None and not says_its_end(reply.headers):
+            raise KirinReplyError(
+                f"{safe_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host announces no "
+                "length."
+            )

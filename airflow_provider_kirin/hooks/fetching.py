@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_kirin.api.requests import USER_AGENT
 from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
-from airflow_provider_kirin.api.transfer import is_expired, may_be_video
+from airflow_provider_kirin.api.transfer import is_expired, is_gzip, may_be_video
 from airflow_provider_kirin.exceptions import KirinNetworkError, KirinReplyError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_REDIRECTS = 5
 _CHUNK = 1024 * 1024
+#: Tells zlib to expect gzip.
+_GZIP = zlib.MAX_WBITS | 16
 
 
 class ExpiredLinkError(KirinReplyError):
@@ -43,7 +46,7 @@ def get(
     try:
         with _follow(session, url, connection, headers) as reply:
             yield reply
-    except (requests.RequestException, HTTPError) as error:
+    except (requests.RequestException, HTTPError, zlib.error) as error:
         raise KirinNetworkError(f"The download of {safe_url(url)} failed: {_why(error)}") from None
 
 
@@ -52,8 +55,26 @@ def read_chunks(reply: requests.Response) -> Iterator[bytes]:
 
     :param reply: from :func:`get`, inside of it
     """
-    while chunk := reply.raw.read1(_CHUNK, decode_content=True):
+    chunks = _read_raw(reply)
+    # Asked not to, some stores pack all the same. Another packing than gzip is no MP4 by its content.
+    return _unpack(chunks) if is_gzip(reply.headers) else chunks
+
+
+def _read_raw(reply: requests.Response) -> Iterator[bytes]:
+    while chunk := reply.raw.read1(_CHUNK, decode_content=False):
         yield chunk
+
+
+def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack gzip, so much at a time, whatever it swells to: urllib3 does so from 2.6 on only."""
+    unpacking = zlib.decompressobj(_GZIP)
+    for chunk in chunks:
+        while piece := unpacking.decompress(chunk, _CHUNK):
+            yield piece
+            chunk = unpacking.unconsumed_tail
+        if unpacking.eof:
+            return
+    raise zlib.error("the packed bytes are cut")
 
 
 def check_reply(reply: requests.Response, url: str) -> None:
@@ -93,12 +114,18 @@ def _follow(
         )
         if not reply.is_redirect:
             return reply
+        # Its body is nobody's business.
         reply.close()
-        try:
-            url = urljoin(url, reply.headers["Location"])
-        except ValueError:
-            raise KirinReplyError(f"{safe_url(url)} redirects to no URL.", retryable=False) from None
+        url = _target(url, reply.headers["Location"])
     raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        # http.client takes a header for Latin-1. What is no ASCII is UTF-8 there, if it is text at all.
+        return urljoin(url, location.encode("latin-1").decode())
+    except ValueError:
+        raise KirinReplyError(f"{safe_url(url)} redirects to no URL.", retryable=False) from None
 
 
 def _why(error: Exception) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from requests import Session
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -16,23 +14,24 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from airflow_provider_kirin.api.addresses import PrivateHosts
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.hooks.plain_session import PlainSession
+from airflow_provider_kirin.hooks.receiving import WatchedResponse
 
 #: Host and port to addresses in digits.
 Resolve = Callable[[str, int], list[str]]
 
 
-def guarded_session(private_hosts: PrivateHosts, resolve: Resolve | None = None) -> Session:
+def guarded_session(private_hosts: PrivateHosts, resolve: Resolve | None = None) -> PlainSession:
     """Return a session that connects to the open internet, and to what is allowed besides; nowhere else.
 
     A name is looked up once, the addresses are judged, and the connection is made to one of those: a name that means
     something else a moment later cannot slip past. A proxy looks names up itself; there only the address that a URL
-    spells out can be judged, by :func:`check_literal`.
+    spells out can be judged, by :func:`check_literal`. A host that sends next to nothing is hung up on, either way.
 
     :param private_hosts: what is allowed besides
     :param resolve: looks up names; None asks the system
     """
-    session = Session()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session = PlainSession()
     adapter = _GuardedAdapter(private_hosts, resolve or _resolve)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -112,7 +111,27 @@ class _GuardedAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         plain = type("GuardedHTTPConnection", (_Guard,), self._rules)
         tls = type("GuardedHTTPSConnection", (_Guard, HTTPSConnection), self._rules)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-            "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
-        }
+        self.poolmanager.pool_classes_by_scheme = _watched(
+            {
+                "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+                "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
+            }
+        )
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            manager.pool_classes_by_scheme = _watched(manager.pool_classes_by_scheme)
+        return manager
+
+
+def _watched(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """Return classes of pools, by scheme, whose connections read replies through a watch."""
+    connections = {
+        scheme: type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": WatchedResponse})
+        for scheme, pool in pools.items()
+    }
+    return {
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": connections[scheme]}) for scheme, pool in pools.items()
+    }

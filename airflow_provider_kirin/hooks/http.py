@@ -88,7 +88,7 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
     except (OSError, ValueError, HTTPException) as error:
-        # What requests lets through: a Location that is no text, say. The request was sent.
+        # What requests lets through. The request was sent.
         raise _network_error(connection.hide_key(str(error)), request, sent=True) from None
 
 

@@ -93,15 +93,12 @@ class KirinHook(BaseHook):
     def get_conn(self) -> requests.Session:
         """Return the HTTP session: kept open between calls; no cookies, and no key, which each call adds."""
         if self._session is None:
-            from http.cookiejar import DefaultCookiePolicy
-
-            import requests
+            from airflow_provider_kirin.hooks.plain_session import PlainSession
 
             if self.connection.base_url.startswith("https:"):
                 # Reading a whole bundle takes 20 ms; plain http, to an emulator say, has no use for it.
                 check_bundle(verify_with(self.connection))
-            self._session = requests.Session()
-            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            self._session = PlainSession()
         return self._session
 
     def prepare(

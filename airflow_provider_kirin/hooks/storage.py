@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,16 +12,35 @@ from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
 
+class UnknownConnectionError(ValueError):
+    """A storage URI names an Airflow connection that is not there."""
+
+
 def open_uri(uri: str) -> AbstractContextManager[BinaryIO]:
     """Open an object for reading.
 
     :param uri: such as ``s3://bucket/key`` or ``s3://conn_id@bucket/key``
+    :raises UnknownConnectionError: another try cannot help then, as with any other ValueError here
     """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
 
     path: Any = ObjectStoragePath(uri)
-    opened: AbstractContextManager[BinaryIO] = path.open("rb")
+    try:
+        opened: AbstractContextManager[BinaryIO] = path.open("rb")
+    except AirflowNotFoundException as error:
+        raise UnknownConnectionError(one_line(error)) from None
     return opened
+
+
+def as_text(destination: Any) -> Any:
+    """Return a path object as the text that says the same; anything else as it is.
+
+    :param destination: an operator's argument: a text, a Path, an ObjectStoragePath, or what is known at run time only
+    """
+    # Not every ObjectStoragePath is an os.PathLike.
+    if hasattr(destination, "protocol"):
+        return str(destination)
+    return os.fsdecode(destination) if isinstance(destination, os.PathLike) else destination
 
 
 def as_path(destination: Any) -> Any:
@@ -38,13 +58,18 @@ def as_path(destination: Any) -> Any:
     if not isinstance(destination, str):
         return destination
     if "://" in destination:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
 
         try:
             path: Any = ObjectStoragePath(destination)
             # Loads the storage's library.
             _ = path.fs
             return path
+        except AirflowNotFoundException as error:
+            raise KirinDestinationError(
+                f"destination = {shorten(safe_url(destination), 120)} names an Airflow connection, before its @, that "
+                f"does not exist: {one_line(error)}. Define it, or name another one."
+            ) from None
         except (ImportError, ValueError) as error:
             raise KirinDestinationError(
                 f"destination = {shorten(safe_url(destination), 120)} is out of reach for Airflow: {one_line(error)}. "

@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
-from airflow_provider_kirin.hooks.storage import as_path
+from airflow_provider_kirin.hooks.storage import as_path, as_text
 from airflow_provider_kirin.hooks.writing import already_there, size_of
 from airflow_provider_kirin.mapping import map_index_of
 
@@ -54,7 +54,14 @@ class Place:
 
         :param operator: with ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
         :param context: Airflow's
+        :raises KirinDestinationError: ``destination`` is nothing that names a place
         """
+        destination = as_text(operator.destination)
+        if not isinstance(destination, str):
+            raise KirinDestinationError(
+                f"destination = {shorten(destination)} must be a text, a Path or an ObjectStoragePath. "
+                "Look at what its template or upstream task makes of it."
+            )
         ti = context["ti"]
         step = {
             "dag_id": ti.dag_id,
@@ -63,7 +70,7 @@ class Place:
             "map_index": map_index_of(ti),
         }
         return cls(
-            operator.destination,
+            destination,
             operator.filename_template,
             step,
             operator.overwrite,
@@ -117,6 +124,11 @@ class Place:
 
         :raises KirinDestinationError: they cannot be named so
         """
+        if not self.destination.strip():
+            raise KirinDestinationError(
+                f"destination = {shorten(self.destination)} must name a folder, or a file that ends with .mp4. Look at "
+                "what its template renders to, and repair the template or write the name out."
+            )
         check_arguments(self.template, self.max_bytes)
         if self.is_file and self.template is not None:
             raise KirinDestinationError(

@@ -15,6 +15,7 @@ from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.hooks.storage import as_text
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
 from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
@@ -22,8 +23,9 @@ from airflow_provider_kirin.workerless import decide, why_end_on_worker
 
 if TYPE_CHECKING:
     from decimal import Decimal
+    from os import PathLike
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.places import Place
@@ -162,7 +164,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     """Submit, wait without a worker and, with a destination, download: a whole generation as one step.
 
     :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
-        ObjectStoragePath knows; None leaves it at Kirin
+        ObjectStoragePath knows, as text, Path or ObjectStoragePath; None leaves it at Kirin
     :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
     :param overwrite: whether another file that is there may be replaced
     :param max_bytes: a longer video is not downloaded
@@ -181,7 +183,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     def __init__(
         self,
         *,
-        destination: str | None = None,
+        destination: str | PathLike[str] | ObjectStoragePath | None = None,
         filename_template: str | None = None,
         overwrite: bool = True,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -192,7 +194,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = destination
+        self.destination = as_text(destination)
         if not is_dynamic(filename_template):
             _check_files(filename_template, max_bytes)
         self.filename_template = filename_template
@@ -251,8 +253,9 @@ class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
     The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
 
     :param kirin_task_id: the generation (templated)
-    :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath knows (templated).
-        In a folder the video is named ``{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4``.
+    :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath knows (templated), as
+        text, Path or ObjectStoragePath. In a folder the video is named
+        ``{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4``.
     :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param overwrite: whether another file that is there may be replaced
@@ -267,7 +270,7 @@ class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
         self,
         *,
         kirin_task_id: str,
-        destination: str,
+        destination: str | PathLike[str] | ObjectStoragePath,
         filename_template: str | None = None,
         kirin_conn_id: str = DEFAULT_CONN_ID,
         overwrite: bool = True,
@@ -276,7 +279,7 @@ class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.kirin_task_id = kirin_task_id
-        self.destination = destination
+        self.destination = as_text(destination)
         self.kirin_conn_id = kirin_conn_id
         if not is_dynamic(filename_template):
             _check_files(filename_template, max_bytes)

@@ -147,6 +147,12 @@ def _endless_body(connection: socket.socket, server: RawServer) -> None:
         server.send(connection, b" " * 65536)
 
 
+def _endless_redirect(connection: socket.socket, server: RawServer) -> None:
+    server.send(connection, b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\n\r\n")
+    while not server.stopping.is_set() and server.sent < 100_000_000:
+        server.send(connection, b" " * 65536)
+
+
 def _endless_headers(connection: socket.socket, server: RawServer) -> None:
     server.send(connection, b"HTTP/1.1 200 OK\r\n")
     while not server.stopping.is_set() and server.sent < 100_000_000:
@@ -181,6 +187,8 @@ WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "chunks drip": _drip_chunks,
     "an endless body": _endless_body,
     "endless headers": _endless_headers,
+    "a redirect with an endless body": _endless_redirect,
+    "a redirect to no URL": replying(whole("", status="302 Found", headers={"Location": "http://[::1"})),
     "a gzip bomb": lambda connection, server: server.send(connection, gzip_bomb()),
     "broken gzip": replying(whole(b"\x1f\x8b\x08 no", headers={"Content-Encoding": "gzip"})),
     "a broken chunk": replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),

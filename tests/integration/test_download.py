@@ -6,7 +6,9 @@ import gzip
 import logging
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +27,7 @@ from airflow_provider_kirin.exceptions import (
 )
 from airflow_provider_kirin.hooks.guarding import guarded_session
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from tests.integration.misbehaving import RawServer, replying, whole
 from tests.integration.video_host import START, VideoHost, video
 
 MEGABYTE = 1_000_000
@@ -129,6 +132,118 @@ class TestGoingOnAfterACut:
         assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
 
 
+class TestAHostThatDoesNotSayHowLongTheVideoIs:
+    def test_a_cut_shows_by_the_video(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), says_length=False, turns=[MEGABYTE, 500_000])
+        assert hook.download(f"{host.url}/v.mp4", place) == 2 * MEGABYTE
+        assert place.read_bytes() == host.body
+        assert host.ranges == [None, f"bytes={MEGABYTE}-", f"bytes={MEGABYTE + 500_000}-"]
+
+    @pytest.mark.parametrize("after", [10, 24 + 4, 200_000])
+    def test_half_a_video_is_none(self, serve, hook, place, after):
+        host = serve(video(2 * MEGABYTE), says_length=False, headers={}, turns=[after] * 9)
+        with pytest.raises(KirinReplyError, match="in the middle of the video") as caught:
+            hook.download(f"{host.url}/v.mp4", place)
+        assert caught.value.retryable and files_below(place.parent) == []
+
+    def test_what_begins_anew_is_judged_anew(self, serve, hook, place):
+        host = serve(video(2 * MEGABYTE), says_length=False, headers={}, turns=[MEGABYTE])
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and host.ranges == [None, None]
+
+    def test_chunks_say_where_they_end(self, raw_server, hook, place):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        odd = START + b"a tail that is no box"
+        server = raw_server(replying(head + f"{len(odd):x}\r\n".encode() + odd + b"\r\n0\r\n\r\n"))
+        assert hook.download(f"{server.url}/v.mp4", place) == len(odd)
+
+    @pytest.mark.parametrize("says_length", [True, False])
+    def test_a_packed_one_that_is_cut(self, serve, hook, place, says_length):
+        packed = gzip.compress(video(2 * MEGABYTE))
+        host = serve(packed[: len(packed) // 2], headers={"Content-Encoding": "gzip"}, says_length=says_length)
+        with pytest.raises(KirinNetworkError, match="packed bytes are cut"):
+            hook.download(f"{host.url}/v.mp4", place)
+        assert files_below(place.parent) == []
+
+
+class Tired(VideoHost):
+    """Sends half of the first reply, then a byte now and then."""
+
+    def _send(self, handler, data):
+        if len(self.requests) > 1:
+            super()._send(handler, data)
+            return
+        half = len(data) // 2
+        super()._send(handler, data[:half])
+        for at in range(half, half + 200):
+            threading.Event().wait(0.05)
+            super()._send(handler, data[at : at + 1])
+
+
+class TestAHostThatSendsNextToNothing:
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.api.transfer.PERIOD", 0.5)
+
+    HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+
+    @staticmethod
+    def dripping(beginning: bytes) -> Callable[..., None]:
+        def drip(connection: Any, server: RawServer) -> None:
+            server.send(connection, beginning)
+            for _ in range(300):
+                if server.stopping.wait(0.05):
+                    return
+                server.send(connection, b"x")
+
+        return drip
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [
+            HEAD + b"X-Long: ",
+            HEAD + b"Content-Length: 100000\r\n\r\n",
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n8;",
+            HEAD + b"Content-Encoding: gzip\r\n\r\n" + b"\x1f\x8b\x08\x08" + bytes(6),
+            b"HTTP/1.1 302 Found\r\nX-Long: ",
+        ],
+        ids=["in the head", "in the body", "in the size of a chunk", "in a name that gzip holds", "in a redirect"],
+    )
+    def test_is_hung_up_on(self, raw_server, hook, place, beginning):
+        server, began = raw_server(self.dripping(beginning)), time.monotonic()
+        with pytest.raises(KirinNetworkError, match="next to nothing"):
+            hook.download(f"{server.url}/v.mp4", place)
+        assert len(server.requests) == 3 and time.monotonic() - began < 8
+        assert files_below(place.parent) == []
+
+    def test_through_a_proxy_too(self, raw_server, connect, place):
+        proxy = raw_server(self.dripping(self.HEAD + b"Content-Length: 100000\r\n\r\n"))
+        hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
+        with pytest.raises(KirinNetworkError, match="next to nothing"):
+            hook.download("http://videos.invalid/v.mp4", place)
+
+    def test_what_came_is_kept(self, hook, place):
+        with Tired(video(MEGABYTE)) as host:
+            hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and len(host.requests) == 2
+        assert int(host.ranges[1].removeprefix("bytes=").rstrip("-")) > MEGABYTE // 2
+
+    def test_a_slow_link_and_one_long_pause_are_waited_for(self, raw_server, hook, place, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.api.transfer.LEAST", 1000)
+        body = video(10_000)
+
+        def answer(connection: Any, server: RawServer) -> None:
+            server.stopping.wait(1.5)
+            server.send(connection, self.HEAD + b"Content-Length: 10000\r\n\r\n")
+            for start in range(0, 10_000, 400):
+                server.stopping.wait(0.05)
+                server.send(connection, body[start : start + 400])
+
+        server = raw_server(answer)
+        assert hook.download(f"{server.url}/v.mp4", place) == 10_000
+        assert len(server.requests) == 1
+
+
 class TestAFreshLink:
     @pytest.mark.parametrize("status", [401, 403, 404, 410])
     def test_takes_the_place_of_one_that_is_refused(self, serve, hook, place, status):
@@ -155,6 +270,12 @@ class TestAFreshLink:
         with pytest.raises(KirinReplyError, match="expired"):
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/{next(links)}.mp4")
         assert len(host.requests) == 3
+
+    def test_nor_on_the_last_try(self, serve, hook, place, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.hooks.download._MOST_TRIES", 2)
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
+        with pytest.raises(KirinReplyError, match="expired"):
+            hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
 
     def test_without_one_a_refusal_is_final_for_this_call(self, serve, hook, place):
         host = serve(video(MEGABYTE), turns=[403])
@@ -243,9 +364,58 @@ class TestOnlyVideosOfASaneLength:
         assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
         assert place.read_bytes() == video(MEGABYTE)
 
+    def test_unpacked_it_takes_no_more_memory(self, serve, hook, place):
+        host = serve(gzip.compress(START + bytes(300 * MEGABYTE)), headers={"Content-Encoding": "gzip"})
+        tracemalloc.start()
+        try:
+            with pytest.raises(KirinReplyError, match="max_bytes = 100,000,000"):
+                hook.download(f"{host.url}/v.mp4", place, max_bytes=100 * MEGABYTE)
+            assert tracemalloc.get_traced_memory()[1] < 20 * MEGABYTE
+        finally:
+            tracemalloc.stop()
+        assert files_below(place.parent) == []
+
     def test_exactly_as_much_is_allowed(self, serve, hook, place):
         host = serve(video(MEGABYTE))
         assert hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE) == MEGABYTE
+
+
+class TestRedirects:
+    def test_the_body_of_one_is_not_read(self, serve, raw_server, hook, place):
+        host = serve(video(1000))
+
+        def redirect(connection: Any, server: RawServer) -> None:
+            server.send(connection, f"HTTP/1.1 302 Found\r\nLocation: {host.url}/v.mp4\r\n\r\n".encode())
+            while not server.stopping.is_set() and server.sent < 200 * MEGABYTE:
+                server.send(connection, bytes(65536))
+
+        server = raw_server(redirect)
+        assert hook.download(f"{server.url}/v.mp4", place) == 1000
+        # What fits into the kernel's buffers on both sides.
+        assert server.sent < 20 * MEGABYTE
+
+    @pytest.mark.parametrize("location", [b"http://[::1", b"http://x/\xff", b"//[", b"\xff"])
+    def test_to_no_url_is_final(self, raw_server, hook, place, location):
+        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+        server = raw_server(replying(head))
+        with pytest.raises(KirinReplyError, match="redirects to no URL") as caught:
+            hook.download(f"{server.url}/v.mp4?sig=SECRET", place)
+        assert not caught.value.retryable and "SECRET" not in str(caught.value)
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("location", [b"ftp://h/v.mp4", b"mailto:a@b", b"http://h:0/", b"http://a b/"])
+    def test_to_another_thing_than_the_web_is_final_too(self, raw_server, hook, place, location):
+        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+        server = raw_server(replying(head))
+        with pytest.raises(KirinReplyError, match="no http or https URL"):
+            hook.download(f"{server.url}/v.mp4", place)
+        assert len(server.requests) == 1
+
+    def test_one_that_is_not_ascii_is_utf_8(self, serve, raw_server, hook, place):
+        host = serve(video(1000))
+        head = f"HTTP/1.1 302 Found\r\nLocation: {host.url}/é.mp4\r\nContent-Length: 0\r\n\r\n"
+        hook.download(f"{raw_server(replying(head.encode())).url}/v.mp4", place)
+        assert host.requests[0]["path"] == "/%C3%A9.mp4"
 
 
 class TestOnlyTheOpenInternet:
@@ -432,6 +602,22 @@ class TestTheLog:
             with pytest.raises(KirinNetworkError, match="Connection refused") as caught:
                 hook.download(f"{url}/v.mp4?sig=SECRET", place)
             assert "SECRET" not in f"{caught.value} {caught.value!r} {caplog.text}"
+
+    def test_nor_does_urllib3_at_any_level(self, serve, hook, place, caplog):
+        host = serve(video(1000), turns=["/w.mp4?sig=SECRET"])
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
+            hook.download(f"{host.url}/v.mp4?sig=SECRET", place)
+            assert '"GET /v.mp4?... ' in caplog.text and '"GET /w.mp4?... ' in caplog.text
+            assert "SECRET" not in caplog.text
+            # What others ask for in this process is theirs.
+            requests.get(f"{host.url}/page?number=2", timeout=5)
+        assert '"GET /page?number=2 ' in caplog.text
+
+    def test_nor_where_it_warns_of_a_malformed_head(self, raw_server, hook, place, caplog):
+        reply = whole(b"\0\0\0\x0cftypmp42", kind="video/mp4\r\nno header at all")
+        hook.download(f"{raw_server(replying(reply)).url}/v.mp4?sig=SECRET", place)
+        assert "Failed to parse headers" in caplog.text and "/v.mp4?..." in caplog.text
+        assert "SECRET" not in caplog.text
 
     def test_long_downloads_say_how_far_they_are(self, serve, hook, place, caplog, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.api.transfer.REPORT_EVERY", 0.0)

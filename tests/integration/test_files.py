@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseHook, ObjectStoragePath, task
 from PIL import Image
 
 from airflow_provider_kirin.exceptions import KirinDestinationError
@@ -173,6 +173,92 @@ class TestFreshLinks:
         ended = run(dag)
         assert ended.state == "success" and "going on with a fresh one" in ended.log
         assert "Signature" not in ended.log
+
+
+class TestADestination:
+    def test_may_be_a_path_object(self, dag, run, payload, emulator, tmp_path, s3):
+        with dag:
+            generate = KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=tmp_path / "{{ dag.dag_id }}.mp4"
+            )
+            again = KirinDownloadOperator(
+                task_id="again",
+                kirin_task_id="{{ ti.xcom_pull(task_ids='generate')['id'] }}",
+                destination=ObjectStoragePath("s3://studio@videos/{{ dag.dag_id }}/"),
+                filename_template="a.mp4",
+            )
+            generate >> again
+
+            @task.kirin(destination=ObjectStoragePath(f"file://{tmp_path}/b.mp4"))
+            def function():
+                return payload
+
+            function()
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        paths = [tmp_path / f"{ended.dag_id}.mp4", tmp_path / "b.mp4"]
+        assert ended.result("generate")["files"] == [paths[0].as_uri()]
+        assert ended.result("function")["files"] == [paths[1].as_uri()]
+        assert all(is_mp4(path.read_bytes()) for path in paths)
+        assert ended.result("again") == [f"s3://studio@videos/{ended.dag_id}/a.mp4"]
+        assert keys(s3) == [f"{ended.dag_id}/a.mp4"]
+
+    def test_may_come_as_one_from_another_task(self, dag, run, payload, tmp_path):
+        with dag:
+
+            @task
+            def where():
+                return ObjectStoragePath(f"file://{tmp_path}/a.mp4")
+
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=where())
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        assert is_mp4((tmp_path / "a.mp4").read_bytes())
+
+    @pytest.mark.parametrize("destination", ["", " ", "{{ '' }}", "{{ none or '\n' }}"])
+    def test_that_is_empty_costs_nothing(self, dag, run, payload, emulator, destination):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
+        ended = run(dag)
+        assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
+        assert "must name a folder, or a file that ends with .mp4" in ended.log and emulator.submitted == 0
+
+    def test_that_is_no_name_costs_nothing(self, dag, run, payload, emulator, tmp_path):
+        with dag:
+
+            @task
+            def where():
+                return [str(tmp_path)]
+
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=where(), retries=2)
+        ended = run(dag)
+        assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
+        assert "must be a text, a Path or an ObjectStoragePath" in ended.log and emulator.submitted == 0
+
+
+class TestAStorageWithoutItsConnection:
+    @pytest.fixture(autouse=True)
+    def vault(self, monkeypatch):
+        """A storage that looks its connection up, as those of Google and Microsoft do; Amazon's does without."""
+        stores = {"memory": lambda conn_id: BaseHook.get_connection(conn_id)}
+        monkeypatch.setattr("airflow.sdk.io.fs._register_filesystems", lambda: stores)
+
+    def test_as_a_destination_costs_nothing_and_is_not_tried_again(self, dag, run, payload, emulator):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination="memory://nope@videos/a", retries=2
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("generate").try_number == 1 and emulator.submitted == 0
+        assert "names an Airflow connection, before its @, that does not exist" in ended.log and "nope" in ended.log
+
+    def test_as_an_image_too(self, dag, run, emulator):
+        payload = {"image": "memory://nope@images/a.jpg", "prompt": "p"}
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, retries=2)
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("submit").try_number == 1 and emulator.submitted == 0
+        assert "let it be read (UnknownConnectionError)" in ended.log
 
 
 def test_to_s3(dag, run, payload, s3):

@@ -115,6 +115,12 @@ class TestAnObjectIsWholeOrNotThere:
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", fresh_url=lambda: end(host))
         assert keys(s3) == [] and unfinished(s3) == []
 
+    def test_and_one_that_ends_in_the_middle_of_the_video(self, s3, hook):
+        half = {"says_length": False, "headers": {}, "turns": [9 * MEGABYTE] * 9}
+        with VideoHost(video(20 * MEGABYTE), **half) as host, pytest.raises(KirinReplyError, match="in the middle"):
+            hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
+        assert keys(s3) == [] and unfinished(s3) == []
+
 
 class TestWhatIsThere:
     def test_the_same_object_is_not_fetched_again(self, s3, hook, caplog):

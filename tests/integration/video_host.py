@@ -15,9 +15,10 @@ START = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
 
 def video(size: int, seed: int = 0) -> bytes:
-    """Return so many bytes that look like an MP4 from outside, different for each seed and at each offset."""
+    """Return so many bytes that are an MP4 from outside: two boxes, the second different for each seed and offset."""
     block = bytes((seed + offset * 7) % 251 for offset in range(251 * 40))
-    return (START + block * (size // len(block) + 1))[:size]
+    head = START + (size - len(START)).to_bytes(4) + b"mdat"
+    return (head + block * (size // len(block) + 1))[:size]
 
 
 @dataclass

@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_kirin.api.transfer import (
+    LEAST,
+    PERIOD,
     Announced,
+    Flow,
     Progress,
     continues,
     is_expired,
+    is_gzip,
     is_mp4,
     may_be_video,
     range_headers,
     read_announced,
+    says_its_end,
 )
 
 DATE = "Tue, 24 Nov 2026 10:00:00 GMT"
@@ -40,6 +45,29 @@ class TestWhatAHostAnnounces:
     )
     def test_is_read(self, headers: dict[str, str], announced: Announced) -> None:
         assert read_announced(CaseInsensitiveDict(headers)) == announced
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({}, False),
+        ({"Content-Length": "12"}, True),
+        ({"Content-Length": "twelve"}, False),
+        ({"Transfer-Encoding": " Chunked"}, True),
+        ({"Transfer-Encoding": "gzip, chunked"}, False),
+        ({"Content-Encoding": "gzip"}, True),
+        ({"Content-Encoding": "br"}, False),
+    ],
+)
+def test_whether_a_cut_would_show(headers: dict[str, str], says: bool) -> None:
+    assert says_its_end(CaseInsensitiveDict(headers)) is says
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_it"), [("gzip", True), (" GZIP", True), ("x-gzip", True), ("", False), ("gzip, gzip", False)]
+)
+def test_gzip(encoding: str, is_it: bool) -> None:
+    assert is_gzip({"Content-Encoding": encoding}) is is_it
 
 
 class TestARest:
@@ -120,3 +148,37 @@ class TestProgress:
 
     def test_of_nothing(self) -> None:
         assert Progress(0.0).news(0, Announced(0), 10.0) == "0 of 0 bytes (0 %), 0.0 MB/s"
+
+
+class TestWhetherAHostSendsEnough:
+    @given(st.lists(st.floats(0, 300), max_size=200), st.integers(0, 1000))
+    def test_one_that_sends_at_the_slowest_rate_or_faster_does(self, waits: list[float], more: int) -> None:
+        flow = Flow()
+        assert all(flow.is_enough(int(wait * LEAST / PERIOD) + 1 + more, wait) for wait in waits)
+
+    @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0.1, 59)), min_size=1))
+    def test_one_that_drips_is_found_out(self, drops: list[tuple[int, float]]) -> None:
+        flow, waited = Flow(), 0.0
+        while waited < 10_000:
+            for count, seconds in drops:
+                waited += seconds
+                if not flow.is_enough(int(count * seconds), seconds):
+                    assert waited < 2 * PERIOD + 2 * 59
+                    return
+        raise AssertionError("waited for ever")
+
+    def test_one_long_pause_is_forgiven(self) -> None:
+        flow = Flow()
+        assert flow.is_enough(1, 3600.0) and flow.is_enough(1, PERIOD - 1)
+        assert not flow.is_enough(1, 1.0)
+
+    def test_each_period_counts_for_itself(self) -> None:
+        flow = Flow()
+        for _ in range(3):
+            assert flow.is_enough(LEAST * 100, PERIOD) and flow.is_enough(0, PERIOD)
+        assert flow.is_enough(0, PERIOD)
+        assert not flow.is_enough(0, PERIOD)
+
+    def test_what_is_done_with_the_bytes_takes_no_time(self) -> None:
+        flow = Flow()
+        assert all(flow.is_enough(1, 0.0) for _ in range(1000))
