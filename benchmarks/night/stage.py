@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.night.costs import Cpu, Measured, above_idle, blocked, busy_seconds, cpu_of, worker_runs
 from benchmarks.night.ready import READY
-from benchmarks.night.ways import WAYS
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.system.deployment import Deployment
 from tests.system.processes import until
@@ -80,7 +79,7 @@ class Stage:
         parts = {name: part.pid for name, part in self.airflow.parts.items()}
         return parts | {"PostgreSQL": self.airflow.postgres.pid, "gateway": self.gateway.process.pid}
 
-    def ask(self, query: str) -> dict[Any, Any]:
+    def ask(self, query: str) -> dict[str, int]:
         """Ask Airflow's database, and return rows of two columns as a dict.
 
         :param query: in SQL
@@ -105,7 +104,7 @@ class Stage:
         return self._idle
 
     def measure(self, way: str, count: int) -> Measured:
-        """Let a DAG run: once, or once for each generation.
+        """Let a DAG run once.
 
         :param way: key of :data:`benchmarks.night.ways.WAYS`
         :param count: how many generations it has
@@ -115,19 +114,19 @@ class Stage:
         grown = {name: new_lines(part.log) for name, part in self.airflow.parts.items()}
         load = os.getloadavg()[0]
         before, busy, began = cpu_of(self.pids()), busy_seconds(), time.monotonic()
-        state, makespan = self.run(way, times=count if WAYS[way].by_run else 1)
+        run = self.run(way)
         time.sleep(_AFTERMATH)
         after, seconds = cpu_of(self.pids()), time.monotonic() - began
         ours = sum(after.values()) - sum(before.values())
         others = (busy_seconds() - busy - ours) / seconds / (os.cpu_count() or 1)
-        self._check(way, count, state)
+        self._check(way, count, run["state"])
         runs = worker_runs(grown["scheduler"]())
         ledger = self.gateway.ledger()
         return Measured(
             way=way,
             generations=count,
             seconds=self.seconds,
-            makespan=makespan,
+            makespan=float(run["duration"]),
             worker_runs=runs.count,
             worker_seconds=runs.seconds,
             cpu=above_idle(before, after, self._idle, seconds),
@@ -139,36 +138,29 @@ class Stage:
             ended_at=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         )
 
-    def run(self, dag_id: str, *, times: int = 1) -> tuple[str, float]:
-        """Let a DAG run, and return how its runs ended, and the seconds from their first start to their last end.
+    def run(self, dag_id: str) -> dict[str, Any]:
+        """Let a DAG run once, and return what Airflow's API says of the run when it has ended.
 
         :param dag_id: the DAG
-        :param times: how often, at the same time
         """
         self._runs += 1
-        name = f"night-{self._runs}"
-        for number in range(times):
-            self.airflow.start_run(dag_id, f"{name}.{number}", {})
-        runs = f"FROM dag_run WHERE run_id LIKE '{name}.%'"
+        run_id = f"night-{self._runs}"
+        self.airflow.start_run(dag_id, run_id, {})
 
-        def states() -> set[str]:
-            # Not through the API server, whose CPU is measured.
-            return set(self.ask(f"SELECT state, 1 {runs}"))
-
-        def have_ended() -> bool:
+        def has_ended() -> bool:
             for part in self.airflow.parts.values():
                 part.check()
-            return states() <= {"success", "failed"}
+            # Not through the API server, whose CPU is measured.
+            return self.ask(f"SELECT state, 1 FROM dag_run WHERE run_id = '{run_id}'").keys() <= {"success", "failed"}
 
-        until(have_ended, f"{dag_id} has ended", _LONGEST, pause=_POLL)
-        (took,) = self.ask(f"SELECT EXTRACT(EPOCH FROM max(end_date) - min(start_date)), 1 {runs}")
-        return " and ".join(sorted(states())), float(took)
+        until(has_ended, f"{dag_id} has ended", _LONGEST, pause=_POLL)
+        return dict(self.airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
 
     def _check(self, way: str, count: int, state: str) -> None:
         assert state == "success", f"the run of {way} is {state}"
         ledger: dict[str, Any] = self.gateway.ledger()
         paid = [one for one in ledger["paid"] if one["status"] == "completed"]
-        wanted = 0 if way.startswith("trivial") else count
+        wanted = 0 if way == "trivial" else count
         assert (len(paid), ledger["submits"]) == (wanted, wanted), f"{way}: {len(paid)} paid, {ledger['submits']} POSTs"
 
 
