@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import TypeGuard
 
 from airflow_provider_kirin.api.retrying import pause
 from airflow_provider_kirin.exceptions import (
@@ -73,7 +74,7 @@ class Health:
         return False
 
 
-def _is_trouble(error: KirinError | None) -> bool:
+def _is_trouble(error: KirinError | None) -> TypeGuard[KirinError]:
     if isinstance(error, KirinNotFoundError):
         # A load balancer without a gateway behind it says 404, too.
         return not error.from_api

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import price_key
-from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinPayloadError
+from airflow_provider_kirin.exceptions import KirinError, KirinIdError, KirinNotFoundError, KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
 from airflow_provider_kirin.mapping import map_index_of
@@ -114,12 +114,14 @@ def _bought_before(
     """
     record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
     own_id = _own_id(operator)
-    if any(problem.field == "external_task_id" for problem in error.problems):
-        raise error
     if not own_id and operator._is_payload_the_step:
         raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
     name = own_id or _step_id(operator, context, operator._digest(None))
-    submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
+    try:
+        submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
+    except KirinIdError:
+        # It is the id that is refused.
+        raise error from None
     if submitted is None:
         raise error
     operator.log.warning("This try's payload is not needed, and could not be sent. %s", error)
@@ -142,7 +144,8 @@ def _submission(
 
 def _own_id(operator: KirinSubmitOperator) -> str:
     """Return the user's own external task id: the operator's, or else the payload's."""
-    payload = operator.payload if isinstance(operator.payload, Mapping) else {}
+    takes_it = operator._is_payload_the_step and isinstance(operator.payload, Mapping)
+    payload = operator.payload if takes_it else {}
     return str(operator.external_task_id or payload.get("external_task_id") or "")
 
 

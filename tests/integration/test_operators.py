@@ -186,6 +186,30 @@ class TestGenerate:
         assert without_links(result) == without_links(named)
 
     @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_payload_that_is_broken_on_a_later_try_does_not_hide_what_was_bought(
+        self, dag, run, image_bytes, emulator, tmp_path, deferrable
+    ):
+        """Its image lay on the worker of the first try only."""
+        image = tmp_path / "cup.jpg"
+        image.write_bytes(image_bytes)
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        dag.user_defined_macros = {"image": lambda ti: image.unlink() if ti.try_number > 1 else None}
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate",
+                payload={"image": str(image), "prompt": "A cup.{{ image(ti) and '' or '' }}"},
+                destination=str(tmp_path / "a.mp4"),
+                poll_interval=0.1,
+                deferrable=deferrable,
+                **AGAIN,
+            )
+        ended = run(dag)
+        (paid,) = emulator.ledger()["paid"]
+        assert ended.state == "failed" and ended.ti("generate").try_number == 2
+        assert "nothing was sent by this try" in ended.log and "nothing was spent" not in ended.log
+        assert f"An earlier try of this task bought Kirin generation {paid['id']}" in ended.log
+        assert ended.xcoms()["generate", -1, "kirin_submission"]["kirin_task_id"] == paid["id"]
+
     def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
         with dag:
             KirinGenerateVideoOperator(

@@ -202,6 +202,22 @@ class TestPaidOnce:
         assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("video")["id"]]
         assert "exists already" in ended.log and "What the function returned this time is not used" in ended.log
 
+    @pytest.mark.parametrize("spoilt", [{"prompt": "x" * 2600}, {"external_task_id": "mine"}])
+    def test_what_a_later_try_returns_need_not_even_be_a_payload(
+        self, dag, run, image_file, emulator, tmp_path, spoilt
+    ):
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        tries = itertools.count()
+        with dag:
+            decorate = task.kirin(
+                task_id="video", destination=str(tmp_path / "a.mp4"), deferrable=False, **QUICK, **AGAIN
+            )
+            decorate(lambda: {"image": image_file, **(spoilt if next(tries) else {})})()
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("video")["id"]]
+        assert "This try's payload is not needed" in ended.log
+
     def test_a_timeout_while_waiting(self, dag, run, whims, emulator, calls):
         with dag:
             decorate = task.kirin(

@@ -9,9 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
+    KirinConflictError,
     KirinError,
     KirinInputError,
     KirinLostTaskError,
+    KirinNetworkError,
     KirinNotFoundError,
     KirinRateLimitError,
     KirinTaskFailedError,
@@ -148,6 +150,50 @@ class TestAfterALostReply:
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
         submission(gateway, ModelRecord(), on_unknown_submit="resubmit").run()
         assert gateway.submissions == 2
+
+    def test_resubmit_does_so_once_a_try_and_says_what_may_be_billed(self) -> None:
+        gateway = ModelGateway(finds_by_external_id=False, rejects_duplicates=False)
+        gateway.post_fate, record = lambda: "lost after", ModelRecord()
+        for paid in (2, 3):
+            with pytest.raises(KirinUnknownSubmitError, match="each may be billed") as caught:
+                submission(gateway, record, on_unknown_submit="resubmit").run()
+            assert not caught.value.retryable
+            assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
+
+    def test_a_submission_that_may_still_be_on_its_way_is_not_followed_by_another(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+
+        def stalls(external_task_id: str) -> object:
+            gateway.submissions += 1
+            raise KirinNetworkError("not complete", is_going_on=True)
+
+        gateway.submit_as = stalls  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
+    def test_an_id_that_our_own_lost_submission_took_is_looked_for_again(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.lag = 100
+        gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+        with pytest.raises(KirinConflictError, match="An earlier submission of this step bought it") as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        gateway.hidden.clear()
+        assert submission(gateway, record).run().adopted
+        assert gateway.billed == 2, "the proof, and this one"
+
+    def test_finding_buys_nothing(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        assert submission(gateway, record).find() is None
+        assert gateway.submissions == 0
+        bought = submission(gateway, record).run()
+        found = submission(gateway, record).find()
+        assert found is not None
+        assert (found.kirin_task.id, found.adopted, gateway.submissions) == (bought.kirin_task.id, True, 1)
 
     def test_a_load_balancers_404_is_not_not_found(self) -> None:
         gateway = ModelGateway()

@@ -873,3 +873,27 @@ def test_what_to_do_with_images_is_one_of_two() -> None:
     payload = {"image": "https://h.example/a.png", "prompt": "p"}
     with pytest.raises(ValueError, match="fit_images = 'yes' must be"):
         prepare(payload, "kirin_v1_6_i2v", fit_images="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("own", ["None", "[A] 17", "a\N{NO-BREAK SPACE}b", "x" * 513, ".."])
+def test_an_id_that_nobody_could_ask_for_is_refused_by_its_own_name(own: str) -> None:
+    payload = {"image": "https://h.example/a.png", "external_task_id": own}
+    with pytest.raises(KirinPayloadError) as caught:
+        prepare(payload, "kirin_v1_6_i2v")
+    (problem,) = caught.value.problems
+    assert problem.field == "external_task_id"
+    with pytest.raises(KirinPayloadError, match="external_task_id"):
+        check_static(payload, "kirin_v1_6_i2v", is_dynamic=lambda value: False)
+
+
+def test_half_a_character_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(KirinPayloadError, match="half characters"):
+        prepare({"image": "https://h.example/a.png", "prompt": "a \ud83d"}, "kirin_v1_6_i2v")
+
+
+def test_an_image_in_a_field_that_nobody_describes_is_not_shown() -> None:
+    content = "/9j/" + "A" * 400
+    ready = prepare(
+        {"image": "https://h.example/a.png", "first_words": content}, "some_model", allow_unknown_model=True
+    )
+    assert content[:20] not in ready.describe()
