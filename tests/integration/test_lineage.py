@@ -260,7 +260,9 @@ def seen(airflow_db, running_emulator, image_file, picture_url, tmp_path_factory
     assert said, (done.stdout + done.stderr)[-5000:]
     written = events.read_text()
     parsed = [json.loads(line) for line in written.splitlines()]
-    return {**json.loads(said.removeprefix("SEEN ")), "text": written, "events": parsed}
+    # Whatever a forked listener prints may follow on the same line.
+    seen, _ = json.JSONDecoder().raw_decode(said.removeprefix("SEEN "))
+    return {**seen, "text": written, "events": parsed}
 
 
 @pytest.mark.timeout(180)
