@@ -36,6 +36,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
         r"py:(class|exc)",
-        r"(Any|Context|DAG|Exception|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional|OnUnknownSubmit|Difference|FitImages)",
+        r"(Any|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
+        r"|OnUnknownSubmit|Difference|FitImages)",
     ),
 ]

@@ -72,7 +72,8 @@ def submit(args: Namespace) -> None:
         except KirinUnknownSubmitError as error:
             fail(
                 f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it: "
-                f"airflow kirin status {name}. Only if it is not in your account either, submit again. Cause: {error.__cause__}"
+                f"airflow kirin status {name}. Only if it is not in your account either, submit again. Cause: "
+                f"{error.__cause__}"
             )
         except KeyboardInterrupt:
             in_flight = submission.in_flight
