@@ -210,6 +210,7 @@ class TestGenerate:
         assert f"An earlier try of this task bought Kirin generation {paid['id']}" in ended.log
         assert ended.xcoms()["generate", -1, "kirin_submission"]["kirin_task_id"] == paid["id"]
 
+    @pytest.mark.parametrize("deferrable", [True, False])
     def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
         with dag:
             KirinGenerateVideoOperator(
