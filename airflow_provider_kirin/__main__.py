@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sub = subparsers.add_parser(command.name, help=command.help, description=command.description or command.help)
         for arg in command.args:
             arg.add_to_parser(sub)
-        sub.set_defaults(func=command.func)
+        sub.set_defaults(func=command.func, program=parser.prog)
     args = parser.parse_args(argv)
     args.func(args)
 

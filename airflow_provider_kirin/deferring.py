@@ -23,8 +23,8 @@ _LONGEST = 10 * 365 * 86400
 def deferrable_default() -> bool:
     """Return whether operators defer when the DAG does not say: yes, unless the environment says no.
 
-    ``[operators] default_deferrable`` counts where somebody set it. Airflow 3 writes its own default, false, into each
-    airflow.cfg that it generates, so a false in the file says nothing; one in the environment does.
+    ``[operators] default_deferrable`` in airflow.cfg does not count: Airflow 3 writes its own default, false, into each
+    file that it generates, so it says nothing about what anybody wants.
     """
     if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:
         return bool(conf.getboolean("operators", "default_deferrable"))

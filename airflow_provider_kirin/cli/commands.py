@@ -68,9 +68,12 @@ def submit(args: Namespace) -> None:
         try:
             submitted = submission.run()
         except KirinUnknownSubmitError as error:
+            # Airflow's parser does not say.
+            program = getattr(args, "program", "airflow kirin")
             fail(
                 f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it: "
-                f"kirin status {name}. Only if it is not in your account either, submit again. Cause: {error.__cause__}"
+                f"{program} status {name}. Only if it is not in your account either, submit again. "
+                f"Cause: {error.__cause__}"
             )
         except KeyboardInterrupt:
             in_flight = submission.in_flight

@@ -162,8 +162,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     :param overwrite: whether another file that is there may be replaced
     :param max_bytes: a longer video is not downloaded
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself goes on at Kirin
-    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless the environment variable
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says no
     :param poll_interval: seconds between looks; None adapts them to what is known of the generation
     :param end_from_trigger: whether the triggerer ends the task when the video is there and nothing is left to do:
         None where that makes no difference, False never, True insists

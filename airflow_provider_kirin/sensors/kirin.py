@@ -56,8 +56,8 @@ class KirinTaskSensor(BaseSensorOperator):
     :param kirin_task_id: a Kirin task id, or a list of them (templated): ``submit.output`` of one submit operator or
         of a mapped one
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless the environment variable
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says no
     :param timeout: seconds to wait at most; the generation itself goes on at Kirin
     :param poke_interval: seconds between looks, in every mode; None adapts them to what is known of the generation
     :param fail_fast: of a list, whether to fail as soon as one generation gave no video; False waits for all, then

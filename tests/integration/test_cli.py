@@ -138,14 +138,18 @@ class TestSubmit:
         assert done.returncode == 0 and emulator.submitted == 1
         assert done.stdout.strip() == emulator.ledger()["paid"][0]["id"]
 
-    def test_where_it_cannot_be_found_the_error_names_the_id(self, kirin, payload, emulator):
+    @pytest.mark.parametrize(
+        ("by", "program"),
+        [("airflow_provider_kirin", "python -m airflow_provider_kirin"), ("airflow", "airflow kirin")],
+    )
+    def test_where_it_cannot_be_found_the_error_names_the_id(self, kirin, payload, emulator, by, program):
         emulator.fault(on="submit", kind="lose_reply")
         emulator.fault(on="get", kind="status", status=404, times=-1, body={"detail": "Request not found"})
-        done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
+        done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1", by=by)
         assert_one_line(
             subprocess.CompletedProcess(done.args, done.returncode, done.stdout, done.stderr.splitlines()[-1]),
             "may bill, a generation with the external task id order-1",
-            "kirin status order-1",
+            f"Look for it: {program} status order-1.",
         )
         assert emulator.submitted == 1
 
