@@ -35,7 +35,7 @@ INTRO = """\
 
 <!-- Written by scripts/model_page.py from airflow_provider_kirin/api/models/: change that, then `make models`. -->
 
-`model="..."` of an [operator](operators.md) or of {py:class}`.KirinHook` picks the model; `payload` holds its
+`model="..."` of an [operator](operators.md) or of [`KirinHook`](reference.md) picks the model; `payload` holds its
 parameters. What is listed here is checked before anything is paid, in one error with every mistake.
 
 **How sure is this?** The gateway has a page for each model, but of most pages no whole copy is public. So each model
@@ -75,8 +75,7 @@ def page() -> str:
     """Return the whole page."""
     schemas = [load_schema(model) for model in model_names()]
     rows = [
-        f"| [`{schema['title']}`](#{schema['title'].replace('_', '-')}) | {schema['x-task']} "
-        f"| {CONFIDENCE[schema['x-confidence']]} |"
+        f"| [`{schema['title']}`](#{schema['title']}) | {schema['x-task']} | {CONFIDENCE[schema['x-confidence']]} |"
         for schema in schemas
     ]
     overview = "\n".join(["| Model | Kind | Known |", "|---|---|---|", *rows])
@@ -84,8 +83,7 @@ def page() -> str:
 
 
 def _section(schema: dict[str, Any]) -> str:
-    anchor = schema["title"].replace("_", "-")
-    lines = ["", f"({anchor})=", f"## {schema['title']}", "", _headline(schema), ""]
+    lines = ["", f"## {schema['title']}", "", _headline(schema), ""]
     if outputs := schema.get("x-output"):
         lines += [f"Video: {'; '.join(map(_output, outputs))}.", ""]
     lines += [f"- {note}" for note in schema.get("x-notes", [])]
@@ -129,7 +127,8 @@ def _about(rules: dict[str, Any]) -> str:
     """Return a field's description; how an image is given is said once, at the top."""
     text: str = rules["description"]
     if "x-image" in rules:
-        text = re.sub(r":? ?[Aa] URL, or plain Base64( without a data: prefix)?[.;]? ?", ". ", text).strip(". ") + "."
+        given = r"[:.]? ?[Aa] URL, or plain Base64(?: without a data: prefix)?[.;]? ?(\w?)"
+        text = re.sub(given, lambda match: f". {match[1].upper()}", text).strip(". ") + "."
         text = "" if text == "." else text
     return re.sub(r"<<<\w+>>>", lambda match: f"`{match[0]}`", text)
 
