@@ -22,7 +22,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from airflow_provider_kirin.hooks.sessions import MOST_CALLS, SharedSession
+from airflow_provider_kirin.hooks.sessions import SharedSession
 from tests.integration.emulated import KEY, until
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
 from tests.integration.test_hook import SOON, everything_shown
@@ -429,10 +429,10 @@ class TestOneHookForMany:
 
     async def test_a_changed_key_is_no_trouble_for_those_that_stand_in_line(self, connect, submitted, emulator):
         kirin_task_id = submitted()
-        conn_id = connect(emulator.url, key="an-old-key")
+        conn_id = connect(emulator.url, key="an-old-key", requests_per_second=20)
         async with KirinAsyncHook(conn_id) as waiting:
-            connect(emulator.url)
-            found = await asyncio.gather(*(waiting.get_task(kirin_task_id) for _ in range(4 * MOST_CALLS)))
+            connect(emulator.url, requests_per_second=20)
+            found = await asyncio.gather(*(waiting.get_task(kirin_task_id) for _ in range(8)))
         assert {kirin_task.id for kirin_task in found} == {kirin_task_id}
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
