@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -81,6 +83,18 @@ class Run:
 
     def _rows(self, model: Any) -> Any:
         return select(model).filter_by(dag_id=self.dag_id, run_id=self.run_id)
+
+
+def all_files(folder: Path) -> bytes:
+    """Return what all files of Airflow's home hold, its database among them.
+
+    Another process reads them: where one that uses a SQLite database opens and closes its file otherwise, it loses its
+    locks, and others do not see what it writes.
+
+    :param folder: the home
+    """
+    command = ["find", str(folder), "-type", "f", "-exec", "cat", "{}", "+"]
+    return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
 
 
 def run_dag(dag: DAG, log: Any, **options: Any) -> Run:

@@ -24,6 +24,7 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.dag_runs import all_files
 from tests.integration.emulated import KEY, picture
 from tests.integration.test_hook import is_mp4
 
@@ -711,11 +712,9 @@ class TestImagesStayInTheRequest:
         for piece in self.pieces(image):
             assert piece not in stored
             assert piece not in ended.log
-        database = b"".join(path.read_bytes() for path in airflow_db.glob("airflow.db*"))
-        assert base64.b64encode(image)[300:340] not in database
-        assert image[300:330] not in database
-        for path in airflow_db.rglob("*"):
-            assert not path.is_file() or image[300:330] not in path.read_bytes()
+        files = all_files(airflow_db)
+        assert base64.b64encode(image)[300:340] not in files
+        assert image[300:330] not in files
 
     @pytest.mark.parametrize("shape", ["bytes", "bytearray", "base64", "data URI"])
     def test_given_in_the_dag(self, dag, run, secret_image, emulator, airflow_db, shape):
@@ -851,8 +850,7 @@ class TestTheKeyStaysInTheConnection:
         ended = run(dag)
         assert ended.states()["generate"] == "success"
         assert KEY not in ended.log and KEY not in ended.everything_stored()
-        database = b"".join(path.read_bytes() for path in airflow_db.glob("airflow.db*"))
-        assert KEY.encode() not in database
+        assert KEY.encode() not in all_files(airflow_db)
 
     def test_signed_queries_are_in_the_xcom_only(self, dag, run, payload, tmp_path):
         with dag:

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk import task
 from PIL import Image
 
+from tests.integration.dag_runs import all_files
 from tests.integration.test_hook import is_mp4
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
@@ -270,7 +271,5 @@ class TestImagesThatItReturns:
         stored = ended.everything_stored() + ended.log
         for piece in (text[:40], text[300:340], text[-40:], repr(image[300:312])[2:-1]):
             assert piece not in stored
-        for path in airflow_db.rglob("*"):
-            if path.is_file():
-                content = path.read_bytes()
-                assert image[300:330] not in content and text[300:340].encode() not in content
+        files = all_files(airflow_db)
+        assert image[300:330] not in files and text[300:340].encode() not in files
