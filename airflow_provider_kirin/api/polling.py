@@ -173,10 +173,11 @@ class Poller:
         if self._not_founds >= len(LAG_PAUSES) or now >= self.deadline:
             return Step(error=error)
         delay = self._until_deadline(max(LAG_PAUSES[self._not_founds], error.retry_after or 0.0), now)
+        news = None
+        if not self.is_not_found:
+            news = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
         self._not_founds += 1
-        told = self._not_founds > 1
-        news = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
-        return Step(delay=delay, news=None if told else news)
+        return Step(delay=delay, news=news)
 
     def _timed_out(self, now: float, why: str) -> Step:
         waited = now - self.started_at

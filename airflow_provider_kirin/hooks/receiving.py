@@ -8,7 +8,7 @@ from io import BufferedReader, RawIOBase
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.transfer import Flow
+from airflow_provider_kirin.api.transfer import LEAST, PERIOD, Flow
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,7 +40,9 @@ class _Watched(RawIOBase):
         began = time.monotonic()
         count = self._raw.readinto(buffer)
         if count and not self._flow.is_enough(count, time.monotonic() - began):
-            raise ConnectionAbortedError("the host sends next to nothing: less than 300 kB in a minute")
+            raise ConnectionAbortedError(
+                f"the host sends next to nothing: less than {LEAST / 1000:g} kB in {PERIOD:g} seconds"
+            )
         return count
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -208,18 +208,12 @@ def _buyers(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[
 def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome: Outcome) -> dict[str, Any]:
     """Return what the task returns, or raise why there is no video: one rule, whoever has waited."""
     _tell(operator, context, outcome)
-    with _another_try_may_find_it():
+    try:
         if isinstance(outcome, KirinError):
             raise outcome
         return _finish(operator, context, outcome)
-
-
-@contextmanager
-def _another_try_may_find_it() -> Iterator[None]:
-    """Let Airflow retry where the gateway does not know what this step has bought: the next try knows the id."""
-    try:
-        yield
     except KirinNotFoundError as error:
+        # This step has bought it: the look-up may lag, and the next try knows the id.
         error.retryable = True
         raise
 

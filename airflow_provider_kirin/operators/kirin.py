@@ -150,7 +150,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
             )
 
     def _refuse_payload(self) -> None:
-        """Refuse what only this kind of operator does not take; what it does not take is told as all else is."""
+        """Refuse what a subclass does not take and a model would: nothing, here."""
 
     def _digest(self, ready: PreparedPayload | None) -> str:
         """Return what tells this step's generation from those of the same task with other input."""

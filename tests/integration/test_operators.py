@@ -161,6 +161,11 @@ class TestTheThreeSteps:
         assert emulator.submitted == 1
 
 
+def generate(payload: dict[str, Any], **options: Any) -> None:
+    """Add the operator, which looks often and is retried at once."""
+    KirinGenerateVideoOperator(task_id="generate", payload=payload, poll_interval=0.1, **options, **AGAIN)
+
+
 class TestGenerate:
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_with_a_destination(self, dag, run, payload, emulator, tmp_path, deferrable):
@@ -243,9 +248,7 @@ class TestGenerate:
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_a_look_up_that_lags_after_the_purchase_is_ridden_out(self, dag, run, payload, emulator, deferrable):
         with dag:
-            KirinGenerateVideoOperator(
-                task_id="generate", payload=payload, poll_interval=0.1, deferrable=deferrable, **AGAIN
-            )
+            generate(payload, deferrable=deferrable)
         # The first GET looks for what an earlier try bought.
         emulator.fault(skip=1, times=2, **NOT_FOUND)
         ended = run(dag)
@@ -256,9 +259,7 @@ class TestGenerate:
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_one_that_lags_for_longer_is_left_to_another_try(self, dag, run, payload, emulator, deferrable):
         with dag:
-            KirinGenerateVideoOperator(
-                task_id="generate", payload=payload, poll_interval=0.1, deferrable=deferrable, **AGAIN
-            )
+            generate(payload, deferrable=deferrable)
         emulator.fault(skip=1, times=6, **NOT_FOUND)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 2
@@ -269,14 +270,7 @@ class TestGenerate:
         self, dag, run, ends_at_once, emulator, tmp_path, deferrable
     ):
         with dag:
-            KirinGenerateVideoOperator(
-                task_id="generate",
-                payload=ends_at_once,
-                destination=str(tmp_path),
-                poll_interval=0.1,
-                deferrable=deferrable,
-                **AGAIN,
-            )
+            generate(ends_at_once, destination=str(tmp_path), deferrable=deferrable)
         emulator.fault(body={"status": "completed", "output": []}, times=-1, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "failed" and "completed without a video" in ended.log
@@ -288,14 +282,7 @@ class TestGenerate:
         self, dag, run, ends_at_once, emulator, tmp_path, deferrable
     ):
         with dag:
-            KirinGenerateVideoOperator(
-                task_id="generate",
-                payload=ends_at_once,
-                destination=str(tmp_path / "a.mp4"),
-                poll_interval=0.1,
-                deferrable=deferrable,
-                **AGAIN,
-            )
+            generate(ends_at_once, destination=str(tmp_path / "a.mp4"), deferrable=deferrable)
         emulator.fault(body={"status": "in_progress"}, times=2, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 1
@@ -305,14 +292,7 @@ class TestGenerate:
 
     def test_one_that_lags_for_longer_fails_the_try(self, dag, run, ends_at_once, emulator, tmp_path):
         with dag:
-            KirinGenerateVideoOperator(
-                task_id="generate",
-                payload=ends_at_once,
-                destination=str(tmp_path / "a.mp4"),
-                poll_interval=0.1,
-                deferrable=False,
-                **AGAIN,
-            )
+            generate(ends_at_once, destination=str(tmp_path / "a.mp4"), deferrable=False)
         emulator.fault(body={"status": "in_progress"}, times=6, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 2

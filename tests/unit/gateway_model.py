@@ -25,6 +25,7 @@ POST_FATES = (
     "connection refused",
     "429",
     "lost before",
+    "still sending",
     "502 before",
     "killed before",
     "lost after",
@@ -79,6 +80,8 @@ class ModelGateway:
             raise KirinRateLimitError("too many", http_status=429)
         if fate == "lost before":
             raise KirinNetworkError("cut")
+        if fate == "still sending":
+            raise KirinNetworkError("not complete", is_going_on=True)
         if fate == "502 before":
             raise KirinUnavailableError("bad gateway", http_status=502)
         if fate == "killed before":

@@ -13,7 +13,6 @@ from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinInputError,
     KirinLostTaskError,
-    KirinNetworkError,
     KirinNotFoundError,
     KirinRateLimitError,
     KirinTaskFailedError,
@@ -163,12 +162,7 @@ class TestAfterALostReply:
     def test_a_submission_that_may_still_be_on_its_way_is_not_followed_by_another(self) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
-
-        def stalls(external_task_id: str) -> object:
-            gateway.submissions += 1
-            raise KirinNetworkError("not complete", is_going_on=True)
-
-        gateway.submit_as = stalls  # type: ignore[method-assign, assignment]
+        gateway.post_fate = fates("still sending")  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
             submission(gateway, record).run()
         assert caught.value.retryable
