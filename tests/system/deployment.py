@@ -78,6 +78,9 @@ def _celery(redis: Redis) -> dict[str, str]:
         "CELERY__BROKER_URL": redis.url,
         "CELERY__WORKER_CONCURRENCY": "12",
         "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(REDELIVERED),
+        # By itself a worker looks only every 100 s for what is to be handed out again.
+        "CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_INTERVAL": "2",
+        "CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_THROTTLE": "1",
     }
 
 
