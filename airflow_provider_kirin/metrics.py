@@ -3,7 +3,7 @@
 =====================  =======  ================================================================================
 ``kirin.submissions``  counter  generations that were bought, each counted once
 ``kirin.completions``  counter  generations that ended with a video
-``kirin.failures``     counter  submissions that were refused and waits that gave no video, by ``code``
+``kirin.failures``     counter  submissions that failed and waits that gave no video, by ``code``
 ``kirin.wait``         timer    from the start of a task's try (of a sensor's first look) to the end of its wait
 ``kirin.cost_usd``     counter  US dollars, as the gateway states them
 =====================  =======  ================================================================================

@@ -71,8 +71,9 @@ def submit(args: Namespace) -> None:
             submitted = submission.run()
         except KirinUnknownSubmitError as error:
             fail(
-                f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it: "
-                f"airflow kirin status {name}. Only if it is not in your account either, submit again. Cause: "
+                f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it "
+                f"with this program's `status --conn-id {args.conn_id} {name}`. Only if it is not in your account "
+                "either, submit again. Cause: "
                 f"{error.__cause__}"
             )
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,8 @@ def figures(rows: Sequence[Row]) -> str:
 
     :param rows: in the order in which they are shown
     """
-    machines = dict.fromkeys(row.machine for row in rows)
+    # How busy it was each row says itself.
+    machines = dict.fromkeys(re.sub(r"load before: [\d.]+; ", "", row.machine) for row in rows)
     return "\n\n".join([f"Measured on {' and '.join(machines)}.", _ways(rows), _cpu(rows)])
 
 
@@ -59,7 +61,7 @@ def _ways(rows: Sequence[Row]) -> str:
             WAYS[one.way].title,
             f"{one.generations} x {one.seconds:g} s",
             f"{one.makespan:.0f}",
-            "-" if one.way == "trivial" else f"{one.makespan / row.ideal:.2f}",
+            "-" if one.way.startswith("trivial") else f"{one.makespan / row.ideal:.2f}",
             one.worker_runs,
             f"{one.worker_seconds:.0f}",
             f"{one.worker_seconds / one.generations:.1f}",
@@ -93,7 +95,7 @@ def _ways(rows: Sequence[Row]) -> str:
 
 def _by(one: Measured, blocking: Measured | None) -> str:
     """Compare the worker-seconds of each generation: the blocking way may have been measured with fewer."""
-    if blocking is None or one.way == "trivial" or one.seconds != blocking.seconds:
+    if blocking is None or one.way.startswith("trivial") or one.seconds != blocking.seconds:
         return "-"
     return f"{one.worker_seconds / one.generations / (blocking.worker_seconds / blocking.generations):.3f}"
 

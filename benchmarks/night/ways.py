@@ -26,11 +26,18 @@ class Way:
     :param title: what the tables call it
     :param fill: adds the tasks, given how many generations and the image
     :param blocks: whether a worker is held for as long as a generation takes, so that few are measured
+    :param by_run: whether each generation has a DAG run of its own
     """
 
     title: str
     fill: Callable[[int, Path], None]
     blocks: bool = False
+    by_run: bool = False
+
+    @property
+    def trivial(self) -> str:
+        """The way that does nothing, as often and in as many runs."""
+        return "trivial-runs" if self.by_run else "trivial"
 
 
 def build(dag_id: str, way: str, count: int, image: str) -> DAG:
@@ -43,8 +50,9 @@ def build(dag_id: str, way: str, count: int, image: str) -> DAG:
     """
     from airflow.sdk import DAG
 
-    with DAG(dag_id, schedule=None, catchup=False) as dag:
-        WAYS[way].fill(count, Path(image))
+    by_run = WAYS[way].by_run
+    with DAG(dag_id, schedule=None, catchup=False, max_active_runs=count) as dag:
+        WAYS[way].fill(1 if by_run else count, Path(image))
     return dag
 
 
@@ -90,6 +98,15 @@ def _pairs(count: int, image: Path) -> None:
     for number, payload in enumerate(_payloads(count, image)):
         submit: Any = KirinSubmitOperator(task_id=f"submit_{number}", payload=payload)
         KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id=submit.output, timeout=_LONG, start_from_trigger=True)
+
+
+def _run(count: int, image: Path) -> None:
+    from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
+    from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+
+    (payload,) = _payloads(count, image)
+    submit: Any = KirinSubmitOperator(task_id="submit", payload=payload)
+    KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, timeout=_LONG)
 
 
 def _sdk(count: int, image: Path) -> None:
@@ -161,10 +178,12 @@ def _body(image: Path, prompt: str) -> dict[str, Any]:
 
 WAYS: dict[str, Way] = {
     "trivial": Way("as many tasks that do nothing", _trivial),
+    "trivial-runs": Way("as many DAG runs of a task that does nothing", _trivial, by_run=True),
     "operator": Way("KirinGenerateVideoOperator, mapped", _operator),
     "list": Way("KirinSubmitOperator, mapped; one KirinTaskSensor for all", _list),
     "each": Way("KirinSubmitOperator, mapped; KirinTaskSensor, mapped", _each),
     "pairs": Way("KirinSubmitOperator and KirinTaskSensor, in pairs", _pairs),
+    "runs": Way("KirinSubmitOperator and KirinTaskSensor, a DAG run for each", _run, by_run=True),
     "http-404": Way("HttpOperator; deferrable HttpSensor, given a URL that is 404 until the end", _http_404),
     "http": Way("HttpOperator; deferrable HttpSensor with a response_check", _http),
     "sdk": Way("@task with seaart-sdk, which waits", _sdk, blocks=True),

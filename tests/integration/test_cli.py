@@ -145,7 +145,7 @@ class TestSubmit:
         assert_one_line(
             subprocess.CompletedProcess(done.args, done.returncode, done.stdout, done.stderr.splitlines()[-1]),
             "may bill, a generation with the external task id order-1",
-            "kirin status order-1",
+            "`status --conn-id kirin_default order-1`",
         )
         assert emulator.submitted == 1
 

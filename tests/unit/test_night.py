@@ -48,6 +48,14 @@ def test_each_pair_of_the_night_has_a_sensor_without_a_worker():
     assert [dag.get_task(f"wait_{number}").start_from_trigger for number in range(60)] == [True] * 60
 
 
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the night is one of Airflow 3.3")
+def test_in_a_run_for_each_generation_the_sensor_needs_no_worker_by_itself():
+    dag = build("night", "runs", 200, "cup.png")
+    assert dag.max_active_runs == 200
+    assert set(dag.task_ids) == {"submit", "wait"}
+    assert dag.get_task("wait").start_from_trigger is True
+
+
 class TestWorkerRuns:
     def test_each_run_of_a_task_process_counts_with_the_time_it_held_a_worker(self):
         lines = [finished(1.5), '{"event": "Worker starting up"}', "plain text", finished(2.0)]
