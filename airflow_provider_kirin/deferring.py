@@ -16,6 +16,8 @@ from airflow_provider_kirin.workerless import BACKSTOP
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
+#: Seconds. Ten minutes are the longest generation that public clients wait for; a queue may come before it.
+DEFAULT_WAIT = 3600.0
 #: Ten years. What is longer is a mistake, and no date.
 _LONGEST = 10 * 365 * 86400
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -91,12 +92,8 @@ class KirinPayloadError(KirinError, ValueError):
         super().__init__(f"The payload for {model} has {count}; {what}:{lines}" + (earlier and f"\n{earlier}"))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_payload_error, (self.problems, self.model, self.earlier)
-
-
-def _rebuild_payload_error(problems: Sequence[Problem], model: str, earlier: str) -> KirinPayloadError:
-    """Exceptions with keyword-only arguments do not pickle by themselves; Airflow pickles some."""
-    return KirinPayloadError(problems, model=model, earlier=earlier)
+        # Exceptions that need keyword-only arguments do not pickle by themselves; Airflow pickles some.
+        return partial(KirinPayloadError, model=self.model, earlier=self.earlier), (self.problems,)
 
 
 class KirinBudgetError(KirinError):

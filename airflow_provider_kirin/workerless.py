@@ -72,11 +72,10 @@ def decide(wanted: bool | None, reasons: Iterator[str], *, argument: str, task_i
     return reason is None
 
 
-def why_end_on_worker(task: Any, *overridable: str) -> Iterator[str]:
+def why_end_on_worker(task: Any) -> Iterator[str]:
     """Yield what would be lost if a task that succeeds ended in the triggerer.
 
     :param task: an operator, with what it was given
-    :param overridable: methods that run at its end on a worker
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"
@@ -93,7 +92,7 @@ def why_end_on_worker(task: Any, *overridable: str) -> Iterator[str]:
         yield "it returns the DAG's result, which a worker stores"
     if _is_mapped_over(task):
         yield "another task is mapped over its result, whose length a worker stores"
-    yield from (f"its class overrides {name}" for name in overridable if _overrides(task, name))
+    yield from (f"its class overrides {name}" for name in ("execute", "execute_complete") if _overrides(task, name))
     if _listens("on_task_instance_success"):
         yield _LISTENER
 
@@ -189,7 +188,7 @@ def _is_plain(value: Any, task: Any) -> bool:
     dag = task.get_dag()
     if dag is not None and (dag.render_template_as_native_obj or dag.user_defined_macros or dag.user_defined_filters):
         return False
-    if value.endswith(tuple(task.template_ext)) and task.template_ext:
+    if value.endswith(tuple(task.template_ext)):
         return False
     try:
         return meta.find_undeclared_variables(jinja2.Environment().parse(value)) <= _PLAIN_NAMES

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.reply import read_body
+from airflow_provider_kirin.api.reply import inner_status, read_body
 from airflow_provider_kirin.api.requests import ApiRequest
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinReplyError
@@ -95,9 +95,7 @@ def read_description(status: int, headers: Mapping[str, str], raw: bytes, *, doi
     :raises KirinReplyError: it is no description
     """
     body = read_body(raw)
-    envelope = body.get("status") if isinstance(body, Mapping) else None
-    inner = envelope.get("code") if isinstance(envelope, Mapping) else None
-    status = inner if isinstance(inner, int) and 400 <= inner < 600 else status
+    status = inner_status(body) or status
     if status in (404, 405):
         raise KirinNotFoundError(f"HTTP {status}: {read_error(body)[1] or 'no message'}", http_status=status)
     if not 200 <= status < 300:

@@ -94,16 +94,13 @@ _ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "ca
 _CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
-def error_from_response(
-    status: int, body: Any, *, headers: Mapping[str, str] | None = None, doing: str, now: datetime | None = None
-) -> KirinError:
+def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | None = None, doing: str) -> KirinError:
     """Return the error that an HTTP reply stands for.
 
     :param status: the HTTP status, or the one that an envelope names
     :param body: decoded JSON, or the text where it was none
     :param headers: the reply's headers
     :param doing: what was tried, for the message: ``submitting the generation``
-    :param now: the time, for a Retry-After that is a date
     """
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     if 300 <= status < 400:
@@ -121,7 +118,7 @@ def error_from_response(
         http_status=status,
         code=code or None,
         request_id=str(request_id)[:80] if request_id else None,
-        retry_after=retry_after(lowered.get("retry-after"), now=now),
+        retry_after=retry_after(lowered.get("retry-after")),
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):

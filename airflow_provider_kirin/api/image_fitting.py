@@ -139,7 +139,9 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
             if found != "JPEG" and getattr(opened, "is_animated", False):
                 steps.append("first frame taken")
             orientation = opened.getexif().get(_ORIENTATION, 1)
-            image = _upright(_as_colours(opened), orientation)
+            # Pillow turns a TIFF upright when it loads it, and says so in its EXIF.
+            opened.load()
+            image = _upright(_as_colours(opened), opened.getexif().get(_ORIENTATION, 1))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         rule = f"an image that is made to fit may have at most {MAX_PIXELS:,} pixels (a guard of the worker's memory)"
         raise UnfitFile(rule, "Scale the image down.") from None
@@ -162,7 +164,6 @@ def _as_colours(opened: Image.Image) -> Image.Image:
         raise UnfitFile(rule, "Export it as PNG.")
     else:
         wanted = "RGBA" if opened.has_transparency_data else "RGB"
-        opened.load()
         image = opened if opened.mode == wanted else opened.convert(wanted)
     image.info = {"icc_profile": profile} if profile else {}
     return image

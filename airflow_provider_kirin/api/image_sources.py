@@ -189,10 +189,8 @@ def _describe_text(text: str, kind: Kind) -> str:
                 return _describe_bytes(_decode(text, kind, _MAX_HASHED))
         return f"<text of {len(text)} characters>"
     if link := _URL_LIKE.match(text[:_MAX_URL]):
-        scheme, authority, path, more = link.groups()
-        host = authority.rpartition("@")[2]
-        # "user:pass/word@host" has a host of "user": show none that cannot be one.
-        text = f"{scheme}{host}{path}{more and '?...'}" if _HOST.fullmatch(host) else f"{scheme}..."
+        plain = without_secrets(link[0])
+        text = f"{link[1]}..." if plain is None else plain + (link[4] and "?...")
         return "".join(char if char.isprintable() else "?" for char in text)
     if len(text) > _MAX_PATH or not text.isprintable():
         return f"<text of {len(text)} characters>"

@@ -40,7 +40,6 @@ class PreparedImage:
     """An image as the API takes it. What a URL leads to is not known here: Kirin fetches it.
 
     :param text: the URL as it was given, or plain Base64
-    :param is_url: which of the two it is
     :param size: bytes of the file, None for a URL, as are those that follow
     :param width: in pixels
     :param height: in pixels
@@ -52,7 +51,6 @@ class PreparedImage:
     """
 
     text: str
-    is_url: bool
     size: int | None = None
     width: int | None = None
     height: int | None = None
@@ -88,7 +86,7 @@ def prepare(
     if problems := shape_problems(value, kind, field):
         raise ImageRejected(problems)
     if kind is Kind.URL:
-        return PreparedImage(text=str(value), is_url=True, uri=address(value))
+        return PreparedImage(text=str(value), uri=address(value))
 
     from airflow_provider_kirin.api.image_fitting import MAX_ORIGINAL
 
@@ -118,7 +116,6 @@ def prepare(
     digest = _sha256(data)
     return PreparedImage(
         text=Base64Text(b2a_base64(data, newline=False), "ascii"),
-        is_url=False,
         size=len(data),
         width=header.width,
         height=header.height,

@@ -58,6 +58,19 @@ def listed_price(table: Mapping[str, Decimal], key: str) -> Decimal | None:
     return next((table[one] for one in keys if one in table), None)
 
 
+def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -> Estimate | None:
+    """Return what one generation would cost: the gateway's word first, then the user's; None where both are silent.
+
+    :param preview: what the gateway says, if anything
+    :param table: what :func:`read_table` returned
+    :param key: what :func:`price_key` returned
+    """
+    if preview is not None:
+        return Estimate(preview, "the gateway's price preview")
+    listed = listed_price(table, key)
+    return None if listed is None else Estimate(listed, "the connection's prices")
+
+
 def read_table(value: Any) -> dict[str, Decimal]:
     """Read a table of prices: ``{"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": 0.98}``, US dollars.
 

@@ -24,17 +24,14 @@ def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> 
     """
     body = read_body(raw)
     code, message = read_error(body)
-    said = f"{code} {message}".lower()
-    if status == 404 and isinstance(body, Mapping) and _names_a_task(said):
+    is_fine = 200 <= status < 300
+    # 400 and 422 refuse the odd id, that is: behind the check of the key.
+    is_about_a_task = (is_fine or status in (400, 404, 422)) and _names_a_task(f"{code} {message}".lower())
+    if isinstance(body, Mapping) and (is_about_a_task or (is_fine and "id" in body)):
         return True, f"Connected to {base}: the API key is accepted."
-    if 200 <= status < 300 and isinstance(body, Mapping) and ("id" in body or _names_a_task(said)):
-        return True, f"Connected to {base}: the API key is accepted."
-    if status in (400, 422) and isinstance(body, Mapping) and _names_a_task(said):
-        # Refused for the odd id, that is: behind the check of the key.
-        return True, f"Connected to {base}: the API key is accepted."
-    if status == 401 or status == 403:
+    if status in (401, 403):
         return False, str(error_from_response(status, body, headers=headers, doing="checking the API key"))
-    if 200 <= status < 300 or status in (404, 405):
+    if is_fine or status in (404, 405):
         return False, (
             f"{base} answers, but not as the Kirin API does (HTTP {status}: {message or 'no message'}). "
             "Check the connection's Host and its path."

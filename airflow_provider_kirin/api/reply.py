@@ -34,6 +34,16 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def inner_status(body: Any) -> int | None:
+    """Return the error that an envelope of the gateway's older services tells in the body, where HTTP said 200.
+
+    :param body: decoded JSON or text
+    """
+    envelope = body.get("status") if isinstance(body, Mapping) else None
+    code = envelope.get("code") if isinstance(envelope, Mapping) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else None
+
+
 def read_task(
     status: int, headers: Mapping[str, str], raw: bytes, *, doing: str, asked_for: str | None = None
 ) -> KirinTask:
@@ -50,13 +60,9 @@ def read_task(
     body = read_body(raw)
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing=doing)
-    if isinstance(body, Mapping):
-        # Envelopes of the gateway's older services say in the body what HTTP did not.
-        envelope = body.get("status")
-        inner_status = envelope.get("code") if isinstance(envelope, Mapping) else None
-        if isinstance(inner_status, int) and 400 <= inner_status < 600:
-            raise error_from_response(inner_status, body, headers=headers, doing=doing)
-    else:
+    if (inner := inner_status(body)) is not None:
+        raise error_from_response(inner, body, headers=headers, doing=doing)
+    if not isinstance(body, Mapping):
         said = read_error(body)[1] or "an empty body"
         raise KirinReplyError(
             f"The gateway answered HTTP {status} while {doing}, and not with a task object: {one_line(said, 120)}. "

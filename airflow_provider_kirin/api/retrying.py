@@ -28,7 +28,7 @@ from airflow_provider_kirin.exceptions import (
 #: The first pause and the longest, doubling in between. Seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 #: Seconds that one call to the hook rides out trouble for a single look.
-PATIENCE = 10.0
+LOOK_PATIENCE = 10.0
 #: Right after a submission, and on a replica that lags, the API may not know what is there: pauses between further
 #: looks. Seconds.
 LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)

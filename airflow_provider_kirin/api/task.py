@@ -152,7 +152,7 @@ class KirinTask:
     def describe_end(self) -> str:
         """Return that it is done, and what it cost, as a line for the log."""
         cost = self.usage.cost if self.usage else None
-        return f"Kirin generation {self.id} is done; cost: {'unknown' if cost is None else f'{cost} USD'}."
+        return f"Kirin generation {self.id} is done; cost: {'unknown' if cost is None else f'{cost:f} USD'}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-safe dict that goes to XCom; the cost is a string, so that no cent is lost."""

@@ -22,6 +22,9 @@ def safe_url(url: str) -> str:
         return "<malformed URL>"
     if not parts.scheme or not host:
         return url.partition("?")[0][:200]
+    # "user:pass/word@host" has a host of "user:pass": show none that cannot be one.
+    if ":" in host and "@" in parts.path:
+        return f"{parts.scheme}://..."
     return f"{parts.scheme}://{host}{parts.path}"[:200]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.payload import prepare
-from airflow_provider_kirin.api.prices import Estimate, billed_for, listed_price, price_key, show_usd
+from airflow_provider_kirin.api.prices import Estimate, billed_for, estimated, price_key, show_usd
 from airflow_provider_kirin.cli.running import command, fail, say
 from airflow_provider_kirin.exceptions import (
     KirinError,
@@ -158,10 +158,7 @@ def _estimate(hook: KirinHook, ready: PreparedPayload) -> Estimate | None:
         usd, _ = hook.precharge(ready)
     except KirinError:
         usd = None
-    if usd is not None:
-        return Estimate(usd, "the gateway's price preview")
-    listed = listed_price(hook.connection.prices, price_key(ready.model, ready.params))
-    return None if listed is None else Estimate(listed, "the connection's prices")
+    return estimated(usd, hook.connection.prices, price_key(ready.model, ready.params))
 
 
 def _describe(kirin_task: KirinTask) -> Iterator[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 
-_CONN_ID = Arg(("--conn-id",), default="kirin_default", help="Airflow connection of type kirin (default: %(default)s)")
+_CONN_ID = Arg(("--conn-id",), default=DEFAULT_CONN_ID, help="Airflow connection of type kirin (default: %(default)s)")
 _VERBOSE = Arg(("-v", "--verbose"), action="store_true", help="show logs, and a traceback where something fails")
 _FILE = Arg(("payload",), help="the model's parameters: a JSON or YAML file, - for standard input")
 _MODEL = Arg(("-m", "--model"), default=DEFAULT_MODEL, help="the model's id (default: %(default)s)")

@@ -29,14 +29,10 @@ def command(function: Command) -> Command:
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         try:
             suppress_logs_and_warning(function)(args)
-        except KirinError as error:
-            if args.verbose:
-                raise
-            fail(error)
         except (Exception, KeyboardInterrupt) as error:
             if args.verbose:
                 raise
-            fail(f"{type(error).__name__}: {error}".rstrip(": "))
+            fail(error if isinstance(error, KirinError) else f"{type(error).__name__}: {error}".rstrip(": "))
 
     return run
 

@@ -72,7 +72,6 @@ def _make_parts(settings: Settings, store: Store, folder: Path, http: aiohttp.Cl
         videos=Videos(folder / "videos", pictures),
         callbacks=Callbacks(store, http, faults, style=settings.callback_style, video_url=callback_video_url),
         fetcher=Fetcher(store, pictures, http),
-        http=http,
         faults=faults,
     )
     return parts

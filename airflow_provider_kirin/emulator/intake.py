@@ -12,10 +12,11 @@ from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
 from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation
 from airflow_provider_kirin.emulator.ids import job_id, new_id, now_ms
+from airflow_provider_kirin.emulator.kinds import Source
 from airflow_provider_kirin.emulator.parts import Parts
 from airflow_provider_kirin.emulator.pictures import Pictures
 from airflow_provider_kirin.emulator.prices import price
-from airflow_provider_kirin.emulator.validation import Order, Source, read_order
+from airflow_provider_kirin.emulator.validation import Order, read_order
 
 _BIG = 65_536
 LONGEST_CLIP = 180

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow_provider_kirin.emulator.images import check_image
@@ -27,8 +27,9 @@ class Given:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a parameter may be. ``default`` is what the gateway takes where it is absent."""
+    """What a parameter may be. ``default`` is what the gateway takes where it is absent; ``type`` is JSON Schema's."""
 
+    type: ClassVar[str] = "string"
     default: Any = field(default=None, kw_only=True)
     required: bool = field(default=False, kw_only=True)
 
@@ -38,7 +39,7 @@ class Kind:
 
     def spec(self) -> dict[str, Any]:
         """The JSON Schema of this kind, as a model contract has it."""
-        return {} if self.default is None else {"default": self.default}
+        return {"type": self.type} | ({} if self.default is None else {"default": self.default})
 
 
 def needed(kind: Kind) -> Kind:
@@ -80,11 +81,7 @@ class Text(Kind):
     def spec(self) -> dict[str, Any]:
         """A string with its lengths."""
         limits = {"minLength": self.low or None, "maxLength": self.high}
-        return {
-            "type": "string",
-            **{key: value for key, value in limits.items() if value is not None},
-            **super().spec(),
-        }
+        return {**super().spec(), **{key: value for key, value in limits.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -102,13 +99,14 @@ class Choice(Kind):
 
     def spec(self) -> dict[str, Any]:
         """A string with its options."""
-        return {"type": "string", "enum": list(self.options), **super().spec()}
+        return {**super().spec(), "enum": list(self.options)}
 
 
 @dataclass(frozen=True)
 class Number(Kind):
     """A number within bounds."""
 
+    type = "number"
     low: float = 0
     high: float = 1
 
@@ -120,12 +118,14 @@ class Number(Kind):
 
     def spec(self) -> dict[str, Any]:
         """A number with its bounds."""
-        return {"type": "number", "minimum": self.low, "maximum": self.high, **super().spec()}
+        return {**super().spec(), "minimum": self.low, "maximum": self.high}
 
 
 @dataclass(frozen=True)
 class Integer(Kind):
     """A whole number."""
+
+    type = "integer"
 
     def check(self, name: str, value: Any) -> int:
         """The number."""
@@ -133,24 +133,18 @@ class Integer(Kind):
             raise Wrong(name, "must be a whole number")
         return value
 
-    def spec(self) -> dict[str, Any]:
-        """An integer."""
-        return {"type": "integer", **super().spec()}
-
 
 @dataclass(frozen=True)
 class Flag(Kind):
     """True or false."""
+
+    type = "boolean"
 
     def check(self, name: str, value: Any) -> bool:
         """The flag."""
         if not isinstance(value, bool):
             raise Wrong(name, "must be true or false")
         return value
-
-    def spec(self) -> dict[str, Any]:
-        """A boolean."""
-        return {"type": "boolean", **super().spec()}
 
 
 @dataclass(frozen=True)
@@ -163,10 +157,6 @@ class Url(Kind):
         if not is_url(text):
             raise Wrong(name, "must be an http or https URL")
         return text
-
-    def spec(self) -> dict[str, Any]:
-        """A string."""
-        return {"type": "string", **super().spec()}
 
 
 @dataclass(frozen=True)
@@ -189,15 +179,12 @@ class Picture(Kind):
         check_image(data, name, any_ratio=self.any_ratio, any_size=self.any_size)
         return Given(name, data, self.any_ratio)
 
-    def spec(self) -> dict[str, Any]:
-        """A string."""
-        return {"type": "string", **super().spec()}
-
 
 @dataclass(frozen=True)
 class Fields(Kind):
     """An object. ``closed`` ones take no other fields than those."""
 
+    type = "object"
     fields: Mapping[str, Kind] = field(default_factory=dict)
     closed: bool = False
 
@@ -221,11 +208,10 @@ class Fields(Kind):
         """An object with its fields."""
         needed = [name for name, kind in self.fields.items() if kind.required]
         return {
-            "type": "object",
+            **super().spec(),
             "properties": {name: kind.spec() for name, kind in self.fields.items()},
             **({"required": needed} if needed else {}),
             "additionalProperties": not self.closed,
-            **super().spec(),
         }
 
 
@@ -233,6 +219,7 @@ class Fields(Kind):
 class Many(Kind):
     """A list of objects."""
 
+    type = "array"
     item: Fields = field(default_factory=Fields)
     low: int = 0
     high: int | None = None
@@ -249,7 +236,7 @@ class Many(Kind):
         """An array with its items."""
         limits = {"minItems": self.low or None, "maxItems": self.high}
         kept = {key: value for key, value in limits.items() if value is not None}
-        return {"type": "array", "items": self.item.spec(), **kept, **super().spec()}
+        return {**super().spec(), "items": self.item.spec(), **kept}
 
 
 def is_url(text: str) -> bool:

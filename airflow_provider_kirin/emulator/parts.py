@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-import aiohttp
 from aiohttp import web
 
 from airflow_provider_kirin.emulator.callbacks import Callbacks
@@ -28,7 +27,6 @@ class Parts:
     videos: Videos
     callbacks: Callbacks
     fetcher: Fetcher
-    http: aiohttp.ClientSession
     faults: FaultPlan
     journal: Journal = field(default_factory=Journal)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

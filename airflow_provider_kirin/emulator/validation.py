@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_kirin.emulator.catalogue import MODELS, OTHER, Model
 from airflow_provider_kirin.emulator.errors import Refusal, coded, detail, invalid, platform
-from airflow_provider_kirin.emulator.kinds import Fields, Given, Source, is_url, shown
+from airflow_provider_kirin.emulator.kinds import Fields, Given, shown
 from airflow_provider_kirin.emulator.wrong import Wrong
 
 
@@ -116,7 +116,6 @@ def _order(name: str, model: Model, values: dict[str, Any]) -> Order:
         fps=model.sizes.get(mode, (720, 30))[1],
         aspect_ratio=values.get("aspect_ratio") if "aspect_ratio" in model.params else None,
         video_seconds=int(values.get("duration", "5")) if "duration" in model.params else 5,
-        # [V] kirin_v2_6_i2v: a video with a first and a last frame has no sound.
         has_sound="sound" in model.params and values.get("sound") == "on",
         watermark="watermark_info" in model.params and values.get("watermark_info", {}).get("enabled", False),
         callback_urls=tuple(dict.fromkeys(urls)),
@@ -142,5 +141,3 @@ def _card(name: str, values: dict[str, Any]) -> str:
 
 
 _BODY_FIELDS = ("model", "input", "moderation", "metadata", "options")
-
-__all__ = ["MODELS", "Order", "Refusal", "Source", "external_id_hint", "is_url", "read_order", "refusal_of"]

@@ -133,13 +133,11 @@ def _private_hosts(value: Any, own_host: str) -> PrivateHosts:
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), [part for part in value.split(",") if part])
     rule = 'must be true, false, or a list of hosts and networks, such as ["videos.example.com", "10.0.0.0/8"]'
-    if value is not None and not isinstance(value, (bool, list)):
-        raise _bad_extra("allow_private_hosts", value, rule)
-    entries = value or False
-    if isinstance(entries, list) and not all(isinstance(entry, str) for entry in entries):
+    is_list = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    if not (is_list or value is None or isinstance(value, bool)):
         raise _bad_extra("allow_private_hosts", value, rule)
     try:
-        return PrivateHosts.of(entries, own_host=own_host)
+        return PrivateHosts.of(value or False, own_host=own_host)
     except ValueError as error:
         raise _bad_extra("allow_private_hosts", str(error), rule) from None
 

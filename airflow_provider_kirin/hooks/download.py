@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.boxes import Boxes
 from airflow_provider_kirin.api.text import safe_url
 from airflow_provider_kirin.api.transfer import (
-    DEFAULT_MAX_BYTES,
     HEAD,
     Announced,
     Progress,
@@ -40,18 +38,6 @@ _FRESH_LINKS = 2
 log = getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A file that is where it should be.
-
-    :param size: bytes
-    :param is_new: False where the same file was there already
-    """
-
-    size: int
-    is_new: bool
-
-
 class Download:
     """One file from one link.
 
@@ -69,9 +55,9 @@ class Download:
         destination: Any,
         *,
         connection: KirinConnection,
-        overwrite: bool = True,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        fresh_url: Callable[[], str] | None = None,
+        overwrite: bool,
+        max_bytes: int,
+        fresh_url: Callable[[], str] | None,
     ) -> None:
         self._url = url
         self._path = as_path(destination)
@@ -82,8 +68,8 @@ class Download:
         self._announced = Announced()
         self._boxes = Boxes()
 
-    def run(self) -> Saved:
-        """Fetch the file, unless it is there; go on after cuts.
+    def run(self) -> int:
+        """Fetch the file, unless it is there, going on after cuts; return its length in bytes.
 
         :raises KirinDestinationError: another file is there and may stay, or the storage does not take this one
         :raises KirinError: nothing usable came; no half file is left under the final name
@@ -124,7 +110,7 @@ class Download:
                 return None
             raise
 
-    def _fetch(self, session: requests.Session, file: Writing) -> Saved:
+    def _fetch(self, session: requests.Session, file: Writing) -> int:
         wanted = range_headers(file.size, self._announced)
         with get(session, self._url, self._connection, wanted) as reply:
             self._begin(reply, file)
@@ -132,7 +118,7 @@ class Download:
             if not file.size:
                 head = self._read_head(chunks)
                 if self._is_there(head):
-                    return Saved(self._there or 0, is_new=False)
+                    return self._there or 0
                 self._boxes = Boxes()
                 self._keep(head, file)
             for chunk in chunks:
@@ -144,7 +130,7 @@ class Download:
             self._check_length(size)
             self._check_end(size, reply)
         file.commit()
-        return Saved(size, is_new=True)
+        return size
 
     def _keep(self, data: bytes, file: Writing) -> None:
         file.write(data)

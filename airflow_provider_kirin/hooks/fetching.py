@@ -105,7 +105,6 @@ def _follow(
         reply = session.get(
             url,
             headers={**fixed, **headers},
-            auth=lambda prepared: prepared,
             timeout=connection.timeout,
             verify=connection.verify,
             proxies=dict(connection.proxies),

@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from airflow_provider_kirin.api.reply import LONGEST_REPLY
 from airflow_provider_kirin.api.requests import headers
 from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
@@ -34,13 +35,12 @@ _SLOWEST_UPLOAD = 50_000
 Reply = tuple[int, dict[str, str], bytes]
 
 
-def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection, *, limit: int) -> Reply:
+def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> Reply:
     """Send a request and read the reply.
 
     :param session: from :meth:`KirinHook.get_conn`
     :param request: what to send
     :param connection: key, timeout, TLS and proxies
-    :param limit: bytes of a reply that are read at most
     :raises KirinNetworkError: no reply, or not all of it
     :raises KirinReplyError: a reply that is too long
     """
@@ -49,7 +49,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
 
     def run() -> None:
         try:
-            outcome.put(_call(session, request, connection, limit))
+            outcome.put(_call(session, request, connection))
         except BaseException as error:
             outcome.put(error)
 
@@ -64,7 +64,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     return ended
 
 
-def _call(session: requests.Session, request: ApiRequest, connection: KirinConnection, limit: int) -> Reply:
+def _call(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> Reply:
     import requests
 
     try:
@@ -73,7 +73,6 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
             request.url,
             data=request.body,
             headers=headers(connection.api_key, with_body=request.body is not None),
-            auth=_keep_headers,
             timeout=connection.timeout,
             verify=connection.verify,
             proxies=dict(connection.proxies),
@@ -83,7 +82,7 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
             body = bytearray()
             for chunk in reply.iter_content(_CHUNK):
                 body += chunk
-                _check_length(len(body), limit, request)
+                _check_length(len(body), request)
             return reply.status_code, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
@@ -98,7 +97,6 @@ async def call_async(
     connection: KirinConnection,
     *,
     proxy: str | None,
-    limit: int,
 ) -> Reply:
     """Send a request and read the reply, on an event loop. As :func:`call_sync` in everything else.
 
@@ -106,7 +104,6 @@ async def call_async(
     :param request: what to send
     :param connection: the key
     :param proxy: from :func:`proxy_for`, which costs too much to be asked for each call
-    :param limit: bytes of a reply that are read at most
     """
     import aiohttp
 
@@ -122,7 +119,7 @@ async def call_async(
             body = bytearray()
             async for chunk in reply.content.iter_chunked(_CHUNK):
                 body += chunk
-                _check_length(len(body), limit, request)
+                _check_length(len(body), request)
             return reply.status, _safe_headers(reply.headers, connection), _without_key(body, connection)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise _from_aiohttp(error, request, connection) from None
@@ -173,14 +170,11 @@ def proxy_for(connection: KirinConnection) -> str | None:
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
-def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in as authentication: without one, requests lets ~/.netrc replace the Bearer header."""
-    return prepared
-
-
-def _check_length(size: int, limit: int, request: ApiRequest) -> None:
-    if size > limit:
-        raise KirinReplyError(f"The reply to {request.method} {safe_url(request.url)} is longer than {limit:,} bytes.")
+def _check_length(size: int, request: ApiRequest) -> None:
+    if size > LONGEST_REPLY:
+        raise KirinReplyError(
+            f"The reply to {request.method} {safe_url(request.url)} is longer than {LONGEST_REPLY:,} bytes."
+        )
 
 
 def _safe_headers(given: Mapping[str, str], connection: KirinConnection) -> dict[str, str]:

@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.prices import read_precharge
-from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
+from airflow_provider_kirin.api.reply import read_task
 from airflow_provider_kirin.api.requests import (
     ApiRequest,
     check_id,
@@ -24,7 +24,7 @@ from airflow_provider_kirin.api.requests import (
     get_generation,
     precharge_generation,
 )
-from airflow_provider_kirin.api.retrying import PATIENCE, pause
+from airflow_provider_kirin.api.retrying import LOOK_PATIENCE, pause
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinError
@@ -176,7 +176,7 @@ class KirinHook(BaseHook):
         ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
         return read_precharge(*self._send(precharge_generation(self.connection.base_url, ready.model, ready.params)))
 
-    def get_task(self, kirin_task_id: str, *, patience: float = PATIENCE) -> KirinTask:
+    def get_task(self, kirin_task_id: str, *, patience: float = LOOK_PATIENCE) -> KirinTask:
         """Ask for a generation's state, riding out trouble for a while: asking is free.
 
         :param kirin_task_id: a Kirin task id or an external task id
@@ -243,18 +243,15 @@ class KirinHook(BaseHook):
         """
         from airflow_provider_kirin.hooks.download import Download
 
-        size = (
-            Download(
-                url,
-                destination,
-                connection=self.connection,
-                overwrite=overwrite,
-                max_bytes=max_bytes,
-                fresh_url=fresh_url,
-            )
-            .run()
-            .size
+        download = Download(
+            url,
+            destination,
+            connection=self.connection,
+            overwrite=overwrite,
+            max_bytes=max_bytes,
+            fresh_url=fresh_url,
         )
+        size = download.run()
         # Written past ObjectStoragePath, which would have reported it: half an object must not be published.
         path = as_path(destination)
         uri = path.absolute().as_uri() if isinstance(path, Path) else without_secrets(str(path))
@@ -296,7 +293,7 @@ class KirinHook(BaseHook):
             self._pace = Pace(self.connection.requests_per_second)
         while delay := self._pace.take(time.monotonic()):
             time.sleep(delay)
-        return call_sync(self.get_conn(), request, self.connection, limit=LONGEST_REPLY)
+        return call_sync(self.get_conn(), request, self.connection)
 
     def _get_once(self, kirin_task_id: str) -> KirinTask:
         asked_for = check_id(kirin_task_id)

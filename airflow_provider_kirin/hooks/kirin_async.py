@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.reply import LONGEST_REPLY, read_task
+from airflow_provider_kirin.api.reply import read_task
 from airflow_provider_kirin.api.requests import check_id, get_generation
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
@@ -84,9 +84,7 @@ class KirinAsyncHook(BaseHook):
         request = get_generation(shared.connection.base_url, asked_for)
         async with shared.turn(patience):
             try:
-                reply = await call_async(
-                    shared.session, request, shared.connection, proxy=shared.proxy, limit=LONGEST_REPLY
-                )
+                reply = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
                 kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
             except KirinError as error:
                 shared.heard(error)

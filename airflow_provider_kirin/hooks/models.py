@@ -14,7 +14,6 @@ from airflow_provider_kirin.api.contracts import (
     read_description,
 )
 from airflow_provider_kirin.api.models import load_schema
-from airflow_provider_kirin.api.reply import LONGEST_REPLY
 from airflow_provider_kirin.api.text import safe_url
 from airflow_provider_kirin.exceptions import KirinNotFoundError
 from airflow_provider_kirin.hooks.http import call_sync
@@ -37,7 +36,7 @@ def check_model(hook: KirinHook, model: str, models_url: str | None) -> list[Dif
         connection = replace(connection, api_key="")
     said = []
     for request in description_requests(host, model):
-        reply = call_sync(hook.get_conn(), request, connection, limit=LONGEST_REPLY)
+        reply = call_sync(hook.get_conn(), request, connection)
         try:
             return differences(schema, read_description(*reply, doing=f"asking for the description of {model}"))
         except KirinNotFoundError as error:

@@ -37,11 +37,13 @@ for _name in _TALKATIVE:
 
 
 class PlainSession(Session):
-    """A session without cookies that leaves a redirect, and the body of one, alone."""
+    """A session without cookies and ~/.netrc that leaves a redirect, and the body of one, alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Without any, requests takes credentials from ~/.netrc, and lets them replace the Bearer header.
+        self.auth = lambda prepared: prepared
 
     def get_redirect_target(self, resp: Response) -> None:
         """Know of none: with ``allow_redirects=False`` too, requests would read the body, unpacked and without limit.

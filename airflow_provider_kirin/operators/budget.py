@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
-from airflow_provider_kirin.api.prices import Estimate, as_usd, billed_for, listed_price, price_key, show_usd
+from airflow_provider_kirin.api.prices import Estimate, as_usd, billed_for, estimated, price_key, show_usd
 from airflow_provider_kirin.api.retrying import Verdict, judge_submission
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
+from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.records import XCOM_KEY, StepRecord
 from airflow_provider_kirin.usage import USAGE_KEY
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.kirin import KirinHook
-    from airflow_provider_kirin.submitting import Gateway
 
 #: The XCom, and the entry of the task state store, that says for what a task instance holds money.
 BUDGET_KEY = "kirin_budget"
@@ -149,12 +149,8 @@ class RunBudget:
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
             usd, why, retryable = self._ask_for_price()
-            listed = listed_price(self._hook.connection.prices, self._key)
-            if usd is not None:
-                self._estimate = Estimate(usd, "the gateway's price preview")
-            elif listed is not None:
-                self._estimate = Estimate(listed, "the connection's prices")
-            else:
+            self._estimate = estimated(usd, self._hook.connection.prices, self._key)
+            if self._estimate is None:
                 # This run knows prices of its own already, an earlier one more.
                 known = [*self._purchases(), *self._purchases(include_prior_dates=True)]
                 self._estimate = learnt(known, self._key)
@@ -171,24 +167,17 @@ class RunBudget:
             return None, f"the gateway's price preview fails: {error}", error.retryable
 
 
-class BudgetedGateway:
+class BudgetedGateway(HookGateway):
     """A gateway that holds money for each submission before it sends it.
 
-    :param gateway: looks up and submits
+    :param hook: does the I/O
+    :param ready: what is bought
     :param budget: the run's
     """
 
-    def __init__(self, gateway: Gateway, budget: RunBudget) -> None:
-        self._gateway = gateway
+    def __init__(self, hook: KirinHook, ready: PreparedPayload, budget: RunBudget) -> None:
+        super().__init__(hook, ready)
         self._budget = budget
-
-    def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
-        """Look up a generation by its own id or by its external task id.
-
-        :param kirin_task_id: either
-        :param patience: seconds after which trouble is raised
-        """
-        return self._gateway.get_task(kirin_task_id, patience=patience)
 
     def submit_as(self, external_task_id: str) -> KirinTask:
         """Send the payload under a name, if the budget covers it. Costs money.
@@ -198,7 +187,7 @@ class BudgetedGateway:
         """
         self._budget.reserve(external_task_id)
         try:
-            return self._gateway.submit_as(external_task_id)
+            return super().submit_as(external_task_id)
         except KirinError as error:
             if judge_submission(error) is Verdict.REFUSED:
                 self._budget.withdraw(external_task_id)

@@ -241,12 +241,11 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
 def _gateway(
     operator: KirinSubmitOperator, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
 ) -> Gateway:
-    gateway = HookGateway(hook, ready)
     if operator.max_cost_usd is None:
-        return gateway
+        return HookGateway(hook, ready)
     budget = RunBudget(read_budget(operator.max_cost_usd), context, record, hook, ready)
     budget.restore()
-    return BudgetedGateway(gateway, budget)
+    return BudgetedGateway(hook, ready, budget)
 
 
 def _step_id(operator: KirinSubmitOperator, context: Context, digest: str) -> str:

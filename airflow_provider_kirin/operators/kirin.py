@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.storage import as_text
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.places import Place
     from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
-
-#: Ten minutes are the longest generation that public clients wait for; a queue may come before it. Seconds.
-DEFAULT_WAIT = 3600.0
 
 
 class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
@@ -241,7 +238,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             return buying.conclude(self, context, event)
 
     def _ends_from_trigger(self) -> bool:
-        reasons = why_end_on_worker(self, "execute", "execute_complete")
+        reasons = why_end_on_worker(self)
         if self.destination is not None:
             reasons = chain(["it downloads the video, which a worker does"], reasons)
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)

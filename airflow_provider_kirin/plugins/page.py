@@ -41,7 +41,7 @@ def render(kirin_task: KirinTask) -> str:
         "Job id": ", ".join(video.job_id for video in kirin_task.videos if video.job_id),
         "External task id": kirin_task.external_task_id,
         "Model": kirin_task.model,
-        "Cost": None if cost is None else f"{cost} USD",
+        "Cost": None if cost is None else f"{cost:f} USD",
         "Error": kirin_task.error and f"{kirin_task.error.code} {kirin_task.error.message}".strip(),
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)

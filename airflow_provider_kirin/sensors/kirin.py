@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_kirin.api.text import shorten
-from airflow_provider_kirin.deferring import as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.triggers.events import Outcome
 
-#: Seconds. Airflow's own default for sensors, seven days, is not for videos that take minutes.
-DEFAULT_TIMEOUT = 3600.0
 _SHORTEST_RESCHEDULE = 30.0
 #: Who is due within so many seconds is looked at now.
 _SHORTEST_SLEEP = 0.05
@@ -82,7 +80,7 @@ class KirinTaskSensor(BaseSensorOperator):
         kirin_task_id: str | Sequence[str],
         kirin_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool | None = None,
-        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        timeout: float | timedelta = DEFAULT_WAIT,
         poke_interval: float | timedelta | None = None,
         fail_fast: bool = False,
         start_from_trigger: bool | None = None,
@@ -118,7 +116,7 @@ class KirinTaskSensor(BaseSensorOperator):
     def _ends_from_trigger(self) -> bool:
         return decide(
             self.end_from_trigger,
-            why_end_on_worker(self, "execute", "execute_complete"),
+            why_end_on_worker(self),
             argument="end_from_trigger",
             task_id=self.task_id,
         )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -26,14 +27,15 @@ EARLIEST_EVENT = 5.0
 Ends = Literal["one", "list"] | None
 
 
-def by_name(trigger: BaseTrigger, *names: str) -> tuple[str, dict[str, Any]]:
+def by_name(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     """Return what Airflow needs to make a trigger anew, whose attributes are named as its arguments.
 
     :param trigger: the trigger
-    :param names: of its arguments
     """
     kind = type(trigger)
-    return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(trigger, name) for name in names}
+    return f"{kind.__module__}.{kind.__qualname__}", {
+        name: getattr(trigger, name) for name in signature(kind).parameters
+    }
 
 
 class KirinTaskTrigger(BaseTrigger):
@@ -84,19 +86,7 @@ class KirinTaskTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        return by_name(
-            self,
-            "kirin_task_ids",
-            "kirin_conn_id",
-            "started_at",
-            "deadline",
-            "poll_interval",
-            "fail_fast",
-            "kind",
-            "ends",
-            "push",
-            "external_task_id",
-        )
+        return by_name(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""

@@ -61,17 +61,7 @@ class KirinStartTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        return by_name(
-            self,
-            "kirin_task_id",
-            "kirin_conn_id",
-            "timeout",
-            "backstop",
-            "poll_interval",
-            "fail_fast",
-            "ends",
-            "push",
-        )
+        return by_name(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event."""

@@ -15,7 +15,6 @@ from airflow.sdk import DAG
 from airflow_provider_kirin.exceptions import KirinBudgetError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget
-from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.operators.records import StepRecord
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
@@ -263,7 +262,7 @@ class TestAllAtOnce:
             ready = hook.prepare({**payload, "prompt": f"{map_index}"})
             record = StepRecord(context)
             budget = RunBudget(Decimal("1.00"), context, record, hook, ready)
-            gateway = BudgetedGateway(HookGateway(hook, ready), budget)
+            gateway = BudgetedGateway(hook, ready, budget)
             try:
                 ended.append(Submission(gateway, record, external_task_id=f"row-{map_index}", sleep=time.sleep).run())
             except KirinBudgetError as error:

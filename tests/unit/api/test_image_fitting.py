@@ -73,7 +73,7 @@ class TestWhatFitsIsLeftAlone:
 
     def test_so_are_links(self) -> None:
         ready = images.prepare("https://h.example/a.webp", field="image", rules=RULES, fitting=True)
-        assert ready.text == "https://h.example/a.webp" and ready.is_url and ready.fitted is None
+        assert ready.text == "https://h.example/a.webp" and ready.size is None and ready.fitted is None
 
     def test_and_nothing_is_changed_unless_asked_for(self) -> None:
         with pytest.raises(ImageRejected):
@@ -181,15 +181,16 @@ class TestShapes:
         image = opened(fitted(file_of(picture(1500, 300))))
         assert image.size == (1500, 600) and near(image.getpixel((750, 5)), (115, 30, 115))
 
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_it_is_turned_upright(self, orientation: int) -> None:
+    def test_it_is_turned_upright(self, orientation: int, kind: str) -> None:
         upright = Image.new("RGB", (400, 200), "white")
         upright.paste((200, 30, 30), (0, 0, 100, 100))
         turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
         stored = upright.transpose(Image.Transpose(turns[orientation])) if orientation in turns else upright
         exif = Image.Exif()
         exif[0x0112] = orientation
-        ready = fitted(file_of(stored, "JPEG", exif=exif, quality=95))
+        ready = fitted(file_of(stored, kind, exif=exif, quality=95))
         image = opened(ready)
         assert image.size == (600, 300)
         assert near(image.getpixel((20, 20)), (200, 30, 30)) and near(image.getpixel((580, 280)), (255, 255, 255))

@@ -266,6 +266,7 @@ class TestNumbers:
         assert kirin_task.usage.cost == Decimal(cost)
         written = kirin_task.to_dict()["usage"]["cost"]
         assert written == cost
+        assert f"cost: {cost} USD" in kirin_task.describe_end()
         assert KirinTask.from_dict(kirin_task.to_dict()).usage == kirin_task.usage
 
     @pytest.mark.parametrize("said", ["", None, "free", "nan", "sNaN", "Infinity", True, [], {}, "1e999", "1e-999"])
