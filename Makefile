@@ -101,7 +101,7 @@ docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
 .PHONY: constraints
 constraints: $(DEV_STAMP) ## Renew the pins in constraints/
 	$(COMPILE) --group dev --group bench constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
-	$(COMPILE) --group test constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
+	$(COMPILE) --group test --resolution lowest-direct constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
 
 .PHONY: images
 images: $(DEMO_STAMP) ## Draw example_dags/images again

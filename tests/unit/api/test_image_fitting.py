@@ -11,6 +11,7 @@ import sys
 from fractions import Fraction
 from typing import Any
 
+import PIL
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -90,7 +91,16 @@ class TestFormats:
         assert ready.fitted is not None and ready.fitted.startswith(kind.replace("WEBP", "WebP") + ", 400 x 300 px")
         assert f"saved as {becomes}" in ready.fitted
 
-    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I", "YCbCr"])
+    @pytest.mark.parametrize(
+        "mode",
+        [
+            *("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I"),
+            pytest.param(
+                "YCbCr",
+                marks=pytest.mark.skipif(PIL.__version__ < "13", reason="such a TIFF looks truncated to older Pillows"),
+            ),
+        ],
+    )
     def test_of_every_kind_of_samples(self, mode: str) -> None:
         grey = Image.new("L", (400, 300), 128)
         image = Image.new(mode, (400, 300), 128 * 257) if mode.startswith("I") else None
