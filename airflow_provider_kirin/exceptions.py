@@ -198,6 +198,9 @@ class KirinAPIError(KirinError):
 
     #: The KirinTask that ended so, for an error that came inside one: it may have cost something all the same.
     kirin_task: Any = None
+    #: For 401, 403 and 404: whether it was the API that said so, and not a proxy, a firewall or a web server in its
+    #: place: a page, an unknown route.
+    from_api: bool = True
 
     def __init__(
         self,
@@ -230,9 +233,6 @@ class KirinCreditError(KirinAPIError):
 
 class KirinNotFoundError(KirinAPIError):
     """The gateway does not know this id for this key, or this path at all."""
-
-    #: Whether it was the API that said so, and not a proxy or a web server in its place: a page, an unknown route.
-    from_api: bool = True
 
 
 class KirinConflictError(KirinAPIError):

@@ -123,6 +123,9 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
     )
     if isinstance(error, KirinNotFoundError):
         error.from_api = _is_about_a_task(body, code, message)
+    elif isinstance(error, KirinAuthError):
+        # The page of a firewall speaks of no key; a reply without a body is taken at its word.
+        error.from_api = isinstance(body, Mapping) or not body
     return error
 
 

@@ -12,6 +12,7 @@ from typing import TypeGuard
 
 from airflow_provider_kirin.api.retrying import pause
 from airflow_provider_kirin.exceptions import (
+    KirinAuthError,
     KirinError,
     KirinNetworkError,
     KirinNotFoundError,
@@ -75,7 +76,7 @@ class Health:
 
 
 def _is_trouble(error: KirinError | None) -> TypeGuard[KirinError]:
-    if isinstance(error, KirinNotFoundError):
-        # A load balancer without a gateway behind it says 404, too.
+    if isinstance(error, (KirinAuthError, KirinNotFoundError)):
+        # A load balancer without a gateway behind it says 404, too, and a firewall that has enough 403.
         return not error.from_api
     return isinstance(error, (KirinNetworkError, KirinReplyError, KirinUnavailableError))

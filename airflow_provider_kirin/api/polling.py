@@ -21,7 +21,7 @@ from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.retrying import LAG_PAUSES, pause
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import one_line
-from airflow_provider_kirin.exceptions import KirinError, KirinNotFoundError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNotFoundError, KirinTimeoutError
 
 #: What one expects who knows nothing: public clients wait for one to ten minutes; the API documents no time.
 UNINFORMED = Part(weight=1.0, median=190.0, spread=0.66)
@@ -107,19 +107,16 @@ class Poller:
         self._jitter = jitter
         self._looks = 0
         self._troubles = 0
-        #: How often in a row the API did not know it.
+        #: How often the API did not know it since it was last seen.
         self._not_founds = 0
+        #: Whether the last look ended so, which may be lag: the next looks tell.
+        self.is_not_found = False
         self._told: tuple[str, float | None] | None = None
         #: When it was last seen in progress.
         self._alive_at: float | None = None
         #: Seconds and progress when the progress last moved, and the end that it foretold.
         self._moved: tuple[float, float] | None = None
         self._foretold: Part | None = None
-
-    @property
-    def is_not_found(self) -> bool:
-        """Whether the API does not know the generation, which may be lag: the next looks tell."""
-        return self._not_founds > 0
 
     def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
         """Decide what a look means.
@@ -130,6 +127,7 @@ class Poller:
         :param now: the time of the look
         """
         self._looks += 1
+        self.is_not_found = isinstance(outcome, KirinNotFoundError) and outcome.from_api
         if isinstance(outcome, KirinError):
             return self._after_trouble(outcome, now)
         self._troubles = self._not_founds = 0
@@ -154,12 +152,12 @@ class Poller:
         return Step(kirin_task=kirin_task)
 
     def _after_trouble(self, error: KirinError, now: float) -> Step:
-        if isinstance(error, KirinNotFoundError):
-            if error.from_api:
+        # A load balancer's 404, a firewall's 403 say nothing about the generation: they are trouble as a 503 is.
+        if not isinstance(error, KirinAPIError) or error.from_api:
+            if isinstance(error, KirinNotFoundError):
                 return self._after_not_found(error, now)
-            # A load balancer's 404 says nothing about the generation: it is trouble as a 503 is.
-        elif not error.retryable:
-            return Step(error=error)
+            if not error.retryable:
+                return Step(error=error)
         if now >= self.deadline:
             return self._timed_out(now, f"the last look ended in: {error}")
         self._troubles += 1
@@ -174,7 +172,7 @@ class Poller:
             return Step(error=error)
         delay = self._until_deadline(max(LAG_PAUSES[self._not_founds], error.retry_after or 0.0), now)
         news = None
-        if not self.is_not_found:
+        if not self._not_founds:
             news = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
         self._not_founds += 1
         return Step(delay=delay, news=news)

@@ -68,10 +68,12 @@ class KirinConnection:
 def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
     """Return the error for a connection that Airflow does not know.
 
+    It may pass: Airflow says the same where a secrets backend could not be asked.
+
     :param conn_id: the connection
     :param error: what Airflow says
     """
-    return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}")
+    return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}", retryable=True)
 
 
 def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinConnection:

@@ -74,9 +74,9 @@ class KirinAsyncHook(BaseHook):
             used = self._current()
             try:
                 return await self._ask(used, asked_for, patience)
-            except KirinAuthError:
+            except KirinAuthError as error:
                 # The key may have been changed since this process read it.
-                if not await self._read_again(used):
+                if not error.from_api or not await self._read_again(used):
                     raise
                 return await self._ask(self._current(), asked_for, patience)
 

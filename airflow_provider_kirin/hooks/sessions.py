@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
@@ -15,7 +15,13 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kirin.api.health import Health
 from airflow_provider_kirin.api.pace import Pace
-from airflow_provider_kirin.exceptions import KirinError, KirinRateLimitError, KirinUnavailableError
+from airflow_provider_kirin.api.retrying import LAG_PAUSES
+from airflow_provider_kirin.exceptions import (
+    KirinConfigError,
+    KirinError,
+    KirinRateLimitError,
+    KirinUnavailableError,
+)
 from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import check_bundle, proxy_for, verify_with
 
@@ -165,7 +171,7 @@ class SharedSession:
     async def _start(self) -> None:
         # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        self.connection = await self._read()
+        self.connection = await self._read(LAG_PAUSES)
         self.proxy = proxy_for(self.connection)
         self.pace = Pace(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
@@ -183,12 +189,28 @@ class SharedSession:
             return True
         if self._rereading is None or self._rereading.done():
             self._rereading = asyncio.create_task(self._read())
-        return await asyncio.shield(self._rereading) == self.connection
-
-    async def _read(self) -> KirinConnection:
         try:
-            conn = await get_async_connection(self._conn_id)
-        except AirflowNotFoundException as error:
-            raise missing_connection(self._conn_id, error) from None
-        self._read_at = time.monotonic()
-        return read_connection(conn, await get_async_extra_dejson(conn))
+            return await asyncio.shield(self._rereading) == self.connection
+        except KirinConfigError as error:
+            if not error.retryable:
+                raise
+            # It cannot be looked up now, or is gone: what works goes on working.
+            return True
+
+    async def _read(self, pauses: Iterable[float] = ()) -> KirinConnection:
+        """Look the connection up.
+
+        :param pauses: seconds before further look-ups where Airflow finds none: it says so, too, where a secrets
+            backend could not be asked, and all that wait in this process would fail together
+        """
+        ahead = iter(pauses)
+        while True:
+            try:
+                conn = await get_async_connection(self._conn_id)
+                return read_connection(conn, await get_async_extra_dejson(conn))
+            except AirflowNotFoundException as error:
+                if (delay := next(ahead, None)) is None:
+                    raise missing_connection(self._conn_id, error) from None
+            finally:
+                self._read_at = time.monotonic()
+            await asyncio.sleep(delay)

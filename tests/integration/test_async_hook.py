@@ -214,9 +214,27 @@ class TestOneSessionForAll:
         connect(gateway.url)
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
-    async def test_a_missing_connection_is_named(self):
-        with pytest.raises(KirinConfigError, match="no_such_connection"):
+    async def test_a_missing_connection_is_named(self, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LAG_PAUSES", (0.01, 0.01))
+        with pytest.raises(KirinConfigError, match="no_such_connection") as caught:
             await KirinAsyncHook("no_such_connection").get_task("one")
+        # Airflow says the same where a secrets backend could not be asked.
+        assert caught.value.retryable
+
+    async def test_a_connection_that_cannot_be_looked_up_at_first_fails_nobody(self, connect, counting_gateway):
+        gateway = counting_gateway()
+        asyncio.get_running_loop().call_later(0.2, lambda: connect(gateway.url, conn_id="late"))
+        found = await asyncio.gather(*(KirinAsyncHook("late").get_task("one") for _ in range(20)))
+        assert {kirin_task.status for kirin_task in found} == {"completed"}
+
+    async def test_a_connection_that_can_no_more_be_looked_up_goes_on_working(
+        self, connect, counting_gateway, monkeypatch
+    ):
+        conn_id = connect(counting_gateway().url)
+        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LONGEST_USE", 0.0)
+        async with KirinAsyncHook(conn_id):
+            monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
+            assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
 
 class TestAMisbehavingGateway:

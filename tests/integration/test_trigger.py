@@ -119,9 +119,10 @@ class TestHowItEnds:
         ended = await outcomes(trigger_for("one", "two", conn_id=conn_id, seconds=3600))
         assert [type(end) for end in ended] == [KirinConfigError, KirinConfigError]
 
-    async def test_with_a_missing_connection(self):
+    async def test_with_a_missing_connection(self, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LAG_PAUSES", (0.01, 0.01))
         (ended,) = await outcomes(trigger_for("one", conn_id="no_such_connection", seconds=3600))
-        assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended)
+        assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended) and ended.retryable
 
     async def test_with_an_unusable_ca_bundle(self, connect, emulator, tmp_path):
         conn_id = connect(emulator.url, verify=str(tmp_path / "no-such-bundle.pem"))
@@ -200,6 +201,7 @@ class TestTrouble:
             {"kind": "cut_mid_reply"},
             {"kind": "garbage"},
             {"kind": "garbage", "body": "{}"},
+            {"kind": "status", "status": 403, "body": "<html><h1>403 Forbidden</h1><hr>a firewall</html>"},
         ]
         ids = [submit() for _ in kinds]
         for kirin_task_id, kind in zip(ids, kinds, strict=True):

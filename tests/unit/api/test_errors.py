@@ -421,3 +421,22 @@ def test_a_404_of_the_api_is_told_from_one_of_a_proxy(body: object, from_api: bo
     found = error_from_response(404, body, doing="asking")
     assert isinstance(found, KirinNotFoundError)
     assert found.from_api is from_api
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("body", "from_api"),
+    [
+        ({"error": {"code": "UNAUTHORIZED", "message": "invalid token"}}, True),
+        ({"detail": "Forbidden"}, True),
+        ({}, True),
+        ("", True),
+        (None, True),
+        ("<html><h1>403 Forbidden</h1><hr>nginx</html>", False),
+        ("error code: 1020", False),
+    ],
+)
+def test_a_refusal_by_the_api_is_told_from_the_page_of_a_firewall(status: int, body: object, from_api: bool) -> None:
+    found = error_from_response(status, body, doing="asking")
+    assert isinstance(found, KirinAuthError)
+    assert found.from_api is from_api

@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_kirin.api.health import LONGEST_PROBE, TROUBLES_THAT_MEAN_DOWN, Health
 from airflow_provider_kirin.api.retrying import LONGEST_PAUSE
 from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
     KirinAuthError,
     KirinError,
     KirinNetworkError,
@@ -35,14 +36,21 @@ def test_a_healthy_gateway_holds_nobody() -> None:
     assert view.take(START) == 0 and view.trouble is None
 
 
-def no_gateway() -> KirinNotFoundError:
-    error = KirinNotFoundError("the 404 of a load balancer")
+def page(error: KirinAPIError) -> KirinAPIError:
+    """An error that something before the API gave."""
     error.from_api = False
     return error
 
 
 @pytest.mark.parametrize(
-    "error", [KirinNetworkError("cut"), KirinReplyError("html"), KirinUnavailableError("503"), no_gateway()]
+    "error",
+    [
+        KirinNetworkError("cut"),
+        KirinReplyError("html"),
+        KirinUnavailableError("503"),
+        page(KirinNotFoundError("the 404 of a load balancer")),
+        page(KirinAuthError("the 403 of a firewall")),
+    ],
 )
 def test_troubles_in_a_row_mean_that_it_is_down(error: KirinError) -> None:
     view = health()

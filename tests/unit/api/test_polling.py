@@ -292,6 +292,8 @@ class TestEnds:
 NOT_FOUND = KirinNotFoundError("HTTP 404: Request not found. Check the id", http_status=404)
 NO_GATEWAY = KirinNotFoundError("HTTP 404: an HTML page. Check the id", http_status=404)
 NO_GATEWAY.from_api = False
+FIREWALL = KirinAuthError("HTTP 403: an HTML page. Check the key", http_status=403)
+FIREWALL.from_api = False
 intervals = st.none() | st.floats(0, 1200)
 
 
@@ -347,22 +349,23 @@ class TestNotFound:
         for outcome in (BUSY, NOT_FOUND, KirinNetworkError("cut"), BUSY, NO_GATEWAY):
             wait.heard(outcome, START)
             told.append(wait.is_not_found)
-        assert told == [False, True, True, False, False]
+        assert told == [False, True, False, False, False]
 
     @settings(deadline=None, max_examples=100)
-    @given(intervals, jitters, st.floats(0, 4000))
-    def test_a_404_that_is_not_the_apis_own_is_trouble_until_the_deadline(
-        self, interval: float | None, jitter: float, timeout: float
+    @given(st.sampled_from([NO_GATEWAY, FIREWALL]), intervals, jitters, st.floats(0, 4000))
+    def test_a_page_that_is_not_the_apis_own_is_trouble_until_the_deadline(
+        self, page: KirinError, interval: float | None, jitter: float, timeout: float
     ) -> None:
-        run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: NO_GATEWAY)
+        run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: page)
         assert isinstance(run.last.error, KirinTimeoutError)
         assert "an HTML page" in str(run.last.error)
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
         assert len(run.looks) <= 10 + timeout / (LONGEST_PAUSE / 2)
 
-    def test_which_passes_as_a_503_does(self) -> None:
+    @pytest.mark.parametrize("page", [NO_GATEWAY, FIREWALL])
+    def test_which_passes_as_a_503_does(self, page: KirinError) -> None:
         wait = poller()
-        delays = [wait.heard(NO_GATEWAY, START + now).delay for now in (0, 2, 6)]
+        delays = [wait.heard(page, START + now).delay for now in (0, 2, 6)]
         assert delays == pytest.approx([2, 4, 8])
         assert wait.heard(DONE, START + 14).kirin_task is DONE
 
