@@ -85,6 +85,8 @@ class SharedSession:
                 raise
             shared._retire()
             await shared.leave()
+            # The next one is as new as can be; a backend that makes a key for each look-up would go on for ever.
+            reread = False
 
     async def leave(self) -> None:
         """Give the session back; the last one closes it."""

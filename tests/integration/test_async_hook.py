@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import socket
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +23,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
     KirinTimeoutError,
 )
+from airflow_provider_kirin.hooks.connection import read_connection
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
 from airflow_provider_kirin.hooks.sessions import SharedSession
 from tests.integration.emulated import KEY, until
@@ -458,3 +461,17 @@ class TestOneHookForMany:
         kirin_task_id = submitted()
         with pytest.raises(KirinAuthError):
             await KirinAsyncHook(connect(emulator.url, key="a-wrong-key")).get_task(kirin_task_id)
+
+    async def test_a_backend_that_makes_a_key_for_each_look_up_is_asked_again_once(
+        self, conn_id, submitted, monkeypatch
+    ):
+        kirin_task_id, numbers = submitted(), itertools.count()
+
+        def another(*args):
+            return replace(read_connection(*args), api_key=f"wrong-key-{next(numbers)}")
+
+        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.read_connection", another)
+        async with asyncio.timeout(20):
+            with pytest.raises(KirinAuthError):
+                await KirinAsyncHook(conn_id).get_task(kirin_task_id)
+        assert next(numbers) == 3
