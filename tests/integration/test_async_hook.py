@@ -462,9 +462,7 @@ class TestOneHookForMany:
         with pytest.raises(KirinAuthError):
             await KirinAsyncHook(connect(emulator.url, key="a-wrong-key")).get_task(kirin_task_id)
 
-    async def test_a_backend_with_a_key_for_each_look_up_is_asked_again_once(
-        self, conn_id, submitted, monkeypatch
-    ):
+    async def test_a_backend_with_a_key_for_each_look_up_is_asked_again_once(self, conn_id, submitted, monkeypatch):
         kirin_task_id, numbers = submitted(), itertools.count()
 
         def another(*args):
