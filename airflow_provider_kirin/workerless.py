@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ _PLAIN_NAMES = frozenset(
         "ts_nodash_with_tz",
     }
 )
+#: Of ``dag_run`` only these: there its type and state are other texts, and what led to the run is missing.
+_PLAIN_OF_RUN = frozenset(
+    {"conf", "dag_id", "data_interval_end", "data_interval_start", "logical_date", "run_after", "run_id"}
+)
+#: Such defaults of params do not come out of the serialized DAG as they went in.
+_CHANGED_BY_SERIALIZATION = (dict, list, tuple, Enum)
 _LISTENER = "a plugin listens to task instances (OpenLineage does), and hears of them on workers only"
 
 
@@ -114,18 +121,24 @@ def why_start_on_worker(task: Any, *, at_any_cost: bool = False) -> Iterator[str
         yield "it has a pre_execute, which runs on a worker"
     if task.execution_timeout is not None:
         yield "it has an execution_timeout, which counts on a worker"
+    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+        yield "[triggerer] queues_enabled is on, and what starts in the triggerer is put in no queue"
     if task.pool != "default_pool" or task.max_active_tis_per_dag or task.max_active_tis_per_dagrun:
         yield "its pool or max_active_tis limits how many run at a time, which the way through the triggerer passes by"
     if _overrides(task, "execute"):
         yield "its class overrides execute"
+    if getattr(task, "multiple_outputs", False) or _overrides(task, "execute_complete"):
+        yield "it may push XComs that only a worker clears before another try"
+    if any(param.source == "task" and param.schema for _, param in task.params.items()):
+        yield "it has params of its own with a schema, which is checked on a worker"
     if not at_any_cost and (dag := task.get_dag()) is not None and len(dag.task_dict) > LARGEST_DAG:
         yield f"its DAG has more than {LARGEST_DAG} tasks, all of which the triggerer would unpack for it"
     if task.get_closest_mapped_task_group() is not None:
         yield "it is in a mapped task group"
     if (where := reference(task.kirin_task_id)) is None or not _is_plain(where, task):
         yield "its kirin_task_id is known on a worker only: neither fixed, nor a plain template, nor one task's output"
-    if not _is_plain(task.kirin_conn_id, task):
-        yield "its kirin_conn_id is no plain text"
+    if not isinstance(task.kirin_conn_id, str) or not _is_plain(task.kirin_conn_id, task):
+        yield "its kirin_conn_id is known on a worker only: neither fixed, nor a plain template"
     if _listens("on_task_instance_running"):
         yield _LISTENER
 
@@ -176,24 +189,61 @@ def start_arguments(task: Any, *, ends: bool) -> StartTriggerArgs:
     )
 
 
+def has_template(value: Any) -> bool:
+    """Tell whether a text, or one in a list, has to be rendered.
+
+    :param value: of a template field
+    """
+    if isinstance(value, list):
+        return any(has_template(one) for one in value)
+    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
+
+
 def _is_plain(value: Any, task: Any) -> bool:
     """Tell whether a value has no template, or one that is the same in the triggerer."""
     if isinstance(value, list):
         return all(_is_plain(one, task) for one in value)
-    if not isinstance(value, str) or not any(mark in value for mark in ("{{", "{%", "{#")):
-        return True
+    if isinstance(value, str) and value.endswith(tuple(task.template_ext)):
+        return False
+    return not has_template(value) or (not _renders_in_its_own_way(task) and _uses_plain_names(value, task))
+
+
+def _renders_in_its_own_way(task: Any) -> bool:
+    """Tell whether a worker renders a task's templates by other rules than the triggerer, which has Airflow's own."""
     import jinja2
-    from jinja2 import meta
 
     dag = task.get_dag()
-    if dag is not None and (dag.render_template_as_native_obj or dag.user_defined_macros or dag.user_defined_filters):
-        return False
-    if value.endswith(tuple(task.template_ext)):
-        return False
+    return bool(getattr(task, "render_template_as_native_obj", None)) or (
+        dag is not None
+        and bool(
+            dag.render_template_as_native_obj
+            or dag.user_defined_macros
+            or dag.user_defined_filters
+            or dag.jinja_environment_kwargs
+            or dag.template_undefined is not jinja2.StrictUndefined
+        )
+    )
+
+
+def _uses_plain_names(template: str, task: Any) -> bool:
+    """Tell whether all that a template names has the same value in the triggerer."""
+    import jinja2
+    from jinja2 import meta, nodes
+
     try:
-        return meta.find_undeclared_variables(jinja2.Environment().parse(value)) <= _PLAIN_NAMES
+        tree = jinja2.Environment().parse(template)
+        names = meta.find_undeclared_variables(tree)
     except jinja2.TemplateError:
         return False
+    if not names <= _PLAIN_NAMES or any(tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport))):
+        return False
+    if "params" in names and any(
+        isinstance(param.value, _CHANGED_BY_SERIALIZATION) for _, param in task.params.items()
+    ):
+        return False
+    runs = [name for name in tree.find_all(nodes.Name) if name.name == "dag_run"]
+    plain = [use for use in tree.find_all(nodes.Getattr) if use.node in runs and use.attr in _PLAIN_OF_RUN]
+    return len(runs) == len(plain)
 
 
 def _is_mapped_over(task: Any) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
+import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
@@ -17,6 +19,10 @@ if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("before 3.3 a worker always starts and ends it", allow_module_level=True)
 
 PAYLOAD = {"image": "https://example.com/a.jpg", "prompt": "A cup."}
+
+
+class Colour(str, Enum):  # noqa: UP042 - a StrEnum reads as its value everywhere
+    RED = "red"
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +54,8 @@ class TestItStartsInTheTriggerer:
             "{{ run_id }}",
             "{{ params.x }}",
             "{{ dag_run.conf['x'] }}-{{ ds | replace('-', '') }}",
+            "{% if dag_run.conf.x %}{{ dag_run.run_id | lower }}{% else %}{{ dag_run.run_after }}{% endif %}",
+            "{{ dag_run.dag_id }}/{{ dag_run.logical_date }}/{{ dag_run.data_interval_start.date() }}",
             ["{{ ts }}", "abc"],
         ],
     )
@@ -88,6 +96,7 @@ class TestItStartsOnAWorker:
             {"pool": "few"},
             {"max_active_tis_per_dag": 3},
             {"max_active_tis_per_dagrun": 3},
+            {"multiple_outputs": True},
             {"kirin_conn_id": "{{ var.value.conn }}"},
         ],
         ids=lambda options: next(iter(options)),
@@ -106,12 +115,55 @@ class TestItStartsOnAWorker:
             "{% for %}",
             "{{ macros.uuid.uuid4() }}",
             ["abc", "{{ ti.task_id }}"],
+            "{{ dag_run }}",
+            "{{ dag_run.run_type }}",
+            "{{ dag_run.consumed_asset_events[0].extra['id'] }}",
+            "{{ dag_run.conf.x }}/{{ dag_run.triggering_user_name }}",
+            "{{ dag_run['state'] }}",
+            "{{ dag_run | string }}",
+            "{{ [dag_run] | map(attribute='state') | first }}",
+            "{% set run = dag_run %}{{ run.state }}",
+            "{% for name in ['state'] %}{{ dag_run[name] }}{% endfor %}",
+            "{{ dag_run.conf.get('x', dag_run) }}",
+            "{% include 'id.txt' %}",
+            "{{ run_id | no_such_filter }}",
             [["abc"]],
             42,
         ],
     )
     def test_for_what_only_a_worker_can_resolve(self, dag, kirin_task_id):
         assert sensor(kirin_task_id).start_from_trigger is False
+
+    def test_for_a_connection_that_a_task_chooses(self, dag):
+        choose = BaseOperator(task_id="choose")
+        assert sensor(kirin_conn_id=choose.output).start_from_trigger is False
+
+    def test_where_triggerers_have_queues(self, dag, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
+        assert sensor().start_from_trigger is False
+        with pytest.raises(ValueError, match="queues_enabled"):
+            KirinTaskSensor(task_id="insisting", kirin_task_id="abc", start_from_trigger=True)
+
+    @pytest.mark.parametrize("default", [["a", {"b": 1}], ("a",), {"b": 1}, Colour.RED])
+    def test_for_params_whose_defaults_the_triggerer_reads_otherwise(self, default):
+        with DAG("d", schedule=None, params={"x": default}):
+            assert sensor("{{ params.x }}").start_from_trigger is False
+            assert KirinTaskSensor(task_id="fixed", kirin_task_id="abc").start_from_trigger is True
+
+    def test_for_params_that_only_a_worker_checks(self):
+        """The DAG's own are checked when a DAG run is created."""
+        with DAG("d", schedule=None, params={"x": Param("a", type="string"), "plain": {"b": 1}}):
+            assert sensor().start_from_trigger is True
+            own = KirinTaskSensor(task_id="own", kirin_task_id="abc", params={"x": Param("a", type="string")})
+            assert own.start_from_trigger is False
+            unchecked = KirinTaskSensor(task_id="plain", kirin_task_id="abc", params={"y": 1})
+            assert unchecked.start_from_trigger is True
+
+    def test_for_a_template_in_a_file(self, dag):
+        class FromFile(KirinTaskSensor):
+            template_ext = (".txt",)
+
+        assert FromFile(task_id="a", kirin_task_id="id.txt").start_from_trigger is False
 
     def test_for_the_output_of_a_mapped_task_and_what_is_made_of_an_output(self, dag):
         many = KirinSubmitOperator.partial(task_id="many").expand(payload=[PAYLOAD] * 2)
@@ -129,11 +181,16 @@ class TestItStartsOnAWorker:
             {"render_template_as_native_obj": True},
             {"user_defined_macros": {"run_id": "mine"}},
             {"user_defined_filters": {"replace": str}},
+            {"jinja_environment_kwargs": {"variable_start_string": "[["}},
+            {"template_undefined": jinja2.Undefined},
         ):
             with DAG("d", schedule=None, **options):
                 assert sensor("{{ run_id }}").start_from_trigger is False
             with DAG("d", schedule=None, **options):
                 assert sensor("abc").start_from_trigger is True
+
+    def test_where_it_renders_in_its_own_way(self, dag):
+        assert sensor("{{ run_id }}", render_template_as_native_obj=True).start_from_trigger is False
 
     def test_in_a_dag_of_many_tasks_unless_the_user_insists(self, dag):
         wait = sensor()
@@ -152,6 +209,17 @@ class TestItStartsOnAWorker:
 
         assert Mine(task_id="a", kirin_task_id="abc").start_from_trigger is False
 
+    def test_where_a_subclass_has_its_own_end(self, dag):
+        """It may push more, which would be there still after another try has failed."""
+
+        class Mine(KirinTaskSensor):
+            def execute_complete(self, context, event):
+                return "mine"
+
+        mine = Mine(task_id="a", kirin_task_id="abc")
+        assert mine.start_from_trigger is False
+        assert not mine._ends_from_trigger()
+
 
 class TestItEndsInTheTriggerer:
     def test_where_nothing_else_is_to_do(self, dag):
@@ -164,7 +232,6 @@ class TestItEndsInTheTriggerer:
             {"on_success_callback": [print]},
             {"outlets": ["s3://bucket/x"]},
             {"post_execute": print},
-            {"multiple_outputs": True},
             {"end_from_trigger": False},
         ],
         ids=lambda options: next(iter(options)),
@@ -172,14 +239,14 @@ class TestItEndsInTheTriggerer:
     def test_not_where_a_worker_has_something_to_do(self, dag, options):
         from airflow.providers.common.compat.sdk import Asset
 
-        multiple = options.pop("multiple_outputs", False)
         if "outlets" in options:
             options = {"outlets": [Asset("x")]}
         wait = sensor(**options)
-        if multiple:
-            wait.multiple_outputs = True
         assert wait.start_from_trigger is True
         assert not ends(wait)
+
+    def test_not_where_a_worker_takes_the_result_apart(self, dag):
+        assert not sensor(multiple_outputs=True)._ends_from_trigger()
 
     def test_what_is_set_after_the_constructor_counts(self, dag):
         """A cluster policy, or a line further down in the DAG file."""
@@ -191,13 +258,6 @@ class TestItEndsInTheTriggerer:
         wait = sensor(["a", "b"])
         KirinSubmitOperator.partial(task_id="s").expand(payload=wait.output)
         assert not ends(wait)
-
-    def test_not_where_a_subclass_has_its_own_end(self, dag):
-        class Mine(KirinTaskSensor):
-            def execute_complete(self, context, event):
-                return "mine"
-
-        assert not ends(Mine(task_id="a", kirin_task_id="abc"))
 
     def test_not_where_a_plugin_listens(self, dag):
         from airflow.sdk.listener import get_listener_manager
