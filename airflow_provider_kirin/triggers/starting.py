@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -14,6 +14,9 @@ from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.triggers.events import write_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 class KirinStartTrigger(BaseTrigger):
@@ -65,6 +68,9 @@ class KirinStartTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event."""
+        deadline = time.time() + self.timeout
+        if self.timeout_after is not None:
+            deadline = self.timeout_after.timestamp() - self.backstop
         given = await self._look_up()
         try:
             ids = check_ids(given)
@@ -72,9 +78,6 @@ class KirinStartTrigger(BaseTrigger):
             # The worker that is woken finds the same, and fails the task for good.
             yield TriggerEvent(write_event([error]))
             return
-        deadline = time.time() + self.timeout
-        if self.timeout_after is not None:
-            deadline = self.timeout_after.timestamp() - self.backstop
         self._waiting = KirinTaskTrigger(
             kirin_task_ids=ids,
             kirin_conn_id=self.kirin_conn_id,
@@ -87,6 +90,17 @@ class KirinStartTrigger(BaseTrigger):
         )
         self._waiting.task_instance = self.task_instance
         yield await self._waiting.wait()
+
+    def get_template_env(self, dag: Any = None) -> jinja2.Environment:
+        """Return what Airflow renders with: as on a worker, what is missing fails the try, and is not read as empty.
+
+        :param dag: Airflow's
+        """
+        import jinja2
+
+        environment = super().get_template_env(dag)
+        environment.undefined = jinja2.StrictUndefined
+        return environment
 
     async def on_kill(self) -> None:
         """Say what goes on at Kirin."""

@@ -1,0 +1,80 @@
+"""A sensor that the scheduler hands to the triggerer finds there what it would find on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+if not AIRFLOW_V_3_3_PLUS:
+    pytest.skip("before 3.3 a worker always starts it", allow_module_level=True)
+
+import jinja2
+from airflow.sdk import Param
+from airflow.sdk.execution_time.supervisor import set_supervisor_comms
+
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.triggerer import Comms, start
+
+pytestmark = pytest.mark.usefixtures("airflow_db")
+
+
+@pytest.fixture
+def comms() -> Iterator[None]:
+    with set_supervisor_comms(Comms()):
+        yield
+
+
+@pytest.fixture
+def submit(conn_id, image_file):
+    hook = KirinHook(conn_id)
+    yield (
+        lambda external_task_id=None, prompt="A prompt.": (
+            hook.submit({"image": image_file, "prompt": prompt, "external_task_id": external_task_id}).id
+        )
+    )
+    hook.close()
+
+
+async def fired(trigger: Any) -> Any:
+    (event,) = [event async for event in trigger.run()]
+    return event.payload
+
+
+class TestATemplate:
+    PLAIN = (
+        "{{ run_id }}/{{ ds }}/{{ ds_nodash }}/{{ ts }}/{{ ts_nodash }}/{{ ts_nodash_with_tz }}",
+        "{{ logical_date }}/{{ data_interval_start }}/{{ data_interval_end }}/{{ logical_date.timezone_name }}",
+        "{{ logical_date.add(days=1).format('zz') }}/{{ logical_date.in_timezone('Europe/Berlin') }}",
+        "{{ params.text }}/{{ params.number }}/{{ params.decimal }}/{{ params.none }}/{{ params.own }}",
+        "{{ params }}/{{ params.new }}",
+        "{{ dag_run.conf }}/{{ dag_run.conf['nested'] }}/{{ dag_run.conf.number }}",
+        "{{ dag_run.run_id }}/{{ dag_run.dag_id }}/{{ dag_run.logical_date }}/{{ dag_run.run_after.isoformat() }}",
+        "{{ dag_run.data_interval_start }}/{{ dag_run.data_interval_end.strftime('%Y%m%d %Z') }}",
+    )
+
+    def test_that_is_plain_reads_as_on_a_worker(self, dag):
+        dag.params.update({"text": Param("a b", type="string"), "number": 1, "decimal": 1.0, "none": None})
+        with dag:
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=list(self.PLAIN), params={"own": True})
+        assert wait.start_from_trigger is True
+        run = start(dag, conf={"number": 2, "new": "conf's", "nested": {"z": [1, None], "a": 0.5}})
+        trigger, context = run.trigger()
+        trigger.render_template_fields(context)
+        wait.render_template_fields(run.worker_context())
+        assert trigger.kirin_task_id == wait.kirin_task_id
+        assert not any("{{" in one for one in trigger.kirin_task_id)
+
+    @pytest.mark.parametrize("missing", ["dag_run.conf.order", "params.order"])
+    def test_of_something_missing_fails_the_try_as_on_a_worker(self, dag, missing):
+        with dag:
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=f"order-{{{{ {missing} }}}}")
+        run = start(dag, conf={"else": 1})
+        trigger, context = run.trigger()
+        with pytest.raises(jinja2.UndefinedError):
+            trigger.render_template_fields(context)
+        with pytest.raises(jinja2.UndefinedError):
+            wait.render_template_fields(run.worker_context())
