@@ -12,8 +12,10 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.exceptions import KirinIdError
+from airflow_provider_kirin.mapping import map_index_of
 from airflow_provider_kirin.triggers.events import write_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
+from airflow_provider_kirin.usage import USAGE_KEY
 
 if TYPE_CHECKING:
     import jinja2
@@ -68,6 +70,7 @@ class KirinStartTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event."""
+        await self._clear_results()
         deadline = time.time() + self.timeout
         if self.timeout_after is not None:
             deadline = self.timeout_after.timestamp() - self.backstop
@@ -107,6 +110,13 @@ class KirinStartTrigger(BaseTrigger):
         if self._waiting is not None:
             await self._waiting.on_kill()
 
+    async def _clear_results(self) -> None:
+        """Delete what an earlier try has left, as a worker does before it executes a task."""
+        ti: Any = self.task_instance
+        if ti.try_number > 1:
+            # A backend may do I/O: not in the event loop.
+            await sync_to_async(_delete_results, thread_sensitive=False)(ti)
+
     async def _look_up(self) -> Any:
         if isinstance(self.kirin_task_id, list):
             return [await self._look_up_one(one) for one in self.kirin_task_id]
@@ -122,3 +132,10 @@ class KirinStartTrigger(BaseTrigger):
         return await sync_to_async(XCom.get_one, thread_sensitive=False)(
             key=given["key"], task_id=given["task_id"], dag_id=ti.dag_id, run_id=ti.run_id, map_index=-1
         )
+
+
+def _delete_results(ti: Any) -> None:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    for key in (XCom.XCOM_RETURN_KEY, USAGE_KEY):
+        XCom.delete(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index_of(ti))

@@ -12,11 +12,17 @@ if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("before 3.3 a worker always starts it", allow_module_level=True)
 
 import jinja2
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
 from airflow.sdk import Param
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
+from airflow.utils.session import create_session
+from sqlalchemy import select
 
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.usage import USAGE_KEY
 from tests.integration.triggerer import Comms, start
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
@@ -78,3 +84,28 @@ class TestATemplate:
             trigger.render_template_fields(context)
         with pytest.raises(jinja2.UndefinedError):
             wait.render_template_fields(run.worker_context())
+
+
+class TestWhatAnEarlierRoundLeft:
+    @staticmethod
+    def stored(dag_id: str) -> set[str]:
+        with create_session() as session:
+            return set(session.scalars(select(XComModel.key).filter_by(dag_id=dag_id)))
+
+    @pytest.mark.usefixtures("comms")
+    @pytest.mark.parametrize("try_number", [1, 2])
+    async def test_is_cleared_before_another_try_waits(self, dag, submit, try_number):
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit(prompt="[[fail:8002005098]]"), poke_interval=0.1)
+        run = start(dag)
+        with create_session() as session:
+            for key in ("return_value", USAGE_KEY, "else"):
+                XComModel.set(
+                    key=key, value="old", dag_id=dag.dag_id, task_id="wait", run_id=run.ti.run_id, session=session
+                )
+            session.get(TaskInstance, run.ti.id).try_number = try_number
+        trigger, _ = run.trigger()
+        (failed,) = read_event(await fired(trigger), expected=1)
+        assert "8002005098" in str(failed)
+        cleared = set() if try_number == 1 else {"return_value", USAGE_KEY}
+        assert self.stored(dag.dag_id) == {"return_value", USAGE_KEY, "else"} - cleared

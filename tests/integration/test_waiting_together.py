@@ -134,7 +134,7 @@ class TestStartedInTheTriggerer:
         classpath, arguments = start.serialize()
         assert classpath.endswith("starting.KirinStartTrigger")
         anew = KirinStartTrigger(**json.loads(json.dumps(arguments)))
-        anew.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1)
+        anew.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
         return anew
 
     async def fired(self, start: KirinStartTrigger):
