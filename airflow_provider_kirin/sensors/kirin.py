@@ -155,8 +155,12 @@ class KirinTaskSensor(BaseSensorOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
-        from airflow_provider_kirin.triggers.events import read_event
+        from airflow_provider_kirin.triggers.events import left_to_worker_until, read_event
 
+        if (deadline := left_to_worker_until(event)) is not None:
+            # What to wait for could not be rendered there.
+            self.timeout = max(deadline - time.time(), 0.0)
+            return self.execute(context)
         with failing_for_good():
             ids = self._ids()
             return self._conclude(context, read_event(event, expected=len(ids)))

@@ -20,6 +20,7 @@ from airflow_provider_kirin.exceptions import (
 Outcome = KirinTask | KirinError
 
 _VERSION = 1
+_UNTIL = "left_to_worker_until"
 _ERRORS: dict[str, type[KirinError]] = {
     name: value
     for name, value in vars(exceptions).items()
@@ -40,6 +41,8 @@ class EventPayload(dict[str, Any]):
     """A dict that does not show signed URLs: the triggerer logs every event that it fires."""
 
     def __repr__(self) -> str:
+        if _UNTIL in self:
+            return "<left to a worker>"
         ends = [result["error"]["type"] if "error" in result else "completed" for result in self["results"]]
         counts = ", ".join(f"{end}: {ends.count(end)}" for end in sorted(set(ends)))
         return f"<Kirin generations {counts or 'none'}>"
@@ -66,6 +69,23 @@ def read_event(event: Any, *, expected: int) -> list[Outcome]:
     if not isinstance(results, list) or len(results) != expected:
         raise KirinReplyError("The trigger's event cannot be understood; nothing is known about the generation.")
     return [_read(result) for result in results]
+
+
+def leave_to_worker(deadline: float) -> EventPayload:
+    """Return the payload of a trigger event that leaves the whole wait to a worker.
+
+    :param deadline: when the wait has to end, in seconds since the epoch
+    """
+    return EventPayload({"version": _VERSION, _UNTIL: deadline})
+
+
+def left_to_worker_until(event: Any) -> float | None:
+    """Return the deadline of a wait that :func:`leave_to_worker` left; None for any other event.
+
+    :param event: what Airflow hands to the method that resumes
+    """
+    deadline = event.get(_UNTIL) if isinstance(event, dict) and event.get("version") == _VERSION else None
+    return deadline if isinstance(deadline, float) else None
 
 
 def _write(outcome: Outcome) -> dict[str, Any]:

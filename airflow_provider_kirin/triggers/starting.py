@@ -13,9 +13,10 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.mapping import map_index_of
-from airflow_provider_kirin.triggers.events import write_event
+from airflow_provider_kirin.triggers.events import leave_to_worker, write_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
 from airflow_provider_kirin.usage import USAGE_KEY
+from airflow_provider_kirin.workerless import has_template
 
 if TYPE_CHECKING:
     import jinja2
@@ -74,6 +75,10 @@ class KirinStartTrigger(BaseTrigger):
         deadline = time.time() + self.timeout
         if self.timeout_after is not None:
             deadline = self.timeout_after.timestamp() - self.backstop
+        if self._is_unrendered():
+            self.log.warning("The DAG has changed, and Airflow renders nothing for this task here: a worker goes on.")
+            yield TriggerEvent(leave_to_worker(deadline))
+            return
         given = await self._look_up()
         try:
             ids = check_ids(given)
@@ -109,6 +114,13 @@ class KirinStartTrigger(BaseTrigger):
         """Say what goes on at Kirin."""
         if self._waiting is not None:
             await self._waiting.on_kill()
+
+    def _is_unrendered(self) -> bool:
+        """Tell whether something is left to render.
+
+        Airflow renders, and names the task, only while the DAG as it is now starts the task in the triggerer.
+        """
+        return self.task is None and has_template([self.kirin_task_id, self.kirin_conn_id])
 
     async def _clear_results(self) -> None:
         """Delete what an earlier try has left, as a worker does before it executes a task."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ if not AIRFLOW_V_3_3_PLUS:
 import jinja2
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.sdk import Param
+from airflow.sdk import DAG, Param
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from airflow.utils.session import create_session
 from sqlalchemy import select
@@ -23,7 +26,7 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.triggers.events import read_event
 from airflow_provider_kirin.usage import USAGE_KEY
-from tests.integration.triggerer import Comms, start
+from tests.integration.triggerer import Comms, start, write_dag
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
 
@@ -84,6 +87,52 @@ class TestATemplate:
             trigger.render_template_fields(context)
         with pytest.raises(jinja2.UndefinedError):
             wait.render_template_fields(run.worker_context())
+
+
+class TestADagThatChangedMeanwhile:
+    def changed(self, dag: DAG, **options: Any) -> KirinTaskSensor:
+        """Store the DAG anew, with a sensor that a worker starts."""
+        with DAG(dag.dag_id, schedule=None, start_date=dag.start_date) as new:
+            wait = KirinTaskSensor(task_id="wait", execution_timeout=timedelta(hours=1), **options)
+        assert wait.start_from_trigger is False
+        write_dag(new)
+        return wait
+
+    @pytest.mark.usefixtures("comms")
+    async def test_leaves_the_template_to_a_worker_which_waits_for_the_time_that_is_left(self, dag, submit, emulator):
+        submit("order-manual__1")
+        options = {"kirin_task_id": "order-{{ run_id }}", "timeout": 600, "poke_interval": 0.1}
+        with dag:
+            KirinTaskSensor(task_id="wait", **options)
+        run = start(dag)
+        wait = self.changed(dag, **options)
+        trigger, context = run.trigger()
+        assert context is None
+        # It has waited for some time already.
+        trigger.timeout_after -= timedelta(seconds=60)
+        payload = await fired(trigger)
+        assert not emulator.requests("GET", "/task/"), "the gateway is not asked for a template"
+
+        context = run.worker_context()
+        wait.render_template_fields(context)
+        with pytest.raises(TaskDeferred) as deferred:
+            wait.execute_complete(context, payload)
+        again = deferred.value.trigger
+        assert again.kirin_task_ids == ["order-manual__1"]
+        assert again.deadline == pytest.approx(time.time() + 540, abs=30)
+        (kirin_task,) = read_event(await fired(again), expected=1)
+        assert kirin_task.status == "completed"
+
+    @pytest.mark.usefixtures("comms")
+    async def test_makes_no_difference_to_what_has_no_template(self, dag, submit):
+        options = {"kirin_task_id": submit(), "poke_interval": 0.1, "end_from_trigger": False}
+        with dag:
+            KirinTaskSensor(task_id="wait", **options)
+        run = start(dag)
+        self.changed(dag, **options)
+        trigger, _ = run.trigger()
+        (kirin_task,) = read_event(await fired(trigger), expected=1)
+        assert kirin_task.status == "completed"
 
 
 class TestWhatAnEarlierRoundLeft:

@@ -26,7 +26,14 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
     Problem,
 )
-from airflow_provider_kirin.triggers.events import EventPayload, Outcome, read_event, write_event
+from airflow_provider_kirin.triggers.events import (
+    EventPayload,
+    Outcome,
+    leave_to_worker,
+    left_to_worker_until,
+    read_event,
+    write_event,
+)
 
 DONE = KirinTask.from_reply(
     {
@@ -255,3 +262,21 @@ class TestWhatTheTriggererLogs:
         assert isinstance(event, EventPayload)
         assert isinstance(event, dict)
         assert json.loads(json.dumps(event))["results"][0]["kirin_task"]["videos"][0]["url"].endswith("?sig=SECRET")
+
+
+class TestAWaitThatIsLeftToAWorker:
+    def test_comes_back_with_its_deadline(self):
+        payload = leave_to_worker(1234.5)
+        assert left_to_worker_until(json.loads(json.dumps(payload))) == 1234.5
+        assert str(payload) == "<left to a worker>"
+
+    def test_holds_no_outcome(self):
+        with pytest.raises(KirinReplyError):
+            read_event(leave_to_worker(1234.5), expected=0)
+
+    @pytest.mark.parametrize(
+        "event",
+        [write_event([DONE]), None, {}, {"left_to_worker_until": 1.0}, {"version": 1, "left_to_worker_until": "soon"}],
+    )
+    def test_is_no_other_event(self, event):
+        assert left_to_worker_until(event) is None
