@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_kirin.exceptions import KirinError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseSensorOperator
 
 
 @contextmanager
@@ -19,3 +23,24 @@ def failing_for_good() -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
+
+
+@contextmanager
+def failing_or_skipping(sensor: BaseSensorOperator) -> Iterator[None]:
+    """Fail a sensor for good, or skip it where ``soft_fail`` or ``never_fail`` asks for that.
+
+    Airflow does so around each poke, and after a deferral (2.11 for ``soft_fail`` only), but not around what a sensor
+    does before; and it keeps the reason to itself.
+
+    :param sensor: knows what was asked
+    """
+    try:
+        with failing_for_good():
+            yield
+    except (AirflowFailException, AirflowSensorTimeout, KirinError) as error:
+        # soft_fail leaves to another try what that may mend; never_fail skips in any case.
+        if sensor.never_fail or (sensor.soft_fail and not isinstance(error, KirinError)):
+            asked = "never_fail" if sensor.never_fail else "soft_fail"
+            sensor.log.warning("Skipped and not failed, as %s asks: %s", asked, error)
+            raise AirflowSkipException(f"Skipping due to {asked}.") from error
+        raise

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
-from airflow_provider_kirin.failing import failing_for_good
+from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
@@ -139,15 +139,15 @@ class KirinTaskSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait: in the triggerer, or here."""
         self._forget()
-        with failing_for_good():
+        with failing_or_skipping(self):
             ids = self._ids()
-        if not ids:
-            self.log.info("There is no Kirin generation to wait for.")
-            return []
-        if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MOST_LOOKS):
-            self._defer(ids)
-        # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
-        return super().execute(context)
+            if not ids:
+                self.log.info("There is no Kirin generation to wait for.")
+                return []
+            if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MOST_LOOKS):
+                self._defer(ids)
+            # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
+            return super().execute(context)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
         """Go on where the trigger ended.
@@ -161,9 +161,8 @@ class KirinTaskSensor(BaseSensorOperator):
             # What to wait for could not be rendered there.
             self.timeout = max(deadline - time.time(), 0.0)
             return self.execute(context)
-        with failing_for_good():
-            ids = self._ids()
-            return self._conclude(context, read_event(event, expected=len(ids)))
+        with failing_or_skipping(self):
+            return self._conclude(context, read_event(event, expected=len(self._ids())))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at every generation that has not ended and whose pause is over.
@@ -186,7 +185,8 @@ class KirinTaskSensor(BaseSensorOperator):
                 self._look(hook, missing, started_at)
         if not self._due or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
             outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
-            return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
+            with failing_or_skipping(self):
+                return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
         if self.deferrable:
             self._defer(ids)
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.

@@ -429,12 +429,15 @@ class TestTheSensor:
         assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
         assert f"{one} did not finish within" in ended.log
 
-    @pytest.mark.parametrize("why", ["timeout", "failure"])
-    def test_soft_fail_skips_it(self, dag, run, submitted, mode, why):
-        one = submitted("[[seconds:600]]" if why == "timeout" else "[[fail:8002005098]]")
+    @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+    @pytest.mark.parametrize(
+        ("why", "said"), [("[[seconds:600]]", "did not finish"), ("[[fail:8002005098]]", "8002005098"), ("", "no id")]
+    )
+    def test_soft_fail_and_never_fail_skip_it_and_say_why(self, dag, run, submitted, mode, why, said, asked):
+        one = submitted(why) if why else "no id"
         with dag:
             wait = KirinTaskSensor(
-                task_id="wait", kirin_task_id=one, timeout=0.6, poke_interval=0.2, soft_fail=True, **MODES[mode]
+                task_id="wait", kirin_task_id=one, timeout=0.6, poke_interval=0.2, **{asked: True}, **MODES[mode]
             )
 
             @task
@@ -444,6 +447,7 @@ class TestTheSensor:
             use(wait.output)
         ended = run(dag)
         assert ended.states() == {"wait": "skipped", "use": "skipped"}, ended.log[-3000:]
+        assert f"{asked} asks: " in ended.log and said in ended.log
 
     def test_trouble_on_the_way_is_ridden_out(self, dag, run, submitted, emulator, mode):
         one = submitted()

@@ -1,0 +1,84 @@
+"""What soft_fail and never_fail do is the same on every way of waiting, and on every Airflow."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_kirin.exceptions import KirinError, KirinReplyError, KirinTaskFailedError, KirinTimeoutError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.triggers.events import write_event
+
+NOTHING = {"ti": SimpleNamespace(try_number=1, start_date=None, dag_id="d", task_id="wait", map_index=-1)}
+ENDS: dict[str, KirinError] = {
+    "failed": KirinTaskFailedError("it is on fire"),
+    "late": KirinTimeoutError("it did not finish", kirin_task_ids=["abc"]),
+}
+LEFT_ALONE = {"failed": AirflowFailException, "late": AirflowSensorTimeout}
+
+
+def sensor(kirin_task_id: Any = "abc", **options: Any) -> KirinTaskSensor:
+    return KirinTaskSensor(task_id="wait", kirin_task_id=kirin_task_id, **options)
+
+
+def resumed(wait: KirinTaskSensor, event: Any) -> Any:
+    return wait.resume_execution("execute_complete", {"event": event}, NOTHING)
+
+
+@pytest.fixture(params=["deferred", "poke"])
+def wait_for(request, monkeypatch):
+    """Let a sensor see how its generation ends."""
+
+    def deferred(wait: KirinTaskSensor, end: KirinError) -> Any:
+        return resumed(wait, dict(write_event([end])))
+
+    def poke(wait: KirinTaskSensor, end: KirinError) -> Any:
+        monkeypatch.setattr(KirinHook, "look", lambda *_: SimpleNamespace(kirin_task=None, error=end, delay=0.0))
+        return wait.poke(NOTHING)
+
+    return deferred if request.param == "deferred" else poke
+
+
+@pytest.mark.parametrize("end", ENDS)
+class TestAGenerationWithoutAVideo:
+    @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+    def test_skips_where_that_is_asked_and_says_why(self, wait_for, end, asked, caplog, capfd):
+        with caplog.at_level(logging.WARNING), pytest.raises(AirflowSkipException):
+            wait_for(sensor(**{asked: True}), ENDS[end])
+        assert f"{asked} asks: {ENDS[end]}" in caplog.text + "".join(capfd.readouterr())
+
+    def test_fails_for_good_otherwise(self, wait_for, end):
+        with pytest.raises(LEFT_ALONE[end]):
+            wait_for(sensor(), ENDS[end])
+
+
+class TestAnIdThatIsNone:
+    @pytest.mark.parametrize("deferrable", [True, False])
+    @pytest.mark.parametrize(
+        ("asked", "raised"),
+        [({"soft_fail": True}, AirflowSkipException), ({"never_fail": True}, AirflowSkipException),
+         ({}, AirflowFailException)],
+    )  # fmt: skip
+    def test_ends_as_any_failure_where_a_worker_starts(self, deferrable, asked, raised):
+        with pytest.raises(raised):
+            sensor("None", deferrable=deferrable, **asked).execute(NOTHING)
+
+    @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
+    def test_and_where_the_triggerer_has_started(self, asked):
+        with pytest.raises(AirflowSkipException):
+            resumed(sensor("None", **{asked: True}), dict(write_event([KirinReplyError("x")])))
+
+
+class TestAnEventThatCannotBeUnderstood:
+    def test_is_left_to_another_try_by_soft_fail(self):
+        with pytest.raises(KirinReplyError):
+            resumed(sensor(soft_fail=True), {"version": 0})
+
+    def test_is_skipped_by_never_fail(self):
+        with pytest.raises(AirflowSkipException):
+            resumed(sensor(never_fail=True), {"version": 0})
