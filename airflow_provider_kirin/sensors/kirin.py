@@ -131,6 +131,7 @@ class KirinTaskSensor(BaseSensorOperator):
     def _forget(self) -> None:
         """Start with nothing known: a retry may run on the same object."""
         self._began_at: float | None = None
+        self._known_ids: list[str] | None = None
         self._pollers: dict[str, Poller] = {}
         #: When each one that goes on is looked at again, on a clock that does not go back.
         self._due: dict[str, float] = {}
@@ -230,7 +231,10 @@ class KirinTaskSensor(BaseSensorOperator):
     def _ids(self) -> list[str]:
         from airflow_provider_kirin.api.requests import check_ids
 
-        return check_ids(self.kirin_task_id)
+        if self._known_ids is None:
+            # Each item of a mapped task's output is a request to Airflow's API server: once a try, not for each look.
+            self._known_ids = check_ids(self.kirin_task_id)
+        return self._known_ids
 
     def _started_at(self, context: Context) -> float:
         """Return when the waiting began: in reschedule mode that was in an earlier process."""

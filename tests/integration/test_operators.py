@@ -14,6 +14,7 @@ from typing import Any
 import av
 import pytest
 from airflow.sdk import DAG, task
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from PIL import Image
 
 from airflow_provider_kirin.exceptions import KirinPayloadError
@@ -491,6 +492,18 @@ class TestTheSensor:
             KirinTaskSensor(task_id="wait", kirin_task_id=[], **MODES[mode])
         ended = run(dag)
         assert ended.result("wait") == [] and emulator.requests() == []
+
+
+def test_the_ids_of_a_mapped_submit_are_fetched_once_a_try(dag, run, image_file, monkeypatch):
+    asked_for, fetch = [], LazyXComSequence.__getitem__
+    monkeypatch.setattr(LazyXComSequence, "__getitem__", lambda seq, at: (asked_for.append(at), fetch(seq, at))[1])
+    payloads = [{"image": image_file, "prompt": f"Number {n} [[seconds:600]]"} for n in range(2)]
+    with dag:
+        submit = KirinSubmitOperator.partial(task_id="submit").expand(payload=payloads)
+        KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1, timeout=1.5, **MODES["poke"])
+    assert "did not finish" in run(dag).log
+    # One more, to see that there are no more.
+    assert asked_for == [0, 1, 2]
 
 
 def test_of_a_list_each_is_poked_for_at_its_own_pace(dag, run, submitted, emulator):
