@@ -155,6 +155,12 @@ class TestHowItEnds:
         one = submit("[[seconds:0.2]]")
         assert [done.id for done in await outcomes(trigger_for(one, one))] == [one, one]
 
+    async def test_soon_where_this_clock_is_behind_the_workers(self, submit, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.triggers.kirin.EARLIEST_EVENT", 0.3)
+        began = time.monotonic()
+        (done,) = await outcomes(trigger_for(submit(), waited=-60))
+        assert done.status == "completed" and 0.3 <= time.monotonic() - began < SOON
+
 
 class TestTheDeadline:
     async def test_survives_a_restart(self, submit):
