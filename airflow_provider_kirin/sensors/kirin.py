@@ -248,21 +248,23 @@ class KirinTaskSensor(BaseSensorOperator):
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
         from airflow_provider_kirin.usage import tell_outcomes
 
-        tell_outcomes(context, outcomes, kirin_conn_id=self.kirin_conn_id, since=since)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, KirinError)]
+        # An id that was given twice is one generation.
+        ends = dict(zip(self._ids(), outcomes, strict=True))
+        tell_outcomes(context, list(ends.values()), kirin_conn_id=self.kirin_conn_id, since=since)
+        errors = [end for end in ends.values() if isinstance(end, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:
             # Time that is up is the weaker reason: a failed generation stays failed however long one waits.
             final = [error for error in failed if not isinstance(error, KirinTimeoutError)]
             text = str(failed[0])
-            if len(outcomes) > 1:
+            if len(ends) > 1:
                 lines = "".join(f"\n  - {error}" for error in failed)
-                text = f"{len(failed)} of {len(outcomes)} Kirin generations gave no video:{lines}"
+                text = f"{len(failed)} of {len(ends)} Kirin generations gave no video:{lines}"
             if going_on := len(errors) - len(failed):
                 text += f"\n{going_on} more go on at Kirin, and will be billed; fail_fast did not wait for them."
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
-        done = [outcome for outcome in outcomes if not isinstance(outcome, KirinError)]
-        for kirin_task in done:
+        done = {one: end for one, end in ends.items() if not isinstance(end, KirinError)}
+        for kirin_task in done.values():
             self.log.info(kirin_task.describe_end())
-        results = [kirin_task.to_dict() for kirin_task in done]
+        results = [done[one].to_dict() for one in self._ids()]
         return results[0] if isinstance(self.kirin_task_id, str) else results

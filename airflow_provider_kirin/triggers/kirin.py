@@ -108,10 +108,12 @@ class KirinTaskTrigger(BaseTrigger):
         if self.ends is not None and len(done) == len(outcomes):
             if self.ends == "one" and self.external_task_id:
                 done = [replace(done[0], external_task_id=self.external_task_id)]
-            for kirin_task in done:
+            # What was asked for twice is returned twice, and told once.
+            told = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
+            for kirin_task in told:
                 self.log.info(kirin_task.describe_end())
             results = [kirin_task.to_dict() for kirin_task in done]
-            if event := await end_task(self, done, results[0] if self.ends == "one" else results):
+            if event := await end_task(self, told, results[0] if self.ends == "one" else results):
                 return event
         return TriggerEvent(write_event(outcomes))
 
@@ -132,19 +134,18 @@ class KirinTaskTrigger(BaseTrigger):
             return [error] * len(self.kirin_task_ids)
 
     async def _gather(self, hook: KirinAsyncHook) -> list[Outcome]:
-        waits = [asyncio.ensure_future(self._wait_for(hook, one)) for one in self.kirin_task_ids]
+        # An id that was given twice is waited for once.
+        ids = dict.fromkeys(self.kirin_task_ids)
+        waits = {one: asyncio.ensure_future(self._wait_for(hook, one)) for one in ids}
         try:
-            for ended in asyncio.as_completed(waits):
+            for ended in asyncio.as_completed(waits.values()):
                 if isinstance(await ended, KirinError) and self.fail_fast:
                     break
         finally:
-            for wait in waits:
+            for wait in waits.values():
                 wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        return [
-            goes_on(one) if wait.cancelled() else wait.result()
-            for one, wait in zip(self.kirin_task_ids, waits, strict=True)
-        ]
+            await asyncio.gather(*waits.values(), return_exceptions=True)
+        return [goes_on(one) if waits[one].cancelled() else waits[one].result() for one in self.kirin_task_ids]
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
         try:

@@ -151,9 +151,10 @@ class TestHowItEnds:
         for index in (1, 3, 4, 5):
             assert ids[index] in str(ended[index])
 
-    async def test_the_same_id_twice_is_two_outcomes(self, submit):
-        one = submit("[[seconds:0.2]]")
+    async def test_the_same_id_twice_is_two_outcomes_of_one_wait(self, submit, emulator):
+        one = submit()
         assert [done.id for done in await outcomes(trigger_for(one, one))] == [one, one]
+        assert len(emulator.requests("GET", one)) == 1
 
     async def test_soon_where_this_clock_is_behind_the_workers(self, submit, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.triggers.kirin.EARLIEST_EVENT", 0.3)

@@ -110,6 +110,17 @@ class TestMetrics:
         assert sorted(value for value, _ in named(lines, "cost_usd")) == ["0.28", "0.49"]
 
     @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+    def test_of_an_id_that_is_given_twice_once(self, dag, run, image_file, statsd, way):
+        one = KirinHook("kirin_default").submit({"image": image_file, "prompt": "[[seconds:0.3]]"}).id
+        with dag:
+            KirinTaskSensor(task_id="wait", kirin_task_id=[one, one], poke_interval=0.1, **way)
+        ended = run(dag)
+        assert [video["id"] for video in ended.result("wait")] == [one, one]
+        assert [entry["kirin_task_id"] for entry in ended.xcoms()["wait", -1, "kirin_usage"]] == [one]
+        lines = statsd.lines()
+        assert len(named(lines, "completions")) == 1 and [value for value, _ in named(lines, "cost_usd")] == ["0.28"]
+
+    @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
     @pytest.mark.parametrize(
         ("prompt", "code", "error", "cost"),
         [

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.execution_time.xcom import XCom
+from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_kirin.exceptions import KirinIdError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
@@ -165,6 +167,15 @@ class TestStartedInTheTriggerer:
         one = submit("[[seconds:0.1]]")
         event = await self.fired(self.starting(one, ends=True))
         assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+
+    async def test_an_id_that_is_given_twice_is_returned_twice_and_counted_once(self, submit, monkeypatch):
+        stored = {}
+        monkeypatch.setattr(XCom, "set", lambda *, key, value, **_: stored.update({key: value}))
+        one = submit("[[seconds:0.1]]")
+        event = await self.fired(self.starting([one, one], ends=True))
+        assert isinstance(event, TaskSuccessEvent)
+        assert [end["id"] for end in stored["return_value"]] == [one, one]
+        assert [entry["kirin_task_id"] for entry in stored["kirin_usage"]] == [one]
 
     async def test_so_does_what_it_cost_where_no_result_is_wanted(self, submit):
         one = submit("[[seconds:0.1]]")
