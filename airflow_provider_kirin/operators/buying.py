@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import price_key
@@ -44,6 +46,23 @@ def check_place(operator: KirinGenerateVideoOperator, context: Context) -> None:
     """
     if operator.destination is not None:
         Place.of(operator, context).check()
+
+
+def ends_from_trigger(operator: KirinGenerateVideoOperator, context: Context) -> bool:
+    """Return whether the triggerer may end the task; decided before anything is paid.
+
+    :param operator: may insist on it
+    :param context: Airflow's
+    :raises AirflowFailException: it insists, that cannot be, and nothing is paid yet
+    """
+    try:
+        return operator._ends_from_trigger()
+    except ValueError as error:
+        # Only here: a mapped task is not judged when the DAG is parsed, and this machine may know more.
+        if not StepRecord(context).earlier():
+            raise AirflowFailException(f"{error} Nothing was sent, nothing was spent.") from error
+        operator.log.warning("%s An earlier try has paid, or may have, so this one goes on; a worker ends it.", error)
+        return False
 
 
 def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:

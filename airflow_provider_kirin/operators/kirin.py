@@ -17,9 +17,10 @@ from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.storage import as_text
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
+from airflow_provider_kirin.mapping import is_of_mapped
 from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
-from airflow_provider_kirin.workerless import decide, why_end_on_worker
+from airflow_provider_kirin.workerless import InstanceProperty, decide, why_end_on_worker
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -80,8 +81,8 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         if on_unknown_submit not in ("stop", "resubmit"):
             raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
         # On the worker a mapped operator is made anew, from values that execute() judges with all the others: what is
-        # raised here would be retried. Airflow marks such an operator only by this private name.
-        if not getattr(self, "_BaseOperator__from_mapped", False):
+        # raised here would be retried.
+        if not is_of_mapped(self):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
             if max_cost_usd is not None and not is_dynamic(max_cost_usd):
                 from airflow_provider_kirin.operators.budget import read_budget
@@ -176,6 +177,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination", "filename_template")
     operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
+    end_from_trigger: bool | None = None
 
     def __init__(
         self,
@@ -201,9 +203,6 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self.end_from_trigger = end_from_trigger
-        if end_from_trigger:
-            # Raises where that cannot be.
-            self._ends_from_trigger()
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
@@ -211,6 +210,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
         with failing_for_good():
             buying.check_place(self, context)
+            ends = buying.ends_from_trigger(self, context)
             kirin_task = buying.submit(self, context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
@@ -220,7 +220,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
                     kind=self._kind,
-                    ends="one" if self._ends_from_trigger() else None,
+                    ends="one" if ends else None,
                     push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
@@ -236,6 +236,16 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
         with failing_for_good():
             return buying.conclude(self, context, event)
+
+    def _starts_from_trigger(self) -> bool:
+        # Never. But Airflow asks after the constructor, and when it serializes the DAG, where all is known that the
+        # answer below depends on, and nothing is paid yet.
+        if self.end_from_trigger and not is_of_mapped(self):
+            # Raises where that cannot be.
+            self._ends_from_trigger()
+        return False
+
+    start_from_trigger = InstanceProperty(_starts_from_trigger, on_class=False)
 
     def _ends_from_trigger(self) -> bool:
         reasons = why_end_on_worker(self)

@@ -20,6 +20,7 @@ from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_unt
 from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.mapping import is_of_mapped
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
     decide,
@@ -100,13 +101,23 @@ class KirinTaskSensor(BaseSensorOperator):
         self._wants_start_from_trigger = start_from_trigger
         self._forget()
         self._is_set_up = True
-        if end_from_trigger:
-            # Raises where that cannot be.
-            self._ends_from_trigger()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Refuse what a mapped sensor cannot do, then go on as Airflow does."""
+        if kwargs.get("start_from_trigger"):
+            why = iter(["it is mapped, and only a worker makes the arguments of each instance"])
+            decide(True, why, argument="start_from_trigger", task_id=str(kwargs.get("task_id")))
+        return super().partial(**kwargs)
 
     def _starts_from_trigger(self) -> bool:
         # Airflow asks while the constructor is still at work, too.
-        return self._is_set_up and decide(
+        if not self._is_set_up or is_of_mapped(self):
+            return False
+        if self.end_from_trigger:
+            # Raises where that cannot be.
+            self._ends_from_trigger()
+        return decide(
             self._wants_start_from_trigger,
             why_start_on_worker(self, at_any_cost=bool(self._wants_start_from_trigger)),
             argument="start_from_trigger",
@@ -213,6 +224,12 @@ class KirinTaskSensor(BaseSensorOperator):
 
     def _defer(self, ids: list[str]) -> NoReturn:
         shape = "one" if isinstance(self.kirin_task_id, str) else "list"
+        try:
+            ends = self._ends_from_trigger()
+        except ValueError as error:
+            # Said when the DAG was parsed, unless only this machine knows. What is waited for is paid by now.
+            self.log.warning("%s A worker ends it.", error)
+            ends = False
         defer_until_done(
             self,
             ids,
@@ -220,7 +237,7 @@ class KirinTaskSensor(BaseSensorOperator):
             timeout=self.timeout,
             poll_interval=self.poll_interval,
             fail_fast=self.fail_fast,
-            ends=shape if self._ends_from_trigger() else None,
+            ends=shape if ends else None,
             push=self.do_xcom_push,
         )
 

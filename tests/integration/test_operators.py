@@ -15,6 +15,7 @@ import av
 import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+from airflow.sdk.listener import get_listener_manager
 from PIL import Image
 
 from airflow_provider_kirin.exceptions import KirinPayloadError
@@ -28,6 +29,7 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.dag_runs import all_files
 from tests.integration.emulated import KEY, picture
 from tests.integration.test_hook import is_mp4
+from tests.unit import a_listener
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
@@ -244,6 +246,44 @@ class TestGenerate:
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number > 1
         assert "did not finish within" in ended.log
+        assert emulator.submitted == 1
+
+    def test_an_end_in_the_triggerer_that_cannot_be_kept_is_told_before_paying(self, dag, run, payload, emulator):
+        """Of a mapped task nobody sees it when the DAG is parsed."""
+        with dag:
+            many = KirinGenerateVideoOperator.partial(task_id="generate", end_from_trigger=True, **AGAIN).expand(
+                payload=[payload]
+            )
+            KirinDownloadOperator.partial(task_id="use", destination="x").expand(kirin_task_id=many.output)
+        ended = run(dag)
+        assert ended.ti("generate", 0).state == "failed" and ended.ti("generate", 0).try_number == 1
+        assert "another task is mapped over its result" in ended.log and "nothing was spent" in ended.log
+        assert emulator.submitted == 0 and emulator.requests("GET", "/task/") == []
+
+    def test_nor_does_one_fail_a_try_that_adopts(self, dag, run, payload, emulator):
+        listeners = get_listener_manager()
+
+        def listen(ti: Any) -> str:
+            if ti.try_number > 1 and not listeners.pm.is_registered(a_listener):
+                listeners.add_listener(a_listener)
+            return ""
+
+        dag.user_defined_macros = {"listen": listen}
+        with dag:
+            KirinGenerateVideoOperator.partial(
+                task_id="generate",
+                timeout=0.5,
+                poll_interval=0.1,
+                end_from_trigger=True,
+                retries=10,
+                retry_delay=timedelta(0),
+            ).expand(payload=[{**payload, "prompt": "[[seconds:2.5]]{{ listen(ti) }}"}])
+        try:
+            ended = run(dag)
+        finally:
+            listeners.pm.unregister(a_listener)
+        assert ended.state == "success" and ended.ti("generate", 0).try_number > 1
+        assert "a plugin listens" in ended.log and "a worker ends it" in ended.log
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Param, TaskDeferred, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
@@ -17,6 +18,8 @@ from airflow_provider_kirin.workerless import LARGEST_DAG
 
 if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("before 3.3 a worker always starts and ends it", allow_module_level=True)
+
+from airflow.serialization.serialized_objects import DagSerialization
 
 PAYLOAD = {"image": "https://example.com/a.jpg", "prompt": "A cup."}
 
@@ -171,10 +174,9 @@ class TestItStartsOnAWorker:
         assert KirinTaskSensor(task_id="a", kirin_task_id=many.output).start_from_trigger is False
         assert KirinTaskSensor(task_id="b", kirin_task_id=submit.output.map(str)).start_from_trigger is False
 
-    def test_where_it_is_mapped_whatever_was_asked(self, dag):
-        mapped = KirinTaskSensor.partial(task_id="wait", start_from_trigger=True).expand(kirin_task_id=["a", "b"])
-        assert mapped.start_trigger_args is None
-        assert KirinTaskSensor.partial(task_id="w").expand(kirin_task_id=["a"]).start_from_trigger is False
+    def test_where_it_is_mapped(self, dag):
+        mapped = KirinTaskSensor.partial(task_id="wait").expand(kirin_task_id=["a", "b"])
+        assert mapped.start_from_trigger is False and mapped.start_trigger_args is None
 
     def test_where_the_dag_renders_in_its_own_way(self):
         for options in (
@@ -287,6 +289,42 @@ class TestTheUserInsists:
             KirinTaskSensor(
                 task_id="other", kirin_task_id="abc", deferrable=False, end_from_trigger=True, on_success_callback=print
             )
+
+    def test_on_what_a_mapped_sensor_cannot_do(self, dag):
+        with pytest.raises(ValueError, match="start_from_trigger=True of task 'wait' cannot be kept: it is mapped"):
+            KirinTaskSensor.partial(task_id="wait", start_from_trigger=True)
+
+    @pytest.mark.parametrize("starts_on_worker", [True, False])
+    def test_and_only_the_whole_dag_shows_that_a_sensor_cannot(self, dag, starts_on_worker):
+        wait = sensor("{{ ti.task_id }}" if starts_on_worker else "abc", end_from_trigger=True)
+        DagSerialization.to_dict(dag)
+        KirinSubmitOperator.partial(task_id="s").expand(payload=wait.output)
+        with pytest.raises(Exception, match="end_from_trigger=True of task 'wait' cannot be kept: another task"):
+            DagSerialization.to_dict(dag)
+
+    def test_and_only_the_whole_dag_shows_that_a_generate_operator_cannot(self, dag):
+        generate = KirinGenerateVideoOperator(task_id="g", payload=PAYLOAD, end_from_trigger=True)
+        DagSerialization.to_dict(dag)
+        assert generate.start_from_trigger is False and KirinGenerateVideoOperator.start_from_trigger is False
+        KirinSubmitOperator.partial(task_id="s").expand(payload=generate.output)
+        with pytest.raises(Exception, match="end_from_trigger=True of task 'g' cannot be kept: another task"):
+            DagSerialization.to_dict(dag)
+
+    def test_and_what_only_a_worker_knows_fails_no_sensor(self, dag, caplog, capfd):
+        wait = sensor(end_from_trigger=True)
+        wait.on_success_callback = [print]
+        with caplog.at_level("WARNING"), pytest.raises(TaskDeferred) as deferred:
+            wait.execute({"ti": SimpleNamespace(try_number=1)})
+        assert deferred.value.trigger.ends is None
+        assert "on_success_callback" in caplog.text + "".join(capfd.readouterr())
+
+    def test_with_the_decorator(self, dag):
+        @task.kirin(end_from_trigger=True, on_success_callback=print)
+        def video():
+            return PAYLOAD
+
+        with pytest.raises(ValueError, match="on_success_callback"):
+            video()
 
     def test_on_a_download_that_a_worker_does(self, dag):
         with pytest.raises(ValueError, match="downloads the video"):
