@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
-from airflow_provider_kirin.exceptions import KirinError, KirinTimeoutError, KirinUnfinishedError
+from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.mapping import is_of_mapped
@@ -271,6 +271,9 @@ class KirinTaskSensor(BaseSensorOperator):
         errors = [end for end in ends.values() if isinstance(end, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:
+            if isinstance(failed[0], KirinConfigError) and failed[0].retryable:
+                # The connection could not be looked up, so none was asked for: another try may find it.
+                raise failed[0]
             # Time that is up is the weaker reason: a failed generation stays failed however long one waits.
             final = [error for error in failed if not isinstance(error, KirinTimeoutError)]
             text = str(failed[0])

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_kirin.exceptions import KirinError, KirinReplyError, KirinTaskFailedError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import (
+    KirinConfigError,
+    KirinError,
+    KirinReplyError,
+    KirinTaskFailedError,
+    KirinTimeoutError,
+)
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.triggers.events import write_event
@@ -72,6 +78,26 @@ class TestAnIdThatIsNone:
     def test_and_where_the_triggerer_has_started(self, asked):
         with pytest.raises(AirflowSkipException):
             resumed(sensor("None", **{asked: True}), dict(write_event([KirinReplyError("x")])))
+
+
+class TestAConnectionThatCouldNotBeLookedUp:
+    """Of all its ends the one that another try may mend."""
+
+    missing = KirinConfigError("There is no Airflow connection 'kirin_default'", retryable=True)
+
+    @pytest.mark.parametrize("asked", [{}, {"soft_fail": True}])
+    @pytest.mark.parametrize("ids", ["abc", ["abc", "def"]])
+    def test_is_left_to_another_try(self, ids, asked):
+        with pytest.raises(KirinConfigError, match="no Airflow connection"):
+            resumed(sensor(ids, **asked), dict(write_event([self.missing] * len(sensor(ids)._ids()))))
+
+    def test_is_skipped_by_never_fail(self):
+        with pytest.raises(AirflowSkipException):
+            resumed(sensor(never_fail=True), dict(write_event([self.missing])))
+
+    def test_a_connection_that_is_unusable_fails_for_good(self):
+        with pytest.raises(AirflowFailException):
+            resumed(sensor(), dict(write_event([KirinConfigError("it has no API key")])))
 
 
 class TestAnEventThatCannotBeUnderstood:
