@@ -8,7 +8,7 @@ that asking by it is possible.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -144,9 +144,10 @@ def check_ids(given: Any) -> list[str]:
     :param given: an id, or any iterable of ids: a mapped task's output arrives as a lazy sequence, which is no list
     :raises KirinIdError: for anything else
     """
-    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)):
-        return [check_id(one) for one in given]
-    return [check_id(given)]
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        return [check_id(given)]
+    # Airflow fetches the items of its lazy sequence one by one, a slice at once.
+    return [check_id(one) for one in (given[:] if isinstance(given, Sequence) else given)]
 
 
 def headers(api_key: str, *, with_body: bool) -> dict[str, str]:

@@ -249,7 +249,7 @@ class KirinTaskSensor(BaseSensorOperator):
         from airflow_provider_kirin.api.requests import check_ids
 
         if self._known_ids is None:
-            # Each item of a mapped task's output is a request to Airflow's API server: once a try, not for each look.
+            # A mapped task's output is asked for at Airflow's API server: once a try, not for each look.
             self._known_ids = check_ids(self.kirin_task_id)
         return self._known_ids
 
