@@ -204,9 +204,11 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         remedy = "Wait for it with KirinTaskSensor before this task."
         kirin_task = fetch_finished(hook, operator.kirin_task_id, remedy=remedy)
-        files = save_videos(hook, kirin_task, Place.of(operator, context))
-    buyers = list(_buyers(operator, context["ti"].map_index))
-    purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}
+        buyers = list(_buyers(operator, context["ti"].map_index))
+        purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}
+        # The gateway's replies do not repeat it. Who asks by another name than the id, asks by this one.
+        name = operator.kirin_task_id if operator.kirin_task_id != kirin_task.id else purchase.get("external_task_id")
+        files = save_videos(hook, replace(kirin_task, external_task_id=name), Place.of(operator, context))
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
     return files

@@ -96,7 +96,8 @@ class Place:
         values = {
             **self.step,
             "kirin_task_id": kirin_task.id,
-            "external_task_id": kirin_task.external_task_id or "unknown",
+            # Never one name for all that have none: videos would replace each other.
+            "external_task_id": kirin_task.external_task_id or kirin_task.id,
             "model": kirin_task.model or "unknown",
             "index": index,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow.sdk import DAG, BaseHook, ObjectStoragePath, task
 from PIL import Image
 
 from airflow_provider_kirin.exceptions import KirinDestinationError
+from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.kirin import (
     KirinDownloadOperator,
     KirinGenerateVideoOperator,
@@ -64,6 +66,27 @@ class TestNames:
         result = ended.result("generate")
         path = tmp_path / folder_of(ended) / f"{result['id']}-0.mp4"
         assert result["files"] == [path.as_uri()] and is_mp4(path.read_bytes())
+
+    @pytest.mark.parametrize("asked_by", ["the id", "the external task id", "an id that it did not buy"])
+    def test_of_a_download_that_is_mapped_stay_apart(self, dag, run, payload, tmp_path, conn_id, asked_by):
+        rows = [{"payload": {**payload, "prompt": f"Row {n}."}, "external_task_id": f"row-{n}"} for n in range(2)]
+        wanted = ["row-0", "row-1"]
+        with dag:
+            generate = KirinGenerateVideoOperator.partial(task_id="generate").expand_kwargs(rows)
+            if asked_by == "the id":
+                ids = generate.output.map(lambda result: result["id"])
+            elif asked_by == "the external task id":
+                ids = wanted
+            else:
+                with closing(KirinHook(conn_id)) as hook:
+                    bought = [hook.submit({**payload, "prompt": f"Other {n}."}).id for n in range(2)]
+                    ids = wanted = [hook.wait(one, timeout=30, poll_interval=0.1).id for one in bought]
+            into = {"destination": str(tmp_path / "videos"), "filename_template": "{external_task_id}.mp4"}
+            generate >> KirinDownloadOperator.partial(task_id="download", **into).expand(kirin_task_id=ids)
+        ended = run(dag)
+        paths = [tmp_path / "videos" / f"{name}.mp4" for name in wanted]
+        assert [ended.result("download", n) for n in range(2)] == [[path.as_uri()] for path in paths]
+        assert set((tmp_path / "videos").iterdir()) == set(paths)
 
     def test_from_a_template_with_what_only_the_run_knows(self, dag, run, payload, tmp_path):
         with dag:
