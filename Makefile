@@ -8,10 +8,8 @@ export AIRFLOW_HOME := $(CURDIR)/build/airflow
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
 BIN := .venv/bin
-BIN_2.11 := .venv-2.11/bin
 DEMO_STAMP := .venv/.demo-stamp
 DEV_STAMP := .venv/.dev-stamp
-STAMP_2.11 := .venv-2.11/.stamp
 BENCH_STAMP := .venv-bench/.stamp
 INSTALL_INPUTS := pyproject.toml scripts/bootstrap.py
 PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14
@@ -61,11 +59,14 @@ faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airf
 faults-celery: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## The same faults on two Celery workers and Redis
 	KIRIN_FAULT_CELERY=all KIRIN_FAULT_REPEATS=$(or $(KIRIN_FAULT_REPEATS),1) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/system/test_celery.py
 
-.PHONY: test-2.11
-test-2.11: $(STAMP_2.11) ## Unit tests and an example DAG on Airflow 2.11 (Python 3.11 or 3.12)
-	@mkdir -p build/airflow-2.11
-	AIRFLOW_HOME=$(CURDIR)/build/airflow-2.11 $(BIN_2.11)/python -m pytest -q $(PYTEST_ARGS) tests/unit
-	$(BIN_2.11)/python scripts/demo.py --home build/demo-2.11
+.PHONY: test-2.11 test-3.0
+test-2.11: ## Unit tests and the demo on Airflow 2.11 and the lowest versions that are allowed (Python 3.11 or 3.12)
+test-3.0: ## The same on Airflow 3.0 with the newest versions
+
+test-2.11 test-3.0: test-%: .venv-%/.stamp
+	@mkdir -p build/airflow-$*
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-$* .venv-$*/bin/python -m pytest -q $(PYTEST_ARGS) tests/unit
+	.venv-$*/bin/python scripts/demo.py --home build/demo-$*
 
 .PHONY: bench
 bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (10 minutes or more)
@@ -102,6 +103,7 @@ docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
 constraints: $(DEV_STAMP) ## Renew the pins in constraints/
 	$(COMPILE) --group dev --group bench constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
 	$(COMPILE) --group test --resolution lowest-direct constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
+	$(COMPILE) --group test constraints/airflow-3.0.in --output-file constraints/airflow-3.0.txt
 
 .PHONY: images
 images: $(DEMO_STAMP) ## Draw example_dags/images again
@@ -114,7 +116,7 @@ models: $(DEV_STAMP) ## Write docs/models.md and the payload types again, from t
 
 .PHONY: clean
 clean: ## Remove the virtualenvs and whatever was built
-	rm -rf .venv .venv-2.11 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
+	rm -rf .venv .venv-2.11 .venv-3.0 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
@@ -125,8 +127,8 @@ $(DEV_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
 	$(call with_python,11,14,.venv --constraints $< --group dev)
 	@touch $(DEMO_STAMP) $@
 
-$(STAMP_2.11): constraints/airflow-2.11.txt $(INSTALL_INPUTS)
-	$(call with_python,11,12,.venv-2.11 --constraints $< --group test)
+.venv-2.11/.stamp .venv-3.0/.stamp: .venv-%/.stamp: constraints/airflow-%.txt $(INSTALL_INPUTS)
+	$(call with_python,11,12,.venv-$* --constraints $< --group test)
 	@touch $@
 
 $(BENCH_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
