@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,8 @@ from airflow_provider_kirin.api.task import read_decimal
 
 #: What a report can be grouped by.
 FIELDS = ("dag", "run", "task", "model", "day")
+#: What is read of a note. It may hold much else, and all notes of a deployment are in memory at once.
+_READ = ("kirin_task_id", "model", "price_key", "kirin_conn_id", "status", "cost")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Spent:
     ended: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Note:
     """What one task instance left about generations.
 
@@ -67,16 +69,23 @@ def merge(notes: Iterable[Note]) -> list[Spent]:
     :param notes: in any order; a generation may be noted by its buyer, by sensors, and after each clear again
     """
     found: dict[str, Spent] = {}
-    for note in sorted(notes, key=lambda one: (not one.bought, one.at)):
-        for entry in note.value if isinstance(note.value, list) else [note.value]:
-            kirin_task_id = entry.get("kirin_task_id") if isinstance(entry, Mapping) else None
-            if isinstance(kirin_task_id, str):
-                known = found.get(kirin_task_id) or Spent(kirin_task_id, note.dag, note.run, note.task, note.at)
-                found[kirin_task_id] = _with(known, note, entry)
+    single = (one for note in notes for one in _single(note))
+    for note in sorted(single, key=lambda one: (not one.bought, one.at)):
+        kirin_task_id = note.value["kirin_task_id"]
+        known = found.get(kirin_task_id) or Spent(kirin_task_id, note.dag, note.run, note.task, note.at)
+        found[kirin_task_id] = _with(known, note)
     return list(found.values())
 
 
-def _with(known: Spent, note: Note, entry: Mapping[str, Any]) -> Spent:
+def _single(note: Note) -> Iterator[Note]:
+    """Yield a note for each generation that it speaks of."""
+    for entry in note.value if isinstance(note.value, list) else [note.value]:
+        if isinstance(entry, Mapping) and isinstance(entry.get("kirin_task_id"), str):
+            yield replace(note, value={field: entry[field] for field in _READ if field in entry})
+
+
+def _with(known: Spent, note: Note) -> Spent:
+    entry = note.value
     model, conn_id = _text(entry.get("model")), _text(entry.get("kirin_conn_id"))
     if note.bought:
         # The model stands first in a price key.
@@ -93,6 +102,31 @@ def _with(known: Spent, note: Note, entry: Mapping[str, Any]) -> Spent:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def select(
+    spent: Iterable[Spent],
+    *,
+    dag: str | None = None,
+    run: str | None = None,
+    first: date | None = None,
+    last: date | None = None,
+) -> list[Spent]:
+    """Return the generations that a DAG or a run bought, or that belong to some days; None means all.
+
+    :param spent: generations, merged from the notes of all DAGs: another one than the buyer may have seen the end
+    :param dag: the DAG's id
+    :param run: the run's id
+    :param first: the first day
+    :param last: the last day
+    """
+    return [
+        one
+        for one in spent
+        if dag in (None, one.dag)
+        and run in (None, one.run)
+        and (first or date.min) <= one.at.date() <= (last or date.max)
+    ]
 
 
 def summarize(spent: Iterable[Spent], by: Sequence[str]) -> list[dict[str, Any]]:

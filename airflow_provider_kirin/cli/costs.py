@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date
+from itertools import chain
 from typing import Any
 
-from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, summarize, total
+from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, select, summarize, total
 from airflow_provider_kirin.api.prices import billed_for
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.cli.running import fail, say
@@ -34,8 +35,9 @@ def report(args: Namespace) -> None:
     if unknown := [field for field in by if field not in FIELDS]:
         fail(f"--by {shorten(unknown[0])} must be some of {', '.join(FIELDS)}, with commas between them.")
     first, last = _day(args.from_, "--from"), _day(args.to, "--to")
-    spent = merge([*_xcoms(args), *_kept(args)])
-    spent = [one for one in spent if (first or date.min) <= one.at.date() <= (last or date.max)]
+    # Who bought a generation, and when it ended, is known when all notes are read, whichever DAG and day they are of.
+    spent = merge(chain(_xcoms(), _kept()))
+    spent = select(spent, dag=args.dag_id, run=args.run_id, first=first, last=last)
     if args.ask:
         spent = list(_asked_for(spent))
     _print(summarize(spent, by), total(spent), output=args.output)
@@ -48,7 +50,7 @@ def _day(text: str | None, name: str) -> date | None:
         fail(f"{name} {shorten(text)} must be a date such as 2026-11-25.")
 
 
-def _xcoms(args: Namespace) -> Iterator[Note]:
+def _xcoms() -> Iterator[Note]:
     """Yield what tasks left in XComs, read as a custom XCom backend wrote it."""
     from airflow.models import xcom
     from airflow.providers.common.compat.sdk import XCom
@@ -56,20 +58,20 @@ def _xcoms(args: Namespace) -> Iterator[Note]:
     # Airflow 2 has the model under the name that is the backend's on Airflow 3.
     model: Any = getattr(xcom, "XComModel", None) or xcom.XCom
     keys = model.key.in_((XCOM_KEY, USAGE_KEY))
-    for row in _rows(model, args, keys, model.timestamp):
+    for row in _rows(model, keys, model.timestamp):
         yield Note(
             row.dag_id, row.run_id, row.task_id, _utc(row.timestamp), row.key == XCOM_KEY, XCom.deserialize_value(row)
         )
 
 
-def _kept(args: Namespace) -> Iterator[Note]:
+def _kept() -> Iterator[Note]:
     """Yield what survives a clear: the task state store of Airflow 3.3 and later."""
     try:
         from airflow.models.task_state_store import TaskStateStoreModel
     except ImportError:
         return
     model: Any = TaskStateStoreModel
-    for row in _rows(model, args, model.key.like("kirin:%"), model.updated_at):
+    for row in _rows(model, model.key.like("kirin:%"), model.updated_at):
         try:
             value = json.loads(row.value)
         except ValueError:
@@ -77,17 +79,16 @@ def _kept(args: Namespace) -> Iterator[Note]:
         yield Note(row.dag_id, row.run_id, row.task_id, _utc(row.updated_at), row.key != TOLD_KEY, value)
 
 
-def _rows(model: Any, args: Namespace, keys: Any, at: Any) -> list[Any]:
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
+def _rows(model: Any, keys: Any, at: Any) -> Iterator[Any]:
+    """Yield rows as they come: there may be some for each generation that the deployment ever bought."""
+    import sqlalchemy
+    from airflow import settings
 
-    query = select(model.dag_id, model.run_id, model.task_id, model.key, model.value, at).where(keys)
-    if args.dag_id:
-        query = query.where(model.dag_id == args.dag_id)
-    if args.run_id:
-        query = query.where(model.run_id == args.run_id)
-    with create_session() as session:
-        return list(session.execute(query))
+    query = sqlalchemy.select(model.dag_id, model.run_id, model.task_id, model.key, model.value, at).where(keys)
+    # A session is shared within a thread: an XCom backend that looks up its connection would close it in between.
+    engine: Any = settings.engine
+    with engine.connect() as connection:
+        yield from connection.execution_options(yield_per=1000).execute(query)
 
 
 def _utc(at: Any) -> Any:

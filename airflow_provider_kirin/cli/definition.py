@@ -59,8 +59,8 @@ _DOWNLOAD = _command(
 _COSTS = _command(
     "costs",
     "Sum what generations have cost",
-    Arg(("--dag-id",), help="only this DAG"),
-    Arg(("--run-id",), help="only this DAG run"),
+    Arg(("--dag-id",), help="only what this DAG bought"),
+    Arg(("--run-id",), help="only what this DAG run bought"),
     Arg(("--from",), dest="from_", metavar="DATE", help="only what ended on this day (UTC) or later: 2026-11-25"),
     Arg(("--to",), metavar="DATE", help="only what ended on this day (UTC) or earlier"),
     Arg(("--by",), default="dag,task", metavar="FIELDS", help="some of dag,run,task,model,day (default: %(default)s)"),

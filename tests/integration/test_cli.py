@@ -263,6 +263,24 @@ class TestCosts:
             said = json.loads(kirin("costs", "--dag-id", spent, "-o", "json", *period).stdout)
             assert said["total"]["generations"] == generations, period
 
+    def test_of_two_dags_belong_to_the_one_that_bought(self, kirin, dag_id, run, image_file):
+        with DAG(f"{dag_id}_buys", schedule=None) as buys:
+            KirinSubmitOperator(task_id="submit", payload={"image": image_file, "prompt": "x"})
+        bought = run(buys)
+        with DAG(f"{dag_id}_waits", schedule=None) as waits:
+            KirinTaskSensor(task_id="wait", kirin_task_id=bought.result("submit"), poke_interval=0.1)
+        waited = run(waits)
+        whole = {"generations": 1, "usd": "0.28", "unknown": 0}
+        nothing = {"generations": 0, "usd": "0", "unknown": 0}
+        for only, total in (
+            (["--dag-id", buys.dag_id], whole),
+            (["--dag-id", buys.dag_id, "--run-id", bought.run_id], whole),
+            (["--run-id", bought.run_id], whole),
+            (["--dag-id", waits.dag_id], nothing),
+            (["--run-id", waited.run_id], nothing),
+        ):
+            assert json.loads(kirin("costs", *only, "-o", "json").stdout)["total"] == total, only
+
     def test_ask_finds_out_what_is_not_on_record(self, kirin, dag_id, run, image_file, emulator):
         with DAG(f"{dag_id}_ask", schedule=None) as dag:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, summarize, total
+from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, select, summarize, total
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MODEL = "kirin_v1_6_i2v"
@@ -78,6 +79,35 @@ class TestMerging:
         rng.shuffle(shuffled)
         key = lambda one: one.kirin_task_id  # noqa: E731
         assert sorted(merge(shuffled), key=key) == sorted(merge(notes), key=key)
+
+
+class TestSelecting:
+    SPENT = (
+        Spent("t1", "shop", "r1", "submit", NOON),
+        Spent("t2", "shop", "r2", "submit", NOON + timedelta(days=1)),
+        Spent("t3", "blog", "r1", "submit", NOON + timedelta(days=2)),
+    )
+
+    @pytest.mark.parametrize(
+        ("only", "ids"),
+        [
+            ({}, "t1 t2 t3"),
+            ({"dag": "shop"}, "t1 t2"),
+            ({"run": "r1"}, "t1 t3"),
+            ({"dag": "shop", "run": "r1"}, "t1"),
+            ({"dag": "sho"}, ""),
+            ({"first": date(2026, 11, 26)}, "t2 t3"),
+            ({"last": date(2026, 11, 26)}, "t1 t2"),
+            ({"dag": "shop", "first": date(2026, 11, 26), "last": date(2026, 11, 26)}, "t2"),
+        ],
+    )
+    def test_only_what_is_asked_for(self, only: dict[str, Any], ids: str) -> None:
+        assert " ".join(one.kirin_task_id for one in select(self.SPENT, **only)) == ids
+
+    def test_by_the_buyer_and_not_by_who_saw_the_end(self) -> None:
+        spent = merge([bought("t1"), replace(ended("t1"), dag="other", run="r9")])
+        assert [one.cost for one in select(spent, dag="shop", run="r1")] == [Decimal("0.28")]
+        assert select(spent, dag="other") == select(spent, run="r9") == []
 
 
 class TestSumming:
