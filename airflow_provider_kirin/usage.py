@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.task import KirinTask
@@ -13,18 +14,24 @@ from airflow_provider_kirin.metrics import report_outcome
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: The XCom of generations that have ended: a list of id, model, status and cost, pushed before anything can fail.
+#: The XCom of generations that have ended: a list of id, model, status, cost and time, pushed before anything can fail.
 USAGE_KEY = "kirin_usage"
 #: The entry of the task state store that keeps the same for what this task instance has told, whatever is cleared.
 TOLD_KEY = "kirin:told"
 
 
-def usage_entries(outcomes: Sequence[KirinTask | KirinError]) -> list[dict[str, Any]]:
+def usage_entries(
+    outcomes: Sequence[KirinTask | KirinError], told: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Return what :data:`USAGE_KEY` holds about generations that have ended, also those that failed.
 
     :param outcomes: finished generations, and errors; an error counts where it is about a generation
+    :param told: what was noted before, by id: the time of the first note stays, whenever a task is cleared
     """
-    return [_entry(one) for one in map(ended, outcomes) if one is not None]
+    now, told = datetime.now(UTC).isoformat(timespec="seconds"), told or {}
+    return [
+        _entry(one) | {"at": told.get(one.id, {}).get("at") or now} for one in map(ended, outcomes) if one is not None
+    ]
 
 
 def ended(outcome: KirinTask | KirinError) -> KirinTask | None:
@@ -66,11 +73,9 @@ def tell_outcomes(
     """
     fields: Mapping[str, Any] = context
     ti, store = fields["ti"], fields.get("task_state_store")
-    if entries := usage_entries(outcomes):
+    known = _told(store) if any(map(ended, outcomes)) else {}
+    if entries := usage_entries(outcomes, known):
         ti.xcom_push(USAGE_KEY, entries)
-    told = store.get(TOLD_KEY) if store is not None and entries else None
-    kept = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    known = {one.get("kirin_task_id") for one in kept}
     # Airflow keeps the start of a try while it is deferred.
     began_at = since or (ti.start_date.timestamp() if ti.start_date else None)
     seconds = None if began_at is None else time.time() - began_at
@@ -79,5 +84,16 @@ def tell_outcomes(
         # What goes on (fail_fast) has not ended, and what was told is told.
         if not isinstance(outcome, KirinUnfinishedError) and (kirin_task is None or kirin_task.id not in known):
             report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
-    if store is not None and entries:
-        store.set(TOLD_KEY, [*kept, *(entry for entry in entries if entry["kirin_task_id"] not in known)])
+    news = [entry for entry in entries if entry["kirin_task_id"] not in known]
+    if store is not None and news:
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # loaded lazily
+
+        # As long as what was bought is on record.
+        store.set(TOLD_KEY, [*known.values(), *news], retention=NEVER_EXPIRE)
+
+
+def _told(store: Any) -> dict[str, dict[str, Any]]:
+    """Return what this task instance has told, by id."""
+    told = store.get(TOLD_KEY) if store is not None else None
+    entries = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    return {one["kirin_task_id"]: one for one in entries if isinstance(one.get("kirin_task_id"), str)}

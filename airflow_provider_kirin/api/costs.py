@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -50,7 +50,7 @@ class Note:
     :param dag: the DAG's id
     :param run: the run's id
     :param task: the task's id
-    :param at: when
+    :param at: when it was written; an entry with a time of its own, ``at``, is of that time
     :param bought: it says what was bought, and not how something ended
     :param value: as it was stored: a mapping, or a list of them
     """
@@ -78,10 +78,11 @@ def merge(notes: Iterable[Note]) -> list[Spent]:
 
 
 def _single(note: Note) -> Iterator[Note]:
-    """Yield a note for each generation that it speaks of."""
+    """Yield a note for each generation that it speaks of, dated by what that says: a row may be written again."""
     for entry in note.value if isinstance(note.value, list) else [note.value]:
         if isinstance(entry, Mapping) and isinstance(entry.get("kirin_task_id"), str):
-            yield replace(note, value={field: entry[field] for field in _READ if field in entry})
+            value = {field: entry[field] for field in _READ if field in entry}
+            yield replace(note, at=_time(entry.get("at")) or note.at, value=value)
 
 
 def _with(known: Spent, note: Note) -> Spent:
@@ -102,6 +103,13 @@ def _with(known: Spent, note: Note) -> Spent:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(_text(value)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def select(

@@ -14,7 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from airflow.models.xcom import XComModel
 from airflow.sdk import DAG
+from airflow.utils.session import create_session
+from sqlalchemy import update
 
 from airflow_provider_kirin.__main__ import main
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
@@ -280,6 +283,22 @@ class TestCosts:
             (["--run-id", waited.run_id], nothing),
         ):
             assert json.loads(kirin("costs", *only, "-o", "json").stdout)["total"] == total, only
+
+    def test_of_a_day_stay_there_when_the_notes_are_written_again(self, kirin, dag_id, run, image_file):
+        store = pytest.importorskip("airflow.models.task_state_store", reason="Airflow 3.3 and later")
+        with DAG(f"{dag_id}_cleared", schedule=None) as dag:
+            KirinGenerateVideoOperator(task_id="generate", payload={"image": image_file}, deferrable=False)
+        assert run(dag).state == "success"
+        today = datetime.now(UTC)
+        with create_session() as session:
+            # What clearing the task a month later does to the rows.
+            for model, at in ((XComModel, "timestamp"), (store.TaskStateStoreModel, "updated_at")):
+                later = {at: today + timedelta(days=30)}
+                assert session.execute(update(model).where(model.dag_id == dag.dag_id).values(later)).rowcount
+        arguments = ("costs", "--dag-id", dag.dag_id, "-o", "json")
+        for option, day in (("--from", today - timedelta(days=1)), ("--to", today + timedelta(days=1))):
+            said = json.loads(kirin(*arguments, option, day.date().isoformat()).stdout)
+            assert said["total"] == {"generations": 1, "usd": "0.28", "unknown": 0}, option
 
     def test_ask_finds_out_what_is_not_on_record(self, kirin, dag_id, run, image_file, emulator):
         with DAG(f"{dag_id}_ask", schedule=None) as dag:

@@ -212,6 +212,7 @@ class TestXComs:
         ended = run(dag)
         (usage,) = ended.xcoms()["g", -1, "kirin_usage"]
         submission = ended.xcoms()["g", -1, "kirin_submission"]
+        assert datetime.fromisoformat(usage.pop("at")).utcoffset() == timedelta(0)
         assert usage == {
             "kirin_task_id": ended.result("g")["id"],
             "model": MODEL,

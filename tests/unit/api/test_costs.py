@@ -52,6 +52,22 @@ class TestMerging:
         (one,) = merge(notes)
         assert one.cost == Decimal("0.28") and one.at == NOON, "the first look dates it"
 
+    def test_an_end_is_of_the_time_that_its_note_says_and_not_of_the_row_that_was_written_again(self) -> None:
+        cleared = replace(ended("t1", "t2"), at=NOON + timedelta(days=25))
+        cleared.value[0]["at"] = "2026-11-25T12:00:00+00:00"
+        assert [one.at for one in merge([bought("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
+
+    @pytest.mark.parametrize("text", [None, "", "soon", 5, "0001-01-01T00:00:00+10:00"])
+    def test_a_time_that_cannot_be_read_is_none(self, text: Any) -> None:
+        note = ended("t1")
+        note.value[0]["at"] = text
+        assert merge([note])[0].at == NOON
+
+    def test_a_time_of_another_zone_is_of_the_day_in_utc(self) -> None:
+        note = ended("t1")
+        note.value[0]["at"] = "2026-11-25T23:30:00-02:00"
+        assert summarize(merge([note]), ["day"])[0]["day"] == "2026-11-26"
+
     def test_what_nobody_here_bought_belongs_to_who_saw_it(self) -> None:
         (one,) = merge([ended("t1")])
         assert one.task == "wait" and one.conn_id is None

@@ -1,0 +1,68 @@
+"""What a task instance notes of generations that have ended, and what it leaves as it was when it is cleared."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.usage import TOLD_KEY, USAGE_KEY, tell_outcomes
+
+THEN = "2026-11-10T12:00:00+00:00"
+
+
+class Store(dict[str, Any]):
+    """A task state store that keeps count of what is written."""
+
+    written = 0
+
+    def set(self, key: str, value: Any, **_: Any) -> None:
+        self.written += 1
+        self[key] = value
+
+
+@pytest.fixture(autouse=True)
+def no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_kirin.usage.report_outcome", lambda *_, **__: None)
+
+
+def tell(store: Store | None, *ids: str) -> Any:
+    """Tell of these generations, as one try of a task does; returns its XCom."""
+    pushed: dict[str, Any] = {}
+    ti = SimpleNamespace(xcom_push=pushed.__setitem__, start_date=None)
+    context: Any = {"ti": ti, "task_state_store": store}
+    usage = {"cost": "0.28", "discount": 1}
+    outcomes = [KirinTask.from_reply({"id": one, "status": "completed", "output": [], "usage": usage}) for one in ids]
+    tell_outcomes(context, outcomes, kirin_conn_id="kirin_default")
+    return pushed[USAGE_KEY]
+
+
+def told(kirin_task_id: str, **when: str) -> dict[str, Any]:
+    return {"kirin_task_id": kirin_task_id, "model": "m", "status": "completed", "cost": "0.28", **when}
+
+
+class TestTheTimeOfAnEnd:
+    @pytest.mark.parametrize("store", [None, Store()], ids=["without a store", "with one"])
+    def test_is_when_it_was_noted(self, store: Store | None) -> None:
+        before = datetime.now(UTC).replace(microsecond=0)
+        entries = tell(store, "t1")
+        assert before <= datetime.fromisoformat(entries[0]["at"]) <= datetime.now(UTC)
+        assert store is None or store[TOLD_KEY] == entries
+
+    def test_stays_when_the_task_is_cleared_and_nothing_is_written_again(self) -> None:
+        store = Store({TOLD_KEY: [told("t1", at=THEN)]})
+        assert [entry["at"] for entry in tell(store, "t1")] == [THEN]
+        assert store.written == 0
+
+    def test_stays_when_another_generation_ends(self) -> None:
+        store = Store({TOLD_KEY: [told("t1", at=THEN)]})
+        first, second = tell(store, "t1", "t2")
+        assert first["at"] == THEN != second["at"]
+        assert store[TOLD_KEY] == [told("t1", at=THEN), second]
+
+    @pytest.mark.parametrize("kept", [[told("t1")], ["x", {}, None], "x", None])
+    def test_is_now_where_the_store_does_not_say(self, kept: Any) -> None:
+        assert tell(Store({TOLD_KEY: kept}), "t1")[0]["at"] != THEN
