@@ -67,13 +67,12 @@ class Provenance:
         )
 
     def as_extra(self, uri: str | None) -> dict[str, Any]:
-        """Return the extra of an Asset event.
+        """Return the extra of an Asset event: hashable values, as Airflow before 3.1 wants them in an alias's event.
 
         :param uri: the video that the event is about
         """
         return {
             "uri": uri,
-            "uris": list(self.outputs),
             "kirin_task_id": self.kirin_task_id,
             "cost": self.cost,
             "prompt_digest": self.prompt_digest,
@@ -121,7 +120,8 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
                     asset = Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~"))
                     events[outlet].add(asset, extra=provenance.as_extra(uri))
             else:
-                events[outlet].extra.update(provenance.as_extra(next(iter(provenance.outputs), None)))
+                extra = provenance.as_extra(next(iter(provenance.outputs), None))
+                events[outlet].extra.update(extra, uris=list(provenance.outputs))
         except (TypeError, ValueError) as error:
             # The video is paid and stored: what Airflow cannot name (a URI of 1,500 characters) must not fail it.
             log.warning("%s has no event of its own: %s", outlet, error)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from unittest.mock import MagicMock
 
 import pytest
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_kirin.api.payload import prepare
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.operators.lineage import Provenance, dataset_name, origin_of
+from airflow_provider_kirin.operators.lineage import Provenance, add_asset_events, dataset_name, origin_of
 
 
 @pytest.mark.parametrize(
@@ -40,8 +43,28 @@ def test_what_nobody_knows_is_left_open() -> None:
     assert provenance == Provenance("a", outputs=["https://cdn.example/v.mp4"])
     assert provenance.as_extra("https://cdn.example/v.mp4") == {
         "uri": "https://cdn.example/v.mp4",
-        "uris": ["https://cdn.example/v.mp4"],
         "kirin_task_id": "a",
         "cost": None,
         "prompt_digest": None,
     }
+
+
+def test_an_alias_has_an_event_for_each_video_that_every_airflow_can_keep() -> None:
+    videos = ["s3://bucket/a.mp4", "s3://bucket/b.mp4"]
+    events = MagicMock()
+    provenance = Provenance("a", outputs=videos, cost="0.28", prompt_digest="sha256:0")
+    add_asset_events({"outlet_events": events}, [AssetAlias("of_today")], provenance, logging.getLogger())
+    extras = [call.kwargs["extra"] for call in events[AssetAlias].add.call_args_list]
+    assert [extra["uri"] for extra in extras] == videos
+    for extra in extras:
+        frozenset(extra.items())  # as Airflow 2.11 and 3.0 do, after the task has paid
+
+
+def test_an_asset_has_one_event_that_names_all_videos() -> None:
+    videos = ["s3://bucket/a.mp4", "s3://bucket/b.mp4"]
+    events = MagicMock()
+    events["any"].extra = {"theirs": 1}
+    provenance = Provenance("a", outputs=videos)
+    add_asset_events({"outlet_events": events}, [Asset("s3://bucket")], provenance, logging.getLogger())
+    extra = events["any"].extra
+    assert (extra["theirs"], extra["uri"], extra["uris"]) == (1, videos[0], videos)
