@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
     SET_DURING_EXECUTION,
+    Asset,
     DecoratedOperator,
     context_merge,
     determine_kwargs,
@@ -70,8 +71,9 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         self.payload = self.python_callable(*self.op_args, **arguments)
         self._hide_images()
-        result: dict[str, Any] = super().execute(context)
-        return result
+        # What DecoratedOperator.execute would do besides; on Airflow 3.0 it fails when all is paid.
+        self.inlets.extend(arg for arg in (*self.op_args, *self.op_kwargs.values()) if isinstance(arg, Asset))
+        return KirinGenerateVideoOperator.execute(self, context)
 
     def _refuse_payload(self) -> None:
         if isinstance(self.payload, Mapping) and self.payload.get("external_task_id") is not None:
