@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_kirin.mapping import map_index_of
 
@@ -22,7 +22,7 @@ XCOM_KEY = "kirin_submission"
 
 
 class KirinGenerationLink(BaseOperatorLink):
-    """The page of the step's generation: its state, ids and cost, and its video with a fresh link. On Airflow 3."""
+    """The page of the step's generation: state, ids, cost, and the video with a fresh link. Airflow 3.1 and later."""
 
     @property
     def name(self) -> str:
@@ -30,16 +30,16 @@ class KirinGenerationLink(BaseOperatorLink):
         return "Kirin generation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link: relative to the UI, wherever that is.
+        """Return the link: relative to the UI, wherever that is; empty before Airflow 3.1.
 
         :param operator: Airflow's
         :param ti_key: Airflow's
         """
-        if not AIRFLOW_V_3_0_PLUS:
-            # Its web server has no room for the page.
+        if not AIRFLOW_V_3_1_PLUS:
+            # The web server of 2.11 has no room for the page, that of 3.0 does not know who opens it.
             return ""
-        query = {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id, "task_id": ti_key.task_id}
-        return f"{PAGES}/generation?{urlencode(query | {'map_index': map_index_of(ti_key)})}"
+        query = {"run_id": ti_key.run_id, "task_id": ti_key.task_id, "map_index": map_index_of(ti_key)}
+        return f"{PAGES}/generation/{quote(ti_key.dag_id, safe='')}?{urlencode(query)}"
 
 
 class KirinVideoLink(BaseOperatorLink):

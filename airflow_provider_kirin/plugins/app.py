@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 app = FastAPI(title="Kirin generations", openapi_url=None)
 
 
-@app.get("/generation", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
+# The DAG is in the path: every Airflow looks for it there when it checks who may read.
+@app.get("/generation/{dag_id}", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
 def generation(session: SessionDep, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
     """Show the generation that a task instance bought.
 

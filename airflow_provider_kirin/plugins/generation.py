@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_kirin.links.kirin import PAGES
 
@@ -13,13 +14,16 @@ class _InTheWebServerOnly:
     """The list of apps, made where it is read: each Airflow process loads the plugin, and only one needs FastAPI."""
 
     def __get__(self, instance: object, owner: type) -> list[dict[str, Any]]:
+        if not AIRFLOW_V_3_1_PLUS:
+            # No link leads there, and whoever follows one has no credentials that 3.0 would take.
+            return []
         from airflow_provider_kirin.plugins.app import app
 
         return [{"app": app, "url_prefix": f"/{PAGES}", "name": "Kirin generations"}]
 
 
 class KirinGenerationPlugin(AirflowPlugin):
-    """The page behind the button "Kirin generation", on Airflow 3."""
+    """The page behind the button "Kirin generation", on Airflow 3.1 and later."""
 
     name = "kirin_generation"
     fastapi_apps = _InTheWebServerOnly()

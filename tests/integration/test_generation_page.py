@@ -37,10 +37,10 @@ def visit(web, dag, run) -> Callable[..., Any]:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    def follow(ended: Any, task_id: str, *, role: str | None = "VIEWER", map_index: int = -1) -> Any:
+    def follow(ended: Any, task_id: str, *, role: str | None = "VIEWER", map_index: int = -1, more: str = "") -> Any:
         token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="somebody", role=role))
         link = ended.xcoms()[task_id, map_index, "_link_KirinGenerationLink"]
-        return web.get(f"/{link}", headers={"Authorization": f"Bearer {token}"})
+        return web.get(f"/{link}{more}", headers={"Authorization": f"Bearer {token}"})
 
     return follow
 
@@ -104,3 +104,16 @@ def test_is_for_those_who_may_read_the_dags_xcoms(bought, visit, web, emulator):
     assert visit(bought, "submit", role=None).status_code == 403
     assert len(emulator.requests()) == asked
     assert visit(bought, "submit").status_code == 200
+
+
+def test_is_not_for_those_who_may_read_another_dag_only(bought, visit, web, emulator, monkeypatch):
+    from airflow.api_fastapi.app import get_auth_manager
+
+    def may_read_another(*, details: Any = None, **_: Any) -> bool:
+        return details is None or details.id in (None, "another")
+
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", may_read_another)
+    asked = len(emulator.requests())
+    assert visit(bought, "submit").status_code == 403
+    assert visit(bought, "submit", more="&dag_id=another").status_code == 403
+    assert len(emulator.requests()) == asked

@@ -1,12 +1,15 @@
-"""Where the button under a task instance leads to."""
+"""Where the buttons under a task instance lead to."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.links.kirin import video_link
+from airflow_provider_kirin.links import kirin
+from airflow_provider_kirin.links.kirin import KirinGenerationLink, video_link
+from airflow_provider_kirin.plugins import generation
 
 SIGNED = "https://cdn.example/v.mp4?Expires=1&Signature=secret"
 LASTING = "https://cdn.example/v.mp4"
@@ -55,3 +58,20 @@ def test_leads_to_the_video_and_names_generation_and_job(given: Any, link: str) 
 )
 def test_there_is_none_to_what_no_browser_opens_and_to_what_is_signed(given: Any) -> None:
     assert video_link(given) == ""
+
+
+class TestThePageOfTheGeneration:
+    TI = SimpleNamespace(dag_id="größe.v1", run_id="manual__2026-11-25T10:00:00+00:00", task_id="make", map_index=2)
+
+    def test_the_dag_is_in_the_path_where_every_airflow_looks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
+        assert KirinGenerationLink().get_link(None, ti_key=self.TI) == (
+            "kirin/generation/gr%C3%B6%C3%9Fe.v1"
+            "?run_id=manual__2026-11-25T10%3A00%3A00%2B00%3A00&task_id=make&map_index=2"
+        )
+
+    def test_before_airflow_3_1_there_is_neither_link_nor_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", False)
+        monkeypatch.setattr(generation, "AIRFLOW_V_3_1_PLUS", False)
+        assert KirinGenerationLink().get_link(None, ti_key=self.TI) == ""
+        assert generation.KirinGenerationPlugin.fastapi_apps == []
