@@ -6,15 +6,16 @@ leads here, and whoever may read the XComs of the DAG gets the video.
 
 from __future__ import annotations
 
-import json
+import logging
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.xcom import XComModel
+from airflow.providers.common.compat.sdk import XCom
 from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
@@ -26,6 +27,7 @@ from airflow_provider_kirin.plugins.page import HEADERS, render, render_message
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+log = logging.getLogger(__name__)
 app = FastAPI(title="Kirin generations", openapi_url=None)
 
 
@@ -55,11 +57,15 @@ def generation(session: SessionDep, dag_id: str, run_id: str, task_id: str, map_
 
 
 def _bought(session: Session, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str] | None:
+    """Return the record of the submission, read as a custom XCom backend wrote it."""
     query = XComModel.get_many(key=XCOM_KEY, dag_ids=dag_id, run_id=run_id, task_ids=task_id, map_indexes=map_index)
-    value: Any = session.execute(query.with_only_columns(XComModel.value)).scalar()
-    if isinstance(value, str):
-        # As it lies in the database: Airflow's own deserializer would make objects of it.
-        value = json.loads(value)
+    row = session.scalar(query)
+    try:
+        value = None if row is None else XCom.deserialize_value(row)
+    except Exception:
+        # Whatever a custom XCom backend may raise: a key that was replaced, a bucket that is away.
+        log.warning("The XCom %s of %s, %s, %s cannot be read.", XCOM_KEY, dag_id, run_id, task_id, exc_info=True)
+        return None
     needed = ("kirin_task_id", "kirin_conn_id", "external_task_id")
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in needed):
         return None

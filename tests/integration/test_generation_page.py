@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from tests.integration.emulated import KEY
@@ -117,3 +120,48 @@ def test_is_not_for_those_who_may_read_another_dag_only(bought, visit, web, emul
     assert visit(bought, "submit").status_code == 403
     assert visit(bought, "submit", more="&dag_id=another").status_code == 403
     assert len(emulator.requests()) == asked
+
+
+class TestWithAnXComBackend:
+    @pytest.fixture
+    def stored(self, bought, tmp_path, monkeypatch) -> Iterator[Path]:
+        """The record of the submission in a file, as Airflow's own backend keeps it, and its URI in the database."""
+        from airflow.models.xcom import XComModel
+        from airflow.providers.common.io.xcom import backend
+        from airflow.utils.session import create_session
+
+        monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", tmp_path.as_uri())
+        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", backend.XComObjectStorageBackend)
+        backend._get_base_path.cache_clear()
+        path = tmp_path / "submission.json"
+        with create_session() as session:
+            row = session.scalar(select(XComModel).filter_by(dag_id=bought.dag_id, key="kirin_submission"))
+            path.write_text(json.dumps(row.value))
+            row.value = path.as_uri()
+        yield path
+        backend._get_base_path.cache_clear()
+
+    def test_the_record_is_read_by_it(self, bought, visit, stored):
+        page = visit(bought, "submit")
+        assert page.status_code == 200 and bought.result("submit") in page.text
+
+    def test_a_record_that_is_gone_is_none(self, bought, visit, stored):
+        stored.unlink()
+        assert visit(bought, "submit").status_code == 404
+
+    def test_so_is_one_that_cannot_be_read(self, bought, visit, stored, monkeypatch, logged):
+        class Encrypted:
+            @staticmethod
+            def deserialize_value(row: Any) -> Any:
+                raise RuntimeError(f"no key for {row.key} of {row.task_id}")
+
+        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", Encrypted)
+        page = visit(bought, "submit")
+        assert page.status_code == 404 and "no key" not in page.text
+        assert "no key for kirin_submission of submit" in logged()
+
+    def test_so_is_one_of_a_backend_that_is_configured_no_more(self, bought, visit, stored, monkeypatch):
+        from airflow.sdk.bases.xcom import BaseXCom
+
+        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", BaseXCom)
+        assert visit(bought, "submit").status_code == 404
