@@ -7,9 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.usage import TOLD_KEY, USAGE_KEY, tell_outcomes
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the task state store came with Airflow 3.3")
 
 THEN = "2026-11-10T12:00:00+00:00"
 
