@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_kirin.api.image_rules import KNOWN_FORMATS
+from airflow_provider_kirin.api.text import may_hold_password
 from airflow_provider_kirin.exceptions import Problem
 
 #: Opens a storage URI for reading; the hook layer has one that knows Airflow's connections.
@@ -160,8 +161,7 @@ def without_secrets(uri: str) -> str | None:
         return None
     scheme, authority, path, _ = link.groups()
     host = authority.rpartition("@")[2]
-    # "user:pass/word@host" has a host of "user": name none that cannot be one.
-    if not _HOST.fullmatch(host) or (":" in host and "@" in path):
+    if not _HOST.fullmatch(host) or may_hold_password(host, path):
         return None
     return f"{scheme.strip()}{host}{path.rstrip()}"
 

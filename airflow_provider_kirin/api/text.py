@@ -22,10 +22,18 @@ def safe_url(url: str) -> str:
         return "<malformed URL>"
     if not parts.scheme or not host:
         return url.partition("?")[0][:200]
-    # "user:pass/word@host" has a host of "user:pass": show none that cannot be one.
-    if ":" in host and "@" in parts.path:
+    if may_hold_password(host, parts.path):
         return f"{parts.scheme}://..."
     return f"{parts.scheme}://{host}{parts.path}"[:200]
+
+
+def may_hold_password(host: str, path: str) -> bool:
+    """Return whether no host can be told from a password: in "user:pass/word@host" both lie where they should not.
+
+    :param host: what stands where a URL has its host
+    :param path: what follows
+    """
+    return ":" in host and "@" in path
 
 
 def is_web_url(text: Any) -> bool:

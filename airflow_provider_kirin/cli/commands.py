@@ -73,8 +73,7 @@ def submit(args: Namespace) -> None:
             fail(
                 f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it "
                 f"with this program's `status --conn-id {args.conn_id} {name}`. Only if it is not in your account "
-                "either, submit again. Cause: "
-                f"{error.__cause__}"
+                f"either, submit again. Cause: {error.__cause__}"
             )
         except KeyboardInterrupt:
             in_flight = submission.in_flight

@@ -61,7 +61,7 @@ def _ways(rows: Sequence[Row]) -> str:
             WAYS[one.way].title,
             f"{one.generations} x {one.seconds:g} s",
             f"{one.makespan:.0f}",
-            "-" if one.way.startswith("trivial") else f"{one.makespan / row.ideal:.2f}",
+            "-" if WAYS[one.way].is_trivial else f"{one.makespan / row.ideal:.2f}",
             one.worker_runs,
             f"{one.worker_seconds:.0f}",
             f"{one.worker_seconds / one.generations:.1f}",
@@ -95,7 +95,7 @@ def _ways(rows: Sequence[Row]) -> str:
 
 def _by(one: Measured, blocking: Measured | None) -> str:
     """Compare the worker-seconds of each generation: the blocking way may have been measured with fewer."""
-    if blocking is None or one.way.startswith("trivial") or one.seconds != blocking.seconds:
+    if blocking is None or WAYS[one.way].is_trivial or one.seconds != blocking.seconds:
         return "-"
     return f"{one.worker_seconds / one.generations / (blocking.worker_seconds / blocking.generations):.3f}"
 

@@ -35,6 +35,11 @@ class Way:
     by_run: bool = False
 
     @property
+    def is_trivial(self) -> bool:
+        """Whether its tasks do nothing."""
+        return self.fill is _trivial
+
+    @property
     def trivial(self) -> str:
         """The way that does nothing, as often and in as many runs."""
         return "trivial-runs" if self.by_run else "trivial"
@@ -92,21 +97,21 @@ def _each(count: int, image: Path) -> None:
 
 
 def _pairs(count: int, image: Path) -> None:
-    from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
-    from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-
     for number, payload in enumerate(_payloads(count, image)):
-        submit: Any = KirinSubmitOperator(task_id=f"submit_{number}", payload=payload)
-        KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id=submit.output, timeout=_LONG, start_from_trigger=True)
+        _pair(payload, f"_{number}", start_from_trigger=True)
 
 
 def _run(count: int, image: Path) -> None:
+    (payload,) = _payloads(count, image)
+    _pair(payload)
+
+
+def _pair(payload: dict[str, Any], suffix: str = "", **options: Any) -> None:
     from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
     from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 
-    (payload,) = _payloads(count, image)
-    submit: Any = KirinSubmitOperator(task_id="submit", payload=payload)
-    KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, timeout=_LONG)
+    submit: Any = KirinSubmitOperator(task_id=f"submit{suffix}", payload=payload)
+    KirinTaskSensor(task_id=f"wait{suffix}", kirin_task_id=submit.output, timeout=_LONG, **options)
 
 
 def _sdk(count: int, image: Path) -> None:
