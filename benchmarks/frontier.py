@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.task import KirinTask, KirinVideo
 
@@ -117,13 +116,12 @@ class Backoff(Fixed):
         return super().heard(outcome, now)
 
 
-def poller(jitter: Callable[[], float] = random.random, experience: Experience | None = None) -> Schedule:
+def poller(jitter: Callable[[], float] = random.random) -> Schedule:
     """Return the provider's own schedule, for a wait that begins at second 0.
 
     :param jitter: returns 0 to 1
-    :param experience: what earlier waits have seen; None for the first wait of a process
     """
-    return Poller("simulated", started_at=0.0, deadline=_DEADLINE, jitter=jitter, experience=experience)
+    return Poller("simulated", started_at=0.0, deadline=_DEADLINE, jitter=jitter)
 
 
 #: Ways in which a gateway may report progress. Kirin's own is not documented.
@@ -170,10 +168,6 @@ def table(durations: Sequence[float]) -> dict[str, Point]:
     """
     draw = random.Random(3)
     ours = {f"Kirin, {name}": simulate(lambda: poller(draw.random), durations, said) for name, said in PROGRESS.items()}
-    for name in ("no progress", "in tenths"):
-        seen = Experience()
-        at = simulate(lambda seen=seen: poller(draw.random, seen), durations, PROGRESS[name])  # type: ignore[misc]
-        ours[f"Kirin, {name}, experienced"] = at
     return ours | {name: simulate(make, durations, PROGRESS["no progress"]) for name, make in SCHEDULES.items()}
 
 

@@ -3,39 +3,40 @@
 A :class:`Poller` is told what the last look brought and what time it is; it answers with a :class:`Step`. The sync
 hook, the async hook, the trigger and the sensor's poke mode only do what it says.
 
-The pauses: one look at once, one soon after (progress may show how fast this one is), then whenever a look is worth
-its cost (:mod:`airflow_provider_kirin.api.belief`), by what is known: the times that public clients wait for, the
-durations that this process has seen, and the progress that the gateway reports. docs/performance.md shows how the
-constants were measured.
+The schedule (:func:`next_poll_delay`): one poll at once and one soon after, since progress may show how fast this one
+is. Then a few until the earliest end that is known, and from there on at intervals that grow with the time that has
+passed, so that an end is noticed with a delay of the same share, however long the generation takes. Progress that moves
+predicts the end, which is approached in shrinking steps. docs/performance.md shows how the constants were measured.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from airflow_provider_kirin.api.belief import Part, seconds_until_look
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.retrying import LAG_PAUSES, pause
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNotFoundError, KirinTimeoutError
 
-#: What one expects who knows nothing: public clients wait for one to ten minutes; the API documents no time.
-UNINFORMED = Part(weight=1.0, median=190.0, spread=0.66)
-#: The delay of noticing, as a share of the generation's time, that is as bad as one more request; and how much less
-#: counts where experience is narrower than knowing nothing: it saves the looks that come too early.
-WORTH_A_LOOK, WORTH_OF_EXPERIENCE = 0.008, 0.8
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
 SHORTEST_INTERVAL = 2.0
 LONGEST_INTERVAL = 120.0
 #: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
 SHORTEST_FIXED_INTERVAL = 0.1
-#: How much the end that the progress foretells counts beside everything else, and how far off it may be.
-TRUST_IN_PROGRESS, SPREAD_OF_PROGRESS = 0.7, 0.45
+#: Seconds before which no end is expected: public clients wait for one to ten minutes; the API documents no time.
+EARLIEST_END = 55.0
+#: Until then, the time passed grows by this factor from poll to poll: few polls, and a faster gateway is noticed, too.
+EARLY_FACTOR = 4.3
+#: From then on, the next poll comes after this share of the time passed.
+GROWTH = 0.16
+#: Where progress predicts the end, the next poll comes after this share of the time that remains.
+SHARE_OF_REMAINING = 0.6
+#: The bounds of that, as shares of the time passed.
+LEAST_SHARE, MOST_SHARE = 0.045, 0.5
 #: Progress is told when it has moved by this much: a triggerer answers each line of its log with some queries.
 WORTH_A_LINE = 0.25
 #: ``created_at`` is taken for the beginning where it lies this many seconds before the wait at most: its unit and its
@@ -82,8 +83,6 @@ class Poller:
         survives a restart)
     :param deadline: when it has to end, in the same clock
     :param poll_interval: seconds between looks; None adapts them
-    :param experience: durations seen by this process; it learns from this wait
-    :param kind: what sets this generation's duration apart from others of its model (mode, length); empty if unknown
     :param jitter: returns 0 to 1; spreads the looks of many waits that began together
     """
 
@@ -94,16 +93,12 @@ class Poller:
         started_at: float,
         deadline: float,
         poll_interval: float | None = None,
-        experience: Experience | None = None,
-        kind: str = "",
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = None if poll_interval is None else max(poll_interval, SHORTEST_FIXED_INTERVAL)
-        self._experience = Experience() if experience is None else experience
-        self._kind = kind
         self._jitter = jitter
         self._looks = 0
         self._troubles = 0
@@ -112,11 +107,9 @@ class Poller:
         #: Whether the last look ended so, which may be lag: the next looks tell.
         self.is_not_found = False
         self._told: tuple[str, float | None] | None = None
-        #: When it was last seen in progress.
-        self._alive_at: float | None = None
-        #: Seconds and progress when the progress last moved, and the end that it foretold.
-        self._moved: tuple[float, float] | None = None
-        self._foretold: Part | None = None
+        #: Seconds and progress when the progress last moved, and the end that it predicts, in seconds.
+        self._moved = (0.0, 0.0)
+        self._predicted_end: float | None = None
 
     def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
         """Decide what a look means.
@@ -132,8 +125,7 @@ class Poller:
             return self._after_trouble(outcome, now)
         self._troubles = self._not_founds = 0
         if outcome.is_final:
-            return self._ended(outcome, now)
-        self._alive_at = now
+            return Step(kirin_task=outcome) if (error := error_from_task(outcome)) is None else Step(error=error)
         news = self._news(outcome, now)
         if now >= self.deadline:
             return self._timed_out(now, f"it is still {one_line(outcome.raw_status or outcome.status, 40)}")
@@ -141,15 +133,6 @@ class Poller:
         if interval is None:
             interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
         return Step(delay=self._until_deadline(interval, now), news=news)
-
-    def _ended(self, kirin_task: KirinTask, now: float) -> Step:
-        if error := error_from_task(kirin_task):
-            return Step(error=error)
-        if self._alive_at is not None:
-            # Somewhere between the last two looks.
-            seconds = (self._alive_at + now) / 2 - self._began_at(kirin_task)
-            self._experience.learn(seconds, *self._filed_under(kirin_task))
-        return Step(kirin_task=kirin_task)
 
     def _after_trouble(self, error: KirinError, now: float) -> Step:
         # A load balancer's 404, a firewall's 403 say nothing about the generation: they are trouble as a 503 is.
@@ -201,29 +184,17 @@ class Poller:
 
     def _interval(self, kirin_task: KirinTask, now: float) -> float:
         elapsed = max(now - self._began_at(kirin_task), 0.0)
-        self._extrapolate(kirin_task.progress, elapsed)
+        self._predict_end(kirin_task.progress, elapsed)
         if self._looks == 1 and now - self.started_at < FIRST_INTERVAL:
             return FIRST_INTERVAL
-        seen = self._experience.expect(*self._filed_under(kirin_task))
-        delay = seconds_until_look(self._belief(seen), elapsed, worth=_worth_a_look(seen), longest=LONGEST_INTERVAL)
-        return max(delay, SHORTEST_INTERVAL)
+        return next_poll_delay(elapsed, self._predicted_end)
 
-    def _belief(self, seen: Part | None) -> list[Part]:
-        parts = [UNINFORMED] if seen is None else [seen, replace(UNINFORMED, weight=1 - seen.weight)]
-        if self._foretold is None:
-            return parts
-        rest = 1 - TRUST_IN_PROGRESS
-        return [self._foretold, *(replace(part, weight=part.weight * rest) for part in parts)]
-
-    def _extrapolate(self, progress: float | None, elapsed: float) -> None:
-        """Foretell the end from the last two different values of progress, or from the start and one."""
-        if not progress or progress >= 1 or elapsed <= 0:
-            return
-        since, before = self._moved or (0.0, 0.0)
-        if progress > before:
+    def _predict_end(self, progress: float | None, elapsed: float) -> None:
+        """Extrapolate from the last two different values of progress, or from the start and one."""
+        since, before = self._moved
+        if progress and before < progress < 1 and elapsed > since:
             self._moved = (elapsed, progress)
-            remaining = (elapsed - since) * (1 - progress) / (progress - before)
-            self._foretold = Part(TRUST_IN_PROGRESS, max(remaining, 0.1), SPREAD_OF_PROGRESS, begins=elapsed)
+            self._predicted_end = elapsed + (elapsed - since) * (1 - progress) / (progress - before)
 
     def _began_at(self, kirin_task: KirinTask) -> float:
         """Return when the generation began: before this wait, maybe."""
@@ -232,13 +203,21 @@ class Poller:
         created = created / 1000 if created > 1e11 else created
         return created if 0 <= self.started_at - created <= LONGEST_HEADSTART else self.started_at
 
-    def _filed_under(self, kirin_task: KirinTask) -> tuple[str, ...]:
-        return (kirin_task.model, self._kind) if self._kind else (kirin_task.model,)
 
+def next_poll_delay(elapsed: float, predicted_end: float | None) -> float:
+    """Return the seconds until the next poll of a generation that has not ended.
 
-def _worth_a_look(seen: Part | None) -> float:
-    narrowness = 1.0 if seen is None else min(seen.spread / UNINFORMED.spread, 1.0)
-    return WORTH_A_LOOK * max(narrowness, WORTH_OF_EXPERIENCE)
+    :param elapsed: seconds since the generation began
+    :param predicted_end: the seconds, counted likewise, at which progress predicts the end; None if nothing does
+    """
+    delay = GROWTH * elapsed
+    if elapsed < EARLIEST_END:
+        delay = max(delay, min((EARLY_FACTOR - 1) * elapsed, EARLIEST_END - elapsed))
+    # A prediction may be wrong: once its time has passed it no longer counts.
+    if predicted_end is not None and (remaining := predicted_end - elapsed) > 0:
+        longest = max(delay, MOST_SHARE * elapsed)
+        delay = min(max(SHARE_OF_REMAINING * remaining, LEAST_SHARE * elapsed), longest)
+    return min(max(delay, SHORTEST_INTERVAL), LONGEST_INTERVAL)
 
 
 def _is_news(progress: float | None, told: float | None) -> bool:

@@ -217,7 +217,7 @@ class KirinHook(BaseHook):
         :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval)
+        poller = new_poller(kirin_task_id, timeout, poll_interval)
         while not (step := self.look(poller)).is_last:
             time.sleep(step.delay)
         return step.result()

@@ -118,7 +118,6 @@ class KirinAsyncHook(BaseHook):
         timeout: float,  # noqa: ASYNC109 - of the generation, not of this coroutine
         poll_interval: float | None = None,
         started_at: float | None = None,
-        kind: str = "",
     ) -> KirinTask:
         """Wait until a generation has its video.
 
@@ -126,12 +125,10 @@ class KirinAsyncHook(BaseHook):
         :param timeout: seconds to wait at most, counted from ``started_at``
         :param poll_interval: seconds between looks; None adapts them to the progress
         :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
-        :param kind: what sets its duration apart from others of its model, such as ``pro 10``: experience of the same
-            kind tells when to look
         :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(self.kirin_conn_id, kirin_task_id, timeout, poll_interval, started_at, kind)
+        poller = new_poller(kirin_task_id, timeout, poll_interval, started_at)
         async with self:
             while not (step := await self.look(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
                 await asyncio.sleep(step.delay)

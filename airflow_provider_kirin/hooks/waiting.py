@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.experience import Experience
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.text import shorten
@@ -13,28 +12,22 @@ from airflow_provider_kirin.api.text import shorten
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
 
-#: What this process has seen, by connection: another gateway has other durations.
-_experience: dict[str, Experience] = {}
 #: Status words that were warned about already, in this process.
 _unknown_statuses: set[str] = set()
 
 
 def new_poller(
-    conn_id: str,
     kirin_task_id: str,
     timeout: float,
     poll_interval: float | None,
     started_at: float | None = None,
-    kind: str = "",
 ) -> Poller:
     """Return the poller of a wait that begins now, or goes on.
 
-    :param conn_id: the connection
     :param kirin_task_id: the generation
     :param timeout: seconds, counted from ``started_at``
     :param poll_interval: seconds between looks; None adapts them
     :param started_at: seconds since the epoch, None for now
-    :param kind: see :class:`.Poller`
     """
     started = time.time() if started_at is None else started_at
     return Poller(
@@ -42,8 +35,6 @@ def new_poller(
         started_at=started,
         deadline=started + timeout,
         poll_interval=poll_interval,
-        experience=_experience.setdefault(conn_id, Experience()),
-        kind=kind,
     )
 
 

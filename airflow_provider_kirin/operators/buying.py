@@ -104,7 +104,6 @@ def _buy(
     """Buy or adopt what a payload asks for; return it with the URIs of its images."""
     is_own_id = "external_task_id" in ready.params
     name = ready.params.get("external_task_id") or _step_id(operator, context, operator._digest(ready))
-    operator._kind = " ".join(str(ready.params[one]) for one in ("mode", "duration") if one in ready.params)
     operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
     record = StepRecord(
         context,

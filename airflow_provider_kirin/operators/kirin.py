@@ -99,7 +99,6 @@ class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
         self.max_cost_usd = max_cost_usd
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
-        self._kind = ""
         self._images: dict[Place, Any] = {}
         self._hide_images()
 
@@ -219,7 +218,6 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     kirin_conn_id=self.kirin_conn_id,
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
-                    kind=self._kind,
                     ends="one" if ends else None,
                     push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,

@@ -211,7 +211,7 @@ class KirinTaskSensor(BaseSensorOperator):
 
         for one in ids:
             if one not in self._pollers:
-                self._pollers[one] = new_poller(self.kirin_conn_id, one, self.timeout, self.poll_interval, started_at)
+                self._pollers[one] = new_poller(one, self.timeout, self.poll_interval, started_at)
             step = hook.look(self._pollers[one])
             self._due[one] = time.monotonic() + step.delay
             if outcome := step.kirin_task or step.error:

@@ -51,7 +51,6 @@ class KirinTaskTrigger(BaseTrigger):
     :param deadline: when it has to end, in seconds since the epoch
     :param poll_interval: seconds between looks at one generation; None adapts them to what is known
     :param fail_fast: whether to fire as soon as one generation gave no video
-    :param kind: what sets the generations' duration apart from others of their model, such as ``pro 10``
     :param ends: whether to end the task here once all have their videos, with a result as ``"one"`` or as a
         ``"list"``; whatever else happens goes to a worker. None lets a worker do it in any case.
     :param push: whether that result goes to XCom
@@ -67,7 +66,6 @@ class KirinTaskTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float | None = None,
         fail_fast: bool = False,
-        kind: str = "",
         ends: Ends = None,
         push: bool = True,
         external_task_id: str | None = None,
@@ -79,7 +77,6 @@ class KirinTaskTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.fail_fast = fail_fast
-        self.kind = kind
         self.ends = ends
         self.push = push
         self.external_task_id = external_task_id
@@ -154,7 +151,6 @@ class KirinTaskTrigger(BaseTrigger):
                 timeout=self.deadline - self.started_at,
                 poll_interval=self.poll_interval,
                 started_at=self.started_at,
-                kind=self.kind,
             )
         except KirinError as error:
             return error
