@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 DEFAULT_WAIT = 3600.0
 #: Ten years. What is longer is a mistake, and no date.
 _LONGEST = 10 * 365 * 86400
+#: Seconds between a deferral and the event that ends it, at least: see :func:`min_deferral`.
+_MIN_DEFERRAL = 10.0
+#: Seconds by which the scheduler may learn of a worker's end later than the worker's supervisor.
+_REPORT_SECONDS = 5.0
 
 
 def deferrable_default() -> bool:
@@ -46,6 +50,16 @@ def as_seconds(value: float | timedelta, name: str) -> float:
     return float(number)
 
 
+def min_deferral() -> float:
+    """Return the seconds for which a task that a worker defers has to stay deferred.
+
+    A quarter of all workers report the end of a run one ``[workers] min_heartbeat_interval`` late: their supervisor
+    sleeps once more before it looks. If the task is queued or runs again by then, the scheduler takes the report for
+    that of the new run, concludes that it died, and the try is lost (apache/airflow #67287, #71580, #72716).
+    """
+    return max(_MIN_DEFERRAL, conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + _REPORT_SECONDS)
+
+
 def defer_until_done(
     operator: BaseOperator,
     kirin_task_ids: Sequence[str],
@@ -64,16 +78,17 @@ def defer_until_done(
     """
     from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
-    now = time.time()
+    now, shortest = time.time(), min_deferral()
     operator.defer(
         trigger=KirinTaskTrigger(
             kirin_task_ids=kirin_task_ids,
             kirin_conn_id=kirin_conn_id,
             started_at=now,
             deadline=now + timeout,
+            earliest_event=now + shortest,
             **options,
         ),
         method_name="execute_complete",
-        timeout=timedelta(seconds=timeout + BACKSTOP),
+        timeout=timedelta(seconds=max(timeout, shortest) + BACKSTOP),
     )
     raise AssertionError("defer() does not return")

@@ -17,11 +17,6 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.ending import end_task
 from airflow_provider_kirin.triggers.events import Outcome, goes_on, write_event
 
-#: No event comes sooner after a deferral on a worker, in seconds: a scheduler that has not yet heard of the worker's
-#: end when the task is woken takes the task for one that died, and a try is lost (seen on Airflow 3.3.2 with
-#: LocalExecutor, after 2 s on a loaded machine).
-EARLIEST_EVENT = 5.0
-
 #: How a trigger that ends its task itself returns the result: as of one generation or as a list; None leaves it to
 #: a worker.
 Ends = Literal["one", "list"] | None
@@ -55,6 +50,8 @@ class KirinTaskTrigger(BaseTrigger):
         ``"list"``; whatever else happens goes to a worker. None lets a worker do it in any case.
     :param push: whether that result goes to XCom
     :param external_task_id: the caller's own id, for a result of one: the gateway does not repeat it
+    :param earliest_event: when a worker may be woken, in seconds since the epoch: the scheduler must have learned
+        before that the worker that deferred has ended. It delays no poll, nor the end of a task that ends here.
     """
 
     def __init__(
@@ -69,6 +66,7 @@ class KirinTaskTrigger(BaseTrigger):
         ends: Ends = None,
         push: bool = True,
         external_task_id: str | None = None,
+        earliest_event: float = 0.0,
     ) -> None:
         super().__init__()
         self.kirin_task_ids = list(kirin_task_ids)
@@ -80,6 +78,7 @@ class KirinTaskTrigger(BaseTrigger):
         self.ends = ends
         self.push = push
         self.external_task_id = external_task_id
+        self.earliest_event = earliest_event
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
@@ -87,32 +86,38 @@ class KirinTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""
-        outcomes = await self._wait_for_all()
-        # Not longer, where this clock is behind that of the worker.
-        await asyncio.sleep(min(max(self.started_at + EARLIEST_EVENT - time.time(), 0.0), EARLIEST_EVENT))
-        yield await self.conclude(outcomes)
+        yield await self.wait()
 
     async def wait(self) -> TriggerEvent:
-        """Wait, and return the event, for a task that no worker has deferred."""
-        return await self.conclude(await self._wait_for_all())
-
-    async def conclude(self, outcomes: Sequence[Outcome]) -> TriggerEvent:
-        """Return the event for what came of the waits.
-
-        :param outcomes: in the order of the ids
-        """
-        done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
-        if self.ends is not None and len(done) == len(outcomes):
-            if self.ends == "one" and self.external_task_id:
-                done = [replace(done[0], external_task_id=self.external_task_id)]
-            # What was asked for twice is returned twice, and told once.
-            told = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
-            for kirin_task in told:
-                self.log.info(kirin_task.describe_end())
-            results = [kirin_task.to_dict() for kirin_task in done]
-            if event := await end_task(self, told, results[0] if self.ends == "one" else results):
-                return event
+        """Wait for all generations, and return the event."""
+        may_wake = asyncio.get_running_loop().time() + self._seconds_to_hold()
+        outcomes = await self._wait_for_all()
+        if event := await self._end_here(outcomes):
+            return event
+        await asyncio.sleep(may_wake - asyncio.get_running_loop().time())
         return TriggerEvent(write_event(outcomes))
+
+    def _seconds_to_hold(self) -> float:
+        """Return how long from now no worker may be woken."""
+        if self.task_instance is None:
+            # dag.test() runs a trigger without one, and without a scheduler.
+            return 0.0
+        # Clocks may differ: if this one is behind the worker's, it is held for as long as if they agreed.
+        return min(max(self.earliest_event - time.time(), 0.0), max(self.earliest_event - self.started_at, 0.0))
+
+    async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
+        """Return the event that ends the task without a worker; None if a worker has to end it."""
+        done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
+        if self.ends is None or len(done) != len(outcomes):
+            return None
+        if self.ends == "one" and self.external_task_id:
+            done = [replace(done[0], external_task_id=self.external_task_id)]
+        # What was asked for twice is returned twice, and reported once.
+        distinct = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
+        for kirin_task in distinct:
+            self.log.info(kirin_task.describe_end())
+        results = [kirin_task.to_dict() for kirin_task in done]
+        return await end_task(self, distinct, results[0] if self.ends == "one" else results)
 
     async def on_kill(self) -> None:
         """Say what goes on at Kirin. Airflow calls this on a clear or a mark, and when the task is woken otherwise."""

@@ -187,11 +187,9 @@ PRODUCER = """
     from airflow_provider_kirin.operators.kirin import KirinDownloadOperator, KirinGenerateVideoOperator
     from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
     from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-    from airflow_provider_kirin.triggers import kirin
     from tests.integration.dag_runs import run_dag
 
     given = json.loads(sys.argv[1])
-    kirin.EARLIEST_EVENT = 0.0
 
     with DAG("openlineage", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
         for deferrable in (True, False):

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from airflow.sdk._shared.module_loading import import_string
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
@@ -156,11 +157,82 @@ class TestHowItEnds:
         assert [done.id for done in await outcomes(trigger_for(one, one))] == [one, one]
         assert len(emulator.requests("GET", one)) == 1
 
-    async def test_soon_where_this_clock_is_behind_the_workers(self, submit, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.triggers.kirin.EARLIEST_EVENT", 0.3)
+
+class TestTheEarliestEvent:
+    """A worker is not woken before the scheduler has learned that the one which deferred has ended."""
+
+    #: Seconds.
+    HOLD = 2.0
+
+    def trigger(self, *ids, hold=HOLD, started_at=None, **options):
+        """A trigger in a triggerer, which knows its task instance."""
+        started_at = time.time() if started_at is None else started_at
+        made = KirinTaskTrigger(
+            kirin_task_ids=ids,
+            kirin_conn_id="kirin_default",
+            started_at=started_at,
+            deadline=started_at + 60,
+            poll_interval=0.1,
+            earliest_event=started_at + hold,
+            **options,
+        )
+        return self.in_a_triggerer(made)
+
+    def in_a_triggerer(self, trigger):
+        trigger.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
+        return trigger
+
+    async def seconds_until_fired(self, trigger):
         began = time.monotonic()
-        (done,) = await outcomes(trigger_for(submit(), waited=-60))
-        assert done.status == "completed" and 0.3 <= time.monotonic() - began < SOON
+        (event,) = [event async for event in trigger.run()]
+        (end,) = read_event(event.payload, expected=1)
+        return time.monotonic() - began, end
+
+    async def test_holds_the_event_and_no_poll(self, submit, emulator):
+        kirin_task_id = submit()
+        seconds, done = await self.seconds_until_fired(self.trigger(kirin_task_id))
+        assert done.status == "completed" and seconds >= self.HOLD - 0.1
+        (poll,) = emulator.requests("GET", kirin_task_id)
+        assert time.time() - poll["time"] > self.HOLD / 2
+
+    async def test_holds_an_error_too(self, submit):
+        seconds, failed = await self.seconds_until_fired(self.trigger(submit("[[fail:8002005098]]")))
+        assert isinstance(failed, KirinTaskFailedError) and seconds >= self.HOLD - 0.1
+
+    async def test_survives_a_restart_without_beginning_again(self, submit):
+        kirin_task_id = submit()
+        earlier = self.trigger(kirin_task_id, hold=60, started_at=time.time() - 59)
+        seconds, _ = await self.seconds_until_fired(self.in_a_triggerer(made_anew(earlier)))
+        assert seconds < SOON
+
+    async def test_costs_nothing_once_it_has_passed(self, submit):
+        trigger = self.trigger(submit(), hold=60, started_at=time.time() - 100)
+        trigger.deadline = time.time() + 60
+        seconds, _ = await self.seconds_until_fired(trigger)
+        assert seconds < SOON
+
+    async def test_is_never_far_where_this_clock_is_behind_the_workers(self, submit):
+        trigger = self.trigger(submit(), started_at=time.time() + 3600)
+        seconds, done = await self.seconds_until_fired(trigger)
+        assert done.status == "completed" and self.HOLD - 0.1 <= seconds < SOON
+
+    async def test_does_not_hold_what_runs_without_a_scheduler(self, submit):
+        trigger = self.trigger(submit(), hold=60)
+        trigger.task_instance = None  # as in dag.test()
+        seconds, _ = await self.seconds_until_fired(trigger)
+        assert seconds < SOON
+
+    async def test_does_not_hold_the_end_of_a_task_that_ends_here(self, submit, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.triggers.ending._store", lambda ti, values: None)
+        began = time.monotonic()
+        (event,) = [event async for event in self.trigger(submit(), hold=60, ends="one").run()]
+        assert isinstance(event, TaskSuccessEvent) and time.monotonic() - began < SOON
+
+    async def test_is_unknown_to_triggers_of_earlier_versions(self, submit):
+        classpath, arguments = self.trigger(submit()).serialize()
+        del arguments["earliest_event"]
+        seconds, done = await self.seconds_until_fired(self.in_a_triggerer(import_string(classpath)(**arguments)))
+        assert done.status == "completed" and seconds < SOON
 
 
 class TestTheDeadline:

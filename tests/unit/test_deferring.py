@@ -1,0 +1,48 @@
+"""What an operator hands to the triggerer when it defers."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+
+from airflow_provider_kirin.deferring import defer_until_done, min_deferral
+from airflow_provider_kirin.workerless import BACKSTOP
+
+OPTION = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OPTION, raising=False)
+
+
+def deferred(timeout: float) -> Any:
+    with pytest.raises(TaskDeferred) as raised:
+        defer_until_done(BaseOperator(task_id="it"), ["abc"], kirin_conn_id="kirin_default", timeout=timeout)
+    return raised.value
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(None, 10), ("1", 10), ("5", 10), ("20", 25)])
+def test_a_task_stays_deferred_until_the_latest_report_of_its_worker(
+    monkeypatch: pytest.MonkeyPatch, interval: str | None, seconds: float
+) -> None:
+    if interval is not None:
+        monkeypatch.setenv(OPTION, interval)
+    assert min_deferral() == seconds
+
+
+def test_the_trigger_is_given_a_time_of_day() -> None:
+    before = time.time()
+    trigger = deferred(3600).trigger
+    assert before + 10 <= trigger.earliest_event <= time.time() + 10
+    assert trigger.serialize()[1]["earliest_event"] == trigger.earliest_event
+
+
+def test_airflow_s_own_timeout_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert deferred(3600).timeout == timedelta(seconds=3600 + BACKSTOP)
+    monkeypatch.setenv(OPTION, "300")
+    assert deferred(5).timeout == timedelta(seconds=305 + BACKSTOP)
