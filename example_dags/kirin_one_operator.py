@@ -33,6 +33,8 @@ def kirin_one_operator() -> None:
             "mode": "{{ params.mode }}",
         },
         destination=OUTPUT + "/{{ dag_run.run_id }}/mug.mp4",
+        # The default, as Airflow's own is none: the next try finds what this one has paid for.
+        retries=2,
     )
 
 

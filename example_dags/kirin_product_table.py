@@ -28,6 +28,7 @@ def kirin_product_table() -> None:
         ]
         return [{"image": str(IMAGES / image), "prompt": prompt} for image, prompt in table]
 
+    # Each row has retries=2 by default, and finds what an earlier try of that row has paid for.
     videos = KirinGenerateVideoOperator.partial(
         task_id="generate",
         destination=OUTPUT,

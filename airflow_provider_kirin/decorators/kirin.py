@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     SET_DURING_EXECUTION,
@@ -12,12 +12,17 @@ from airflow.providers.common.compat.sdk import (
     DecoratedOperator,
     context_merge,
     determine_kwargs,
-    task_decorator_factory,
 )
 
 from airflow_provider_kirin.api.identity import digest_arguments
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+from airflow_provider_kirin.retry_defaults import add_retry_defaults
+
+try:
+    from airflow.sdk.bases.decorator import _TaskDecorator
+except ImportError:  # Airflow 2.11
+    from airflow.decorators.base import _TaskDecorator  # type: ignore[no-redef, import-not-found]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -89,6 +94,16 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         return digest_arguments(self.model, self.op_args, self.op_kwargs)
 
 
+class _KirinTaskDecorator(_TaskDecorator[..., Any, KirinDecoratedOperator]):
+    """What ``@task.kirin`` makes of a function; mapped, its task has our retry defaults, as an unmapped one has."""
+
+    def _expand(self, *args: Any, **kwargs: Any) -> Any:
+        expanded: Any = super()._expand(*args, **kwargs)
+        mapped = expanded.operator
+        add_retry_defaults(mapped.partial_kwargs, self.kwargs, mapped.dag, mapped.task_group)
+        return expanded
+
+
 def kirin_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool = False, **kwargs: Any
 ) -> TaskDecorator:
@@ -99,9 +114,13 @@ def kirin_task(
         the function's annotation, which tells about the payload.
     :param kwargs: any argument of :class:`.KirinGenerateVideoOperator` but ``payload``
     """
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=KirinDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return _KirinTaskDecorator(
+            function=function,
+            operator_class=KirinDecoratedOperator,
+            multiple_outputs=multiple_outputs,
+            kwargs=kwargs,
+        )
+
+    return cast("TaskDecorator", decorate if python_callable is None else decorate(python_callable))

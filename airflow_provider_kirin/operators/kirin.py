@@ -7,8 +7,6 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
@@ -20,6 +18,7 @@ from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLi
 from airflow_provider_kirin.mapping import is_of_mapped
 from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
+from airflow_provider_kirin.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.workerless import InstanceProperty, decide, why_end_on_worker
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 
 
-class KirinSubmitOperator(ReportsToOpenLineage, BaseOperator):
+class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
@@ -252,7 +251,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
 
-class KirinDownloadOperator(ReportsToOpenLineage, BaseOperator):
+class KirinDownloadOperator(ReportsToOpenLineage, RetriedByDefault):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
     The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.

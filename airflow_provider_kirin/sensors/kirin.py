@@ -21,6 +21,7 @@ from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, Kiri
 from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.mapping import is_of_mapped
+from airflow_provider_kirin.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
     decide,
@@ -46,7 +47,7 @@ _ANY_INTERVAL = 3.0
 _MOST_LOOKS = 20
 
 
-class KirinTaskSensor(BaseSensorOperator):
+class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     """Wait until one or more Kirin generations have their videos, and return them.
 
     Waits in the triggerer as a rule, without a worker; with ``deferrable=False`` in ``mode="poke"`` or
