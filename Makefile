@@ -59,6 +59,10 @@ faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airf
 faults-celery: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## The same faults on two Celery workers and Redis
 	KIRIN_FAULT_CELERY=all KIRIN_FAULT_REPEATS=$(or $(KIRIN_FAULT_REPEATS),1) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/system/test_celery.py
 
+.PHONY: soak
+soak: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## 500 short waits in a busy Airflow, without a lost try (half an hour or more); SOAK_ARGS="--load 8"
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
 .PHONY: test-2.11 test-3.0
 test-2.11: ## Unit tests and the demo on Airflow 2.11 and the lowest versions that are allowed (Python 3.11 or 3.12)
 test-3.0: ## The same on Airflow 3.0 with the newest versions
