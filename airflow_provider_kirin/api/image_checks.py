@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_provider_kirin.api import image_jpeg, image_png
-from airflow_provider_kirin.api.image_file import Header, UnfitFile
+from airflow_provider_kirin.api.image_file import Header, UnfitFile, check_whole, read_header
 from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 
 #: Offset, bytes found there, what such a file is. Only the first two are pictures that Kirin takes.
 _SIGNATURES: Final = (
-    (0, image_jpeg.SIGNATURE, "JPEG"),
-    (0, image_png.SIGNATURE, "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"GIF8", "GIF"),
     (8, b"WEBP", "WebP"),
     (0, b"BM", "BMP"),
@@ -70,16 +69,15 @@ def check(data: bytes, *, name: str, field: str, rules: ImageRules) -> tuple[Hea
     found = recognise(data)
     if found not in rules.formats:
         return None, [_wrong_format(found, f"{name} ({found or 'unknown format'}, {size})", field, rules), *problems]
-    reader = image_png if found == "PNG" else image_jpeg
     try:
-        header = reader.read_header(data)
+        header = read_header(data, found)
     except UnfitFile as unfit:
         return None, problems or [Problem(field, f"{name} ({found}, {size})", unfit.rule, unfit.remedy)]
     value = f"{name} ({found}, {header.width} x {header.height} px)"
     too_many_pixels = header.width * header.height > rules.max_pixels
     if not problems and not too_many_pixels:
         try:
-            reader.check_body(data)
+            check_whole(data, found)
         except UnfitFile as unfit:
             problems.append(Problem(field, value, unfit.rule, unfit.remedy))
     return header, problems + _check_shape(header, value, field, rules)

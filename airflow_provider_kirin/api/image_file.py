@@ -1,12 +1,43 @@
-"""What the readers of both kinds of image file say: a header, or why the file cannot be used."""
+"""What is inside an image file: its size, and whether it is whole. Pillow reads it.
+
+A PNG has a checksum for each piece, which finds whatever went wrong after the file was written: its pixels need not be
+unpacked. A JPEG has none, and a decoder takes spoilt pixels for pixels: it has to come to its end, and its first rows
+have to decode, which needs its tables. To decode all of a large image takes longer than to submit it.
+"""
 
 from __future__ import annotations
 
+import re
+import struct
+import warnings
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+#: Optional chunks that change what is seen: transparency and animation. All others (in lower case) are notes.
+_VISIBLE: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+#: The most bytes that a pixel takes, uncompressed and with all overhead, and what a file takes besides pixels.
+_PIXEL, _OVERHEAD = 9, 4096
+_JPEG_END: Final = b"\xff\xd9"
+#: Between pixels, these bytes are nothing else.
+_SCAN_OR_END: Final = re.compile(rb"\xff[\xd9\xda]")
+#: A progressive JPEG has about ten scans. Thousands of them in a small file would keep a decoder busy for hours.
+_MAX_SCANS: Final = 100
+#: The rows of a JPEG that are decoded: its tallest unit has 32.
+_ROWS: Final = 32
+#: How much of the packed pixels a decoder gets to see.
+_SAMPLE: Final = 16 * 1024
 
 
 class UnfitFile(Exception):
-    """The file cannot be used as a picture.
+    """The file cannot be used as an image.
 
     :param rule: what a file must be, and what this one is
     :param remedy: what to do about it
@@ -16,6 +47,23 @@ class UnfitFile(Exception):
         super().__init__(rule)
         self.rule = rule
         self.remedy = remedy
+
+
+class DamagedFile(UnfitFile):
+    """The file is not whole.
+
+    :param what: what is wrong with "this one"
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the file must be whole and undamaged; {what}", "Copy or export the image again.")
+
+
+class IncompleteFile(DamagedFile):
+    """The file has no end, and nothing else is wrong with it."""
+
+    def __init__(self) -> None:
+        super().__init__("this one ends too early")
 
 
 @dataclass(frozen=True)
@@ -32,9 +80,98 @@ class Header:
     height: int
 
 
-def damaged(what: str) -> UnfitFile:
-    """Return what to raise for a file that is not whole.
+def read_header(data: bytes, kind: str) -> Header:
+    """Read the header of a file.
 
-    :param what: what is wrong with "this one"
+    :param data: the file, or as much of its beginning as there is
+    :param kind: ``JPEG`` or ``PNG``, by its first bytes
+    :raises UnfitFile: the header is damaged or missing
     """
-    return UnfitFile(f"the file must be whole and undamaged; {what}", "Copy or export the image again.")
+    image, _ = _open(without_notes(data) if kind == "PNG" else data, kind)
+    return Header(kind, *image.size)
+
+
+def check_whole(data: bytes, kind: str) -> None:
+    """Look through the whole file for damage, in bounded memory and time.
+
+    :param data: the whole file; what follows its first image (MPO files hold more) does not matter
+    :param kind: ``JPEG`` or ``PNG``, by its first bytes
+    :raises IncompleteFile: the file is cut
+    :raises UnfitFile: the file is damaged, animated or built to overwhelm its reader
+    """
+    if kind == "PNG":
+        _check_png(without_notes(data))
+    else:
+        _check_jpeg(data)
+
+
+def without_notes(data: bytes) -> bytes:
+    """Return a PNG without texts, profiles, EXIF and whatever else no decoder needs and some stumble over.
+
+    :param data: the file, or as much of its beginning as there is
+    """
+    view, start, kind = memoryview(data), len(_PNG_START), b""
+    kept = [view[:start]]
+    while start < len(data) and kind != b"IEND":
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(view[start : start + 4], "big")
+        if kind[:1].isupper() or kind in _VISIBLE:
+            kept.append(view[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
+    """Return the image, of which no pixel is decoded, and where Pillow stopped reading."""
+    # The classes, not Image.open: no other plugin is tried, and there is no bomb warning (our limits come first).
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    file = BytesIO(data)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            image = (PngImageFile if kind == "PNG" else JpegImageFile)(file)
+    except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
+        raise DamagedFile(f"this one has no {kind} header") from None
+    return image, file.tell()
+
+
+def _check_png(data: bytes) -> None:
+    image, _ = _open(data, "PNG")
+    if getattr(image, "is_animated", False):
+        raise UnfitFile("the image must be a still one; this PNG is animated", "Export one frame of it.")
+    if not data.endswith(_PNG_END):
+        raise IncompleteFile
+    if len(data) > _PIXEL * image.width * image.height + _OVERHEAD:
+        raise DamagedFile("this one holds far more than the pixels of an image of its size")
+    try:
+        pixels = image.tile[0][2]
+        image.verify()
+    except Exception:
+        raise DamagedFile("a checksum in this one is wrong") from None
+    try:
+        size = int.from_bytes(data[pixels - 8 : pixels - 4], "big")
+        zlib.decompressobj().decompress(data[pixels : pixels + min(size, _SAMPLE)], _SAMPLE)
+    except zlib.error:
+        raise DamagedFile("the pixels of this one cannot be unpacked") from None
+
+
+def _check_jpeg(data: bytes) -> None:
+    image, scan = _open(data, "JPEG")
+    markers = [found[0] for found in islice(_SCAN_OR_END.finditer(data, scan), _MAX_SCANS)]
+    is_cut = _JPEG_END not in markers
+    if is_cut and len(markers) == _MAX_SCANS:
+        raise DamagedFile("this one has far more scans than a photograph")
+    try:
+        _open(_first_rows(data, image.size, scan), "JPEG")[0].load()
+    except Exception:
+        raise DamagedFile("the pixels of this one cannot be decoded") from None
+    if is_cut:
+        raise IncompleteFile
+
+
+def _first_rows(data: bytes, size: tuple[int, int], scan: int) -> bytes:
+    """Return a JPEG with the same tables and fewer rows, so that decoding takes neither time nor memory."""
+    width, height = size
+    before, _, after = data[:scan].rpartition(struct.pack(">HH", height, width))
+    lower = struct.pack(">HH", min(height, _ROWS), width)
+    return b"".join((before, lower, after, data[scan : scan + _SAMPLE], _JPEG_END))

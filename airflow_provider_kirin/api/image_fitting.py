@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_kirin.api.image_checks import check, recognise
-from airflow_provider_kirin.api.image_file import UnfitFile
+from airflow_provider_kirin.api.image_checks import recognise
+from airflow_provider_kirin.api.image_file import DamagedFile, IncompleteFile, UnfitFile, check_whole, without_notes
 from airflow_provider_kirin.api.image_rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 
@@ -66,11 +66,6 @@ def fit(data: bytes, *, name: str, field: str, rules: ImageRules) -> Fitted | li
     if len(data) >= MAX_ORIGINAL:
         rule = f"an image that is made to fit must have less than {MAX_ORIGINAL:,} bytes"
         return [Problem(field, f"{name} ({found})", rule, "Scale it down or save it as JPEG.")]
-    if found in ("JPEG", "PNG"):
-        # Pillow sees no file that is damaged or built to overwhelm its reader.
-        original = ImageRules(max_bytes=MAX_ORIGINAL, min_side=1, max_pixels=MAX_PIXELS)
-        if problems := check(data, name=name, field=field, rules=original)[1]:
-            return problems
     try:
         return _fit(data, found, rules)
     except UnfitFile as unfit:
@@ -106,7 +101,7 @@ def _canvas(width: float, height: float, rules: ImageRules) -> Size:
 
 
 def _fit(data: bytes, found: str, rules: ImageRules) -> Fitted:
-    image, steps = _decode(data, found)
+    image, steps = _read(data, found)
     scale = 1.0
     while True:
         size, canvas = plan(*image.size, rules, scale=scale)
@@ -125,8 +120,32 @@ def _shown(image: Image.Image) -> str:
     return f"{image.width} x {image.height} px"
 
 
+def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
+    """Return the pixels, upright, as RGB or RGBA, and what was done for it.
+
+    :raises UnfitFile: the file is damaged, or Pillow cannot read it
+    """
+    from PIL import ImageFile
+
+    cut = None
+    if found in ("JPEG", "PNG"):
+        try:
+            check_whole(data, found)
+        except IncompleteFile as incomplete:
+            # Some cameras leave the end of a JPEG away. Pillow sees whether pixels are missing, if it is let.
+            if found == "PNG" or ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+            cut = incomplete
+    try:
+        return _decode(data, found)
+    except DamagedFile as damaged:
+        if found == "PNG":
+            # Its pixels are whole: it is a note that Pillow stumbles over.
+            return _decode(without_notes(data), found)
+        raise cut or damaged from None
+
+
 def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
-    """Return the pixels, upright, as RGB or RGBA, and what was done for it."""
     from PIL import Image
 
     steps = []
@@ -138,19 +157,25 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
             opened = Image.open(BytesIO(data), formats=[_READABLE[found]])
             if found != "JPEG" and getattr(opened, "is_animated", False):
                 steps.append("first frame taken")
-            orientation = opened.getexif().get(_ORIENTATION, 1)
+            orientation = _orientation(opened)
             # Pillow turns a TIFF upright when it loads it, and says so in its EXIF.
             opened.load()
-            image = _upright(_as_colours(opened), opened.getexif().get(_ORIENTATION, 1))
+            image = _upright(_as_colours(opened), _orientation(opened))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         rule = f"an image that is made to fit may have at most {MAX_PIXELS:,} pixels (a guard of the worker's memory)"
         raise UnfitFile(rule, "Scale the image down.") from None
     except UnfitFile:
         raise
     except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
-        rule = "the file must be whole and undamaged; the pixels of this one cannot be decoded"
-        raise UnfitFile(rule, "Copy or export the image again.") from None
+        raise DamagedFile("the pixels of this one cannot be decoded") from None
     return image, [*steps, "turned upright"] if orientation not in (0, 1) else steps
+
+
+def _orientation(opened: Image.Image) -> Any:
+    try:
+        return opened.getexif().get(_ORIENTATION, 1)
+    except Exception:  # notes that cannot be read are no harm
+        return 1
 
 
 def _as_colours(opened: Image.Image) -> Image.Image:

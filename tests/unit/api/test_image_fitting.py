@@ -8,14 +8,16 @@ import logging
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import PIL
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile, ImageStat
 
 from airflow_provider_kirin.api import image_fitting, images
 from airflow_provider_kirin.api.image_fitting import plan
@@ -271,6 +273,26 @@ class TestWhatCannotBeMadeToFit:
         data = file_of(noise(400, 300), "JPEG", quality=100)
         assert "ends too early" in refused(data[:-100], ImageRules(max_bytes=1000, min_side=300))
 
+    def test_a_jpeg_without_its_end_is_read_as_far_as_its_pixels_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = (Path(__file__).parent / "images" / "jpeg-no-eoi-samsung-trailer.jpg").read_bytes()
+        image = opened(fitted(data))
+        with Image.open(io.BytesIO(data)) as original:
+            assert near(ImageStat.Stat(image).mean, tuple(ImageStat.Stat(original).mean))
+        with pytest.raises(ImageRejected, match="ends too early"):
+            images.prepare(data, field="image", rules=RULES)
+        # Pillow would fill what is missing with grey: somebody else in this process wants it to.
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        assert "ends too early" in refused(data)
+
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_a_jpeg_that_is_cut_anywhere(self, progressive: bool) -> None:
+        data = file_of(noise(24, 16), "JPEG", progressive=progressive)
+        pixels = opened(fitted(data)).tobytes()
+        for length in range(len(data)):
+            with suppress(ImageRejected):
+                # Nothing but its end was cut off.
+                assert opened(fitted(data[:length])).convert("RGB").tobytes() == pixels
+
     def test_bombs(self) -> None:
         bomb = file_of(Image.new("1", (30_000, 3_100)), "TIFF", compression="tiff_lzw")
         assert len(bomb) < 100_000
@@ -312,8 +334,6 @@ print(made.width * made.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 
 @pytest.mark.timeout(120)
 def test_the_largest_original_takes_less_than_a_gigabyte(tmp_path: Any) -> None:
-    from pathlib import Path
-
     path = tmp_path / "large.png"
     Image.new("RGBA", (11_000, 8_100), (9, 9, 9, 9)).save(path, compress_level=1)
     script = MEMORY.format(root=str(Path(__file__).parents[3]), path=str(path))

@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("error")]
 
 KIRIN = ImageRules(max_bytes=10_000_000, min_side=300, max_ratio=2.5)
 TINY = ImageRules(max_bytes=100_000, min_side=1)
+CASES = Path(__file__).parent / "images"
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (320, 300), *, mode: str = "RGB", **options: object) -> bytes:
@@ -523,7 +524,7 @@ class TestFormats:
     def test_every_kind_of_jpeg_is_accepted(self, mode: str, options: dict[str, object]) -> None:
         assert accepted(picture("JPEG", mode=mode, **options)).format == "JPEG"
 
-    def test_an_interlaced_png_is_accepted_and_counted_to_the_byte(self) -> None:
+    def test_an_interlaced_png_is_accepted(self) -> None:
         # Pillow writes none. Width and height of the passes of 3 x 3 pixels, at 8 bits; two of the seven are empty.
         passes = [(1, 1), (1, 1), (2, 1), (1, 2), (3, 1)]
         size = sum(height * (1 + width) for width, height in passes)
@@ -531,8 +532,12 @@ class TestFormats:
         data = png(3, 3, zlib.compress(bytes(size)), header=interlaced)
         Image.open(io.BytesIO(data)).load()
         assert accepted(data, rules=TINY).height == 3
-        short = png(3, 3, zlib.compress(bytes(size - 1)), header=interlaced)
-        assert "pixels are missing" in str(rejected(short, rules=TINY))
+
+    @pytest.mark.parametrize("fitting", [False, True])
+    @pytest.mark.parametrize("name", ["png-one-extra-byte-small", "png-extra-row", "png-no-adler", "png-apng-1frame"])
+    def test_what_every_viewer_shows_is_taken_as_it_is(self, name: str, fitting: bool) -> None:
+        data = (CASES / f"{name}.png").read_bytes()
+        assert base64.b64decode(accepted(data, fitting=fitting).text) == data
 
     def test_a_multi_picture_jpeg_is_a_jpeg(self) -> None:
         data = picture("MPO")
@@ -554,10 +559,37 @@ class TestFormats:
         squeezed = chunk(b"iTXt", b"key\0\1\0en\0key\0" + zlib.compress(b"tea")) + chunk(b"zTXt", b"k\0\0" + grey(9, 9))
         assert accepted(png(300, 300, grey(300, 300), broken, plain, squeezed)).format == "PNG"
 
+    @pytest.mark.parametrize(
+        "rules", [KIRIN, ImageRules(max_bytes=10_000_000, min_side=310)], ids=["fits", "is fitted"]
+    )
+    @pytest.mark.parametrize(
+        "note",
+        [
+            pytest.param(chunk(b"tEXt", b"key\0" + b"x" * 2_000_000), id="2 MB of text"),
+            pytest.param(chunk(b"zTXt", b"key\0\0" + zeros(100 << 20)), id="100 MB of text, compressed"),
+            pytest.param(chunk(b"zTXt", b"key\0\1no zlib"), id="text of an unknown compression"),
+            pytest.param(chunk(b"iCCP", b"key\0\0" + zeros(100 << 20)), id="100 MB of profile"),
+            pytest.param(chunk(b"iCCP", b"key\0\0no zlib"), id="no profile"),
+            pytest.param(chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(9)), id="cut EXIF"),
+            pytest.param(chunk(b"eXIf", b"nonsense"), id="no EXIF"),
+            pytest.param(chunk(b"pHYs", b"\0"), id="cut resolution"),
+            pytest.param(chunk(b"gAMA", b""), id="no gamma"),
+            pytest.param(chunk(b"tEXt", b"key\0tea")[:-1] + b"?", id="text with a wrong checksum"),
+        ],
+    )
+    def test_no_note_makes_a_png_damaged(self, note: bytes, rules: ImageRules) -> None:
+        data = png(300, 300, grey(300, 300), note)
+        image = accepted(data, rules=rules, fitting=True)
+        assert (image.width, image.fitted is None) == (rules.min_side, rules is KIRIN)
+        if rules is KIRIN:
+            assert base64.b64decode(image.text) == base64.b64decode(accepted(data).text) == data
+
     def test_broken_exif_data_neither_warns_nor_fails(self) -> None:
         exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x1a\x01\x05\0\x01\0\0\0\xff\xff\xff\xff"
         app1 = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-        assert accepted(b"\xff\xd8" + app1 + JPEG[20:]).format == "JPEG"
+        data = b"\xff\xd8" + app1 + JPEG[20:]
+        assert accepted(data).format == "JPEG"
+        assert accepted(data, rules=ImageRules(max_bytes=10_000_000, min_side=310), fitting=True).height == 310
 
     def test_an_animated_png_is_refused(self) -> None:
         frames = [Image.new("RGB", (300, 300), colour) for colour in ("red", "blue")]
@@ -716,11 +748,14 @@ class TestDamage:
             broken[position] ^= 4
             rejected(broken, rules=TINY)
 
-    @given(st.sampled_from(list(JPEGS.values())), st.sampled_from(list(DAMAGES)), st.randoms(use_true_random=False))
+    @given(st.sampled_from(list(JPEGS.values())), st.sampled_from(list(DAMAGES)), st.integers(0, 1 << 32).map(Random))
     @settings(max_examples=1000)
-    def test_what_cannot_be_decoded_to_its_end_is_refused(self, data: bytes, damage: str, chance: Random) -> None:
-        """Our check decodes a few rows: a decoder that goes through all of the file must not find more."""
-        broken = data[:3] + DAMAGES[damage](bytearray(data[3:]), chance)
+    def test_a_spoilt_beginning_that_cannot_be_decoded_is_refused(
+        self, data: bytes, damage: str, chance: Random
+    ) -> None:
+        """Only a few rows are decoded: a decoder that goes through all of the file must not find more."""
+        pixels = data.index(b"\xff\xda") + 600
+        broken = data[:3] + DAMAGES[damage](bytearray(data[3:pixels]), chance) + data[pixels:]
         try:
             with warnings.catch_warnings(), Image.open(io.BytesIO(broken), formats=["JPEG"]) as image:
                 warnings.simplefilter("ignore")
@@ -729,47 +764,27 @@ class TestDamage:
             event(f"{damage}: {type(error).__name__}")
             rejected(broken, rules=TINY)
 
-    @pytest.mark.parametrize("marker", [0x01, 0x02, 0xBF, 0xC8, 0xD8, 0xF0])
-    def test_a_marker_that_no_photograph_has_is_damage(self, marker: int) -> None:
-        middle = len(JPEG) // 2
-        (rule,) = rules_broken(JPEG[:middle] + bytes([0, 0xFF, marker, 0]) + JPEG[middle:])
-        assert "not built like" in rule
-
     def test_damage_anywhere_in_a_large_png_breaks_a_checksum(self) -> None:
         data = bytearray(picture("PNG", (2000, 1500)))
         data[-len(data) // 4] ^= 1
         assert "checksum" in str(rejected(data))
-
-    def test_of_a_large_png_the_first_megabytes_are_unpacked(self) -> None:
-        pixels = zlib.compressobj(0)
-        rows = [pixels.compress(bytes(2001)) for _ in range(1500)] + [pixels.flush()]
-        assert accepted(png(2000, 1500, b"".join(rows)))
-        early, late = (bytearray(b"".join(rows)) for _ in range(2))
-        early[1_000_000:1_200_000] = late[2_500_000:2_700_000] = b"\xff" * 200_000
-        assert "cannot be unpacked" in str(rejected(png(2000, 1500, bytes(early))))
-        # What is written wrong from there on is not looked for: that would take longer than submitting.
-        assert accepted(png(2000, 1500, bytes(late)))
 
     @pytest.mark.parametrize(
         ("data", "what"),
         [
             (b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", b"") + chunk(b"IEND", b""), "no PNG header"),
             (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", b"short") + chunk(b"IEND", b""), "no PNG header"),
-            (png(0, 9, grey(9, 9)), "makes no sense"),
-            (png(9, 9, grey(9, 9), header=b"\x08\x05\0\0\0"), "makes no sense"),
-            (png(9, 9, grey(9, 9), header=b"\x04\x02\0\0\0"), "makes no sense"),
-            (png(9, 9, grey(9, 9), header=b"\x08\0\1\0\0"), "makes no sense"),
-            (png(9, 9, grey(9, 9), header=b"\x08\0\0\1\0"), "makes no sense"),
-            (png(9, 9, grey(9, 9), header=b"\x08\0\0\0\2"), "makes no sense"),
+            (png(0, 9, grey(9, 9)), "no PNG header"),
+            (png(9, 9, grey(9, 9), header=b"\x08\x05\0\0\0"), "no PNG header"),
+            (png(9, 9, grey(9, 9), header=b"\x04\x02\0\0\0"), "no PNG header"),
+            (png(9, 9, grey(9, 9), header=b"\x08\0\0\1\0"), "no PNG header"),
             (png(9, 9, b"no zlib"), "cannot be unpacked"),
-            (png(9, 9, grey(9, 8)), "pixels are missing"),
-            (png(9, 9, grey(9, 9)[:-4]), "pixels are missing"),
-            (png(9, 9, grey(9, 10)), "far more than"),
-            (png(9, 9, b"", chunk(b"IDAT", grey(9, 9)), chunk(b"tEXt", b"")), "scattered"),
+            (png(9, 9, b"").replace(chunk(b"IDAT", b""), b""), "checksum"),
+            (png(9, 9, zeros(10 << 20)), "far more than"),
             (b"\xff\xd8\xff\xd9", "no JPEG header"),
             (b"\xff\xd8\xff\xc0\0\x02\xff\xd9", "no JPEG header"),
             (b"\xff\xd8\xff\xc0\0\x0b\x08\0\0\0\x10\1\1\x11\0\xff\xd9", "no JPEG header"),
-            (b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xd9", "not built like"),
+            (b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xd9", "this one"),
             (TINY_JPEG.replace(b"\xff\xdb", b"\xff\xeb"), "cannot be decoded"),
             (TINY_JPEG.replace(b"\xff\xc0", b"\xff\xc3"), "cannot be decoded"),
         ],
@@ -783,39 +798,21 @@ class TestDamage:
         start = TINY_JPEG.index(b"\xff\xc0")
         frame = bytearray(TINY_JPEG[start : start + 2 + int.from_bytes(TINY_JPEG[start + 2 : start + 4], "big")])
         frame[5:9] = b"\xff\xdc\xff\xdc"
-        (rule,) = rules_broken(TINY_JPEG[: start + len(frame)] + frame + TINY_JPEG[start + len(frame) :], rules=TINY)
-        assert "not built like" in rule
+        end = start + len(frame)
+        assert "pixels" in str(rejected(TINY_JPEG[:end] + frame + TINY_JPEG[end:], rules=TINY))
+        assert "cannot be decoded" in str(rejected(TINY_JPEG[:start] + frame + TINY_JPEG[start:], rules=TINY))
 
     def test_thousands_of_scans_are_refused_undecoded(self) -> None:
         start = TINY_PROGRESSIVE.rindex(b"\xff\xda")
         scan = TINY_PROGRESSIVE[start:-2]
         (rule,) = rules_broken(TINY_PROGRESSIVE[:start] + scan * 1000 + b"\xff\xd9", rules=TINY)
-        assert "not built like" in rule
+        assert "far more scans" in rule
 
     def test_a_large_progressive_jpeg_is_accepted_whole_and_refused_cut(self) -> None:
         file = io.BytesIO()
         Image.new("L", (4001, 4000)).save(file, "JPEG", progressive=True)
         assert accepted(file.getvalue()).width == 4001
         assert "ends too early" in str(rejected(file.getvalue()[:-2]))
-
-    def test_thousands_of_segments_are_refused_undecoded(self) -> None:
-        (rule,) = rules_broken(TINY_JPEG[:2] + b"\xff\xfe\0\2" * 20_000 + TINY_JPEG[2:], rules=TINY)
-        assert "not built like" in rule
-
-    def test_zlib_is_fed_nothing_past_the_end_of_the_pixels(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Watched:
-            """Past its end, a zlib stream copies all that came after it again with each piece: hours for 10 MB."""
-
-            def __init__(self, real: object = zlib.decompressobj) -> None:
-                self.stream = real()  # type: ignore[operator]
-
-            def __getattr__(self, name: str) -> object:
-                assert name != "decompress" or not self.stream.eof
-                return getattr(self.stream, name)
-
-        monkeypatch.setattr(zlib, "decompressobj", Watched)
-        end = chunk(b"IEND", b"")
-        assert accepted(png(9, 9, grey(9, 9)).removesuffix(end) + chunk(b"IDAT", b"8 bytes.") * 3 + end, rules=TINY)
 
     def test_a_markers_padding_is_allowed(self) -> None:
         assert accepted(TINY_JPEG.replace(b"\xff\xc0", b"\xff\xff\xff\xc0"), rules=TINY)
@@ -864,15 +861,10 @@ class TestBombsAreSmallInMemory:
         assert peak_growth('"far more than" in outcome', bomb) < 30
 
     @pytest.mark.parametrize("note", [b"zTXt", b"iTXt", b"iCCP"])
-    def test_gigabytes_of_notes(self, bomb: Path, note: bytes) -> None:
+    def test_gigabytes_of_notes_are_not_unpacked(self, bomb: Path, note: bytes) -> None:
         start = b"key\0\1\0\0\0" if note == b"iTXt" else b"key\0\0"
         bomb.write_bytes(png(300, 300, grey(300, 300), chunk(note, start + zeros(1 << 30))))
-        assert peak_growth('"far more than" in outcome', bomb) < 30
-
-    def test_many_notes_count_together(self) -> None:
-        note = chunk(b"zTXt", b"key\0\0" + zeros(9 << 20))
-        assert accepted(png(300, 300, grey(300, 300), note))
-        assert "far more than" in str(rejected(png(300, 300, grey(300, 300), note, note)))
+        assert peak_growth('"300 x 300" in outcome', bomb) < 30
 
     def test_a_large_png_is_not_unpacked_into_memory(self, bomb: Path) -> None:
         bomb.write_bytes(png(7000, 7000, zeros(7000 * 7001)))
