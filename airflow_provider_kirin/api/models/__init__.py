@@ -1,4 +1,4 @@
-"""The models' JSON Schema files, one a model: the only place where limits are written."""
+"""The models' JSON Schema files, one a model. Limits are written only here; what models share is in ``common.json``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 DEFAULT_MODEL = "kirin_v1_6_i2v"
+#: What several models share, under ``$defs``.
+_COMMON: Final = "common.json"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 
 @functools.cache
 def model_names() -> tuple[str, ...]:
     """Return the ids of all models that have a schema file, sorted."""
-    return tuple(sorted(entry.name[:-5] for entry in files(__name__).iterdir() if entry.name.endswith(".json")))
+    names = {entry.name for entry in files(__name__).iterdir()} - {_COMMON}
+    return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
 
 #: Models of the same gateway that make no video (models of Kirin's image and face pages).
@@ -48,7 +51,7 @@ def find_schema(model: Any, *, allow_unknown: bool = False) -> dict[str, Any]:
 
 
 def load_schema(model: Any) -> dict[str, Any]:
-    """Return a model's JSON Schema (draft 2020-12); treat it as read-only.
+    """Return a model's JSON Schema (draft 2020-12), whole, without ``$ref``; treat it as read-only.
 
     :param model: the model's id, such as ``kirin_v1_6_i2v``
     :raises KirinPayloadError: for a model without a schema file, with the nearest known name
@@ -60,8 +63,27 @@ def load_schema(model: Any) -> dict[str, Any]:
 
 @functools.cache
 def _read_schema(model: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(files(__name__).joinpath(f"{model}.json").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = _without_references(_read_file(f"{model}.json"))
     return schema
+
+
+@functools.cache
+def _read_file(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(files(__name__).joinpath(name).read_text(encoding="utf-8"))
+    return content
+
+
+def _without_references(part: Any) -> Any:
+    """Put the common part in the place of each ``$ref``; what stands beside it adds to it, or is said instead."""
+    if isinstance(part, list):
+        return [_without_references(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    own = {name: _without_references(value) for name, value in part.items() if name != "$ref"}
+    if "$ref" not in part:
+        return own
+    common = _read_file(_COMMON)["$defs"][part["$ref"].rpartition("/")[2]]
+    return {**_without_references(common), **own}
 
 
 def _unknown_model(model: Any) -> Problem:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL, find_schema, load_schema, model_names
 from airflow_provider_kirin.exceptions import KirinPayloadError
@@ -18,6 +24,69 @@ def test_the_default_model_is_kirin_v1_6_i2v() -> None:
     assert DEFAULT_MODEL == "kirin_v1_6_i2v"
     assert DEFAULT_MODEL in ALL_MODELS
     assert list(ALL_MODELS) == sorted(ALL_MODELS)
+
+
+class TestCommonParts:
+    """`common.json`: tools that know nothing of our loader read the files in the same way."""
+
+    #: What a model's file may say anew beside a `$ref`: words and defaults, no limit.
+    WORDS = frozenset({"description", "default", "x-default", "x-source", "x-rule", "x-remedy", "x-field"})
+
+    @pytest.fixture(scope="class")
+    def registry(self) -> Registry[Any]:
+        return Registry().with_resource("common.json", DRAFT202012.create_resource(contents("common.json")))
+
+    @pytest.mark.parametrize("name", [*(f"{model}.json" for model in ALL_MODELS), "common.json"])
+    def test_every_reference_leads_somewhere_and_no_limit_is_written_anew(self, name: str, registry: Any) -> None:
+        Draft202012Validator.check_schema(contents(name))
+        for part in references(contents(name)):
+            common = registry.resolver("common.json").lookup(part["$ref"]).contents
+            restated = common.keys() & part.keys()
+            assert restated - {"$ref"} <= self.WORDS
+
+    def test_every_part_is_used_by_two_models_or_more(self) -> None:
+        uses = [part["$ref"] for model in ALL_MODELS for part in references(contents(f"{model}.json"))]
+        inner = [part["$ref"] for part in references(contents("common.json"))]
+        for name in contents("common.json")["$defs"]:
+            assert uses.count(f"common.json#/$defs/{name}") >= 2 or f"#/$defs/{name}" in inner, name
+
+    @pytest.mark.parametrize("model", ALL_MODELS)
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {},
+            {"image": "x", "image_tail": "x", "mode": "std", "duration": 5},
+            {"prompt": "x" * 2501, "negative_prompt": 5, "cfg_scale": 2, "sound": "loud"},
+            {"image_list": [{"image": 1}] * 9, "element_list": [{}] * 8, "watermark_info": {}},
+            {"multi_shot": True, "multi_prompt": [{"prompt": "x" * 513}], "aspect_ratio": "4:3"},
+        ],
+    )
+    def test_a_validator_finds_the_same_with_and_without_references(
+        self, model: str, payload: dict[str, Any], registry: Any
+    ) -> None:
+        as_written = Draft202012Validator(contents(f"{model}.json"), registry=registry)
+        resolved = Draft202012Validator(load_schema(model))
+        assert messages(as_written, payload) == messages(resolved, payload)
+
+
+def contents(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(files("airflow_provider_kirin.api.models").joinpath(name).read_text("utf-8"))
+    return found
+
+
+def references(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part
+        for inner in part.values():
+            yield from references(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from references(inner)
+
+
+def messages(validator: Draft202012Validator, payload: dict[str, Any]) -> list[tuple[str, str]]:
+    return sorted((error.json_path, error.message) for error in validator.iter_errors(payload))
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
@@ -190,7 +259,7 @@ class TestUnknownModel:
         with pytest.raises(KirinPayloadError, match=f"{does}; this provider makes videos"):
             load_schema(name)
 
-    def test_one_schema_costs_one_file(self) -> None:
+    def test_one_schema_costs_its_file_and_the_common_one(self) -> None:
         code = (
             "import sys\nopened = []\n"
             "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
@@ -199,7 +268,7 @@ class TestUnknownModel:
             "print([name.rpartition('/')[2] for name in opened if name.endswith('.json')])"
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert run.stdout.strip() == "['kirin_v3_i2v.json']"
+        assert run.stdout.strip() == "['kirin_v3_i2v.json', 'common.json']"
 
     def test_without_a_near_name_the_known_ones_are_listed(self) -> None:
         with pytest.raises(KirinPayloadError, match=r"Known models: .*kirin_v1_6_i2v"):
