@@ -28,11 +28,14 @@ class KirinAsyncHook(BaseHook):
     hook may serve many coroutines at a time.
 
     :param kirin_conn_id: the connection (type ``kirin``)
+    :param patience: seconds after which :meth:`get_task` raises what may pass, such as a connection that is not found
+        yet or a long line of others; None for as long as it takes
     """
 
-    def __init__(self, kirin_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+    def __init__(self, kirin_conn_id: str = DEFAULT_CONN_ID, *, patience: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kirin_conn_id = kirin_conn_id
+        self.patience = patience
         self._entered = 0
         self._joining: asyncio.Future[SharedSession] | None = None
 
@@ -41,7 +44,7 @@ class KirinAsyncHook(BaseHook):
         if self._joining is None:
             from airflow_provider_kirin.hooks.sessions import SharedSession
 
-            self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id))
+            self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id, patience=self.patience))
         try:
             await asyncio.shield(self._joining)
         except BaseException:
@@ -66,7 +69,7 @@ class KirinAsyncHook(BaseHook):
         :raises KirinAPIError: the gateway said something else than yes
         :raises KirinNetworkError: no reply came
         """
-        return await self._get_task(kirin_task_id, patience=None)
+        return await self._get_task(kirin_task_id, patience=self.patience)
 
     async def _get_task(self, kirin_task_id: str, *, patience: float | None) -> KirinTask:
         asked_for = check_id(kirin_task_id)

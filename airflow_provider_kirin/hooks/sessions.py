@@ -7,6 +7,7 @@ import importlib
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -65,11 +66,13 @@ class SharedSession:
         self._rereading: asyncio.Task[KirinConnection] | None = None
 
     @classmethod
-    async def join(cls, kirin_conn_id: str, *, reread: bool = False) -> SharedSession:
+    async def join(cls, kirin_conn_id: str, *, reread: bool = False, patience: float | None = None) -> SharedSession:
         """Return the session of this loop and connection, opened if need be; :meth:`leave` it afterwards.
 
         :param kirin_conn_id: the connection
         :param reread: whether to read the connection anew, however short ago it was read
+        :param patience: seconds for which a connection that is not found is looked up again by the first that joins,
+            None for as long as that makes sense
         :raises KirinConfigError: where the connection cannot be used
         """
         while True:
@@ -77,7 +80,7 @@ class SharedSession:
             shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
             shared._users += 1
             try:
-                await shared._started()
+                await shared._started(patience)
                 if await shared._is_up_to_date(reread):
                     return shared
             except BaseException:
@@ -164,16 +167,17 @@ class SharedSession:
         if by_conn.get(self._conn_id) is self:
             del by_conn[self._conn_id]
 
-    async def _started(self) -> None:
+    async def _started(self, patience: float | None) -> None:
         if self._starting is None:
-            self._starting = asyncio.create_task(self._start())
+            self._starting = asyncio.create_task(self._start(patience))
         # Shielded: who is cancelled while it opens must not take the others along.
         await asyncio.shield(self._starting)
 
-    async def _start(self) -> None:
+    async def _start(self, patience: float | None) -> None:
         # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        self.connection = await self._read(LAG_PAUSES)
+        total = zip(LAG_PAUSES, accumulate(LAG_PAUSES), strict=True)
+        self.connection = await self._read([pause for pause, end in total if patience is None or end <= patience])
         self.proxy = proxy_for(self.connection)
         self.pace = Pace(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))

@@ -2,65 +2,91 @@
 
 The video's link is signed and expires, and only the connection's key gets a fresh one. So the link that Airflow keeps
 leads here, and whoever may read the XComs of the DAG gets the video.
+
+While the gateway is asked, no thread and no database session is held; :mod:`.lookup` says why.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import closing
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import XCom
-from fastapi import Depends, FastAPI
+from airflow.utils.session import create_session
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
+from sqlalchemy import select
 
 from airflow_provider_kirin.exceptions import KirinError
-from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.links.kirin import XCOM_KEY
-from airflow_provider_kirin.plugins.page import HEADERS, render, render_message
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+from airflow_provider_kirin.plugins.lookup import TIMEOUT, GenerationLookup
+from airflow_provider_kirin.plugins.page import HEADERS, render, render_error, render_message
 
 log = logging.getLogger(__name__)
-app = FastAPI(title="Kirin generations", openapi_url=None)
+
+#: Threads that read XComs: a custom XCom backend may ask a bucket that hangs, and Airflow's own threads are few.
+_MAX_READERS = 4
 
 
-# The DAG is in the path: every Airflow looks for it there when it checks who may read.
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.lookup = GenerationLookup()
+    app.state.readers = ThreadPoolExecutor(_MAX_READERS, thread_name_prefix="kirin-xcom")
+    yield
+    app.state.readers.shutdown(wait=False, cancel_futures=True)
+
+
+app = FastAPI(title="Kirin generations", openapi_url=None, lifespan=_lifespan)
+
+
+# The DAG is in the path: every Airflow looks for it there when it checks who may read. The check uses a session of its
+# own, which is closed before the page is made.
 @app.get("/generation/{dag_id}", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
-def generation(session: SessionDep, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
+async def generation(request: Request, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
     """Show the generation that a task instance bought.
 
-    :param session: Airflow's database
-    :param dag_id: Airflow's; whoever asks has to be allowed to read this DAG's XComs
-    :param run_id: Airflow's
-    :param task_id: Airflow's
-    :param map_index: Airflow's
+    :param dag_id: whoever asks has to be allowed to read this DAG's XComs
     """
-    bought = _bought(session, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
-    if bought is None:
-        message = "This task has not bought a generation, or has not yet."
-        return HTMLResponse(render_message("No Kirin generation", message), status_code=404, headers=HEADERS)
+    state, submission = request.app.state, None
     try:
-        with closing(KirinHook(bought["kirin_conn_id"])) as hook:
-            kirin_task = hook.get_task(bought["kirin_task_id"], patience=0)
+        async with asyncio.timeout(TIMEOUT):
+            submission = await asyncio.get_running_loop().run_in_executor(
+                state.readers, _read_submission, dag_id, run_id, task_id, map_index
+            )
+            if submission is None:
+                message = "This task has not bought a generation, or has not yet."
+                return _page(render_message("No Kirin generation", message), 404)
+            kirin_task = await state.lookup.get(submission["kirin_conn_id"], submission["kirin_task_id"])
+    except TimeoutError:
+        asked = "Airflow could not read the task's XCom" if submission is None else "The gateway did not answer"
+        return _page(render_error(submission or {}, f"{asked} within {TIMEOUT:g} s."), 504)
     except KirinError as error:
-        content = render_message(f"Kirin generation {bought['kirin_task_id']}", error.message)
-        return HTMLResponse(content, status_code=502, headers=HEADERS)
-    # The gateway's replies do not repeat it.
-    return HTMLResponse(render(replace(kirin_task, external_task_id=bought["external_task_id"])), headers=HEADERS)
+        return _page(render_error(submission or {}, error.message), 502)
+    # The gateway's responses do not repeat it.
+    return _page(render(replace(kirin_task, external_task_id=submission["external_task_id"])))
 
 
-def _bought(session: Session, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str] | None:
+def _page(content: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(content, status_code=status, headers=HEADERS)
+
+
+def _read_submission(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any] | None:
     """Return the record of the submission, read as a custom XCom backend wrote it."""
-    query = XComModel.get_many(key=XCOM_KEY, dag_ids=dag_id, run_id=run_id, task_ids=task_id, map_indexes=map_index)
-    row = session.scalar(query)
+    query = select(XComModel).filter_by(
+        dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, key=XCOM_KEY
+    )
+    with create_session(scoped=False) as session:
+        row = session.scalar(query)
     try:
+        # After the session is closed: the backend may ask somebody else for the value.
         value = None if row is None else XCom.deserialize_value(row)
     except Exception:
         # Whatever a custom XCom backend may raise: a key that was replaced, a bucket that is away.

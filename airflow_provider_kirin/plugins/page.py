@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.text import is_web_url
 
@@ -34,7 +35,7 @@ def render(kirin_task: KirinTask) -> str:
     :param kirin_task: fetched just now
     """
     cost = kirin_task.usage.cost if kirin_task.usage else None
-    facts = {
+    facts: dict[str, str | None] = {
         "Status": kirin_task.status,
         "Progress": None if kirin_task.progress is None else f"{kirin_task.progress:.0%}",
         "Kirin task id": kirin_task.id,
@@ -42,12 +43,27 @@ def render(kirin_task: KirinTask) -> str:
         "External task id": kirin_task.external_task_id,
         "Model": kirin_task.model,
         "Cost": None if cost is None else f"{cost:f} USD",
-        "Error": kirin_task.error and f"{kirin_task.error.code} {kirin_task.error.message}".strip(),
+        "Error": f"{kirin_task.error.code} {kirin_task.error.message}".strip() if kirin_task.error else None,
     }
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)
     videos = "".join(_video(video) for video in kirin_task.videos if is_web_url(video.url))
     refresh = "" if kirin_task.is_final else f'<meta http-equiv="refresh" content="{_REFRESH}">'
-    return _page(f"Kirin generation {kirin_task.id}", f"<dl>{rows}</dl>{videos}", head=refresh)
+    return _page(f"Kirin generation {kirin_task.id}", f"{_facts(facts)}{videos}", head=refresh)
+
+
+def render_error(submission: Mapping[str, Any], message: str) -> str:
+    """Return the page of a generation that could not be looked up: what Airflow knows of it, and a link to retry.
+
+    :param submission: the record of the submission; empty if it could not be read
+    :param message: what went wrong
+    """
+    facts = {
+        "Kirin task id": submission.get("kirin_task_id"),
+        "External task id": submission.get("external_task_id"),
+        "Connection": submission.get("kirin_conn_id"),
+    }
+    # An empty reference is the page itself, its query included.
+    body = f'<p>{escape(message)}</p>{_facts(facts)}<p><a href="">Retry</a></p>'
+    return _page(f"Kirin generation {submission.get('kirin_task_id', '')}".strip(), body)
 
 
 def render_message(title: str, message: str) -> str:
@@ -57,6 +73,11 @@ def render_message(title: str, message: str) -> str:
     :param message: what it says
     """
     return _page(title, f"<p>{escape(message)}</p>")
+
+
+def _facts(facts: Mapping[str, str | None]) -> str:
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)
+    return f"<dl>{rows}</dl>"
 
 
 def _video(video: KirinVideo) -> str:
