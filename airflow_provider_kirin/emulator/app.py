@@ -30,7 +30,8 @@ def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
     router = app.router
     router.add_post("/model/v1/generation", gateway.submit)
     router.add_post("/model/v1/generation/precharge", gateway.precharge)
-    router.add_get("/model/v1/generation/task/{ref}", gateway.look_up)
+    # The pattern: aiohttp's own takes no braces, which an external task id may hold.
+    router.add_get("/model/v1/generation/task/{ref:[^/]+}", gateway.look_up)
     router.add_get("/model/api/v1/user/balance", gateway.balance)
     router.add_get("/api/v1/user/balance", gateway.balance)
     router.add_get("/api/v1/skill/models", discovery.models)

@@ -105,8 +105,8 @@ def test_an_unknown_model_is_not_found(emulator, image):
     assert (reply.status_code, reply.json()) == (404, {"detail": "App not found: kirin_v9"})
 
 
-def test_look_up_by_external_id_even_an_awkward_one(emulator, image):
-    external = "dag/run 2026-01-01T00:00:00+00:00/ü%2F"
+@pytest.mark.parametrize("external", ["dag/run 2026-01-01T00:00:00+00:00/ü%2F", "order-{1}", "{}", "{ref}/{id:.*}?#"])
+def test_look_up_by_external_id_even_an_awkward_one(emulator, image, external):
     id_ = emulator.made(image=image, external_task_id=external)
     assert emulator.task(requests.utils.quote(external, safe=""))["id"] == id_
 
