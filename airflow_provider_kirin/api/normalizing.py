@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.places import DEEPEST, Place, dotted, leaves
+from airflow_provider_kirin.api.places import DEEPEST, MOST_VALUES, Place, dotted, is_larger_than, leaves
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
@@ -30,6 +30,10 @@ def as_mapping(payload: Any, model: str) -> dict[str, Any]:
             raise KirinPayloadError([_not_a_mapping(payload)], model=model) from None
     if not isinstance(payload, Mapping) or not all(isinstance(name, str) for name in payload):
         raise KirinPayloadError([_not_a_mapping(payload)], model=model)
+    if is_larger_than(MOST_VALUES, payload):
+        rule = f"holds more than {MOST_VALUES:,} values"
+        problem = Problem("payload", "(not shown)", rule, "No Kirin model wants that: give the model's parameters only")
+        raise KirinPayloadError([problem], model=model)
     for place, _ in leaves(payload):
         if len(place) > DEEPEST:
             rule = f"is nested more than {DEEPEST} levels deep"

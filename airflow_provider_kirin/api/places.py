@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from airflow_provider_kirin.api.image_rules import ImageRules
@@ -14,6 +14,8 @@ Pattern = tuple[str, ...]
 
 #: No model nests deeper than five; whatever goes beyond this is a mistake, or an attack.
 DEEPEST: Final = 20
+#: Nor does any model take a tenth of this. Lists in which the same list stands again and again may hold billions.
+MOST_VALUES: Final = 10_000
 #: Where Kirin models have their images: looked at where a model is not documented.
 USUAL: Final[tuple[Pattern, ...]] = (
     ("image",),
@@ -59,6 +61,26 @@ def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
             yield from leaves(item, (*place, index))
     else:
         yield place, value
+
+
+def is_larger_than(limit: int, value: Any, children: Callable[[Any], Collection[Any]] | None = None) -> bool:
+    """Return whether a structure holds more than so many values, without looking at more than that.
+
+    :param limit: a count, in which what stands in several places counts several times
+    :param value: a payload, or a part of one; it may even hold itself
+    :param children: returns what a value holds; by default that of mappings, lists and tuples
+    """
+    children, left, count = children or _children, [value], 0
+    while left and count + len(left) <= limit:
+        left.extend(children(left.pop()))
+        count += 1
+    return bool(left)
+
+
+def _children(value: Any) -> Collection[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def put(value: Any, changes: Mapping[Place, Any]) -> Any:

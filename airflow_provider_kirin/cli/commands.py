@@ -9,12 +9,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.payload import prepare
 from airflow_provider_kirin.api.prices import Estimate, billed_for, estimated, price_key, show_usd
-from airflow_provider_kirin.cli.running import command, fail, say
+from airflow_provider_kirin.cli.payload_file import read_payload
+from airflow_provider_kirin.cli.running import ConsoleLog, command, fail, say, show
 from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinPayloadError,
@@ -38,14 +38,14 @@ def validate(args: Namespace) -> None:
     :param args: payload, model
     """
     try:
-        ready = prepare(_read_payload(args.payload), args.model, open_uri=open_uri)
+        ready = prepare(read_payload(args.payload), args.model, open_uri=open_uri)
     except KirinPayloadError as error:
         for problem in error.problems:
             say(str(problem))
         raise SystemExit(1) from None
     for notice in ready.notices:
         say(notice)
-    print(f"{ready.model}: {ready.describe()}")
+    show(f"{ready.model}: {ready.describe()}")
 
 
 @command
@@ -54,9 +54,9 @@ def submit(args: Namespace) -> None:
 
     :param args: payload, model, conn_id, external_task_id, yes
     """
-    with closing(KirinHook(args.conn_id)) as hook:
+    with _hook(args) as hook:
         own_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
-        ready = hook.prepare(_read_payload(args.payload), model=args.model, replacing=own_id)
+        ready = hook.prepare(read_payload(args.payload), model=args.model, replacing=own_id)
         _confirm(args, hook, ready)
         # Always named, so that a submission whose reply is lost can be found.
         name = ready.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
@@ -66,6 +66,7 @@ def submit(args: Namespace) -> None:
             external_task_id=name,
             is_own_id="external_task_id" in ready.params,
             conn_id=args.conn_id,
+            log=hook.log,
         )
         try:
             submitted = submission.run()
@@ -79,7 +80,7 @@ def submit(args: Namespace) -> None:
             in_flight = submission.in_flight
             fail(f"interrupted; look for external task id {name}: it may be billed." if in_flight else "interrupted.")
     say(f"{'adopted, nothing is paid' if submitted.adopted else 'submitted'}; external task id {name}")
-    print(submitted.kirin_task.id)
+    show(submitted.kirin_task.id)
 
 
 @command
@@ -88,12 +89,15 @@ def status(args: Namespace) -> None:
 
     :param args: kirin_task_id, conn_id, output
     """
-    with closing(KirinHook(args.conn_id)) as hook:
+    with _hook(args) as hook:
         kirin_task = hook.get_task(args.kirin_task_id)
+    if not kirin_task.external_task_id and kirin_task.id != args.kirin_task_id:
+        # The gateway found it by an external task id, which not every response repeats.
+        kirin_task = replace(kirin_task, external_task_id=args.kirin_task_id)
     if args.output == "json":
-        print(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_describe(kirin_task)))
+        show("\n".join(_describe(kirin_task)))
 
 
 @command
@@ -107,9 +111,9 @@ def download(args: Namespace) -> None:
         # There is no DAG here to name a folder after.
         place = replace(place, template="{kirin_task_id}-{index}.mp4")
     place.check()
-    with closing(KirinHook(args.conn_id)) as hook:
+    with _hook(args) as hook:
         kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
-        print("\n".join(save_videos(hook, kirin_task, place)))
+        show("\n".join(save_videos(hook, kirin_task, place)))
 
 
 @command
@@ -123,25 +127,20 @@ def costs(args: Namespace) -> None:
     report(args)
 
 
-def _read_payload(name: str) -> Any:
-    text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text(encoding="utf-8")
-    try:
-        return json.loads(text)
-    except ValueError:
-        # Airflow itself needs it.
-        import yaml  # type: ignore[import-untyped]
+def _hook(args: Namespace) -> closing[KirinHook]:
+    """Return the connection's hook. With ``-v`` its log is shown whole, without it the warnings are."""
+    return closing((KirinHook if args.verbose else _ConsoleHook)(args.conn_id))
 
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            fail(f"{name} is neither JSON nor YAML: {error}")
+
+class _ConsoleHook(KirinHook):
+    log = ConsoleLog()  # type: ignore[assignment]
 
 
 def _confirm(args: Namespace, hook: KirinHook, ready: PreparedPayload) -> None:
     estimate = _estimate(hook, ready)
     price = f"about {show_usd(estimate.usd)} USD (says {estimate.source})" if estimate else "an unknown price"
-    for line in (f"{ready.model}: {ready.describe()}", *ready.notices):
-        say(line)
+    # What is unusual about the payload, the hook has shown already.
+    say(f"{ready.model}: {ready.describe()}")
     if args.yes:
         say(f"submitting for {price}")
         return

@@ -19,7 +19,7 @@ from typing import Any
 from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, select, summarize, total
 from airflow_provider_kirin.api.prices import billed_for
 from airflow_provider_kirin.api.text import shorten
-from airflow_provider_kirin.cli.running import fail, say
+from airflow_provider_kirin.cli.running import fail, printable, say, show
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.records import XCOM_KEY
@@ -113,16 +113,21 @@ def _asked_for(spent: Iterable[Spent]) -> Iterator[Spent]:
 
 def _print(groups: list[dict[str, Any]], whole: dict[str, Any], *, output: str) -> None:
     if output == "json":
-        print(json.dumps({"total": whole, "groups": groups}, indent=2, ensure_ascii=False))
-    elif output == "csv":
-        if groups:
-            writer = csv.DictWriter(sys.stdout, fieldnames=list(groups[0]), lineterminator="\n")
+        show(json.dumps({"total": whole, "groups": groups}, indent=2, ensure_ascii=False))
+        return
+    rows = [
+        {name: printable(value) if isinstance(value, str) else value for name, value in group.items()}
+        for group in groups
+    ]
+    if output == "csv":
+        if rows:
+            writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(groups)
+            writer.writerows(rows)
     else:
         from airflow.cli.simple_table import AirflowConsole
 
-        AirflowConsole().print_as(data=groups, output="table")
-        if groups:
+        AirflowConsole().print_as(data=rows, output="table")
+        if rows:
             print(f"\n{whole['generations']} generations, {whole['usd']} USD", end="")
             print(f", and {whole['unknown']} whose cost is not on record (--ask)" if whole["unknown"] else "")

@@ -1,0 +1,76 @@
+"""Read a payload from a file or standard input: JSON or YAML, in UTF-8 or in UTF-16 or UTF-32."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_kirin.api.places import MOST_VALUES, is_larger_than
+from airflow_provider_kirin.cli.running import fail
+
+#: A payload with a few images in Base64 is far shorter; a file that does not end must not fill the memory.
+_MOST_BYTES = 256 * 1024 * 1024
+
+
+def read_payload(name: str) -> Any:
+    """Return what a file holds.
+
+    :param name: its path, or ``-`` for standard input
+    """
+    text = _decode(name, _read(name))
+    try:
+        return json.loads(text)
+    except RecursionError:
+        fail(f"{name} is nested too deeply.")
+    except ValueError:
+        return _read_yaml(name, text)
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        raw = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    else:
+        with Path(name).expanduser().open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        fail(f"{name} is longer than {_MOST_BYTES:,} bytes.")
+    return raw
+
+
+def _decode(name: str, raw: bytes) -> str:
+    # As JSON prescribes: by the byte order mark, or by where the zeros are in the first characters.
+    encoding = json.detect_encoding(raw)
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        fail(
+            f"{name} is not text in {encoding.upper()}: byte 0x{raw[error.start]:02X} at position {error.start} "
+            "cannot be decoded. Save the file as UTF-8."
+        )
+
+
+def _read_yaml(name: str, text: str) -> Any:
+    # Airflow itself needs it.
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        # Not the loader in C: it ends the process if a file is nested deeply enough.
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        # Aliases of aliases are short to write and endless to read, and merge keys copy them when they are loaded.
+        if is_larger_than(MOST_VALUES, root, _children):
+            fail(f"{name} holds more than {MOST_VALUES:,} values, each alias counted in full.")
+        return None if root is None else loader.construct_document(root)
+    except yaml.YAMLError as error:
+        fail(f"{name} is neither JSON nor YAML: {error}")
+    except RecursionError:
+        fail(f"{name} is nested too deeply.")
+
+
+def _children(node: Any) -> Any:
+    """Return the nodes in a node of YAML; a mapping's are pairs."""
+    if isinstance(node, tuple):
+        return node
+    return node.value if isinstance(getattr(node, "value", None), list) else ()
