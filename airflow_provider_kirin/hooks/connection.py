@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +23,10 @@ DEFAULT_TIMEOUT = 60.0
 
 _EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices"}
 
+_JSON_TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+#: What a person may have meant for the name of an extra. Anything else may be a secret in the wrong place.
+_NAME = re.compile(r"[a-z][a-z_-]{0,29}", re.IGNORECASE)
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class AirflowConnection(Protocol):
     port: int | None
     schema: str | None
     password: str | None
+    extra: str | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class KirinConnection:
     :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
     :param private_hosts: where videos may come from although it is not on the open internet
     :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
+    :param unknown_extras: a sentence about extras that have no effect; empty if there are none
     """
 
     base_url: str
@@ -55,6 +64,7 @@ class KirinConnection:
     requests_per_second: float | None = None
     private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
         """Return a text without the key, should a gateway ever repeat it.
@@ -76,15 +86,16 @@ def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
     return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}", retryable=True)
 
 
-def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinConnection:
+def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
     """Read an Airflow connection.
 
     :param conn: the connection
     :param extra: its decoded extra (decoding it may block, so the caller does)
     :raises KirinConfigError: with what is wrong and what to do; never with the key
     """
-    if unknown := sorted(set(extra) - _EXTRAS):
-        log.warning("The Kirin connection %r has unknown extras: %s", conn.conn_id, ", ".join(map(shorten, unknown)))
+    _check_extra(conn, extra)
+    if unknown := _unknown_extras(extra):
+        log.warning("Connection %r: %s", conn.conn_id, unknown)
     base = base_url(conn.host, port=conn.port, scheme=conn.schema)
     return KirinConnection(
         base_url=base,
@@ -95,7 +106,40 @@ def read_connection(conn: AirflowConnection, extra: Mapping[str, Any]) -> KirinC
         requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
         private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
         prices=_prices(extra.get("prices")),
+        unknown_extras=unknown,
     )
+
+
+def _check_extra(conn: AirflowConnection, extra: Any) -> None:
+    """Refuse an extra that is not a JSON object, and show nothing of it: it may hold secrets.
+
+    For what is not JSON at all, Airflow logs an error and decodes an empty object: TLS and proxy settings were lost.
+    """
+    if isinstance(extra, Mapping) and (extra or not conn.extra or _is_json(conn.extra)):
+        return
+    is_ = "not valid JSON" if isinstance(extra, Mapping) else f"JSON, but {_JSON_TYPES.get(type(extra), 'a number')}"
+    raise KirinConfigError(
+        f'The extra of the Kirin connection {conn.conn_id!r} is {is_}. Make it an object such as {{"timeout": 30}}.'
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown_extras(extra: Mapping[Any, Any]) -> str:
+    unknown = set(extra) - _EXTRAS
+    if not unknown:
+        return ""
+    close = {name: difflib.get_close_matches(name.lower(), _EXTRAS, 1) for name in unknown if _NAME.fullmatch(name)}
+    shown = [f"{name} (did you mean {match[0]}?)" for name, match in sorted(close.items()) if match]
+    if hidden := len(unknown) - len(shown):
+        shown.append(f"{hidden} whose name is not shown, as it may be a secret")
+    return f"Unknown extras have no effect: {', '.join(shown)}. The extras are {', '.join(sorted(_EXTRAS))}."
 
 
 def _seconds(value: Any, name: str) -> float | None:

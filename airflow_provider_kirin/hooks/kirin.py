@@ -262,6 +262,8 @@ class KirinHook(BaseHook):
         """Check key, host and path by asking for a task that cannot exist. Costs nothing."""
         try:
             connection = self.connection
+            if connection.unknown_extras:
+                return False, connection.unknown_extras
             reply = self._send(get_generation(connection.base_url, probe.PROBE_ID))
         except KirinError as error:
             return False, str(error)

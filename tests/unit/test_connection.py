@@ -24,6 +24,7 @@ class Connection:
     port: int | None = None
     schema: str | None = None
     password: str | None = "sa-SECRET"
+    extra: str | None = None
 
 
 def read(extra: dict[str, Any] | None = None, **fields: Any) -> KirinConnection:
@@ -81,10 +82,45 @@ def test_with_an_unusable_host_it_is_none() -> None:
 
 
 class TestExtra:
-    def test_a_mistyped_one_is_told_without_its_value(self, caplog: pytest.LogCaptureFixture) -> None:
-        read({"request_per_second": "SECRET", "timeout": 5})
-        assert "request_per_second" in caplog.text
+    def test_a_misnamed_one_is_logged_without_its_value(self, caplog: pytest.LogCaptureFixture) -> None:
+        connection = read({"request_per_second": "SECRET", "timeout": 5})
+        assert "request_per_second (did you mean requests_per_second?)" in connection.unknown_extras
+        assert "The extras are allow_private_hosts, " in connection.unknown_extras
+        assert connection.unknown_extras in caplog.text
         assert "SECRET" not in caplog.text
+
+    @pytest.mark.parametrize(
+        "name", ["sk-SECRET-7f3a9c51", "SECRETabcdefghijk", "timeout" * 9, "timeout\x1b[31m", "", "é"]
+    )
+    def test_a_name_that_may_be_a_secret_is_not_shown(self, caplog: pytest.LogCaptureFixture, name: str) -> None:
+        assert "1 whose name is not shown" in read({name: "x"}).unknown_extras
+        assert not name or name not in caplog.text
+
+    def test_without_one_there_is_nothing_to_say(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert read({"timeout": 5}).unknown_extras == caplog.text == ""
+
+    @pytest.mark.parametrize(
+        ("extra", "said"),
+        [
+            ([1], "an array"),
+            ("sa-SECRET", "a string"),
+            (5, "a number"),
+            (0.5, "a number"),
+            (True, "a boolean"),
+            (None, "null"),
+        ],
+    )
+    def test_json_that_is_not_an_object(self, extra: Any, said: str) -> None:
+        with pytest.raises(KirinConfigError, match=f"'kirin_default' is JSON, but {said}. Make it an object") as caught:
+            read_connection(Connection(extra=json.dumps(extra)), extra)
+        assert "SECRET" not in str(caught.value)
+
+    def test_what_is_not_json_is_not_taken_for_nothing(self) -> None:
+        with pytest.raises(KirinConfigError, match="not valid JSON") as caught:
+            # Airflow decodes it as an empty object, and logs an error.
+            read_connection(Connection(extra='{"verify": "/etc/ca.pem", SECRET}'), {})
+        assert "SECRET" not in str(caught.value)
+        assert read_connection(Connection(extra="{ }"), {}) == read()
 
     @pytest.mark.parametrize(
         ("value", "seconds"), [(None, DEFAULT_TIMEOUT), ("", DEFAULT_TIMEOUT), (5, 5.0), ("2.5", 2.5), (0.1, 0.1)]
@@ -168,9 +204,6 @@ class TestExtra:
         with pytest.raises(KirinConfigError, match="proxies") as caught:
             read({"proxies": value})
         assert "SECRET" not in str(caught.value)
-
-    def test_what_is_not_ours_is_left_alone(self) -> None:
-        assert read({"something": "else"}) == read()
 
     @settings(deadline=None, max_examples=200)
     @given(
