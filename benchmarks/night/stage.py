@@ -18,7 +18,7 @@ from benchmarks.night.ready import READY
 from benchmarks.night.ways import WAYS
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.system.deployment import Deployment
-from tests.system.processes import until
+from tests.waiting import until
 
 #: What differs from Airflow's own defaults.
 SETTINGS = {"CORE__PARALLELISM": "4", "LOGGING__JSON_LOGS": "True"}
@@ -160,7 +160,7 @@ class Stage:
                 part.check()
             return states() <= {"success", "failed"}
 
-        until(have_ended, f"{dag_id} has ended", _LONGEST, pause=_POLL)
+        until(have_ended, f"{dag_id} has ended", seconds=_LONGEST, pause=_POLL)
         (took,) = self.ask(f"SELECT EXTRACT(EPOCH FROM max(end_date) - min(start_date)), 1 {runs}")
         return " and ".join(sorted(states())), float(took)
 

@@ -25,6 +25,7 @@ import requests
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.integration.gateways import Authority, CountingGateway, make_authority
 from tests.integration.misbehaving import RawServer
+from tests.waiting import HANG
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -77,7 +78,7 @@ def airflow_db() -> Path:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=HANG,
         check=False,
     )
     assert migrated.returncode == 0, migrated.stdout[-3000:]

@@ -20,6 +20,8 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
+from tests.waiting import HANG
+
 
 @dataclass(frozen=True)
 class Run:
@@ -94,7 +96,7 @@ def all_files(folder: Path) -> bytes:
     :param folder: the home
     """
     command = ["find", str(folder), "-type", "f", "-exec", "cat", "{}", "+"]
-    return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, check=True, timeout=HANG).stdout
 
 
 def run_dag(dag: DAG, log: Any, **options: Any) -> Run:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import requests
 from PIL import Image, ImageDraw
+
+from tests.waiting import HANG, until
 
 #: Long and odd, so that it is found wherever it leaks to.
 KEY = "sk-integration-7f3a9c51d2e84b06-do-not-print"
@@ -47,7 +47,7 @@ class Emulator:
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One request, its reply decoded."""
-        reply = self._http.request(method, self.url + path, timeout=30, **options)
+        reply = self._http.request(method, self.url + path, timeout=HANG, **options)
         assert reply.status_code == 200, f"{method} {path}: {reply.status_code} {reply.text}"
         return reply.json()
 
@@ -77,14 +77,6 @@ class Emulator:
     def until_asked(self, method: str, path: str = "", count: int = 1) -> None:
         """Wait until so many such requests were answered."""
         until(lambda: len(self.requests(method, path)) >= count, f"{count} x {method} {path}")
-
-
-def until(is_so: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def picture(width: int, height: int, kind: str = "JPEG") -> bytes:

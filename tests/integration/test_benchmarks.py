@@ -49,7 +49,6 @@ def image_file():
     return Path(__file__).parents[2] / "example_dags" / "images" / "teapot.jpg"
 
 
-@pytest.mark.timeout(180)
 class TestMeasuring:
     def test_every_wait_is_polled_and_counted(self, measured):
         for one in measured.waiting:

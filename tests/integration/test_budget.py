@@ -21,7 +21,7 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.submitting import Submission
 from tests.integration.emulated import KEY, Emulator
 
-pytestmark = [pytest.mark.usefixtures("conn_id", "impatient"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]
 
 
 @pytest.fixture

@@ -23,8 +23,10 @@ from airflow_provider_kirin.__main__ import main
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY
+from tests.integration.misbehaving import replying, whole
+from tests.waiting import HANG
 
-pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id")]
 
 Kirin = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,7 +38,7 @@ def kirin(tmp_path) -> Kirin:
     def run(*arguments: str, by: str = "airflow_provider_kirin", stdin: Any = subprocess.DEVNULL, **how: Any) -> Any:
         command = [sys.executable, "-m", by, *(["kirin"] if by == "airflow" else []), *arguments]
         piped = {"input": how["input"]} if "input" in how else {"stdin": stdin}
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, **piped)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG, check=False, **piped)
 
     return run
 
@@ -90,7 +92,7 @@ class TestValidate:
         [
             ("gone.json", None, "No such file"),
             ("bad.yaml", "{a: [", "neither JSON nor YAML"),
-            ("bytes.json", b"\xff\xfe", "UnicodeDecodeError"),
+            ("latin-1.json", '{"prompt": "\xe9"}'.encode("latin-1"), "is not text in UTF-8: byte 0xE9 at position 12"),
             ("text.json", '"just text"', "payload = 'just text': must be a mapping"),
         ],
     )
@@ -98,6 +100,11 @@ class TestValidate:
         if content is not None:
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         assert_one_line(kirin("validate", name), said)
+
+    def test_aliases_of_aliases(self, kirin, tmp_path):
+        lines = ["k0: &k0 [x]"] + [f"k{n}: &k{n} [{','.join([f'*k{n - 1}'] * 9)}]" for n in range(1, 10)]
+        (tmp_path / "aliases.yaml").write_text("\n".join(lines))
+        assert_one_line(kirin("validate", "aliases.yaml"), "holds more than 10,000 values")
 
 
 class TestSubmit:
@@ -141,6 +148,14 @@ class TestSubmit:
         assert done.returncode == 0 and emulator.submitted == 1
         assert done.stdout.strip() == emulator.ledger()["paid"][0]["id"]
 
+    def test_it_says_what_it_waits_for(self, kirin, payload, emulator):
+        emulator.fault(on="get", kind="status", status=503, times=1)
+        emulator.fault(on="submit", kind="status", status=429, times=1)
+        done = kirin("submit", "payload.json", "-y")
+        assert done.returncode == 0 and emulator.submitted == 1
+        (first, second) = [line for line in done.stderr.splitlines() if " in " in line and " s: " in line]
+        assert "503" in first and "429" in second and first.startswith("kirin: ")
+
     def test_where_it_cannot_be_found_the_error_names_the_id(self, kirin, payload, emulator):
         emulator.fault(on="submit", kind="lose_reply")
         emulator.fault(on="get", kind="status", status=404, times=-1, body={"detail": "Request not found"})
@@ -181,6 +196,21 @@ class TestStatusAndDownload:
         one = made("[[fail:8002005098]]")
         said = json.loads(kirin("status", one, "-o", "json", by="airflow").stdout)
         assert (said["id"], said["status"], said["error"]["code"]) == (one, "failed", "8002005098")
+
+    def test_as_json_it_repeats_the_external_id_it_was_asked_by(self, kirin, payload):
+        one = kirin("submit", "payload.json", "-y", "--external-task-id", "order-{1}").stdout.strip()
+        said = json.loads(kirin("status", "order-{1}", "-o", "json").stdout)
+        assert (said["id"], said["external_task_id"]) == (one, "order-{1}")
+        assert json.loads(kirin("status", one, "-o", "json").stdout)["id"] == one
+
+    @pytest.mark.parametrize("output", ["text", "json"])
+    def test_of_one_that_would_speak_to_the_terminal(self, kirin, connect, raw_server, output):
+        model = "kirin\x1b]0;owned\x07\x9b31m\u202e"
+        gateway = raw_server(replying(whole({"id": "one", "status": "failed", "model": model})))
+        connect(gateway.url)
+        done = kirin("status", "one", "-o", output)
+        assert done.returncode == 0 and "kirin" in done.stdout
+        assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr)
 
     def test_of_one_that_runs(self, kirin, made):
         assert "progress:" in kirin("status", made("[[seconds:600]]")).stdout

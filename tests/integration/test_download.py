@@ -674,7 +674,6 @@ class Endless(VideoHost):
             large -= min(large, len(self.body))
 
 
-@pytest.mark.timeout(120)
 def test_the_memory_does_not_grow_with_the_file(connect, tmp_path):
     with Endless(video(MEGABYTE), large=300 * MEGABYTE) as host:
         connect(host.url)

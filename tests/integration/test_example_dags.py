@@ -79,7 +79,6 @@ def test_their_images_are_what_the_model_takes():
         assert path.stat().st_size < 1_000_000, "an example is downloaded by everybody"
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs(path, run, output, slow_emulator):
     bought = 0

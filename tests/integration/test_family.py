@@ -73,7 +73,6 @@ def test_the_least_payload_is_taken_by_both(model: str, says_yes: Any) -> None:
     assert says_yes(model, prepare(LEAST[model], model).params)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
@@ -91,7 +90,6 @@ def test_both_know_the_rules_between_fields(
     assert says_yes(model, as_sent({**LEAST[model], **added}, model)) is (not fields)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("model", MODELS)
 def test_both_refuse_what_breaks_a_documented_limit(model: str, says_yes: Any) -> None:
     for name, place, value in limits(model):
@@ -128,7 +126,6 @@ KINDS: list[tuple[str, dict[str, Any], tuple[int, int], int, bool]] = [
 ]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("model", "payload", "size", "fps", "has_sound"), KINDS, ids=lambda value: str(value)[:24])
 def test_each_kind_of_task_ends_with_a_video_that_plays(
     conn_id: str, model: str, payload: dict[str, Any], size: tuple[int, int], fps: int, has_sound: bool, tmp_path: Any
@@ -149,7 +146,6 @@ def test_each_kind_of_task_ends_with_a_video_that_plays(
     assert (counts["audio"] > 100) is has_sound
 
 
-@pytest.mark.timeout(120)
 def test_an_extension_goes_on_where_a_clip_ends(conn_id: str, tmp_path: Any) -> None:
     hook = KirinHook(conn_id)
     first = hook.wait(hook.submit({"prompt": "Snow.", "aspect_ratio": "1:1"}, model="kirin_v1_t2v").id, timeout=30)

@@ -26,6 +26,7 @@ from airflow_provider_kirin.operators.kirin import (
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY
 from tests.integration.misbehaving import RawServer
+from tests.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
@@ -256,7 +257,7 @@ def seen(airflow_db, running_emulator, image_file, picture_url, tmp_path_factory
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
     }
     command = [sys.executable, str(script), json.dumps(given)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG, check=False)
     said = next((line for line in done.stdout.splitlines() if line.startswith("SEEN ")), None)
     assert said, (done.stdout + done.stderr)[-5000:]
     written = events.read_text()
@@ -266,7 +267,6 @@ def seen(airflow_db, running_emulator, image_file, picture_url, tmp_path_factory
     return {**seen, "text": written, "events": parsed}
 
 
-@pytest.mark.timeout(180)
 class TestOpenLineage:
     @staticmethod
     def complete(seen: dict[str, Any], task_id: str) -> dict[str, Any]:

@@ -143,7 +143,6 @@ def test_a_bucket_that_is_not_there_is_an_error_and_is_not_made(s3, hook):
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["videos"]
 
 
-@pytest.mark.timeout(180)
 def test_the_memory_does_not_grow_with_the_object(s3, connect):
     with Endless(video(MEGABYTE), large=150 * MEGABYTE) as host:
         connect(host.url)

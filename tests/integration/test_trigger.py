@@ -28,6 +28,7 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers.events import read_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.integration.emulated import KEY, until
+from tests.waiting import HANG
 
 pytestmark = [
     pytest.mark.filterwarnings("error::ResourceWarning"),
@@ -406,7 +407,7 @@ def test_it_neither_blocks_the_loop_nor_imports_requests(conn_id, submit, emulat
     # Each first reply is held back for so long: a look that blocks the loop stops the ticking for as long.
     held = 3.0
     emulator.fault(on="get", kind="slow", seconds=held, times=len(ids))
-    run = subprocess.run([sys.executable, "-c", script, *ids], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run([sys.executable, "-c", script, *ids], capture_output=True, text=True, timeout=HANG, check=True)
     seen = json.loads(run.stdout.splitlines()[-1])
     assert seen["ends"] == ["error"] * 3 + ["video"] * 3
     assert not seen["imported"], "requests was imported on the way"

@@ -18,7 +18,8 @@ import requests
 
 from tests.system.broker import Redis
 from tests.system.postgres import Postgres
-from tests.system.processes import HOST, MARK, Part, free_port, is_ours, kill_all, leftovers, until
+from tests.system.processes import HOST, MARK, Part, free_port, is_ours, kill_all, leftovers
+from tests.waiting import HANG, until
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIGGERERS = ("triggerer-1", "triggerer-2")
@@ -133,7 +134,7 @@ class Deployment:
         """Start everything, and wait until Airflow says that it is healthy."""
         airflow = [sys.executable, "-m", "airflow"]
         migrated = subprocess.run(
-            [*airflow, "db", "migrate"], env=self._env, capture_output=True, text=True, timeout=180, check=False
+            [*airflow, "db", "migrate"], env=self._env, capture_output=True, text=True, timeout=HANG, check=False
         )
         assert migrated.returncode == 0, (migrated.stdout + migrated.stderr)[-3000:]
         port = self.url.rpartition(":")[2]
@@ -149,7 +150,7 @@ class Deployment:
             env = self._env | {"KIRIN_FAULTS_PART": name}
             self.parts[name] = Part(name, [*airflow, *command], env, self.home)
             self.parts[name].start()
-        until(self.is_healthy, "Airflow is healthy", 180, pause=0.5)
+        until(self.is_healthy, "Airflow is healthy", pause=0.5)
 
     def stop(self) -> None:
         """End everything that was started, and everything that those started."""
@@ -180,7 +181,7 @@ class Deployment:
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One request to Airflow's REST API, its reply decoded."""
-        reply = self._http.request(method, f"{self.url}/api/v2{path}", timeout=60, **options)
+        reply = self._http.request(method, f"{self.url}/api/v2{path}", timeout=HANG, **options)
         assert reply.ok, f"{method} {path}: {reply.status_code} {reply.text[:2000]}"
         return reply.json() if reply.content else None
 
@@ -196,7 +197,7 @@ class Deployment:
             known = self.call("GET", "/dags", params={"limit": 500})["dags"]
             return wanted <= {dag["dag_id"] for dag in known if not dag["is_paused"]}
 
-        until(all_there, f"the DAGs are parsed: {sorted(wanted)}", 120, pause=0.5)
+        until(all_there, f"the DAGs are parsed: {sorted(wanted)}", pause=0.5)
 
     def connect(self, conn_id: str, host: str, password: str, extra: str) -> None:
         """Define a connection of type kirin."""

@@ -12,7 +12,8 @@ from typing import Any
 import requests
 
 from tests.integration.emulated import KEY, Emulator
-from tests.system.processes import HOST, free_port, until
+from tests.system.processes import HOST, free_port
+from tests.waiting import until
 
 
 class Gateway:

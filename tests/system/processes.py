@@ -7,26 +7,14 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
 HOST = "127.0.0.1"
 #: Marks every process that descends from one harness: its value is that harness's folder.
 MARK = "KIRIN_FAULTS_HOME"
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T | None], what: str, seconds: float = 60, pause: float = 0.1) -> T:
-    """Look until something true is seen, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(pause)
-    return seen
 
 
 def free_port() -> int:

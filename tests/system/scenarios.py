@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 
 from tests.system.deployment import TRIGGERERS
-from tests.system.processes import gone, parent_of, send, until
+from tests.system.processes import gone, parent_of, send
 from tests.system.stage import Expected, Scenario, Stage
+from tests.waiting import until
 
 TASK = "/generation/task/"
 
@@ -356,7 +357,7 @@ def triggerer_killed(stage: Stage) -> None:
     # The other one takes over; only then the dead one comes back.
     until(lambda: _holder(stage) != victim, "the other triggerer holds it")
     stage.airflow.parts[victim].start()
-    until(stage.airflow.is_healthy, "both triggerers live", 120)
+    until(stage.airflow.is_healthy, "both triggerers live")
 
 
 def both_triggerers_killed(stage: Stage) -> None:
@@ -366,7 +367,7 @@ def both_triggerers_killed(stage: Stage) -> None:
         stage.airflow.parts[name].kill()
     for name in TRIGGERERS:
         stage.airflow.parts[name].start()
-    until(stage.airflow.is_healthy, "both triggerers live", 120)
+    until(stage.airflow.is_healthy, "both triggerers live")
 
 
 def _holder(stage: Stage) -> str:
@@ -386,7 +387,7 @@ def scheduler_killed_while_submitting(stage: Stage) -> None:
     stage.airflow.parts["scheduler"].kill(descendants=False)
     stage.gateway.release()
     stage.airflow.parts["scheduler"].start()
-    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+    until(stage.airflow.is_healthy, "the scheduler lives")
 
 
 def scheduler_and_workers_killed_while_submitting(stage: Stage) -> None:
@@ -398,7 +399,7 @@ def scheduler_and_workers_killed_while_submitting(stage: Stage) -> None:
         part.kill()
     for part in lost:
         part.start()
-    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+    until(stage.airflow.is_healthy, "the scheduler lives")
 
 
 def scheduler_killed_while_deferred(stage: Stage) -> None:
@@ -406,7 +407,7 @@ def scheduler_killed_while_deferred(stage: Stage) -> None:
     _holder(stage)
     stage.airflow.parts["scheduler"].kill()
     stage.airflow.parts["scheduler"].start()
-    until(stage.airflow.is_healthy, "the scheduler lives", 120)
+    until(stage.airflow.is_healthy, "the scheduler lives")
 
 
 def api_server_down_when_the_reply_comes(stage: Stage) -> None:
@@ -417,7 +418,7 @@ def api_server_down_when_the_reply_comes(stage: Stage) -> None:
     stage.gateway.release()
     until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
     stage.airflow.parts["api-server"].start()
-    until(stage.airflow.is_healthy, "the API server answers", 120)
+    until(stage.airflow.is_healthy, "the API server answers")
 
 
 # Celery's own ways ------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from tests.system.deployment import Deployment
 from tests.system.gateways import KEY, Gateway, Proxy
-from tests.system.processes import gone, is_ours, parent_of, send, settled, until
+from tests.system.processes import gone, is_ours, parent_of, send, settled
+from tests.waiting import until
 
 Shape = Literal["steps", "generate", "taskflow", "mapped"]
 ENDED = ("success", "failed")
@@ -170,7 +171,7 @@ class Stage:
         self.run_id = run_id or self._name
         self.airflow.start_run(self.dag_id, self.run_id, {"seconds": self.scenario.seconds}, is_dated=is_dated)
 
-    def wait_for_end(self, seconds: float = 180) -> str:
+    def wait_for_end(self) -> str:
         """Wait for the run's end, and return its state."""
 
         def ended() -> str:
@@ -178,7 +179,7 @@ class Stage:
             return state if state in ENDED else ""
 
         try:
-            return until(ended, f"{self.dag_id} {self.run_id} ends", seconds, pause=0.5)
+            return until(ended, f"{self.dag_id} {self.run_id} ends", pause=0.5)
         except AssertionError as error:
             states = {ti["task_id"]: ti["state"] for ti in self.airflow.tis(self.dag_id, self.run_id)}
             raise AssertionError(f"{error}\n{states}\n{self.log()[-4000:]}") from None
@@ -235,9 +236,9 @@ class Stage:
         """Return the logs of the run's tasks."""
         return self.airflow.task_log(self.dag_id, self.run_id)
 
-    def saw(self, text: str, seconds: float = 60) -> None:
+    def saw(self, text: str) -> None:
         """Wait until the run's logs say something."""
-        until(lambda: text in self.log(), f"{self.dag_id}'s log says {text!r}", seconds)
+        until(lambda: text in self.log(), f"{self.dag_id}'s log says {text!r}")
 
     # Judging ------------------------------------------------------------------------------------------------------
 

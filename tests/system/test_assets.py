@@ -16,9 +16,9 @@ import pytest
 from tests.integration.emulated import KEY, picture
 from tests.system.deployment import Deployment
 from tests.system.gateways import Gateway
-from tests.system.processes import until
+from tests.waiting import until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 PROMPT = "The cup turns. [[seconds:1]]"
 
 DAGS = """
@@ -78,7 +78,7 @@ def airflow() -> Iterator[Deployment]:
 
 def test_a_new_video_starts_whoever_waits_for_it(airflow: Deployment) -> None:
     airflow.start_run("producer", "one", {})
-    until(lambda: airflow.run_state("producer", "one") == "success", "the video is there", 120, pause=0.5)
+    until(lambda: airflow.run_state("producer", "one") == "success", "the video is there", pause=0.5)
     result = airflow.xcom("producer", "one", "generate")
     expected = {
         "uri": result["files"][0],
@@ -89,7 +89,7 @@ def test_a_new_video_starts_whoever_waits_for_it(airflow: Deployment) -> None:
     # An alias has an event for each video.
     extras = {"on_the_asset": expected | {"uris": result["files"]}, "on_the_alias": expected}
     for dag_id, extra in extras.items():
-        run = until(lambda dag_id=dag_id: _done(airflow, dag_id), f"{dag_id} ran by itself", 120, pause=0.5)
+        run = until(lambda dag_id=dag_id: _done(airflow, dag_id), f"{dag_id} ran by itself", pause=0.5)
         assert run["run_type"] == "asset_triggered"
         assert airflow.xcom(dag_id, run["dag_run_id"], "watch") == [extra]
 

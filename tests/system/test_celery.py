@@ -11,7 +11,7 @@ from tests.system.deployment import CELERY_WORKERS
 from tests.system.scenarios import CELERY_SCENARIOS, SCENARIOS, WITH_A_PART_OF_THE_EXECUTOR
 from tests.system.stage import Scenario
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900 + 300 * REPEATS)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(5400 + 1800 * REPEATS)]
 
 WORKERS = CELERY_WORKERS
 PLAYS_ALL = os.environ.get("KIRIN_FAULT_CELERY") == "all"

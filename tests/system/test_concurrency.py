@@ -19,8 +19,9 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.gateway import HookGateway
 from airflow_provider_kirin.submitting import NoRecord, Submission, Submitted
 from tests.integration.emulated import KEY, Emulator, picture
+from tests.waiting import HANG
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 ATTEMPTS = 50
 
 
@@ -53,7 +54,7 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     class Together(HookGateway):
         def submit_as(self, external_task_id: str):
             if barrier is not None:
-                barrier.wait(60)
+                barrier.wait(HANG)
             return super().submit_as(external_task_id)
 
     def attempt(_: int) -> Submitted:

@@ -8,7 +8,7 @@ from tests.system.conftest import REPEATS, Campaign
 from tests.system.scenarios import SCENARIOS
 from tests.system.stage import Scenario
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900 + 300 * REPEATS)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(5400 + 1800 * REPEATS)]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

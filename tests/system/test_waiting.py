@@ -12,10 +12,10 @@ import pytest
 from tests.integration.emulated import KEY, picture
 from tests.system.deployment import Deployment
 from tests.system.gateways import Gateway
-from tests.system.processes import until
 from tests.system.waiting_dags import CONN_ID, KNOWN
+from tests.waiting import until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
 RUN = "one"
 #: Task ids by how often a worker runs for them.
@@ -65,7 +65,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
         airflow.connect(CONN_ID, gateway.url, KEY, "{}")
         airflow.wait_for_dags(["waiting"])
         airflow.start_run("waiting", RUN, {"wanted": KNOWN, "videos": str(home / "videos")})
-        until(lambda: airflow.run_state("waiting", RUN) in ("success", "failed"), "the run has ended", 300, pause=1)
+        until(lambda: airflow.run_state("waiting", RUN) in ("success", "failed"), "the run has ended", pause=1)
         yield Waited(airflow)
     finally:
         gateway.stop()

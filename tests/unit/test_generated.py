@@ -59,7 +59,6 @@ wrong_inside: KirinV1_6MultiI2vPayload = {"image_list": [{"imgae": "a.png"}], "p
 """
 
 
-@pytest.mark.timeout(180)
 def test_a_type_checker_finds_a_wrong_key(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     (tmp_path / "snippet.py").write_text(SNIPPET)

@@ -24,8 +24,6 @@ AIRFLOW = "from airflow.providers.common.compat.sdk import DAG, BaseHook, BaseOp
 #: Airflow 3.0 loads more for any operator.
 AN_OPERATOR = f"{AIRFLOW}\nwith DAG('any', schedule=None): type('Any', (BaseOperator,), {{}})(task_id='any')"
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def loaded_by(code: str, *, before: str = "") -> set[str]:
     """Run code in a fresh interpreter; return the top-level modules that it loads beyond those of ``before``."""

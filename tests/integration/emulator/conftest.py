@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 import pytest
 import requests
 from PIL import Image, ImageDraw
+
+from tests import waiting
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "emulator-test-key"
@@ -53,7 +54,7 @@ class EmulatorProcess:
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """One request to this emulator."""
-        return self.http.request(method, self.url + path, timeout=options.pop("timeout", 20), **options)
+        return self.http.request(method, self.url + path, timeout=options.pop("timeout", waiting.HANG), **options)
 
     def submit(self, **params: Any) -> requests.Response:
         """POST a generation."""
@@ -72,9 +73,9 @@ class EmulatorProcess:
         assert reply.status_code == 200, reply.text
         return dict(reply.json())
 
-    def ended(self, ref: str, seconds: float = 15) -> dict[str, Any]:
+    def ended(self, ref: str) -> dict[str, Any]:
         """The task object, once it has ended."""
-        return until(lambda: self.task(ref), lambda task: task["status"] in ("completed", "failed"), seconds)
+        return until(lambda: self.task(ref), lambda task: task["status"] in ("completed", "failed"))
 
     def video_url(self, ref: str) -> str:
         """The link of a completed generation."""
@@ -108,15 +109,10 @@ class EmulatorProcess:
         self.process.communicate()
 
 
-def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 15) -> Any:
+def until(look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
     """Look again and again until it is good."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = look()
-        if good(seen):
-            return seen
-        assert time.monotonic() < deadline, f"still {seen!r} after {seconds} s"
-        time.sleep(0.02)
+    (seen,) = waiting.until(lambda: [seen] if good(seen := look()) else None, "what is good", pause=0.02)
+    return seen
 
 
 @pytest.fixture(scope="session", name="until")

@@ -13,6 +13,8 @@ import time
 import pytest
 import requests
 
+from tests.waiting import HANG
+
 
 def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image, until):
     emulator = start_emulator("--seconds", "60")
@@ -115,7 +117,7 @@ def test_no_key_on_disk(start_emulator, image, tmp_path):
 
 def refused(*arguments: str) -> str:
     command = [sys.executable, "-m", "airflow_provider_kirin.emulator", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
@@ -146,7 +148,7 @@ def test_a_missing_av_is_one_line(tmp_path):
     code = (
         "import sys; sys.modules['av'] = None; from airflow_provider_kirin.emulator.cli import main; sys.exit(main())"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "emulator]" in ended.stderr
@@ -160,5 +162,5 @@ def test_it_imports_nothing_of_the_client_and_no_airflow():
         "print([m for m in sys.modules if m == 'airflow' or m.startswith('airflow.')"
         " or (m.startswith('airflow_provider_kirin.') and not m.startswith('airflow_provider_kirin.emulator'))])"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=True)
     assert ended.stdout.strip() == "[]"

@@ -32,7 +32,7 @@ from airflow_provider_kirin.api.images import (
     prepare,
 )
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("error")]
+pytestmark = [pytest.mark.filterwarnings("error")]
 
 KIRIN = ImageRules(max_bytes=10_000_000, min_side=300, max_ratio=2.5)
 TINY = ImageRules(max_bytes=100_000, min_side=1)
