@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.machine import describe_machine
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.system.deployment import Deployment
-from tests.system.processes import until
+from tests.waiting import until
 
 _DAG_ID = "soak"
 #: Instances of the mapped task in a run, and runs at a time: more than there are slots.

@@ -11,7 +11,7 @@ HANG = 600.0
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T | None], what: str, *, seconds: float = HANG, pause: float = 0.1) -> T:
+def until(look: Callable[[], T | None], what: str, seconds: float = HANG, pause: float = 0.1) -> T:
     """Look until something true is seen, and return it.
 
     :param look: what may be seen
