@@ -12,7 +12,7 @@
     ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
     ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
     ├── KirinLostTaskError         a generation that is on record is not known to the gateway; nothing was submitted
-    ├── KirinTimeoutError          the wait ran out; the generation goes on at Kirin
+    ├── KirinTimeoutError          the wait ran out; the generation may go on at Kirin
     ├── KirinUnfinishedError       a result was asked for before there is one
     └── KirinAPIError              the gateway or the model said no
         ├── KirinInputError        the model's user-input codes, HTTP 400/413/422
@@ -168,7 +168,7 @@ class KirinLostTaskError(KirinError):
 
 
 class KirinTimeoutError(KirinError):
-    """The wait ran out before the generation ended. It goes on, and is billed, at Kirin.
+    """The wait ran out before the generation was seen to end. It may go on at Kirin, and be billed.
 
     :param kirin_task_ids: the generations that were not finished
     """

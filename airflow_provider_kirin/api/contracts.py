@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.reply import inner_status, read_body
+from airflow_provider_kirin.api.reply import inner_status
 from airflow_provider_kirin.api.requests import ApiRequest
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinReplyError
@@ -61,6 +61,10 @@ class Difference:
         return f"{self.field}: {self.fact} is {self.theirs} at the gateway, {self.ours} here"
 
 
+#: A description names every parameter of a model, with its rules and examples.
+MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024
+
+
 def models_host(base: str) -> str:
     """Return where a gateway's descriptions of models are thought to be: at the root of its host.
 
@@ -78,23 +82,22 @@ def description_requests(host: str, model: str) -> list[ApiRequest]:
     """
     root, name = host.rstrip("/"), quote(model, safe="")
     return [
-        ApiRequest("GET", f"{root}/api/v1/skill/model-contracts/{name}"),
-        ApiRequest("GET", f"{root}/api/v1/skill/models/{name}/spec"),
+        ApiRequest("GET", f"{root}/api/v1/skill/{path}", max_response_bytes=MAX_DESCRIPTION_BYTES)
+        for path in (f"model-contracts/{name}", f"models/{name}/spec")
     ]
 
 
-def read_description(status: int, headers: Mapping[str, str], raw: bytes, *, doing: str) -> dict[str, Any]:
+def read_description(status: int, headers: Mapping[str, str], body: Any, *, doing: str) -> dict[str, Any]:
     """Return a description of a model as a JSON Schema.
 
     :param status: the HTTP status
     :param headers: the reply's headers
-    :param raw: the reply's body
+    :param body: the reply's body, decoded
     :param doing: what was tried, for messages
     :raises KirinNotFoundError: the gateway has none
     :raises KirinAPIError: the gateway said something else than yes
     :raises KirinReplyError: it is no description
     """
-    body = read_body(raw)
     status = inner_status(body) or status
     if status in (404, 405):
         raise KirinNotFoundError(f"HTTP {status}: {read_error(body)[1] or 'no message'}", http_status=status)

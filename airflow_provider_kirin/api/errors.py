@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.task import KirinTask, read_reason
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -91,6 +91,8 @@ _STATUSES: dict[int, _Meaning] = {
 }
 
 _ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found", "backend")
+#: Fields in which web frameworks and proxies say what is wrong, and this API does not.
+_NOT_THE_API = {"path", "msg", "errors"}
 _CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
@@ -117,7 +119,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
         f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
         http_status=status,
         code=code or None,
-        request_id=str(request_id)[:80] if request_id else None,
+        request_id=one_line(request_id, 80) if request_id else None,
         retry_after=retry_after(lowered.get("retry-after")),
         retryable=meaning.retryable,
     )
@@ -134,8 +136,8 @@ def _is_about_a_task(body: Any, code: str, message: str) -> bool:
 
     A gateway says what it has to say under other names (APISIX: ``error_msg``), a web framework repeats the ``path``.
     """
-    is_json = isinstance(body, Mapping) and "path" not in body
-    return is_json and bool(message) and not speaks_of_a_path(f"{code} {message}")
+    is_own = isinstance(body, Mapping) and _NOT_THE_API.isdisjoint(body)
+    return is_own and bool(message) and not speaks_of_a_path(f"{code} {message}")
 
 
 def speaks_of_a_path(said: str) -> bool:
@@ -174,24 +176,12 @@ def read_error(body: Any) -> tuple[str, str]:
         return "", "an HTML page, not the API's JSON" if looks_like_html else one_line(body)
     if not isinstance(body, Mapping):
         return "", "" if body is None else shorten(body)
-    sources = [body.get("status"), body.get("error"), body.get("data"), body]
-    found = [_code_and_message(source) for source in sources if isinstance(source, Mapping)]
+    # A bare word under status or data is no error's; under error it is the last resort.
+    nested = [body.get(name) for name in ("status", "error", "data") if isinstance(body.get(name), Mapping)]
+    found = [read_reason(source) for source in (*nested, body, body.get("errors"), body.get("error"))]
     code = next((code for code, _ in found if code), "")
-    message = next((text for _, text in found if text), "")
-    error = body.get("error")
-    if not message and isinstance(error, str):
-        message = error
-    return code, one_line(message or body.get("detail") or "")
-
-
-def _code_and_message(source: Mapping[str, Any]) -> tuple[str, str]:
-    code = next((source[key] for key in ("error_code", "code") if _is_code(source.get(key))), "")
-    texts = [source.get(key) for key in ("error_message", "message")]
-    return one_line(code, 80), next((text for text in texts if isinstance(text, str) and text), "")
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) not in ("", "0")
+    message = next((message for _, message in found if message), "")
+    return code, message or one_line(body.get("detail") or "")
 
 
 def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
@@ -220,20 +210,22 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
 
     :param kirin_task: a generation in a final state
     """
+    if kirin_task.status == "completed" and kirin_task.videos:
+        return None
+    error = kirin_task.error
+    code, message = (one_line(error.code, 80), one_line(error.message)) if error else ("", "")
+    said = f" with code {code}" if code else ""
     if kirin_task.status == "completed":
-        if kirin_task.videos:
-            return None
+        why = f"{said}: {message or 'no reason given'}" if error else ". It was moderated, or its result has expired"
         return _about(
             kirin_task,
             KirinNoVideoError(
-                f"Kirin generation {kirin_task.id} completed without a video. It was moderated, or its result has "
-                "expired. Waiting or asking again cannot help; change the image or the prompt for a new generation."
+                f"Kirin generation {kirin_task.id} completed without a video{why}. Waiting or asking again cannot "
+                "help; change the image or the prompt for a new generation.",
+                code=code or None,
             ),
         )
-    error = kirin_task.error
-    code, message = (one_line(error.code, 80), one_line(error.message)) if error else ("", "")
     meaning = CODES.get(code, _FAILED)
-    said = f" with code {code}" if code else ""
     return _about(
         kirin_task,
         meaning.error(

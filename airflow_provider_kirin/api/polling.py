@@ -128,7 +128,8 @@ class Poller:
             return Step(kirin_task=outcome) if (error := error_from_task(outcome)) is None else Step(error=error)
         news = self._news(outcome, now)
         if now >= self.deadline:
-            return self._timed_out(now, f"it is still {one_line(outcome.raw_status or outcome.status, 40)}")
+            word = one_line(outcome.raw_status or outcome.status, 40)
+            return self._timed_out(now, f"it is still {word}", is_running=not outcome.has_unknown_status)
         interval = self.poll_interval
         if interval is None:
             interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
@@ -160,12 +161,14 @@ class Poller:
         self._not_founds += 1
         return Step(delay=delay, news=news)
 
-    def _timed_out(self, now: float, why: str) -> Step:
+    def _timed_out(self, now: float, why: str, *, is_running: bool = False) -> Step:
         waited = now - self.started_at
+        end = "did not finish" if is_running else "was not seen to finish"
+        fate = "It goes on at Kirin and will be billed" if is_running else "It may go on at Kirin and be billed"
         return Step(
             error=KirinTimeoutError(
-                f"Kirin generation {self.kirin_task_id} did not finish within {waited:.0f} s; {why}. It goes on at "
-                "Kirin and will be billed: do not submit it anew, wait for this id again with a longer timeout.",
+                f"Kirin generation {self.kirin_task_id} {end} within {waited:.0f} s; {why}. {fate}: "
+                "do not submit it anew, wait for this id again with a longer timeout.",
                 kirin_task_ids=[self.kirin_task_id],
             )
         )

@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.reply import read_body
 from airflow_provider_kirin.api.task import KirinTask, read_decimal
 from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import KirinReplyError
@@ -122,17 +121,16 @@ def billed_for(kirin_task: KirinTask) -> Decimal | None:
     return billed(kirin_task.usage.cost if kirin_task.usage else None, kirin_task.status)
 
 
-def read_precharge(status: int, headers: Mapping[str, str], raw: bytes) -> tuple[Decimal | None, str]:
+def read_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple[Decimal | None, str]:
     """Read the reply to a price preview.
 
     :param status: the HTTP status
     :param headers: the reply's headers
-    :param raw: the reply's body
+    :param body: the reply's body, decoded
     :return: US dollars, or None and why there is no price: it misses with HTTP 200, and may speak in credits
     :raises KirinAPIError: where the gateway said no
     :raises KirinReplyError: where the reply is not the API's
     """
-    body = read_body(raw)
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing="asking for the price")
     data = body.get("data") if isinstance(body, Mapping) else None

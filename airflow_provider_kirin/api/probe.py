@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error, speaks_of_a_path
-from airflow_provider_kirin.api.reply import read_body
 
 #: An id that no gateway gives out: real ones are short and hold no hyphens.
 PROBE_ID = "airflow-provider-kirin-connection-test"
@@ -13,16 +13,15 @@ PROBE_ID = "airflow-provider-kirin-connection-test"
 _ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
 
 
-def judge(status: int, headers: Mapping[str, str], raw: bytes, *, base: str) -> tuple[bool, str]:
+def judge(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> tuple[bool, str]:
     """Tell a usable connection from a wrong key, a wrong path and a gateway in trouble.
 
     :param status: the HTTP status of the reply to a look-up of :data:`PROBE_ID`
     :param headers: the reply's headers
-    :param raw: its body
+    :param body: its body, decoded
     :param base: the base URL that was asked, for the message
     :return: whether the connection works, and a sentence for the user
     """
-    body = read_body(raw)
     code, message = read_error(body)
     is_fine = 200 <= status < 300
     # 400 and 422 refuse the odd id, that is: behind the check of the key.

@@ -1,37 +1,46 @@
-"""From the bytes of an HTTP reply to a task or an error: the one reader for the sync and the async hook."""
+"""From an HTTP response to a task or an error: the one reader for the sync and the async hook."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.sanitize import MAX_DIGITS, sanitize
+from airflow_provider_kirin.api.task import KirinTask, unwrap
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinReplyError
 
-#: A task object has a few hundred bytes. More than this is not read: it is not the API that answers. Bytes.
-LONGEST_REPLY = 4 * 1024 * 1024
+#: Characters that are kept of a body that is not JSON.
+_LONGEST_TEXT = 2000
+_TASK_FIELDS = {"id", "task_id", "output"}
 
 
-def read_body(raw: bytes) -> Any:
-    """Return a reply's JSON, or its text where it is none.
+def read_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
+    """Return a response's JSON, or its text if it is not JSON. Everything in it is harmless from here on.
 
     :param raw: the body as it came
+    :param hide: takes secrets out of a string
     """
     try:
-        # NaN and Infinity are no JSON, and no value of the API has use for them.
-        return json.loads(raw, parse_constant=lambda name: None, parse_float=_finite)
+        # NaN and Infinity are not JSON, and the API has no use for them.
+        body = json.loads(raw, parse_constant=lambda name: None, parse_float=_finite, parse_int=_integer)
     except (ValueError, RecursionError):
-        return raw[:2000].decode("utf-8", errors="replace")
+        body = raw[: 4 * _LONGEST_TEXT].decode("utf-8", errors="replace")
+    clean = sanitize(body, hide=hide)
+    return clean[:_LONGEST_TEXT] if isinstance(clean, str) else clean
 
 
 def _finite(text: str) -> float | None:
     """Read a number; what is beyond a float (1e999) is no number that the API could mean."""
     number = float(text)
     return number if math.isfinite(number) else None
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if len(text) <= MAX_DIGITS else None
 
 
 def inner_status(body: Any) -> int | None:
@@ -45,19 +54,19 @@ def inner_status(body: Any) -> int | None:
 
 
 def read_task(
-    status: int, headers: Mapping[str, str], raw: bytes, *, doing: str, asked_for: str | None = None
+    status: int, headers: Mapping[str, str], body: Any, *, doing: str, asked_for: str | None = None
 ) -> KirinTask:
-    """Return the generation that a reply speaks of.
+    """Return the generation that a response describes.
 
     :param status: the HTTP status
-    :param headers: the reply's headers
-    :param raw: the reply's body
+    :param headers: the response's headers
+    :param body: what :func:`read_body` returned
     :param doing: what was tried, for messages
     :param asked_for: the id that was asked for; None for a submission
     :raises KirinAPIError: where the gateway said no
-    :raises KirinReplyError: where the reply is not the API's; for a submission its outcome is unknown then
+    :raises KirinReplyError: if the response is not the API's, or is about another generation; for a submission its
+        outcome is unknown then
     """
-    body = read_body(raw)
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing=doing)
     if (inner := inner_status(body)) is not None:
@@ -71,7 +80,8 @@ def read_task(
     try:
         return KirinTask.from_reply(body, asked_for=asked_for)
     except KirinReplyError:
-        code, message = read_error(body)
+        # What describes no generation at all may be an error under HTTP 200.
+        code, message = read_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
         if code or message:
             raise error_from_response(status, body, headers=headers, doing=doing) from None
         raise

@@ -21,6 +21,9 @@ from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 DEFAULT_HOST = "https://cloud.vtrix.ai"
 USER_AGENT = f"airflow-provider-kirin/{__version__}"
 
+#: A task object has a few hundred bytes. If there is more than this, it is not the API that answers.
+MAX_RESPONSE_BYTES = 256 * 1024
+
 #: The model API lives under this prefix, on every public gateway.
 _PREFIX = "/model"
 
@@ -32,11 +35,13 @@ class ApiRequest:
     :param method: ``GET`` or ``POST``
     :param url: the whole URL
     :param body: the JSON body as bytes, None for a GET
+    :param max_response_bytes: a longer response is not read
     """
 
     method: str
     url: str
     body: bytes | None = None
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
     def __repr__(self) -> str:
         return f"ApiRequest({self.method} {self.url})"
@@ -130,7 +135,8 @@ def check_id(any_id: Any) -> str:
     """
     # "None" and "['a', 'b']" are what a template makes of a missing value and of a list.
     text = any_id.strip() if isinstance(any_id, str) else ""
-    if text in ("", ".", "..", "None") or text.startswith("[") or not text.isprintable() or len(text) > 512:
+    is_text = text.isprintable() and "\ufffd" not in text
+    if text in ("", ".", "..", "None") or text.startswith("[") or not is_text or len(text) > 512:
         raise KirinIdError(
             f"kirin_task_id = {shorten(any_id)} is not the id of one Kirin generation. "
             "Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output."

@@ -6,14 +6,17 @@ accept: numbers as text, errors as text, other words for the same status, fields
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args
 
+from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.sanitize import sanitize
 from airflow_provider_kirin.api.text import one_line, safe_url
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
 Status = Literal["in_progress", "completed", "failed"]
 
@@ -34,6 +37,15 @@ STATUSES: dict[str, Status] = {
     "done": "completed",
     "failed": "failed",
 }
+
+#: Characters of an amount of money.
+_LONGEST_AMOUNT = 64
+#: Videos that are kept of one generation. The models make one; some of their siblings, up to nine.
+MAX_VIDEOS = 100
+#: Characters of a video's URL. Signed ones have some hundreds, seldom two thousand.
+MAX_URL = 8192
+#: Characters of ``metadata`` as JSON; more of it is dropped as a whole.
+MAX_METADATA = 16_384
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ class KirinTask:
     :param metadata: whatever else the gateway reports (``completed_at``, ``in_queue_at``...)
     :param external_task_id: the caller's own id, None where the gateway does not repeat it
     :param raw_status: the gateway's own word, for the log
+    :param dropped: what the gateway reported and is not kept, for the log
     """
 
     id: str
@@ -107,6 +120,7 @@ class KirinTask:
     metadata: dict[str, Any] = field(default_factory=dict)
     external_task_id: str | None = None
     raw_status: str = field(default="", compare=False, repr=False)
+    dropped: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -120,33 +134,36 @@ class KirinTask:
 
     @classmethod
     def from_reply(cls, reply: Any, *, asked_for: str | None = None) -> KirinTask:
-        """Read a reply of the gateway.
+        """Read a response of the gateway. Whatever is in it, the result can be stored and sent by Airflow.
 
         :param reply: decoded JSON
-        :param asked_for: the id that was asked for, for a reply that does not repeat it
-        :raises KirinReplyError: where no id can be found, or neither status nor output
+        :param asked_for: the id that was asked for; None for a submission
+        :raises KirinReplyError: if it names no usable id, or another generation than the one that was asked for, or
+            has no status
         """
-        fields = _unwrap(reply)
-        kirin_task_id = _text(fields.get("id")) or _text(fields.get("task_id")) or asked_for
+        fields = unwrap(sanitize(reply))
+        kirin_task_id, external_task_id = _identify(fields, asked_for)
         raw_status = _text(fields.get("status"))
-        if not kirin_task_id:
-            raise KirinReplyError("The gateway's reply holds no task id.")
         if not raw_status and asked_for is not None:
-            raise KirinReplyError(f"The gateway's reply about {asked_for} holds no status.")
-        status = STATUSES.get(raw_status.strip().lower(), "in_progress")
-        metadata = fields.get("metadata")
+            raise KirinReplyError(f"The gateway's response about {asked_for} has no status.")
+        reason = _error(fields.get("error")) or _error(fields.get("errors"))
+        status = STATUSES.get(raw_status.strip().lower(), "failed" if reason and raw_status else "in_progress")
+        dropped: list[str] = []
+        videos = _bounded(list(_videos(fields.get("output"))), dropped) if status == "completed" else []
         return cls(
             id=kirin_task_id,
             status=status,
-            model=_text(fields.get("model")),
+            model=_name(fields.get("model")),
             created_at=_whole(fields.get("created_at")),
             progress=_fraction(fields.get("progress")),
-            videos=list(_videos(fields.get("output"))) if status == "completed" else [],
-            usage=_usage(fields.get("usage")),
-            error=_error(fields.get("error")) if status == "failed" else None,
-            metadata=dict(metadata) if isinstance(metadata, Mapping) else {},
-            external_task_id=_text(fields.get("external_task_id")) or None,
+            videos=videos,
+            usage=_usage(fields.get("usage"), dropped),
+            # A generation that completed without a video may say why.
+            error=reason if status != "in_progress" and not videos else None,
+            metadata=_metadata(fields.get("metadata"), dropped),
+            external_task_id=_usable_id(external_task_id) or None,
             raw_status=raw_status,
+            dropped=tuple(dropped),
         )
 
     def describe_end(self) -> str:
@@ -181,32 +198,86 @@ class KirinTask:
         :param data: the dict
         :raises KirinReplyError: where it is not such a dict
         """
-        data = data if isinstance(data, Mapping) else {}
+        data = sanitize(data) if isinstance(data, Mapping) else {}
         status = next((word for word in get_args(Status) if word == data.get("status")), None)
         metadata = data.get("metadata") or {}
-        if not _text(data.get("id")) or status is None or not isinstance(metadata, Mapping):
+        kirin_task_id = _usable_id(data.get("id"))
+        if not kirin_task_id or status is None or not isinstance(metadata, Mapping):
             raise KirinReplyError("This is not the result of a Kirin generation.")
         return cls(
-            id=_text(data["id"]),
+            id=kirin_task_id,
             status=status,
-            model=_text(data.get("model")),
+            model=_name(data.get("model")),
             created_at=_whole(data.get("created_at")),
             progress=_fraction(data.get("progress")),
-            videos=list(_videos(data.get("videos"))),
-            usage=_usage(data.get("usage")),
+            videos=_bounded(list(_videos(data.get("videos"))), []),
+            usage=_usage(data.get("usage"), []),
             error=_error(data.get("error")),
-            metadata=dict(metadata),
-            external_task_id=_text(data.get("external_task_id")) or None,
+            metadata=_metadata(metadata, []),
+            external_task_id=_usable_id(data.get("external_task_id")) or None,
             raw_status=status,
         )
 
 
-def _unwrap(reply: Any) -> Mapping[str, Any]:
+def unwrap(reply: Any) -> Mapping[str, Any]:
+    """Return the task object of a response.
+
+    :param reply: decoded JSON
+    :raises KirinReplyError: if it is not an object
+    """
     if not isinstance(reply, Mapping):
         raise KirinReplyError(f"The gateway answered with {type(reply).__name__} where a task object belongs.")
     # The older envelope, and the page of kirin_v1_5_i2v, put everything into `data`.
     inner = reply.get("data")
     return inner if isinstance(inner, Mapping) and "id" not in reply else reply
+
+
+def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, str]:
+    """Return the ids of the generation that a response describes, which has to be the one that was asked for.
+
+    A gateway that was asked by an external task id may answer with its own id and not repeat the other: only a
+    response that repeats neither, or names another external task id, is about something else.
+    """
+    kirin_task_id = _usable_id(fields.get("id")) or _usable_id(fields.get("task_id"))
+    external_task_id = _text(fields.get("external_task_id")).strip()
+    if asked_for is not None and asked_for not in (kirin_task_id, external_task_id):
+        if not kirin_task_id:
+            raise KirinReplyError(
+                f"The gateway's response about {asked_for} does not say which generation it is about."
+            )
+        if external_task_id:
+            raise KirinReplyError(
+                f"The gateway was asked for {asked_for} and answered with another generation: "
+                f"{one_line(kirin_task_id, 80)}, external task id {one_line(external_task_id, 80)}."
+            )
+    if not (kirin_task_id or asked_for):
+        raise KirinReplyError("The gateway's response has no task id that can be used.")
+    return kirin_task_id or str(asked_for), external_task_id
+
+
+def _usable_id(value: Any) -> str:
+    """Return an id by which the gateway can be asked; empty if it cannot be one."""
+    try:
+        return check_id(_text(value))
+    except KirinIdError:
+        return ""
+
+
+def _bounded(videos: list[KirinVideo], dropped: list[str]) -> list[KirinVideo]:
+    kept = [video for video in videos if len(video.url) <= MAX_URL][:MAX_VIDEOS]
+    if len(kept) < len(videos):
+        dropped.append(f"{len(videos) - len(kept):,} of {len(videos):,} videos")
+    return kept
+
+
+def _metadata(metadata: Any, dropped: list[str]) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        return {}
+    size = len(json.dumps(metadata))
+    if size > MAX_METADATA:
+        dropped.append(f"metadata ({size:,} characters)")
+        return {}
+    return dict(metadata)
 
 
 def _videos(output: Any) -> Iterator[KirinVideo]:
@@ -220,23 +291,43 @@ def _videos(output: Any) -> Iterator[KirinVideo]:
                 continue
             url, kind = _text(entry.get("url")).strip(), _text(entry.get("type")) or "video"
             if url and kind.lower() == "video":
-                job_id = _text(entry.get("jobId")) or _text(entry.get("job_id")) or None
+                job_id = _name(entry.get("jobId")) or _name(entry.get("job_id")) or None
                 yield KirinVideo(url=url, duration=_number(entry.get("duration")), job_id=job_id)
 
 
-def _usage(usage: Any) -> KirinUsage | None:
+def _usage(usage: Any, dropped: list[str]) -> KirinUsage | None:
     if not isinstance(usage, Mapping):
         return None
-    return KirinUsage(cost=read_decimal(usage.get("cost")), discount=_number(usage.get("discount")))
+    cost, discount = read_decimal(usage.get("cost")), _number(usage.get("discount"))
+    if cost is not None and cost < 0:
+        dropped.append(f"usage.cost = {cost:f}")
+        cost = None
+    if discount is not None and discount < 0:
+        dropped.append(f"usage.discount = {discount:g}")
+        discount = None
+    return KirinUsage(cost=cost, discount=discount)
 
 
 def _error(error: Any) -> KirinTaskError | None:
-    if isinstance(error, str) and error:
-        return KirinTaskError(code="", message=one_line(error))
-    if not isinstance(error, Mapping):
-        return None
-    message = error.get("error_message") or error.get("message") or ""
-    return KirinTaskError(code=one_line(_text(error.get("code")), 80), message=one_line(message))
+    code, message = read_reason(error)
+    return KirinTaskError(code, message) if code or message else None
+
+
+def read_reason(source: Any) -> tuple[str, str]:
+    """Return the code and the words of an error, each empty if there is none.
+
+    :param source: the error as the gateway reports it: an object, a string, or a list of either
+    """
+    if isinstance(source, list):
+        return next(filter(any, map(read_reason, source)), ("", ""))
+    if isinstance(source, str):
+        return "", one_line(source)
+    if not isinstance(source, Mapping):
+        return "", ""
+    codes = (_text(source.get(name)) for name in ("error_code", "code"))
+    words = (source.get(name) for name in ("error_message", "message", "msg"))
+    code = next((code for code in codes if code not in ("", "0")), "")
+    return one_line(code, 80), one_line(next((text for text in words if isinstance(text, str) and text), ""))
 
 
 def _text(value: Any) -> str:
@@ -244,6 +335,11 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**30 else ""
+
+
+def _name(value: Any) -> str:
+    """Return a string that is only shown and compared, short and on one line."""
+    return one_line(_text(value), 200)
 
 
 def _number(value: Any) -> float | None:
@@ -258,7 +354,7 @@ def _number(value: Any) -> float | None:
 
 def _whole(value: Any) -> int | None:
     number = _number(value)
-    return None if number is None else int(number)
+    return None if number is None or abs(number) >= 2**63 else int(number)
 
 
 def _fraction(value: Any) -> float | None:
@@ -275,6 +371,8 @@ def read_decimal(value: Any) -> Decimal | None:
         return None
     # str() of a float is its shortest exact form: 0.28 stays 0.28.
     text = str(value).strip() if not isinstance(value, int) else format(value if abs(value) < 10**30 else 0, "d")
+    if len(text) > _LONGEST_AMOUNT:
+        return None
     try:
         amount = Decimal(text)
     except InvalidOperation:

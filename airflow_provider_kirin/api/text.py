@@ -6,7 +6,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-_URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
+#: A URL, or a run of characters that may be Base64 (escaped as JSON escapes it).
+_URL_OR_RUN = re.compile(r"(?P<url>https?://[^\s\"'<>\\]+)|[a-z0-9+/\\=_-]{60,}", re.IGNORECASE)
 _LONGEST_MESSAGE = 300
 
 
@@ -52,7 +53,9 @@ def is_web_url(text: Any) -> bool:
 
 
 def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
-    """Return foreign text as one printable line of bounded length, its URLs without their queries.
+    """Return a string from outside as one printable line of bounded length, without what a log should not have.
+
+    URLs lose their queries, and what looks like Base64 (a gateway may repeat the image) is only counted.
 
     :param text: whatever a gateway or an exception said
     :param limit: characters at most
@@ -60,8 +63,39 @@ def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
     # Cut first: a reply of megabytes must not be searched.
     cut = str(text)[: limit * 4]
     cleaned = "".join(char if char.isprintable() else " " for char in cut)
-    cleaned = _URL.sub(lambda match: safe_url(match[0]), " ".join(cleaned.split()))
+    cleaned = _URL_OR_RUN.sub(_describe, " ".join(cleaned.split()))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def _describe(match: re.Match[str]) -> str:
+    run = match[0]
+    if match["url"]:
+        return safe_url(run)
+    # An id in hexadecimal, or a path, seldom has all three.
+    looks_like_base64 = all(any(map(test, run)) for test in (str.isupper, str.islower, str.isdigit))
+    return f"<{len(run):,} characters>" if looks_like_base64 else run
+
+
+def spellings(secret: str) -> re.Pattern[str]:
+    """Return a pattern that finds a secret as it is, and escaped as in JSON, URLs, HTML and string literals.
+
+    :param secret: printable ASCII
+    """
+    return re.compile("".join(map(_spellings_of, secret)))
+
+
+def _spellings_of(char: str) -> str:
+    plain, code = re.escape(char), ord(char)
+    digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
+    # An escape may itself be escaped, by whatever carried it.
+    backslashes = r"\\\\{0,3}"
+    forms = [
+        plain,
+        rf"{backslashes}(?:[uU]0{{0,6}}{digits}|x{digits}{'' if char.isalnum() else '|' + plain})",
+        rf"%(?:25){{0,2}}{digits}",
+        rf"&#(?:0{{0,5}}{code}|[xX]0{{0,5}}{digits});?",
+    ]
+    return f"(?:{'|'.join(forms)})"
 
 
 def shorten(value: Any, limit: int = 60) -> str:

@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_kirin.api.addresses import PrivateHosts
 from airflow_provider_kirin.api.prices import read_table
 from airflow_provider_kirin.api.requests import base_url, check_api_key
-from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.api.text import shorten, spellings
 from airflow_provider_kirin.exceptions import KirinConfigError
 
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
@@ -67,12 +68,16 @@ class KirinConnection:
     unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
-        """Return a text without the key, should a gateway ever repeat it.
+        """Return a string without the key, should a gateway ever repeat it, escaped or not.
 
         :param text: anything that goes to a log or an exception
         """
         # A key of three characters is no secret, and its letters are everywhere.
-        return text.replace(self.api_key, "***") if len(self.api_key) > 3 else text
+        return self._key_pattern.sub("***", text) if len(self.api_key) > 3 else text
+
+    @cached_property
+    def _key_pattern(self) -> re.Pattern[str]:
+        return spellings(self.api_key)
 
 
 def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:

@@ -5,15 +5,17 @@ The key goes into one header of the request. Nothing here retries.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.reply import LONGEST_REPLY
+from airflow_provider_kirin.api.reply import read_body
 from airflow_provider_kirin.api.requests import headers
+from airflow_provider_kirin.api.sanitize import clean_text
 from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
 
@@ -31,8 +33,11 @@ _CHUNK = 64 * 1024
 #: A call may take longer, the more it sends. Bytes a second.
 _SLOWEST_UPLOAD = 50_000
 
-#: HTTP status, headers, body.
-Reply = tuple[int, dict[str, str], bytes]
+#: What is longer than this is decoded in a thread, so that an event loop has others' work to do meanwhile. Bytes.
+_DECODED_AT_ONCE = 8 * 1024
+
+#: HTTP status, headers, and the body: decoded, harmless, without the key.
+Reply = tuple[int, dict[str, str], Any]
 
 
 def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> Reply:
@@ -120,9 +125,12 @@ async def call_async(
             async for chunk in reply.content.iter_chunked(_CHUNK):
                 body += chunk
                 _check_length(len(body), request)
-            return reply.status, _safe_headers(reply.headers, connection), _without_key(body, connection)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            status, received = reply.status, _safe_headers(reply.headers, connection)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise _from_aiohttp(error, request, connection) from None
+    if len(body) > _DECODED_AT_ONCE:
+        return status, received, await asyncio.to_thread(_without_key, body, connection)
+    return status, received, _without_key(body, connection)
 
 
 def verify_with(connection: KirinConnection) -> bool | str:
@@ -171,19 +179,20 @@ def proxy_for(connection: KirinConnection) -> str | None:
 
 
 def _check_length(size: int, request: ApiRequest) -> None:
-    if size > LONGEST_REPLY:
+    if size > request.max_response_bytes:
         raise KirinReplyError(
-            f"The reply to {request.method} {safe_url(request.url)} is longer than {LONGEST_REPLY:,} bytes."
+            f"The response to {request.method} {safe_url(request.url)} is longer than "
+            f"{request.max_response_bytes:,} bytes."
         )
 
 
 def _safe_headers(given: Mapping[str, str], connection: KirinConnection) -> dict[str, str]:
-    return {name: connection.hide_key(value) for name, value in given.items()}
+    return {clean_text(name): clean_text(connection.hide_key(value)) for name, value in given.items()}
 
 
-def _without_key(body: bytearray, connection: KirinConnection) -> bytes:
-    """Whatever a gateway repeats, the key goes no further than here."""
-    return connection.hide_key(bytes(body).decode("latin-1")).encode("latin-1")
+def _without_key(body: bytearray, connection: KirinConnection) -> Any:
+    """Decode a body. Whatever a gateway repeats, the key goes no further than here, and nothing harmful either."""
+    return read_body(bytes(body), hide=connection.hide_key)
 
 
 def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:

@@ -34,7 +34,7 @@ from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, ve
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
 from airflow_provider_kirin.hooks.storage import as_path, open_uri
-from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
+from airflow_provider_kirin.hooks.waiting import log_news, log_oddities, new_poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -214,7 +214,7 @@ class KirinHook(BaseHook):
         :param kirin_task_id: a Kirin task id or an external task id
         :param timeout: seconds to wait at most
         :param poll_interval: seconds between looks; None adapts them to the progress
-        :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
+        :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval)
@@ -304,5 +304,5 @@ class KirinHook(BaseHook):
 
     def _ask(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
         kirin_task = read_task(*self._send(request), doing=doing, asked_for=asked_for)
-        log_unknown_status(self.log, kirin_task)
+        log_oddities(self.log, kirin_task)
         return kirin_task

@@ -14,7 +14,7 @@ from airflow_provider_kirin.api.requests import check_id, get_generation
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.http import call_async
-from airflow_provider_kirin.hooks.waiting import log_news, log_unknown_status, new_poller
+from airflow_provider_kirin.hooks.waiting import log_news, log_oddities, new_poller
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
@@ -93,7 +93,7 @@ class KirinAsyncHook(BaseHook):
                 shared.heard(error)
                 raise
             shared.heard(None)
-        log_unknown_status(self.log, kirin_task)
+        log_oddities(self.log, kirin_task)
         return kirin_task
 
     def _current(self) -> SharedSession:
@@ -128,7 +128,7 @@ class KirinAsyncHook(BaseHook):
         :param timeout: seconds to wait at most, counted from ``started_at``
         :param poll_interval: seconds between looks; None adapts them to the progress
         :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
-        :raises KirinTimeoutError: it did not end in time; it goes on at Kirin
+        :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval, started_at)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Status words that were warned about already, in this process.
 _unknown_statuses: set[str] = set()
+#: Unknown words that are warned about; a gateway that makes up a new one for each response stays silent after that.
+_MOST_STATUSES = 100
 
 
 def new_poller(
@@ -38,13 +40,20 @@ def new_poller(
     )
 
 
-def log_unknown_status(log: Any, kirin_task: KirinTask) -> None:
-    """Warn once of a word for the status that this provider does not know.
+def log_oddities(log: Any, kirin_task: KirinTask) -> None:
+    """Warn of what a response has that cannot be used: once for each unknown status, once for each generation's end.
 
     :param log: a logger
     :param kirin_task: what the gateway reports
     """
-    if kirin_task.has_unknown_status and kirin_task.raw_status not in _unknown_statuses:
+    if kirin_task.dropped and kirin_task.is_final:
+        log.warning(
+            "The response about Kirin generation %s has values that cannot be used, and are dropped: %s.",
+            kirin_task.id,
+            ", ".join(kirin_task.dropped),
+        )
+    is_news = kirin_task.raw_status not in _unknown_statuses and len(_unknown_statuses) < _MOST_STATUSES
+    if kirin_task.has_unknown_status and not kirin_task.is_final and is_news:
         _unknown_statuses.add(kirin_task.raw_status)
         log.warning(
             "Kirin reports the unknown status %s (task %s); it counts as in progress.",

@@ -134,7 +134,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
         in_flight = self._submission.in_flight if self._submission else None
         if self._kirin_task_id:
             self.log.warning(
-                "Kirin generation %s goes on, and is billed: it cannot be cancelled. The next try of this task, or "
+                "Kirin generation %s may go on, and be billed: it cannot be cancelled. The next try of this task, or "
                 "KirinTaskSensor with this id, picks it up.",
                 self._kirin_task_id,
             )

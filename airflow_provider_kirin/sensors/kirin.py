@@ -244,7 +244,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
     def on_kill(self) -> None:
         """Say what goes on at Kirin; waiting again costs nothing."""
-        self.log.warning("The wait ended from outside; %s goes on at Kirin.", shorten(self.kirin_task_id, 200))
+        self.log.warning("The wait ended from outside; %s may go on at Kirin.", shorten(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
         from airflow_provider_kirin.api.requests import check_ids
@@ -282,7 +282,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
                 lines = "".join(f"\n  - {error}" for error in failed)
                 text = f"{len(failed)} of {len(ends)} Kirin generations gave no video:{lines}"
             if going_on := len(errors) - len(failed):
-                text += f"\n{going_on} more go on at Kirin, and will be billed; fail_fast did not wait for them."
+                text += f"\n{going_on} more may go on at Kirin, and be billed; fail_fast did not wait for them."
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
         done = {one: end for one, end in ends.items() if not isinstance(end, KirinError)}
         for kirin_task in done.values():

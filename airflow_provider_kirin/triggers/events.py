@@ -34,7 +34,9 @@ def goes_on(kirin_task_id: str) -> KirinUnfinishedError:
 
     :param kirin_task_id: the generation
     """
-    return KirinUnfinishedError(f"Kirin generation {kirin_task_id} goes on; another one gave no video (fail_fast).")
+    return KirinUnfinishedError(
+        f"The wait for Kirin generation {kirin_task_id} was given up, because another one gave no video (fail_fast)."
+    )
 
 
 class EventPayload(dict[str, Any]):

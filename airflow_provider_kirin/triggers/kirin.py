@@ -14,8 +14,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
+from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.ending import end_task
-from airflow_provider_kirin.triggers.events import Outcome, goes_on, write_event
+from airflow_provider_kirin.triggers.events import Outcome, goes_on
 
 #: How a trigger that ends its task itself returns the result: as of one generation or as a list; None leaves it to
 #: a worker.
@@ -95,7 +96,8 @@ class KirinTaskTrigger(BaseTrigger):
         if event := await self._end_here(outcomes):
             return event
         await asyncio.sleep(may_wake - asyncio.get_running_loop().time())
-        return TriggerEvent(write_event(outcomes))
+        # In a thread: there may be thousands.
+        return await asyncio.to_thread(make_event, outcomes)
 
     def _seconds_to_hold(self) -> float:
         """Return how long from now no worker may be woken."""
@@ -120,9 +122,9 @@ class KirinTaskTrigger(BaseTrigger):
         return await end_task(self, distinct, results[0] if self.ends == "one" else results)
 
     async def on_kill(self) -> None:
-        """Say what goes on at Kirin. Airflow calls this on a clear or a mark, and when the task is woken otherwise."""
+        """Say what may go on at Kirin. Airflow calls this on a clear or a mark, and if the task is woken otherwise."""
         self.log.warning(
-            "The wait for Kirin generation(s) %s ended from outside. What is not finished goes on at Kirin, and is "
+            "The wait for Kirin generation(s) %s ended from outside. What is not finished may go on at Kirin, and be "
             "billed: the generation API documents no way to cancel it. Wait for the same id to pick it up.",
             ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else ""),
         )

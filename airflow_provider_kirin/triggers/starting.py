@@ -13,7 +13,8 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kirin.api.requests import check_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.mapping import map_index_of
-from airflow_provider_kirin.triggers.events import leave_to_worker, write_event
+from airflow_provider_kirin.triggers.encoding import make_event
+from airflow_provider_kirin.triggers.events import leave_to_worker
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
 from airflow_provider_kirin.usage import USAGE_KEY
 from airflow_provider_kirin.workerless import has_template
@@ -84,7 +85,7 @@ class KirinStartTrigger(BaseTrigger):
             ids = check_ids(given)
         except KirinIdError as error:
             # The worker that is woken finds the same, and fails the task for good.
-            yield TriggerEvent(write_event([error]))
+            yield make_event([error])
             return
         self._waiting = KirinTaskTrigger(
             kirin_task_ids=ids,
@@ -111,7 +112,7 @@ class KirinStartTrigger(BaseTrigger):
         return environment
 
     async def on_kill(self) -> None:
-        """Say what goes on at Kirin."""
+        """Say what may go on at Kirin."""
         if self._waiting is not None:
             await self._waiting.on_kill()
 

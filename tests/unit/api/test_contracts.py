@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ MODEL = "kirin_v1_6_multi_i2v"
 
 
 def read(body: Any, status: int = 200) -> dict[str, Any]:
-    return read_description(status, {}, json.dumps(body).encode(), doing="asking")
+    return read_description(status, {}, body, doing="asking")
 
 
 def changed(*path: str, **facts: Any) -> list[str]:

@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.prices import (
     read_table,
     show_usd,
 )
+from airflow_provider_kirin.api.reply import read_body
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinReplyError
 
@@ -27,7 +28,7 @@ MISS = {"status": "failed", "data": {"cost": None, "hash": "v1:ab", "reason": "C
 
 
 def preview(body: Any, status: int = 200) -> tuple[Decimal | None, str]:
-    return read_precharge(status, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+    return read_precharge(status, {}, read_body(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
 class TestPreview:

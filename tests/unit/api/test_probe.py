@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.probe import PROBE_ID, judge
+from airflow_provider_kirin.api.reply import read_body
 from airflow_provider_kirin.api.requests import check_id, get_generation
 
 BASE = "https://cloud.vtrix.ai/model"
@@ -17,7 +18,7 @@ BASE = "https://cloud.vtrix.ai/model"
 
 def ask(status: int, body: Any) -> tuple[bool, str]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return judge(status, {}, raw, base=BASE)
+    return judge(status, {}, read_body(raw), base=BASE)
 
 
 def test_the_id_can_be_asked_for_and_cannot_be_a_real_one() -> None:
@@ -104,7 +105,7 @@ def test_a_gateway_in_trouble_is_not_called_wrong(status: int, body: Any) -> Non
 
 
 def test_a_redirect_is_a_wrong_host() -> None:
-    works, said = judge(302, {"Location": "https://login.example/?s=SECRET"}, b"", base=BASE)
+    works, said = judge(302, {"Location": "https://login.example/?s=SECRET"}, "", base=BASE)
     assert not works
     assert "https://login.example/" in said
     assert "SECRET" not in said
@@ -118,7 +119,7 @@ def test_a_refusal_for_another_reason_does_not_count_as_a_yes() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.integers(100, 599), st.binary(max_size=100))
 def test_any_reply_gives_a_verdict_and_never_a_yes_for_what_is_no_object(status: int, raw: bytes) -> None:
-    works, said = judge(status, {}, raw, base=BASE)
+    works, said = judge(status, {}, read_body(raw), base=BASE)
     assert 0 < len(said) < 1000
     if works:
         assert isinstance(json.loads(raw), dict)

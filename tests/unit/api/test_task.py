@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.task import STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.task import MAX_VIDEOS, STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
+from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
 COMPLETED = {
     "id": "d1kq2v3c4bfs73a0q5mg",
@@ -65,10 +66,20 @@ errors = st.text(max_size=400) | st.fixed_dictionaries(
         "error_message": st.text(max_size=400) | anything,
     },
 )
+
+
+def can_be_an_id(text: str) -> bool:
+    """Whether the gateway can be asked by it."""
+    try:
+        return bool(check_id(text))
+    except KirinIdError:
+        return False
+
+
 #: What a gateway might say of a generation, most of it in the right place.
 replies = st.fixed_dictionaries(
     {
-        "id": st.text(min_size=1, max_size=20) | st.integers(-(10**29), 10**29),
+        "id": st.text(min_size=1, max_size=20).filter(can_be_an_id) | st.integers(-(10**29), 10**29),
         "status": st.sampled_from([*STATUSES, "paused"]),
     },
     optional={
@@ -169,17 +180,14 @@ class TestWhatIsRead:
         kirin_task = KirinTask.from_reply({"id": 12345678901234567890, "status": "done", "external_task_id": 7})
         assert (kirin_task.id, kirin_task.external_task_id) == ("12345678901234567890", "7")
 
-    def test_a_reply_that_does_not_repeat_the_id_speaks_of_the_one_asked_for(self) -> None:
-        assert KirinTask.from_reply({"status": "completed"}, asked_for="d1").id == "d1"
-
     @pytest.mark.parametrize("reply", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}])
     def test_no_id_at_all_is_no_task(self, reply: dict[str, Any]) -> None:
         with pytest.raises(KirinReplyError, match="no task id"):
             KirinTask.from_reply(reply)
 
-    @pytest.mark.parametrize("reply", [{}, {"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
+    @pytest.mark.parametrize("reply", [{"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
     def test_a_look_up_without_a_status_says_nothing(self, reply: dict[str, Any]) -> None:
-        with pytest.raises(KirinReplyError, match="d1 holds no status"):
+        with pytest.raises(KirinReplyError, match="d1 has no status"):
             KirinTask.from_reply(reply, asked_for="d1")
 
     @pytest.mark.parametrize("reply", [None, [], "text", 5, True, [COMPLETED]])
@@ -312,7 +320,6 @@ class TestErrors:
             ({"code": 110001, "message": "sensitive"}, "110001", "sensitive"),
             ({"code": "1", "error_message": "first", "message": "second"}, "1", "first"),
             ({"code": "1", "error_message": "", "message": "second"}, "1", "second"),
-            ({}, "", ""),
             ("it broke", "", "it broke"),
             ({"message": "see https://h/a?token=SECRET\nnow"}, "", "see https://h/a now"),
         ],
@@ -321,13 +328,103 @@ class TestErrors:
         kirin_task = KirinTask.from_reply({"id": "a", "status": "failed", "error": said})
         assert kirin_task.error == KirinTaskError(code=code, message=message)
 
-    @pytest.mark.parametrize("said", [None, "", [], 5])
+    @pytest.mark.parametrize("said", [None, "", [], 5, {}, {"code": 0, "message": ""}])
     def test_a_failure_without_a_reason(self, said: Any) -> None:
         assert KirinTask.from_reply({"id": "a", "status": "failed", "error": said}).error is None
 
     @pytest.mark.parametrize("status", ["completed", "in_progress"])
-    def test_only_a_failed_generation_has_an_error(self, status: str) -> None:
-        assert KirinTask.from_reply({"id": "a", "status": status, "error": "was retried inside"}).error is None
+    def test_a_generation_that_runs_or_has_its_video_has_none(self, status: str) -> None:
+        reply = COMPLETED | {"status": status, "error": "was retried inside"}
+        assert KirinTask.from_reply(reply).error is None
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"error": {"code": "X", "message": "because"}},
+            {"errors": [{"code": "X", "msg": "because"}, {"code": "Y"}]},
+            {"error": {}, "errors": {"error_code": "X", "error_message": "because"}},
+        ],
+    )
+    @pytest.mark.parametrize("status", ["failed", "cancelled", "completed"])
+    def test_a_reason_reaches_the_user_wherever_it_stands(self, said: Any, status: str) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": status, **said})
+        assert kirin_task.is_final
+        assert kirin_task.error == KirinTaskError(code="X", message="because")
+
+    def test_an_unknown_status_without_a_reason_is_in_progress(self) -> None:
+        kirin_task = KirinTask.from_reply({"id": "a", "status": "cancelled", "error": None})
+        assert (kirin_task.status, kirin_task.error) == ("in_progress", None)
+
+
+class TestWhichGenerationItIs:
+    @pytest.mark.parametrize(
+        ("ids", "found"),
+        [
+            ({"id": "mine"}, "mine"),
+            ({"task_id": "mine"}, "mine"),
+            ({"id": "mine", "external_task_id": "another"}, "mine"),
+            ({"id": "k1", "external_task_id": "mine"}, "k1"),
+            ({"id": 7, "external_task_id": " mine "}, "7"),
+            # Asked by an external task id that the gateway does not repeat.
+            ({"id": "k1"}, "k1"),
+            ({"id": "k1", "external_task_id": ""}, "k1"),
+            # Found, and named by nothing else.
+            ({"external_task_id": "mine"}, "mine"),
+            ({"id": "None", "external_task_id": "mine"}, "mine"),
+        ],
+    )
+    def test_the_one_that_was_asked_for(self, ids: dict[str, Any], found: str) -> None:
+        assert KirinTask.from_reply({"status": "completed", **ids}, asked_for="mine").id == found
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            {"id": "bobs", "external_task_id": "bob-1"},
+            {"external_task_id": "bob-1"},
+            {},
+            {"id": None},
+            {"id": "\x00"},
+            {"id": ["mine"]},
+        ],
+    )
+    def test_another_one_or_none_is_no_answer(self, ids: dict[str, Any]) -> None:
+        with pytest.raises(KirinReplyError, match="mine"):
+            KirinTask.from_reply({"status": "completed", **ids}, asked_for="mine")
+
+    @pytest.mark.parametrize("said", ["None", "..", "a\x00b", "\ud83d", "x" * 600, "[1]", 10**40])
+    def test_a_new_generation_whose_id_cannot_be_asked_for_is_refused(self, said: Any) -> None:
+        with pytest.raises(KirinReplyError, match="no task id"):
+            KirinTask.from_reply({"id": said, "status": "in_progress"})
+
+
+class TestBounds:
+    def test_videos(self) -> None:
+        content = [{"type": "video", "url": f"https://h/{number}.mp4"} for number in range(30_000)]
+        kirin_task = KirinTask.from_reply(COMPLETED | {"output": [{"content": content}]})
+        assert [video.url for video in kirin_task.videos] == [one["url"] for one in content[:MAX_VIDEOS]]
+        assert len(kirin_task.dropped) == 1
+
+    def test_a_url(self) -> None:
+        content = [{"url": "https://h/" + "x" * 10_000}, {"url": "https://h/" + "x" * 100_000}, {"url": "https://h/1"}]
+        kirin_task = KirinTask.from_reply(COMPLETED | {"output": [{"content": content}]})
+        assert [video.url for video in kirin_task.videos] == ["https://h/1"]
+        assert kirin_task.dropped == ("2 of 3 videos",)
+
+    @pytest.mark.parametrize("metadata", [{"a": "x" * 20_000}, {str(key): key for key in range(5000)}])
+    def test_metadata(self, metadata: Any) -> None:
+        kirin_task = KirinTask.from_reply(COMPLETED | {"metadata": metadata})
+        assert kirin_task.metadata == {}
+        assert len(kirin_task.dropped) == 1
+        assert kirin_task.usage == KirinTask.from_reply(COMPLETED).usage
+
+    @pytest.mark.parametrize("cost", ["-100", -0.01, "-1e5"])
+    def test_a_cost_below_zero_is_unknown(self, cost: Any) -> None:
+        kirin_task = KirinTask.from_reply(COMPLETED | {"usage": {"cost": cost, "discount": -1}})
+        assert kirin_task.usage == KirinUsage(cost=None, discount=None)
+        assert [what.partition(" = ")[0] for what in kirin_task.dropped] == ["usage.cost", "usage.discount"]
+
+    def test_nothing_is_dropped_of_what_the_api_sends(self) -> None:
+        assert KirinTask.from_reply(COMPLETED).dropped == ()
 
 
 class TestRoundTrip:

@@ -1,0 +1,78 @@
+"""Make JSON from outside harmless, so that whatever stores or sends it later can encode it.
+
+Airflow keeps values in JSON columns (PostgreSQL takes no NUL, and no half of a surrogate pair), sends them as msgpack
+between its processes (integers of 64 bits) and gives keys such as ``__classname__`` a meaning of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Levels of nesting that are kept. The API's own responses have six.
+MAX_DEPTH = 16
+#: Values that are kept of one response; the API's own have about thirty.
+MAX_VALUES = 10_000
+#: Characters of a string that are kept. The longest in use are signed URLs.
+MAX_TEXT = 16_384
+#: Longer integers are not read: nothing in the API counts so far, and reading one of a million digits takes minutes.
+MAX_DIGITS = 30
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
+    """Return a JSON value in a form that can be encoded anywhere. What is harmless already comes back equal.
+
+    What cannot be kept stays visible where that is possible: control characters and lone surrogates become U+FFFD, an
+    integer of more than 64 bits becomes a string, and a key loses its leading double underscore.
+
+    :param value: decoded JSON
+    :param hide: called with every string and key first, to take secrets out
+    """
+    left = MAX_VALUES
+
+    def text(value: str) -> str:
+        value = value[: 2 * MAX_TEXT]
+        return clean_text(hide(value) if hide else value)[:MAX_TEXT]
+
+    def key(name: Any) -> str:
+        cleaned = text(str(name))
+        return cleaned.lstrip("_") if cleaned.startswith("__") else cleaned
+
+    def clean(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if isinstance(value, str):
+            return text(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return _clean_integer(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if depth < MAX_DEPTH and isinstance(value, Mapping):
+            return {key(name): clean(one, depth + 1) for name, one in value.items() if left > 0}
+        if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
+            return [clean(one, depth + 1) for one in value if left > 0]
+        return None
+
+    return clean(value, 0)
+
+
+def clean_text(text: str) -> str:
+    """Return a string without control characters and lone surrogates.
+
+    :param text: any string
+    """
+    if text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda match: " " if match[0] in "\t\n\r" else "\ufffd", text)
+
+
+def _clean_integer(value: int) -> int | str | None:
+    if -(2**63) <= value < 2**63:
+        return value
+    return str(value) if abs(value) < 10**MAX_DIGITS else None

@@ -1,0 +1,89 @@
+"""JSON from outside can be encoded anywhere afterwards, and what is harmless stays as it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.api.sanitize import MAX_DEPTH, MAX_TEXT, MAX_VALUES, sanitize
+
+harmless = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="_")), inner, max_size=3
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(harmless)
+def test_what_is_harmless_stays_as_it_is(value: Any) -> None:
+    assert sanitize(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("cut emoji \ud83d", "cut emoji \ufffd"),
+        ("whole emoji 😀, cafe\u0301, 麒麟, a\u200db", "whole emoji 😀, cafe\u0301, 麒麟, a\u200db"),
+        ("a\x00b\x1b[31mc\x9bd\x7f", "a\ufffdb\ufffd[31mc\ufffdd\ufffd"),
+        ("two\r\nlines\tand", "two  lines and"),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, "9223372036854775808"),
+        (-(2**63), -(2**63)),
+        (10**29, "1" + "0" * 29),
+        (10**30, None),
+        pytest.param(10**5000, None, id="5000 digits"),
+        (float("nan"), None),
+        (float("-inf"), None),
+        (True, True),
+        (
+            {"__classname__": "os.system", "__version__": 1, "___": 1},
+            {"classname__": "os.system", "version__": 1, "": 1},
+        ),
+        ({"a\x00": {"\ud83d": 1}}, {"a\ufffd": {"\ufffd": 1}}),
+        ((1, 2), [1, 2]),
+        (b"bytes", None),
+        (object(), None),
+    ],
+)
+def test_what_is_not(value: Any, kept: Any) -> None:
+    assert sanitize(value) == kept
+    assert sanitize(sanitize(value)) == kept
+
+
+def test_depth_number_and_length_are_bounded() -> None:
+    nested: Any = "x"
+    for _ in range(500):
+        nested = {"a": [nested]}
+    assert json.dumps(sanitize(nested)).count("a") == MAX_DEPTH // 2
+    assert len(sanitize(list(range(10**6)))) <= MAX_VALUES
+    assert len(sanitize([[1] * 1000] * 1000)) <= MAX_VALUES // 1000 + 1
+    assert len(sanitize("x" * 10**7)) == MAX_TEXT
+
+
+def test_a_secret_is_hidden_in_values_and_keys() -> None:
+    value = {"sk-1": ["a sk-1", {"b": "sk-1sk-1"}]}
+    assert sanitize(value, hide=lambda text: text.replace("sk-1", "***")) == {"***": ["a ***", {"b": "******"}]}
+
+
+@pytest.mark.parametrize(
+    "value", [["x"] * 10**6, "\x00" * 10**7, {str(key): [] for key in range(10**5)}], ids=["list", "text", "dict"]
+)
+def test_much_costs_little(value: Any) -> None:
+    began = time.process_time()
+    sanitize(value)
+    assert time.process_time() - began < 0.5
