@@ -1,0 +1,132 @@
+"""A gateway that answers with what Airflow cannot encode fails its own task, and no other one of the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
+from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.emulated import until
+from tests.integration.misbehaving import replying, whole
+
+DONE: dict[str, Any] = {
+    "id": "d1",
+    "status": "completed",
+    "output": [{"content": [{"type": "video", "url": "http://127.0.0.1/v.mp4"}]}],
+}
+#: Bodies that ended the triggerer, or held up its event loop, when they were let in.
+HOSTILE = {
+    "surrogate": {**DONE, "metadata": {"note": "\ud83d"}},
+    "integer": {**DONE, "metadata": {"upload_at": 2**64}},
+    "time": {**DONE, "created_at": 1e300},
+    "nul": {**DONE, "model": "a\x00b", "metadata": {"\x00": "\x00"}},
+    "class": {**DONE, "metadata": {"__classname__": "x", "__version__": 1}},
+    "reason": {"id": "d1", "status": "failed", "error": {"code": "\ud83d", "message": "\ud83d\x00"}},
+    "videos": {**DONE, "output": DONE["output"] * 2000},
+    "nested": {**DONE, "metadata": json.loads('{"a":' * 500 + "1" + "}" * 500)},
+}
+
+
+@pytest.fixture
+def triggerer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Airflow's own triggerer, over the tests' database."""
+    log = (tmp_path / "triggerer.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "100"},
+    )
+    yield process
+    process.terminate()
+    process.wait(30)
+    log.seek(0)
+    print(log.read())
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before 3.3 a worker always starts a sensor")
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("airflow_db")
+def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_server, request):
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from tests.integration.triggerer import start
+
+    later = datetime.now(UTC) + timedelta(seconds=30)
+    with dag:
+        for name, body in HOSTILE.items():
+            conn_id = connect(raw_server(replying(whole(body))).url, conn_id=f"hostile_{name}")
+            # The first one is called as `start` expects.
+            task_id = "wait" if name == "surrogate" else name
+            KirinTaskSensor(task_id=task_id, kirin_task_id="d1", kirin_conn_id=conn_id, end_from_trigger=False)
+        DateTimeSensorAsync(task_id="innocent", target_time=later, start_from_trigger=True)
+    start(dag)
+    process = request.getfixturevalue("triggerer")
+
+    def states() -> dict[str, str]:
+        with create_session() as session:
+            rows = session.execute(select(TaskInstance.task_id, TaskInstance.state).filter_by(dag_id=dag.dag_id))
+            return {task_id: str(getattr(state, "value", state)) for task_id, state in rows}
+
+    # A task whose trigger has fired waits for a worker, which this test does not have.
+    until(lambda: set(states().values()) == {"scheduled"} or process.poll() is not None, "all have fired", 200)
+    assert process.poll() is None
+    with create_session() as session:
+        resumed = session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)).all()
+        assert {ti.task_id: ti.next_method for ti in resumed if ti.next_method == "__fail__"} == {}
+
+
+class TestTheEventLoop:
+    async def test_a_response_of_megabytes_is_not_read(self, connect, raw_server):
+        server = raw_server(replying(whole({**DONE, "metadata": {"a": [1.5] * 1_000_000}})))
+        with pytest.raises(KirinReplyError, match="262,144 bytes"):
+            await KirinAsyncHook(connect(server.url)).get_task("d1")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {**DONE, "metadata": {"a": [[]] * 60_000}},
+            {**DONE, "metadata": {"a": "\\" * 120_000}},
+            {**DONE, "metadata": {"a": ["\x00"] * 20_000}},
+        ],
+        ids=["lists", "backslashes", "control characters"],
+    )
+    async def test_a_large_one_is_decoded_elsewhere(self, connect, raw_server, monkeypatch, body):
+        threads = []
+        to_thread = asyncio.to_thread
+
+        async def recorded(function, *args):
+            threads.append(function.__name__)
+            return await to_thread(function, *args)
+
+        monkeypatch.setattr(asyncio, "to_thread", recorded)
+        kirin_task = await KirinAsyncHook(connect(raw_server(replying(whole(body))).url)).get_task("d1")
+        assert kirin_task.metadata == {}
+        assert "_without_key" in threads
+
+
+@pytest.mark.parametrize("spelling", [r"\u0073k-EMULATED", r"sk\u002dEMULATED"])
+async def test_an_echoed_key_is_hidden_however_it_is_escaped(connect, raw_server, spelling):
+    raw = f'{{"error": {{"message": "bad header: Bearer {spelling}", "code": "{spelling}"}}}}'
+    headers = {"X-Request-Id": "sk%2DEMULATED"}
+    server = raw_server(replying(whole(raw, status="401 Unauthorized", headers=headers)))
+    with pytest.raises(KirinError) as caught:
+        await KirinAsyncHook(connect(server.url, key="sk-EMULATED")).get_task("d1")
+    assert "EMULATED" not in f"{caught.value} {vars(caught.value)}"
+    assert "Bearer ***" in str(caught.value)
