@@ -50,7 +50,7 @@ def _connection_type() -> dict[str, Any]:
                 "host": "https://cloud.vtrix.ai",
                 "password": "sa-...",
                 "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10, '
-                '"allow_private_hosts": false, "prices": {}}',
+                '"allow_private_hosts": false, "prices": {}, "namespace": ""}',
             },
         },
         "conn-fields": {
@@ -83,6 +83,11 @@ def _connection_type() -> dict[str, Any]:
                 "label": "Prices (US dollars)",
                 "description": 'For max_cost_usd: {"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": "0.98"}.',
                 "schema": {"type": ["object", "null"]},
+            },
+            "namespace": {
+                "label": "Namespace",
+                "description": "Set it, to different values, where deployments share an account, DAG ids and run ids.",
+                "schema": {"type": ["string", "null"]},
             },
         },
     }

@@ -21,8 +21,9 @@ from airflow_provider_kirin.exceptions import KirinConfigError
 
 #: Seconds to connect, and seconds without a byte, before a call counts as lost.
 DEFAULT_TIMEOUT = 60.0
+MAX_NAMESPACE = 100
 
-_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices"}
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices", "namespace"}
 
 _JSON_TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 #: What a person may have meant for the name of an extra. Anything else may be a secret in the wrong place.
@@ -54,6 +55,7 @@ class KirinConnection:
     :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
     :param private_hosts: where videos may come from although it is not on the open internet
     :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
+    :param namespace: part of every external task id: tells deployments apart that share an account
     :param unknown_extras: a sentence about extras that have no effect; empty if there are none
     """
 
@@ -65,6 +67,7 @@ class KirinConnection:
     requests_per_second: float | None = None
     private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    namespace: str = ""
     unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
@@ -111,6 +114,7 @@ def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
         requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
         private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
         prices=_prices(extra.get("prices")),
+        namespace=_namespace(extra.get("namespace")),
         unknown_extras=unknown,
     )
 
@@ -198,6 +202,18 @@ def _prices(value: Any) -> dict[str, Decimal]:
         return read_table(value)
     except ValueError as error:
         raise KirinConfigError(f"The Kirin connection's extra prices: {error}.") from None
+
+
+def _namespace(value: Any) -> str:
+    if value is None:
+        return ""
+    # A URI, or a form, may deliver a number for its text.
+    is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
+    text = str(value).strip() if is_text else ""
+    if not is_text or not text.isprintable() or len(text) > MAX_NAMESPACE:
+        rule = f'must be a string of at most {MAX_NAMESPACE} printable characters, such as "staging"'
+        raise _bad_extra("namespace", value, rule)
+    return text
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:

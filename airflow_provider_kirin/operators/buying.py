@@ -103,7 +103,7 @@ def _buy(
 ) -> tuple[Submitted, Sequence[str]]:
     """Buy or adopt what a payload asks for; return it with the URIs of its images."""
     is_own_id = "external_task_id" in ready.params
-    name = ready.params.get("external_task_id") or _step_id(operator, context, operator._digest(ready))
+    name = ready.params.get("external_task_id") or _step_id(operator, context, hook, operator._digest(ready))
     operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
     record = StepRecord(
         context,
@@ -134,7 +134,7 @@ def _bought_before(
     own_id = _own_id(operator)
     if not own_id and operator._is_payload_the_step:
         raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
-    name = own_id or _step_id(operator, context, operator._digest(None))
+    name = own_id or _step_id(operator, context, hook, operator._digest(None))
     try:
         submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
     except KirinIdError:
@@ -268,7 +268,7 @@ def _gateway(
     return BudgetedGateway(hook, ready, budget)
 
 
-def _step_id(operator: KirinSubmitOperator, context: Context, digest: str) -> str:
+def _step_id(operator: KirinSubmitOperator, context: Context, hook: KirinHook, digest: str) -> str:
     ti = context["ti"]
     return step_id(
         conn_id=operator.kirin_conn_id,
@@ -278,6 +278,7 @@ def _step_id(operator: KirinSubmitOperator, context: Context, digest: str) -> st
         map_index=map_index_of(ti),
         take=operator.take,
         payload=digest,
+        namespace=hook.connection.namespace,
     )
 
 

@@ -31,6 +31,19 @@ def read(extra: dict[str, Any] | None = None, **fields: Any) -> KirinConnection:
     return read_connection(Connection(**fields), extra or {})
 
 
+@pytest.mark.parametrize(
+    ("given", "namespace"), [(None, ""), ("", ""), (" staging ", "staging"), (7, "7"), ("x" * 100, "x" * 100)]
+)
+def test_a_namespace_is_a_string(given: object, namespace: str) -> None:
+    assert read({"namespace": given}).namespace == namespace
+
+
+@pytest.mark.parametrize("given", [True, ["staging"], {}, 1.5, "a\nb", "x" * 101])
+def test_anything_else_is_not_a_namespace(given: object) -> None:
+    with pytest.raises(KirinConfigError, match=r"extra namespace = .* must be a string of at most 100"):
+        read({"namespace": given})
+
+
 def test_prices_are_exact_and_a_wrong_one_is_named() -> None:
     from decimal import Decimal
 

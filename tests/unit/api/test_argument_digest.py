@@ -81,6 +81,13 @@ def test_what_says_the_same_is_the_same() -> None:
     assert of(a=1, b=2) == of(b=2, a=1)
 
 
+def test_what_means_the_same_is_the_same() -> None:
+    assert of(1) == of(1.0)
+    assert of("Caf\u00e9") == of("Cafe\u0301")
+    signed = "https://h.example/a.jpg?X-Amz-Date={}&X-Amz-Signature={}"
+    assert of(image=signed.format(1, 2)) == of(image=signed.format(3, 4)) != of(image="https://h.example/b.jpg")
+
+
 def test_an_object_that_has_no_content_to_compare_never_makes_two_tries_differ() -> None:
     assert of(Opaque()) == of(Opaque())
     assert of(Product) == of(Product)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 
@@ -66,6 +67,34 @@ class TestDigest:
         another = prepare({"image": picture(), "prompt": "p"}, MODEL, fit_images="auto")
         assert digest(another) == digest(prepare({"image": picture(), "prompt": "p"}, MODEL)) != digest(ready)
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ({"cfg_scale": 1}, {"cfg_scale": 1.0}),
+            ({"cfg_scale": "1"}, {"cfg_scale": 1}),
+            ({"cfg_scale": 0}, {"cfg_scale": -0.0}),
+            ({"prompt": "Caf\u00e9"}, {"prompt": "Cafe\u0301"}),
+            (
+                {"image": "https://h.example/a.jpg?Expires=1&Signature=x&Key-Pair-Id=K"},
+                {"image": "https://h.example/a.jpg?Expires=2&Signature=y&Key-Pair-Id=K"},
+            ),
+        ],
+    )
+    def test_is_the_same_for_what_means_the_same(self, one: dict[str, object], other: dict[str, object]) -> None:
+        assert digest(prepared(**one)) == digest(prepared(**other))
+
+    def test_a_signed_url_in_a_list_counts_without_its_signature(self) -> None:
+        def of(query: str, path: str = "a.mp4") -> str:
+            videos = [{"video_url": f"https://h.example/{path}?{query}"}]
+            payload = {"prompt": "p", "video_list": videos, "mode": "pro"}
+            return digest(prepare(payload, "kirin_v3_omni_video", allow_unknown_model=True))
+
+        assert of("sv=1&se=2&sig=3") == of("sv=1&se=9&sig=8") != of("sv=1&se=2&sig=3", "b.mp4")
+
+    def test_a_query_that_is_not_a_signature_counts(self) -> None:
+        one, other = (prepared(image=f"https://h.example/a.jpg?versionId={version}") for version in (1, 2))
+        assert digest(one) != digest(other)
+
     def test_the_external_task_id_itself_does_not_count(self) -> None:
         assert digest(prepared(external_task_id="mine")) == digest(prepared())
 
@@ -82,8 +111,17 @@ class TestStepId:
         changed = STEP | {part: 2 if isinstance(STEP[part], int) else "other"}
         assert step_id(**changed) != step_id(**STEP)  # type: ignore[arg-type]
 
-    def test_a_take_from_a_template_is_the_same_as_a_number(self) -> None:
-        assert step_id(**STEP | {"take": " 2 "}) == step_id(**STEP | {"take": 2})  # type: ignore[arg-type]
+    @pytest.mark.parametrize("take", [" 2 ", 2.0, "2.0", Decimal("2.00")])
+    def test_a_take_from_a_template_is_the_same_as_a_number(self, take: object) -> None:
+        assert step_id(**STEP | {"take": take}) == step_id(**STEP | {"take": 2})  # type: ignore[arg-type]
+
+    def test_a_take_may_be_any_text(self) -> None:
+        takes = ["a", "b", "1.5", "2", "Infinity", "1e99", ""]
+        assert len({step_id(**STEP | {"take": take}) for take in takes}) == len(takes)  # type: ignore[arg-type]
+
+    def test_a_namespace_tells_deployments_apart(self) -> None:
+        ids = {step_id(**STEP, namespace=name) for name in ("", "staging", "kirin_default")}  # type: ignore[arg-type]
+        assert len(ids) == 3 and step_id(**STEP) in ids  # type: ignore[arg-type]
 
     @given(first=st.text(), second=st.text(), third=st.text(), fourth=st.text())
     def test_neighbouring_parts_never_run_into_one(self, first: str, second: str, third: str, fourth: str) -> None:
