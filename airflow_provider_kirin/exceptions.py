@@ -21,7 +21,7 @@
         ├── KirinNotFoundError     HTTP 404: no such generation for this key, or a wrong path
         ├── KirinConflictError     HTTP 409: the external task id is in use already
         ├── KirinRateLimitError    HTTP 429: nothing was accepted; try later
-        ├── KirinUnavailableError  HTTP 5xx, provider unavailable
+        ├── KirinUnavailableError  HTTP 408 and 5xx, provider unavailable
         └── KirinTaskFailedError   the generation itself failed
             └── KirinNoVideoError  it completed, and there is no video in it
 
@@ -51,7 +51,14 @@ class KirinError(Exception):
 
 
 class KirinConfigError(KirinError):
-    """The connection cannot be used as it is: no API key, malformed host, wrong extra."""
+    """The connection cannot be used as it is: no API key, malformed host, wrong extra.
+
+    :param http_status: of a redirect; None if no request was answered
+    """
+
+    def __init__(self, message: str, *, http_status: int | None = None, retryable: bool | None = None) -> None:
+        super().__init__(message, retryable=retryable)
+        self.http_status = http_status
 
 
 @dataclass(frozen=True)

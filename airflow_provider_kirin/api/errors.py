@@ -82,7 +82,6 @@ _STATUSES: dict[int, _Meaning] = {
     404: _Meaning(
         KirinNotFoundError, "Check the id, the connection's Host, and that the key belongs to the same account"
     ),
-    408: _DOWN,
     409: _Meaning(KirinConflictError, "Another generation has this external task id already"),
     413: _Meaning(KirinInputError, "The request is too large for the gateway: give the images as URLs"),
     422: _INPUT,
@@ -108,7 +107,8 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
     if 300 <= status < 400:
         return KirinConfigError(
             f"The gateway redirects (HTTP {status}) to {one_line(lowered.get('location', 'nowhere'))} while {doing}. "
-            "Redirects are not followed with a key. Put the right address into the connection's Host."
+            "Redirects are not followed with a key. Put the right address into the connection's Host.",
+            http_status=status,
         )
     code, message = read_error(body)
     meaning = _meaning(status, code, message)
@@ -150,6 +150,9 @@ def speaks_of_a_path(said: str) -> bool:
 
 
 def _meaning(status: int, code: str, message: str) -> _Meaning:
+    if status >= 500 or status == 408:
+        # Whatever its body says: it may come from a proxy, about a request that the gateway behind it has accepted.
+        return _DOWN
     said = message.lower()
     if status in (401, 402, 403, 429) and _CREDIT_WORDS.search(said):
         return _CREDIT
@@ -163,7 +166,7 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
         return CODES[code]
     if status in _STATUSES:
         return _STATUSES[status]
-    return _DOWN if status >= 500 else _Meaning(KirinAPIError, "See the message")
+    return _Meaning(KirinAPIError, "See the message")
 
 
 def read_error(body: Any) -> tuple[str, str]:

@@ -1,12 +1,13 @@
 """What may be repeated, and after how long: the one policy, for looks, submissions and Airflow's retries.
 
-A GET may be repeated freely. A POST buys something: it may be repeated only where nothing can have been accepted, or
-after a look-up said so.
+A GET may be repeated freely. A POST buys something: it is repeated only if nothing can have been accepted, and never
+without a look-up in between.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from enum import Enum
 
@@ -23,6 +24,8 @@ from airflow_provider_kirin.exceptions import (
     KirinNetworkError,
     KirinPayloadError,
     KirinRateLimitError,
+    KirinTaskFailedError,
+    KirinUnavailableError,
 )
 
 #: The first pause and the longest, doubling in between. Seconds.
@@ -32,6 +35,16 @@ LOOK_PATIENCE = 10.0
 #: Right after a submission, and on a replica that lags, the API may not know what is there: pauses between further
 #: looks. Seconds.
 LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+#: HTTP statuses by which a server says that it did not do what it was asked to. Not among them: 408 and 499, after
+#: which it may go on, 409, and those that no gateway is known to send.
+_REFUSING = frozenset(
+    {*range(400, 408), 410, 411, 413, 414, 415, 417, 421, 422, 426, 428, 429, 431, 451},
+)
+#: Codes of a generation that was begun: the gateway's login at the provider (8002005006), and the last ones of each
+#: model's family: failed, provider unavailable, internal error, unreadable result (8002005098, 014002095).
+_AFTER_ACCEPTANCE = re.compile(r"\d{6,8}(006|09[5-9])")
 
 
 class Verdict(Enum):
@@ -61,12 +74,28 @@ def judge_submission(error: KirinError) -> Verdict:
     """
     if isinstance(error, KirinConflictError):
         return Verdict.EXISTS
-    if isinstance(error, (KirinConfigError, KirinPayloadError, KirinIdError, KirinBudgetError)):
+    if isinstance(error, (KirinPayloadError, KirinIdError, KirinBudgetError)):
         return Verdict.REFUSED
     if isinstance(error, KirinNetworkError):
         return Verdict.UNKNOWN if error.sent else Verdict.REFUSED
-    if isinstance(error, (KirinInputError, KirinAuthError, KirinCreditError, KirinRateLimitError)):
-        return Verdict.REFUSED
-    status = error.http_status if isinstance(error, KirinAPIError) else None
-    # 408 and 5xx may come from a proxy, after the gateway behind it accepted.
-    return Verdict.REFUSED if status is not None and 400 <= status < 500 and status != 408 else Verdict.UNKNOWN
+    if isinstance(error, KirinConfigError):
+        # 307 and 308: the same request again, elsewhere. The others may mean that this one was done.
+        return Verdict.REFUSED if error.http_status in (None, 307, 308) else Verdict.UNKNOWN
+    is_refusal = isinstance(error, KirinAPIError) and _is_refusal(error)
+    return Verdict.REFUSED if is_refusal else Verdict.UNKNOWN
+
+
+def _is_refusal(error: KirinAPIError) -> bool:
+    """Return whether the gateway surely accepted nothing: judged by the phase in which it said no.
+
+    That takes an HTTP status which is sent before a request is accepted: any other, 408 and 5xx above all, may come
+    from a proxy after the gateway behind it accepted. And its code must not say that the generation was begun.
+    """
+    if error.code and _AFTER_ACCEPTANCE.fullmatch(error.code):
+        return False
+    is_plain = not isinstance(error, (KirinUnavailableError, KirinTaskFailedError))
+    if error.http_status in _REFUSING:
+        return is_plain
+    # HTTP 200 with an error and no generation in it: its code has to say why nothing was accepted.
+    has_reason = isinstance(error, (KirinInputError, KirinAuthError, KirinCreditError, KirinRateLimitError))
+    return has_reason and error.http_status is not None and 200 <= error.http_status < 300

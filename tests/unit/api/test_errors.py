@@ -285,7 +285,16 @@ class TestCodes:
         assert all(part in str(found) for part in ("d1", code, "because"))
 
     @pytest.mark.parametrize(("code", "kind", "retryable"), KNOWN_CODES)
-    @pytest.mark.parametrize("status", [200, 400, 500])
+    @pytest.mark.parametrize("status", [408, 500, 504])
+    def test_a_code_does_not_explain_what_a_proxy_may_have_answered(
+        self, status: int, code: str, kind: type[KirinAPIError], retryable: bool
+    ) -> None:
+        found = error(status, {"error": {"code": code, "message": "because"}})
+        assert type(found) is KirinUnavailableError
+        assert (found.retryable, found.code) == (True, code)
+
+    @pytest.mark.parametrize(("code", "kind", "retryable"), KNOWN_CODES)
+    @pytest.mark.parametrize("status", [200, 400])
     def test_of_an_http_reply(self, status: int, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
         found = error(status, {"error": {"code": code, "message": "because"}})
         assert type(found) is kind

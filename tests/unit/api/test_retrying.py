@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.errors import error_from_response
+from airflow_provider_kirin.api.errors import CODES, error_from_response
 from airflow_provider_kirin.api.retrying import FIRST_PAUSE, LONGEST_PAUSE, Verdict, judge_submission, pause
 from airflow_provider_kirin.exceptions import (
     KirinBudgetError,
@@ -19,6 +19,9 @@ from airflow_provider_kirin.exceptions import (
     KirinReplyError,
 )
 
+#: Codes that speak of a generation which was begun; the last two belong to models that are not documented here.
+BEGUN = ("8002005006", "8002005098", "8002005099", "014002095", "014002099", "5000", "8002010098", "002014001096")
+
 
 def answered(status: int, body: object = None) -> KirinError:
     return error_from_response(status, body, doing="submitting")
@@ -29,14 +32,18 @@ class TestWhatASubmissionMayHaveBought:
         "error",
         [
             KirinNetworkError("refused", sent=False),
-            KirinConfigError("redirect"),
+            KirinConfigError("no key"),
+            *(answered(status) for status in (307, 308)),
             KirinPayloadError([], model="m"),
             KirinIdError("x"),
             KirinBudgetError("too much"),
             KirinBudgetError("later", retryable=True),
             *(answered(status) for status in (400, 401, 402, 403, 404, 405, 413, 422, 429)),
             answered(429, {"error": {"code": 1303, "message": "parallel task over resource pack limit"}}),
+            answered(400, {"error": {"code": "8002005002", "message": "no JPEG"}}),
+            answered(429, {"error": {"code": 1101, "message": "arrears"}}),
             answered(200, {"error": {"code": "8002005001", "message": "no image"}}),
+            answered(200, {"error": {"code": 1302, "message": "too many"}}),
         ],
         ids=repr,
     )
@@ -48,8 +55,12 @@ class TestWhatASubmissionMayHaveBought:
         [
             KirinNetworkError("cut", sent=True),
             KirinReplyError("html"),
-            *(answered(status) for status in (408, 500, 502, 503, 504, 599)),
-            answered(500, {"error": {"code": "8002005098", "message": "failed"}}),
+            *(answered(status) for status in (301, 302, 303, 408, 418, 423, 460, 499, 500, 502, 503, 504, 599)),
+            *(answered(status, {"error": {"code": code}}) for status in (408, 500, 504) for code in sorted(CODES)),
+            answered(504, {"status": {"code": 429, "message": "too many"}}),
+            answered(500, {"message": "external_task_id already exists"}),
+            answered(503, {"message": "insufficient balance"}),
+            *(answered(status, {"error": {"code": code}}) for status in (200, 400, 403, 429) for code in BEGUN),
             answered(200, {"error": "something"}),
         ],
         ids=repr,
