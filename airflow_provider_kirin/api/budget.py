@@ -46,7 +46,7 @@ def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]
     """Return what a DAG run bought, each generation once, from what its tasks left in XComs.
 
     :param notes: mappings with ``external_task_id`` and maybe ``kirin_task_id``, ``price_key``, ``usd``; several may
-        speak of the same generation
+        speak of the same generation. ``failed_costs`` maps the ids of generations that failed to what they cost.
     :param usage: mappings with ``kirin_task_id``, ``status`` and ``cost``, of generations that have ended
     """
     costs = {
@@ -55,7 +55,9 @@ def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]
         if isinstance(one.get("kirin_task_id"), str)
     }
     found: dict[str, Purchase] = {}
+    failed: dict[str, Any] = {}
     for note in _mappings(notes):
+        failed |= note["failed_costs"] if isinstance(note.get("failed_costs"), Mapping) else {}
         name, kirin_task_id, key = note.get("external_task_id"), note.get("kirin_task_id"), note.get("price_key")
         if not isinstance(name, str):
             continue
@@ -66,7 +68,11 @@ def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]
             price_key=key if isinstance(key, str) else known.price_key,
             estimate=known.estimate if note.get("usd") is None else read_decimal(note["usd"]),
         )
-    return [replace(one, cost=costs.get(one.kirin_task_id or "")) for one in found.values()]
+    costs |= {kirin_task_id: read_decimal(cost) for kirin_task_id, cost in failed.items()}
+    # Before Airflow 3.3 nothing else says that a generation was bought by an earlier try.
+    noted = {one.kirin_task_id for one in found.values()}
+    forgotten = [Purchase(one, kirin_task_id=one) for one in failed if one not in noted]
+    return [replace(one, cost=costs.get(one.kirin_task_id or "")) for one in [*found.values(), *forgotten]]
 
 
 def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

@@ -129,6 +129,16 @@ def nth(external_task_id: str, number: int) -> str:
     return external_task_id if number == 1 else f"{external_task_id}-{number}"
 
 
+def is_of_series(external_task_id: str, first: str) -> bool:
+    """Return whether an external task id is the first one of a series, or one that :func:`nth` made from it.
+
+    :param external_task_id: any
+    :param first: the external task id of the first generation
+    """
+    base, _, number = external_task_id.rpartition("-")
+    return external_task_id == first or (base == first and number.isdecimal() and bool(first))
+
+
 def _hash(*parts: str) -> str:
     """Hash a list of texts, so that no two lists run into one: JSON keeps the parts apart."""
     hashed = hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()

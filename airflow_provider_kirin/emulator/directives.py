@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from airflow_provider_kirin.emulator.errors import MESSAGES
 
 _DIRECTIVE = re.compile(r"\[\[\s*([a-z-]+)\s*(?::([^\[\]]*))?\]\]")
-_SHAPES = ("int", "message", "text")
+_SHAPES = ("int", "message", "text", "charged")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_directives(prompt: str | None) -> Directives:
 
 
 def _failure(value: str) -> Failure:
-    """``CODE``, ``CODE:int``, ``CODE:message`` or ``any words:text``."""
+    """``CODE``, ``CODE:int``, ``CODE:message``, ``CODE:charged`` or ``any words:text``."""
     head, _, last = value.rpartition(":")
     code, shape = (head.strip(), last.strip()) if head and last.strip() in _SHAPES else (value, "error_message")
     if shape == "int" and not re.fullmatch(r"[0-9]{1,18}", code):

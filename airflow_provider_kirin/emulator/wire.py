@@ -63,8 +63,9 @@ def task_object(generation: Generation, now: int, video_url: str) -> dict[str, A
     if status == FAILED:
         assert generation.failure is not None
         task["error"] = generation.failure.as_json()
-        # [C] section 4: a failed task may carry a usage whose cost is "".
-        task["usage"] = {"cost": "", "discount": 1}
+        # [C] section 4: a failed task may carry a usage whose cost is "", or, on request, one that was charged.
+        cost = usd(generation.cents) if generation.failure.shape == "charged" else ""
+        task["usage"] = {"cost": cost, "discount": 1}
         return task
     task["metadata"]["upload_at"] = generation.done_ms
     task["output"] = [{"content": [_content(generation, video_url)]}] if generation.has_video else []

@@ -123,7 +123,9 @@ class RunBudget:
         self._ti.xcom_push(BUDGET_KEY, entries)
 
     def _purchases(self, **how: Any) -> Iterator[Purchase]:
-        notes = [*self._pull(BUDGET_KEY, **how), *self._pull(XCOM_KEY, **how)]
+        # What this step's earlier generations cost though they failed is in its XCom only once it has bought another.
+        failed = {"failed_costs": self._record.failed_costs}
+        notes = [*self._pull(BUDGET_KEY, **how), *self._pull(XCOM_KEY, **how), failed]
         yield from read_purchases(notes, self._pull(USAGE_KEY, **how))
 
     def _pull(self, key: str, **how: Any) -> Iterator[Any]:

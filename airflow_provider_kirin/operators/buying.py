@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
-from airflow_provider_kirin.api.prices import price_key
-from airflow_provider_kirin.exceptions import KirinError, KirinIdError, KirinNotFoundError, KirinPayloadError
+from airflow_provider_kirin.api.prices import billed_for, price_key, show_usd
+from airflow_provider_kirin.api.task import read_decimal
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinError,
+    KirinIdError,
+    KirinNotFoundError,
+    KirinPayloadError,
+    KirinTaskFailedError,
+)
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.lineage import report_lineage
 from airflow_provider_kirin.mapping import map_index_of
@@ -94,6 +103,7 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
         operator.log.info("What the function returned this time is not used: this step has its generation.")
     if kirin_task.status == "failed" and (failed := error_from_task(kirin_task)):
         _tell(operator, context, failed)
+        _say_what_failures_cost(operator, context, failed)
         raise failed
     return kirin_task
 
@@ -110,12 +120,16 @@ def _buy(
         {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(ready.model, ready.params)},
         origin=(origin := origin_of(ready)),
         is_certain=operator._is_payload_the_step and not is_own_id,
+        model="" if is_own_id else ready.model,
     )
     gateway = _gateway(operator, context, record, hook, ready)
-    submission = operator._submission = _submission(operator, gateway, record, name, is_own_id=is_own_id)
+    submission = operator._submission = _submission(
+        operator, gateway, record, name, is_own_id=is_own_id, model=ready.model
+    )
     try:
         submitted = submission.run()
     except KirinError as error:
+        _say_what_failures_cost(operator, context, error, record.failed_costs)
         report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
         raise
     if record.is_news(submitted.external_task_id):
@@ -126,34 +140,41 @@ def _buy(
 def _bought_before(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, error: KirinPayloadError
 ) -> tuple[Submitted, Sequence[str]]:
-    """Return what an earlier try bought, which needs no payload any more; where there is nothing, raise the error.
+    """Return what an earlier try bought, which needs no payload any more; if there is nothing, raise the error.
 
-    Where the payload is part of the step's name, only the record can tell, and the error does.
+    If the payload is part of the external task id, only what this round of tries bought can be found, by the record.
     """
     record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
     own_id = _own_id(operator)
-    if not own_id and operator._is_payload_the_step:
-        raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
-    name = own_id or _step_id(operator, context, hook, operator._digest(None))
+    name = own_id
+    if not own_id and not operator._is_payload_the_step:
+        name = _step_id(operator, context, hook, operator._digest(None))
     try:
         submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
     except KirinIdError:
         # It is the id that is refused.
         raise error from None
     if submitted is None:
-        raise error
+        raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
     operator.log.warning("This try's payload is not needed, and could not be sent. %s", error)
     return submitted, record.origin_of(submitted.external_task_id).get("images") or ()
 
 
 def _submission(
-    operator: KirinSubmitOperator, gateway: Gateway, record: StepRecord, name: str, *, is_own_id: bool
+    operator: KirinSubmitOperator,
+    gateway: Gateway,
+    record: StepRecord,
+    external_task_id: str,
+    *,
+    is_own_id: bool,
+    model: str = "",
 ) -> Submission:
     return Submission(
         gateway,
         record,
-        external_task_id=name,
+        external_task_id=external_task_id,
         is_own_id=is_own_id,
+        model=model,
         on_unknown_submit=operator.on_unknown_submit,
         conn_id=operator.kirin_conn_id,
         log=operator.log,
@@ -230,6 +251,7 @@ def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome:
     _tell(operator, context, outcome)
     try:
         if isinstance(outcome, KirinError):
+            _say_what_failures_cost(operator, context, outcome)
             raise outcome
         return _finish(operator, context, outcome)
     except KirinNotFoundError as error:
@@ -285,3 +307,24 @@ def _step_id(operator: KirinSubmitOperator, context: Context, hook: KirinHook, d
 def _tell(operator: KirinSubmitOperator, context: Context, outcome: Outcome) -> None:
     """Tell, once, how the generation ended and what it cost."""
     tell_outcomes(context, [outcome], kirin_conn_id=operator.kirin_conn_id, model=operator.model)
+
+
+def _say_what_failures_cost(
+    operator: KirinSubmitOperator, context: Context, error: KirinError, failed_costs: Mapping[str, Any] | None = None
+) -> None:
+    """Add what the failed generations of the step cost to the error of the last one: each retry buys one more."""
+    kirin_task = error.kirin_task if isinstance(error, KirinAPIError) else None
+    if not isinstance(error, KirinTaskFailedError) and kirin_task is None:
+        return
+    if kirin_task is not None:
+        failed_costs = {
+            **(StepRecord(context).purchase(kirin_task.id).get("failed_costs") or {}),
+            kirin_task.id: show_usd(billed_for(kirin_task) or Decimal(0)),
+        }
+    costs = [read_decimal(cost) or Decimal(0) for cost in (failed_costs or {}).values()]
+    if total := sum(costs, Decimal(0)):
+        which = "generation of this step that" if len(costs) == 1 else f"{len(costs)} generations of this step that"
+        said = f"The {which} failed cost {show_usd(total)} USD{' in sum' if len(costs) > 1 else ''}."
+        operator.log.warning(said)
+        error.message = f"{error.message} {said}"
+        error.args = (error.message,)

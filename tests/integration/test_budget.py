@@ -88,6 +88,22 @@ class TestTheBudgetOfARun:
         assert run(dag).states() == {"first": "success", "second": "success"}
         assert spent(emulator) == Decimal("0.28")
 
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_unless_it_cost_something(self, dag, run, payload, emulator, deferrable):
+        """Two tries of a step, each of which cost something for nothing, leave no room for a third."""
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="g",
+                payload={**payload, "prompt": "[[fail:8002005098:charged]]"},
+                max_cost_usd="0.83",
+                deferrable=deferrable,
+                retries=5,
+                retry_delay=timedelta(0),
+            )
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("g").try_number == 3 and emulator.submitted == 2
+        assert "has spent 0.56 USD (2 generations)" in ended.log
+
     def test_what_a_sensor_saw_counts_by_its_cost(self, dag, run, payload):
         with dag:
             submit = KirinSubmitOperator(task_id="submit", payload={**payload, "mode": "pro"}, max_cost_usd="0.77")

@@ -195,7 +195,7 @@ class TestGenerate:
         assert without_links(result) == without_links(named)
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_payload_that_is_broken_on_a_later_try_does_not_hide_what_was_bought(
+    def test_a_payload_that_is_broken_on_a_later_try_is_not_needed_any_more(
         self, dag, run, image_bytes, emulator, tmp_path, deferrable
     ):
         """Its image lay on the worker of the first try only."""
@@ -214,10 +214,45 @@ class TestGenerate:
             )
         ended = run(dag)
         (paid,) = emulator.ledger()["paid"]
-        assert ended.state == "failed" and ended.ti("generate").try_number == 2
-        assert "nothing was sent by this try" in ended.log and "nothing was spent" not in ended.log
-        assert f"An earlier try of this task bought Kirin generation {paid['id']}" in ended.log
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert "This try's payload is not needed, and could not be sent" in ended.log
+        assert ended.result("generate")["id"] == paid["id"]
         assert ended.xcoms()["generate", -1, "kirin_submission"]["kirin_task_id"] == paid["id"]
+
+    @pytest.mark.parametrize(
+        "differing",
+        [
+            {"payload": {"prompt": "It is {{ macros.datetime.now() }}."}},
+            {"take": "{{ ti.try_number }}"},
+            {"external_task_id": "order-{{ run_id }}-{{ ti.try_number }}"},
+            {"model": "{{ 'kirin_v1_6_i2v' if ti.try_number == 1 else 'kirin_v1_5_i2v' }}"},
+        ],
+        ids=["prompt", "take", "external_task_id", "model"],
+    )
+    def test_a_retry_that_asks_for_something_else_adopts_what_the_first_try_bought(
+        self, dag, run, payload, emulator, tmp_path, differing
+    ):
+        arguments = {**differing, "payload": payload | differing.get("payload", {})}
+        with dag:
+            generate(destination=str(tmp_path / "a.mp4"), deferrable=False, **arguments)
+        # All the tries of the first download.
+        emulator.fault(on="video", kind="status", status=503, times=3)
+        ended = run(dag)
+        (paid,) = emulator.ledger()["paid"]
+        assert ended.state == "success" and ended.ti("generate").try_number == 2
+        assert emulator.submitted == 1 and ended.result("generate")["id"] == paid["id"]
+        assert "external_task_id of this try differs" in ended.log
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_failed_generations_that_cost_something_are_added_up(self, dag, run, payload, emulator, deferrable):
+        with dag:
+            generate({**payload, "prompt": "[[fail:8002005098:charged]]"}, deferrable=deferrable)
+        ended = run(dag)
+        assert ended.state == "failed" and emulator.submitted == 3
+        assert "The generation of this step that failed cost 0.28 USD." in ended.log
+        assert "The 3 generations of this step that failed cost 0.84 USD in sum." in ended.log
+        costs = ended.xcoms()["generate", -1, "kirin_submission"]["failed_costs"]
+        assert list(costs.values()) == ["0.28", "0.28"]
 
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
@@ -642,6 +677,18 @@ class TestWhatIsRefused:
             KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
         ended = run(dag)
         assert ended.ti("submit").try_number == 1 and "has no API key" in ended.log
+
+    @pytest.mark.parametrize(("status", "code"), [(504, 1302), (400, "8002005098"), (408, 1303)])
+    def test_an_error_that_may_come_after_the_acceptance_is_not_believed(
+        self, dag, run, payload, emulator, status, code
+    ):
+        emulator.fault(on="submit", kind="accepted_status", status=status, body={"error": {"code": code}}, times=-1)
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
+        ended = run(dag)
+        (paid,) = emulator.ledger()["paid"]
+        assert ended.state == "success" and ended.result("submit") == paid["id"]
+        assert emulator.submitted == 1
 
     @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply", "cut_before"])
     def test_a_lost_reply_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):

@@ -124,3 +124,12 @@ class TestLearning:
     def test_where_nobody_knows_the_error_shows_the_way_out(self) -> None:
         error = no_estimate(Decimal(1), "m/std/5", "the gateway is silent", retryable=True)
         assert error.retryable and '{"prices": {"m/std/5": "0.50"}}' in str(error) and "is silent" in str(error)
+
+
+def test_failed_generations_count_by_what_they_cost_whoever_remembers_them() -> None:
+    notes = [
+        {"external_task_id": "a", "kirin_task_id": "t1", "usd": "0.28", "failed_costs": {"t0": "0.30", "t1": "0.10"}},
+        {"failed_costs": {"t0": "0.30"}},
+    ]
+    costs = {one.kirin_task_id: one.cost for one in read_purchases(notes, [])}
+    assert costs == {"t0": Decimal("0.30"), "t1": Decimal("0.10")}

@@ -1,0 +1,183 @@
+"""Look up generations, and know what a look-up proves: only a response that agrees with the question is an answer.
+
+There are four outcomes: found, not found, could not look (an error that may pass), and a gateway that does not look up
+external task ids at all. A response that contradicts the question is the third: it is neither an adoption, nor "not
+found", nor evidence that the look-up works.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, MutableMapping
+from logging import getLogger
+from typing import Any, Protocol
+
+from airflow_provider_kirin.api.retrying import LAG_PAUSES
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.exceptions import (
+    KirinInputError,
+    KirinNotFoundError,
+    KirinReplyError,
+    KirinUnavailableError,
+)
+
+#: Seconds that one look-up rides out trouble before it is given up.
+PATIENCE = 120.0
+#: Generations of earlier runs that the look-up is tried on, until one is still known.
+MAX_VERIFICATIONS = 5
+
+
+class LookupClient(Protocol):
+    """What is asked of the API."""
+
+    def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
+        """Look up a generation by its own id or by its external task id."""
+
+
+def check_response(
+    kirin_task: KirinTask, *, external_task_id: str | None = None, kirin_task_id: str | None = None, model: str = ""
+) -> KirinTask:
+    """Return what a look-up found, if it can be what was asked for.
+
+    :param kirin_task: what the response describes
+    :param external_task_id: asked for by this one
+    :param kirin_task_id: or by this one
+    :param model: the model of the generation that was asked for; empty if that is not known
+    :raises KirinReplyError: if the response names another generation, or none
+    """
+    if kirin_task_id is not None and kirin_task.id != kirin_task_id:
+        found = f"Kirin generation {shorten(kirin_task.id)}"
+    elif external_task_id is not None and kirin_task.id == external_task_id:
+        found = "a generation without an id of its own"
+    elif external_task_id is not None and kirin_task.external_task_id not in (None, external_task_id):
+        found = f"the generation with the external task id {shorten(kirin_task.external_task_id)}"
+    elif model and kirin_task.model and _model_name(kirin_task.model) != _model_name(model):
+        found = f"a generation of the model {shorten(kirin_task.model)}, and it was submitted with {shorten(model)}"
+    else:
+        return kirin_task
+    raise KirinReplyError(f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}.")
+
+
+def _model_name(model: str) -> str:
+    """Return a model's id under one of its names: gateways and first-party clients have aliases."""
+    name = model.strip().lower().replace("-", "_").removeprefix("seacloud__")
+    if name == "kling_image_o1":
+        return "kirin_image_omni"
+    return f"kirin_{name.removeprefix('kling_')}" if name.startswith("kling_") else name
+
+
+class Lookup:
+    """Looks up the generations of one account.
+
+    :param client: the API
+    :param conn_id: the connection, for ``verified``
+    :param verified: connection to whether its look-up by external task id works, kept for the life of the process
+    :param sleep: pauses
+    :param log: a logger
+    """
+
+    def __init__(
+        self,
+        client: LookupClient,
+        *,
+        conn_id: str,
+        sleep: Callable[[float], None],
+        verified: MutableMapping[str, bool] | None = None,
+        log: Any = None,
+    ) -> None:
+        self._client = client
+        self._conn_id = conn_id
+        self._sleep = sleep
+        self._verified = _verified if verified is None else verified
+        self._log = log or getLogger(__name__)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the look-up by external task id was seen to find a generation that exists."""
+        return self._verified.get(self._conn_id, False)
+
+    def by_external_id(self, external_task_id: str, *, model: str = "", in_doubt: bool = False) -> KirinTask | None:
+        """Return the generation with an external task id; None if the gateway does not know it.
+
+        :param external_task_id: what to look for
+        :param model: its model; empty if that is not known
+        :param in_doubt: whether a generation may have been bought under it: then only the API itself may say that it
+            does not exist, and not a load balancer in front of it
+        :raises KirinError: it could not be looked up
+        """
+        try:
+            found = self._client.get_task(external_task_id, patience=PATIENCE)
+        except KirinNotFoundError as error:
+            if in_doubt:
+                _insist_on_the_api(error)
+            return None
+        except KirinInputError as error:
+            if error.http_status not in (400, 422):
+                raise
+            # A gateway that accepts only its own ids: what it does not find proves nothing.
+            self._log.debug("This gateway does not look up external task ids: %s", error)
+            self._verified[self._conn_id] = False
+            return None
+        check_response(found, external_task_id=external_task_id, model=model)
+        self._verified[self._conn_id] = True
+        return found
+
+    def by_id(self, kirin_task_id: str) -> KirinTask | None:
+        """Return a generation that is on record; None if the gateway still does not know it after the usual lag.
+
+        :param kirin_task_id: its id
+        :raises KirinError: it could not be looked up
+        """
+        for delay in (0.0, *LAG_PAUSES):
+            self._sleep(delay)
+            try:
+                return self._get(kirin_task_id)
+            except KirinNotFoundError as error:
+                _insist_on_the_api(error)
+                self._log.info("The gateway does not know Kirin generation %s (yet).", kirin_task_id)
+        return None
+
+    def verify(self, known: Iterable[tuple[str, str]]) -> bool:
+        """Find out, once per connection and process, whether the look-up finds what is known to exist.
+
+        :param known: pairs of external task id and Kirin task id that belong together
+        :raises KirinError: it could not be looked up
+        """
+        for external_task_id, kirin_task_id in itertools.islice(known, MAX_VERIFICATIONS):
+            if self._conn_id in self._verified:
+                break
+            self._verify(external_task_id, kirin_task_id)
+        return self.is_verified
+
+    def _verify(self, external_task_id: str, kirin_task_id: str) -> None:
+        try:
+            found = self._client.get_task(external_task_id, patience=PATIENCE)
+        except (KirinNotFoundError, KirinInputError):
+            # Generations may be kept for a while only: what is gone altogether proves nothing.
+            if self._still_there(kirin_task_id):
+                self._verified[self._conn_id] = False
+            return
+        check_response(found, external_task_id=external_task_id)
+        check_response(found, kirin_task_id=kirin_task_id)
+        self._verified[self._conn_id] = True
+
+    def _still_there(self, kirin_task_id: str) -> bool:
+        try:
+            self._get(kirin_task_id)
+        except KirinNotFoundError:
+            return False
+        return True
+
+    def _get(self, kirin_task_id: str) -> KirinTask:
+        return check_response(self._client.get_task(kirin_task_id, patience=PATIENCE), kirin_task_id=kirin_task_id)
+
+
+def _insist_on_the_api(error: KirinNotFoundError) -> None:
+    """Let only the API itself say that a generation does not exist: a load balancer's 404 does not mean that."""
+    if not error.from_api:
+        raise KirinUnavailableError(error.message, http_status=404) from error
+
+
+#: Connection id -> whether the look-up by external task id works. For the life of the process.
+_verified: dict[str, bool] = {}
