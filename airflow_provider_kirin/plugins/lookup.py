@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.exceptions import KirinError, KirinUnavailableError
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
@@ -34,9 +39,18 @@ async def look_up_once(kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
     :param kirin_task_id: the generation
     :raises KirinError: it could not be looked up
     """
-    from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
-
+    if not _load.cache_info().currsize:
+        await asyncio.to_thread(_load)
     return await KirinAsyncHook(kirin_conn_id, patience=0).get_task(kirin_task_id)
+
+
+@cache
+def _load() -> None:
+    """Import what a look-up needs, Airflow's part of it included. On the event loop it would stop the API server."""
+    import_module("airflow_provider_kirin.hooks.sessions")
+    with suppress(Exception):
+        # Whatever comes of it: afterwards Airflow has loaded its secrets backends.
+        KirinAsyncHook.get_connection(DEFAULT_CONN_ID)
 
 
 class GenerationLookup:

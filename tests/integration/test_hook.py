@@ -32,7 +32,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
     KirinUnavailableError,
 )
-from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
 from tests.integration.emulated import KEY
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
 
@@ -224,6 +224,22 @@ class TestTestConnection:
         works, said = KirinHook(connect(server.url)).test_connection()
         assert not works and "redirect" in said and emulator.url in said
         assert emulator.requests() == []
+
+    def test_a_misnamed_extra(self, connect, emulator):
+        works, said = KirinHook(connect(emulator.url, timout=3, **{KEY: 1})).test_connection()
+        assert not works and "timout (did you mean timeout?), 1 whose name is not shown" in said
+        assert KEY not in said and emulator.requests() == []
+
+    @pytest.mark.parametrize("extra", ["[1]", '"text"', "5", "null", "{timeout: 5}"])
+    async def test_an_extra_that_is_not_an_object(self, monkeypatch, extra):
+        connection = {"conn_type": "kirin", "host": "http://kirin.test", "password": KEY, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps(connection))
+        works, said = KirinHook("odd").test_connection()
+        assert not works and "the Kirin connection 'odd' is " in said and "Make it an object" in said
+        with pytest.raises(KirinConfigError, match="Make it an object"):
+            KirinHook("odd").get_task("one")
+        with pytest.raises(KirinConfigError, match="Make it an object"):
+            await KirinAsyncHook("odd").get_task("one")
 
     @pytest.mark.parametrize("way", ["reset after the request", "not HTTP", "an endless body"])
     def test_trouble_is_an_answer_and_no_traceback(self, connect, raw_server, way):
