@@ -47,8 +47,7 @@ if {hold} is not None:
 with DAG("soak", schedule=None, catchup=False, max_active_runs={runs}):
     KirinGenerateVideoOperator.partial(
         task_id="generate",
-        # A worker ends each one: it is that worker's start which can come too early.
-        end_from_trigger=False,
+        end_from_trigger={ends_here},
         retry_delay=timedelta(seconds=1),
     ).expand(payload=[{{"image": {image!r}, "prompt": f"Cup {{number}}."}} for number in range({count})])
 '''
@@ -119,32 +118,50 @@ def soak(airflow: Deployment, count: int) -> Soaked:
     tis = [ti for run in runs for ti in airflow.tis(_DAG_ID, run)]
     assert len(tis) == count, f"{len(tis)} task instances, not {count}"
     log = airflow.parts["scheduler"].log.read_text(errors="replace")
+    reported = first_reports(log.splitlines())
+    deferred = {
+        (run, *key): at
+        for run in runs
+        for key, at in deferrals(airflow.home / "logs" / f"dag_id={_DAG_ID}" / f"run_id={run}").items()
+    }
     return Soaked(
         deferrals=count,
         lost=sum(ti["try_number"] > 1 for ti in tis),
         mismatches=_MISMATCH.findall(log),
         failed=sum(ti["state"] != "success" for ti in tis),
-        lags=sorted(_lags(airflow, runs, log.splitlines())),
+        lags=sorted(reported[key] - at for key, at in deferred.items() if key in reported),
         seconds=time.monotonic() - began,
         load=tuple(load),
     )
 
 
-def _lags(airflow: Deployment, runs: Iterable[str], scheduler_log: Iterable[str]) -> Iterator[float]:
-    """Yield the seconds from each deferral to the executor's report, which is the first of two of a try."""
+def first_reports(scheduler_log: Iterable[str]) -> dict[tuple[str, int, int], float]:
+    """Return when the scheduler read that the worker which deferred has ended: the first of two reports of a try.
+
+    :param scheduler_log: its lines
+    :return: by run id, map index and try, in seconds since the epoch
+    """
     reported: dict[tuple[str, int, int], float] = {}
     for line in scheduler_log:
         if found := _EXECUTOR_EVENT.match(line):
             key = (found["run"], int(found["index"]), int(found["attempt"]))
             reported.setdefault(key, _seconds(found["at"]))
-    for run in runs:
-        folder = airflow.home / "logs" / f"dag_id={_DAG_ID}" / f"run_id={run}"
-        for path in folder.rglob("attempt=*[0-9].log"):
-            index, attempt = (int(re.sub(r"\D+", "", part)) for part in path.parts[-2:])
-            lines = (json.loads(line) for line in path.read_text().splitlines())
-            deferred = next((line for line in lines if line["event"].startswith("Pausing task as DEFERRED")), None)
-            if deferred and (at := reported.get((run, index, attempt))):
-                yield at - _seconds(deferred["timestamp"])
+    return reported
+
+
+def deferrals(run_logs: Path) -> dict[tuple[int, int], float]:
+    """Return when each task of a run said that it defers.
+
+    :param run_logs: the folder of the run's logs
+    :return: by map index and try, in seconds since the epoch
+    """
+    deferred: dict[tuple[int, int], float] = {}
+    for path in run_logs.glob("task_id=*/map_index=*/attempt=[0-9].log"):
+        index, attempt = (int(part.removesuffix(".log").partition("=")[2]) for part in path.parts[-2:])
+        for line in path.read_text(errors="replace").splitlines():
+            if "Pausing task as DEFERRED" in line:
+                deferred[index, attempt] = _seconds(json.loads(line)["timestamp"])
+    return deferred
 
 
 def _seconds(timestamp: str) -> float:
@@ -170,13 +187,13 @@ def _busy(processes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _deployment(seconds: float, hold: float | None) -> Iterator[Deployment]:
+def _deployment(seconds: float, hold: float | None, *, ends_here: bool) -> Iterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="kirin-soak-") as folder:
         image = Path(folder) / "cup.jpg"
         image.write_bytes(picture(320, 320))
         gateway = Emulator("--seconds", str(seconds))
         airflow = Deployment(Path(folder) / "airflow", settings=_SETTINGS)
-        dag = _FILE.format(hold=hold, runs=_RUNS_AT_A_TIME, image=str(image), count=_EACH_RUN)
+        dag = _FILE.format(hold=hold, ends_here=ends_here, runs=_RUNS_AT_A_TIME, image=str(image), count=_EACH_RUN)
         (airflow.dags / f"{_DAG_ID}.py").write_text(dag)
         try:
             airflow.start()
@@ -194,11 +211,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help=f"deferrals, in steps of {_EACH_RUN}")
     parser.add_argument("--seconds", type=float, default=3.0, help="that a generation takes")
     parser.add_argument("--hold", type=float, help="seconds between a deferral and its event, instead of our own")
+    # Otherwise a worker ends each task, and it is that worker's start which can come too early.
+    parser.add_argument("--end-in-triggerer", action="store_true", help="let the triggerer end each task, at once")
     parser.add_argument("--load", type=int, default=0, help="processes that compute beside it")
     options = parser.parse_args()
     # SIGTERM ends it as Ctrl-C does: nothing that it started stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _deployment(options.seconds, options.hold) as airflow, _busy(options.load):
+    with _deployment(options.seconds, options.hold, ends_here=options.end_in_triggerer) as airflow, _busy(options.load):
         soaked = soak(airflow, max(options.count // _EACH_RUN, 1) * _EACH_RUN)
     print(f"{describe_machine()}\n\n{soaked.table()}", flush=True)
     return int(bool(soaked.lost or soaked.mismatches or soaked.failed))

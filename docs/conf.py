@@ -30,7 +30,10 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # Names that others document, or that only an annotation knows.
 nitpick_ignore_regex = [
     (r"py:.*", r"airflow\..*"),
-    (r"py:.*", r"airflow_provider_kirin\.(api|links|plugins|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?"),
+    (
+        r"py:.*",
+        r"airflow_provider_kirin\.(api|links|plugins|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
+    ),
     (r"py:.*", r"aiohttp\..*"),
     (r"py:.*", r"requests\..*"),
     (r"py:.*", r"(collections|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
