@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class KirinRetryPolicy(RetryPolicy):
     """Retry what may pass, after a pause that fits; fail at once, with a reason, what cannot.
 
-    Give it to a task as ``retry_policy=KirinRetryPolicy()`` together with ``retries=``. What is no error of this
-    provider is left to the task's own settings. Without this policy the operators fail for good on their own where a
-    retry cannot help; it adds the delay that the gateway asked for, and the reason in Airflow's UI.
+    Give it to a task as ``retry_policy=KirinRetryPolicy()``; ``retries`` still bounds how many there are. What is no
+    error of this provider is left to the task's own settings. Without this policy the operators fail for good on their
+    own where a retry cannot help; it adds the delay that the gateway asked for, and the reason in Airflow's UI.
 
     :param shortest: seconds that a retry is delayed at least
     """
