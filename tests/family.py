@@ -27,7 +27,6 @@ SHOTS = [{"index": 1, "prompt": "a", "duration": "2"}, {"index": 2, "prompt": "b
 #: The least that each model takes, written by hand from models.json.
 LEAST: dict[str, dict[str, Any]] = {
     "kirin_duration_extension": {"video_id": CLIP},
-    "kirin_lipsync": {},
     "kirin_v1_5_i2v": {"image": PICTURE},
     "kirin_v1_6_i2v": {"image": PICTURE},
     "kirin_v1_6_multi_i2v": {"image_list": [{"image": PICTURE}], "prompt": "p"},
@@ -44,7 +43,6 @@ LEAST: dict[str, dict[str, Any]] = {
     "kirin_v2_master_i2v": {"image": PICTURE},
     "kirin_v2_master_t2v": {"prompt": "p"},
     "kirin_v3_i2v": {"image": PICTURE, "prompt": "p"},
-    "kirin_v3_motion_control": {},
     "kirin_v3_omni_video": {"prompt": "p", "aspect_ratio": "16:9"},
     "kirin_v3_t2v": {"prompt": "p"},
     "kirin_video_o1": {"prompt": "p"},

@@ -17,9 +17,7 @@ from airflow_provider_kirin.payloads.image_to_video import (
 )
 from airflow_provider_kirin.payloads.more import (
     KirinDurationExtensionPayload,
-    KirinLipsyncPayload,
     KirinV1_6MultiI2vPayload,
-    KirinV3MotionControlPayload,
     KirinV3OmniVideoPayload,
     KirinVideoO1Payload,
 )
@@ -37,7 +35,6 @@ from airflow_provider_kirin.payloads.text_to_video import (
 __all__ = [
     "Image",
     "KirinDurationExtensionPayload",
-    "KirinLipsyncPayload",
     "KirinV1I2vPayload",
     "KirinV1T2vPayload",
     "KirinV1_5I2vPayload",
@@ -54,7 +51,6 @@ __all__ = [
     "KirinV2_6I2vPayload",
     "KirinV2_6T2vPayload",
     "KirinV3I2vPayload",
-    "KirinV3MotionControlPayload",
     "KirinV3OmniVideoPayload",
     "KirinV3T2vPayload",
     "KirinVideoO1Payload",

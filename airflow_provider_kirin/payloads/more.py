@@ -1,6 +1,6 @@
 """Payloads of models that take other things. Written by scripts/payload_types.py."""
 
-from typing import Literal, Required, TypedDict
+from typing import Literal, Required
 
 from airflow_provider_kirin.payloads.parts import (
     Common,
@@ -24,13 +24,6 @@ class KirinDurationExtensionPayload(Common, total=False):
     cfg_scale: float
 
 
-class KirinLipsyncPayload(TypedDict, total=False):
-    """``kirin_lipsync``: Kirin Lip Sync, a video that speaks."""
-
-    callback_url: str
-    external_task_id: str
-
-
 class KirinV1_6MultiI2vPayload(Common, total=False):
     """``kirin_v1_6_multi_i2v``: Kirin V1.6, several images to video."""
 
@@ -40,13 +33,6 @@ class KirinV1_6MultiI2vPayload(Common, total=False):
     mode: Literal["std", "pro"]
     duration: Literal["5", "10", 5, 10]
     aspect_ratio: Literal["16:9", "9:16", "1:1"]
-
-
-class KirinV3MotionControlPayload(TypedDict, total=False):
-    """``kirin_v3_motion_control``: Kirin V3 Motion Control, an image that moves like a video."""
-
-    callback_url: str
-    external_task_id: str
 
 
 class KirinV3OmniVideoPayload(Common, total=False):

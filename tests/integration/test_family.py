@@ -131,7 +131,8 @@ def test_each_kind_of_task_ends_with_a_video_that_plays(
     conn_id: str, model: str, payload: dict[str, Any], size: tuple[int, int], fps: int, has_sound: bool, tmp_path: Any
 ) -> None:
     hook = KirinHook(conn_id)
-    done = hook.wait(hook.submit(payload, model=model).id, timeout=30)
+    task = hook.submit(payload, model=model, allow_unknown_model=model not in MODELS)
+    done = hook.wait(task.id, timeout=30)
     hook.download(done.videos[0].url, tmp_path / "video.mp4")
     hook.close()
     with av.open(str(tmp_path / "video.mp4")) as container:

@@ -749,7 +749,7 @@ class TestDamage:
             rejected(broken, rules=TINY)
 
     @given(st.sampled_from(list(JPEGS.values())), st.sampled_from(list(DAMAGES)), st.integers(0, 1 << 32).map(Random))
-    @settings(max_examples=1000)
+    @settings(max_examples=300)
     def test_a_spoilt_beginning_that_cannot_be_decoded_is_refused(
         self, data: bytes, damage: str, chance: Random
     ) -> None:

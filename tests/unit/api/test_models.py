@@ -26,15 +26,16 @@ def test_the_default_model_is_kirin_v1_6_i2v() -> None:
     assert list(ALL_MODELS) == sorted(ALL_MODELS)
 
 
+@pytest.fixture(scope="module")
+def registry() -> Registry[Any]:
+    return Registry().with_resource("common.json", DRAFT202012.create_resource(contents("common.json")))
+
+
 class TestCommonParts:
     """`common.json`: tools that know nothing of our loader read the files in the same way."""
 
     #: What a model's file may say anew beside a `$ref`: words and defaults, no limit.
     WORDS = frozenset({"description", "default", "x-default", "x-source", "x-rule", "x-remedy", "x-field"})
-
-    @pytest.fixture(scope="class")
-    def registry(self) -> Registry[Any]:
-        return Registry().with_resource("common.json", DRAFT202012.create_resource(contents("common.json")))
 
     @pytest.mark.parametrize("name", [*(f"{model}.json" for model in ALL_MODELS), "common.json"])
     def test_every_reference_leads_somewhere_and_no_limit_is_written_anew(self, name: str, registry: Any) -> None:
