@@ -42,6 +42,7 @@ def measure(*, quick: bool) -> Results:
             importing={name: importing.measured(code, repeats=repeats) for name, code in importing.CODE.items()},
             submitting=_submitting(at, Path(folder), repeats, scale=0.2 if quick else 1.0),
             waiting=waits,
+            hostile=waiting.measured("hostile", 20, 0.5, at, seconds=1 if quick else 10),
             unable=unable,
             downloading=downloading.measured(f"{at.url}/video/{video}", Path(folder), repeats=repeats),
             video_size=video,

@@ -8,6 +8,7 @@ and as much of two others as the peers' own triggers need: a URL that is not the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def batch(batch_id: str) -> dict[str, Any]:
     return fixed | {"id": batch_id, "created_at": int(time.time()), "status": status}
 
 
+def hostile_bodies() -> list[bytes]:
+    """Return status responses that cost a client much, each in another way. None of them ends a wait."""
+    values = (
+        "[" + "[]," * 80_000 + "1]",
+        "[" + "[]," * 1_900 + "1]",
+        "[" + "1," * 100_000 + "1]",
+        '"' + "\\\\" * 60_000 + '"',
+        "[" + '"\\u0000\\ud83d",' * 15_000 + "1]",
+        "[" + "9" * 4_000 + ("," + "9" * 4_000) * 50 + "]",
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 900 + "1" + "}" * 900,
+        # More than is read.
+        "[" + "1.5," * 1_000_000 + "1]",
+    )
+    start = '{"id": "hostile", "status": "in_progress", "metadata": {"a": '
+    return [f"{start}{value}}}}}".encode() for value in values]
+
+
 class Gateway:
     """Answers, and counts.
 
@@ -74,6 +93,7 @@ class Gateway:
     def __init__(self, video: Path) -> None:
         self._video = video
         self._counts: Counter[str] = Counter()
+        self._hostile = itertools.cycle(hostile_bodies())
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -82,6 +102,8 @@ class Gateway:
         match kind:
             case "/model/v1/generation/task":
                 return _json(kirin_task(last))
+            case "/hostile/model/v1/generation/task":
+                return web.Response(body=next(self._hostile), content_type="application/json")
             case "/ready":
                 return web.Response(status=200 if progress_of(last) >= 1 else 404)
             case "/openai/v1/batches":

@@ -34,7 +34,7 @@ def goals(results: Results) -> list[Goal]:
 
     :param results: what was measured
     """
-    return [*_waiting(results), *_importing(results), *_submitting(results)]
+    return [*_waiting(results), *_hostile(results), *_importing(results), *_submitting(results)]
 
 
 def _waiting(results: Results) -> Iterator[Goal]:
@@ -47,6 +47,10 @@ def _waiting(results: Results) -> Iterator[Goal]:
             title = f"CPU a poll by HttpSensorTrigger's, {waits:,} waits"
             yield Goal(title, ours.cpu_per_poll / theirs.cpu_per_poll, 0.5)
         yield Goal(f"lag of the event loop, ms (p99), {waits:,} waits", ours.lag_p99, 20)
+
+
+def _hostile(results: Results) -> Iterator[Goal]:
+    yield Goal("lag of the event loop, ms (max), hostile responses", results.hostile.lag_max, 50)
 
 
 def _importing(results: Results) -> Iterator[Goal]:

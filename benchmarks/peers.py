@@ -99,6 +99,14 @@ def official_sdk(url: str, interval: float) -> Start:
     return start
 
 
+def hostile(url: str, interval: float) -> Start:
+    """Prepare our own trigger, for a gateway whose responses cost as much as they can."""
+    return kirin(f"{url}/hostile", interval)
+
+
+#: Measured by itself: what it costs compares with nothing.
+HOSTILE = Peer("KirinTaskTrigger, hostile responses", "/hostile/model/v1/generation/task", hostile)
+
 PEERS: dict[str, Peer] = {
     "kirin": Peer("KirinTaskTrigger", "/model/v1/generation/task", kirin),
     "http": Peer("HttpSensorTrigger", "/ready", http_sensor),

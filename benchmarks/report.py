@@ -21,6 +21,7 @@ class Results:
     :param importing: by what was imported
     :param submitting: by format of the image, then by way
     :param waiting: one for each peer and load
+    :param hostile: waits for generations of a hostile gateway
     :param unable: who was not measured with how many waits, and why
     :param downloading: seconds by way
     :param video_size: bytes
@@ -31,6 +32,7 @@ class Results:
     importing: dict[str, importing.Importing]
     submitting: dict[str, dict[str, submitting.Submitting]]
     waiting: list[waiting.Waiting]
+    hostile: waiting.Waiting
     unable: list[str]
     downloading: dict[str, float]
     video_size: int
@@ -108,6 +110,7 @@ def _waiting(results: Results) -> str:
         )
         for one in results.waiting
     ]
+    hostile = results.hostile
     head = (
         "",
         "waits",
@@ -122,7 +125,9 @@ def _waiting(results: Results) -> str:
     busiest = max(one.gateway_load for one in results.waiting)
     return (
         f"{table(head, rows)}\n\n*Broke* are waits whose trigger failed because its process could not keep up. The "
-        f"gateway used {busiest:.0%} of a core at most. Not measured: {'; '.join(results.unable) or 'none'}."
+        f"gateway used {busiest:.0%} of a core at most. Not measured: {'; '.join(results.unable) or 'none'}.\n\n"
+        f"{hostile.waits} waits of ours for a hostile gateway, {hostile.polls_per_second:.0f} polls a second: the "
+        f"event loop was late by {hostile.lag_p99:.0f} ms (p99) and {hostile.lag_max:.0f} ms (max)."
     )
 
 

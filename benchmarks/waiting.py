@@ -21,8 +21,10 @@ from dataclasses import dataclass
 import psutil
 
 from benchmarks.gateway import RunningGateway, gateway, running_ids
-from benchmarks.peers import PEERS
+from benchmarks.peers import HOSTILE, PEERS
 
+#: Whoever can be measured.
+_PEERS = PEERS | {"hostile": HOSTILE}
 #: Seconds between samples of the loop's lag.
 _SAMPLE = 0.02
 #: Seconds for imports, and for whoever is slow, before a peer counts as unable.
@@ -72,8 +74,8 @@ async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *,
     :param at: the gateway
     :param seconds: how long to measure at least
     """
-    start = PEERS[peer].prepare(at.url, interval)
-    counted = PEERS[peer].counted
+    start = _PEERS[peer].prepare(at.url, interval)
+    counted = _PEERS[peer].counted
     gc.collect()
     before = _memory()
     began = time.monotonic()
@@ -157,7 +159,7 @@ def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seco
 def main() -> None:
     """Measure one peer, here."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("peer", choices=_PEERS)
     parser.add_argument("waits", type=int)
     parser.add_argument("interval", type=float)
     parser.add_argument("--seconds", type=float, default=9.0)

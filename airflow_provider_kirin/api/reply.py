@@ -15,6 +15,9 @@ from airflow_provider_kirin.exceptions import KirinReplyError
 
 #: Characters that are kept of a body that is not JSON.
 _LONGEST_TEXT = 2000
+#: Lists and objects of a body that is parsed. Tens of thousands of them make Python's garbage collector walk through
+#: all that a triggerer holds, which stops its event loop for a tenth of a second, in whichever thread they are made.
+_MOST_CONTAINERS = 2_000
 _TASK_FIELDS = {"id", "task_id", "output"}
 
 
@@ -25,6 +28,8 @@ def read_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
     :param hide: takes secrets out of a string
     """
     try:
+        if raw.count(b"[") + raw.count(b"{") > _MOST_CONTAINERS:
+            raise ValueError("too many lists and objects")
         # NaN and Infinity are not JSON, and the API has no use for them.
         body = json.loads(raw, parse_constant=lambda name: None, parse_float=_finite, parse_int=_integer)
     except (ValueError, RecursionError):

@@ -14,7 +14,7 @@ from typing import Any
 #: Levels of nesting that are kept. The API's own responses have six.
 MAX_DEPTH = 16
 #: Values that are kept of one response; the API's own have about thirty.
-MAX_VALUES = 10_000
+MAX_VALUES = 5_000
 #: Characters of a string that are kept. The longest in use are signed URLs.
 MAX_TEXT = 16_384
 #: Longer integers are not read: nothing in the API counts so far, and reading one of a million digits takes minutes.

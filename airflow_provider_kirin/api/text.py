@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,19 +62,23 @@ def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
     :param limit: characters at most
     """
     # Cut first: a reply of megabytes must not be searched.
-    cut = str(text)[: limit * 4]
+    whole = str(text)
+    cut = whole[: limit * 4]
     cleaned = "".join(char if char.isprintable() else " " for char in cut)
-    cleaned = _URL_OR_RUN.sub(_describe, " ".join(cleaned.split()))
+    cleaned = _URL_OR_RUN.sub(partial(_describe, is_cut=len(cut) < len(whole)), " ".join(cleaned.split()))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
-def _describe(match: re.Match[str]) -> str:
+def _describe(match: re.Match[str], *, is_cut: bool) -> str:
     run = match[0]
     if match["url"]:
         return safe_url(run)
     # An id in hexadecimal, or a path, seldom has all three.
     looks_like_base64 = all(any(map(test, run)) for test in (str.isupper, str.islower, str.isdigit))
-    return f"<{len(run):,} characters>" if looks_like_base64 else run
+    if not looks_like_base64:
+        return run
+    goes_on = is_cut and match.end() == len(match.string)
+    return f"<{'more than ' if goes_on else ''}{len(run):,} characters>"
 
 
 def spellings(secret: str) -> re.Pattern[str]:

@@ -37,6 +37,7 @@ def measured(at, tmp_path_factory, image_file):
         importing={name: importing.measured(code, repeats=1) for name, code in list(importing.CODE.items())[:2]},
         submitting={"small": submitting.measured(image_file, at.url, repeats=1)},
         waiting=[waiting.measured(peer, 5, 0.2, at, seconds=0.6) for peer in ("kirin", "sdk")],
+        hostile=waiting.measured("hostile", 5, 0.2, at, seconds=0.6),
         unable=["somebody, 9 waits: too many"],
         downloading=downloading.measured(f"{at.url}/video/100000", folder, repeats=1),
         video_size=100_000,

@@ -167,6 +167,13 @@ class TestWait:
         assert hook.wait(kirin_task.id, timeout=20, poll_interval=0.1).status == "completed"
         assert capfd.readouterr().out.count("unknown status 'pondering-deeply'") == 1
 
+    def test_what_is_dropped_is_logged_once(self, connect, raw_server, capfd):
+        body = {**TASK, "usage": {"cost": "-100"}, "metadata": {"note": "x" * 20_000}}
+        hook = KirinHook(connect(raw_server(replying(whole(body))).url))
+        assert hook.wait("kirin-1", timeout=20).usage.cost is None
+        out = capfd.readouterr().out
+        assert out.count("dropped: usage.cost = -100, metadata (20,012 characters)") == 1
+
     def test_trouble_on_the_way_is_ridden_out(self, hook, emulator, payload):
         kirin_task = hook.submit(payload)
         emulator.fault(on="get", kind="cut_mid_reply")

@@ -230,7 +230,12 @@ class TestDeadline:
         error = poller(600).heard(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
         assert isinstance(error, KirinTimeoutError)
         assert "HTTP 503: maintenance" in str(error)
+        assert "It may go on at Kirin and be billed" in str(error)
         assert error.kirin_task_ids == ("d1",)
+
+    def test_nor_is_an_unknown_status_known_to_be_billed(self) -> None:
+        error = poller(600).heard(task("on-hold"), START + 600).error
+        assert "It may go on at Kirin and be billed" in str(error)
 
     def test_what_the_gateway_calls_its_status_does_not_flood_the_message(self) -> None:
         wordy = task("x" * 10**6)

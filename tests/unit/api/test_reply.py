@@ -137,6 +137,10 @@ class TestBody:
     def test_what_json_has_not_is_nothing(self, constant: bytes) -> None:
         assert read_body(b'{"a":' + constant + b"}") == {"a": None}
 
+    @pytest.mark.parametrize("body", ["[" + "[]," * 5_000 + "1]", '{"a":' * 300 + "1" + "}" * 300])
+    def test_what_has_thousands_of_lists_is_not_parsed(self, body: str) -> None:
+        assert isinstance(read_body(body.encode()), str) is (body.count("[") > 2_000)
+
     def test_text_is_cut(self) -> None:
         assert len(read_body(b"x" * 10**6)) == 2000
 

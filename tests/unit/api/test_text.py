@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -53,6 +54,26 @@ class TestOneLine:
     )
     def test_is_one_printable_line_without_signed_queries(self, text: object, shown: str) -> None:
         assert one_line(text) == shown
+
+    def test_base64_is_only_counted(self) -> None:
+        image = base64.b64encode(bytes(range(256)) * 4).decode()
+        shown = one_line(f'the image "{image[:500]}" is bad, and so is data:image/png;base64,{image}')
+        assert (
+            shown == 'the image "<500 characters>" is bad, and so is data:image/png;base64,<more than 647 characters>'
+        )
+        escaped = one_line("bad: " + image[:400].replace("/", "\\/"))
+        assert image[:60] not in escaped
+
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            "a" * 64,
+            "airflow-ducmkslcs6aa2sumbkpmv7lbqy",
+            "/opt/airflow/dags/a/long/way/to/a/picture/of/a/cup/in/it",
+        ],
+    )
+    def test_what_only_looks_long_is_kept(self, kept: str) -> None:
+        assert one_line(f"see {kept} for more") == f"see {kept} for more"
 
     def test_what_is_too_long_ends_in_an_ellipsis(self) -> None:
         assert one_line("x" * 300) == "x" * 300
