@@ -20,8 +20,8 @@ class Results:
     :param machine: what it was measured on
     :param importing: by what was imported
     :param submitting: by format of the image, then by way
-    :param waiting: one for each peer and load
     :param hostile: waits for generations of a hostile gateway
+    :param waiting: one for each peer and load
     :param unable: who was not measured with how many waits, and why
     :param downloading: seconds by way
     :param video_size: bytes
@@ -31,8 +31,8 @@ class Results:
     machine: str
     importing: dict[str, importing.Importing]
     submitting: dict[str, dict[str, submitting.Submitting]]
-    waiting: list[waiting.Waiting]
     hostile: waiting.Waiting
+    waiting: list[waiting.Waiting]
     unable: list[str]
     downloading: dict[str, float]
     video_size: int
