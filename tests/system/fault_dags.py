@@ -19,13 +19,15 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 def build(spec: dict[str, Any]) -> DAG:
     """Return the DAG of a scenario.
 
-    :param spec: ``dag_id``, ``shape``, ``image``, ``videos`` (a folder), and ``options`` of the task that buys
+    :param spec: ``dag_id``, ``shape``, ``image``, ``videos`` (a folder), ``options`` of the task that buys, and whether
+        its payload ``differs`` on each try
     """
     again = {"retries": 6, "retry_delay": timedelta(seconds=1), "kirin_conn_id": spec["dag_id"]}
     options = dict(spec["options"])
     if "execution_timeout" in options:
         options["execution_timeout"] = timedelta(seconds=options["execution_timeout"])
-    payload = {"image": spec["image"], "prompt": "The cup turns. [[seconds:{{ dag_run.conf['seconds'] }}]]"}
+    now = "It is {{ macros.datetime.now() }}. " if spec["differs"] else ""
+    payload = {"image": spec["image"], "prompt": f"{now}The cup turns. [[seconds:{{{{ dag_run.conf['seconds'] }}}}]]"}
     destination = f"{spec['videos']}/{{{{ run_id }}}}/"
     with DAG(spec["dag_id"], schedule=None, start_date=datetime(2026, 1, 1), catchup=False) as dag:
         if spec["shape"] == "generate":

@@ -163,6 +163,18 @@ def whim_killed_after_acceptance(stage: Stage) -> None:
     stage.kill_task()
 
 
+def payload_differs_after_acceptance(stage: Stage) -> None:
+    killed_after_acceptance(stage)
+
+
+def payload_differs_after_a_hanging_post(stage: Stage) -> None:
+    killed_while_the_post_hangs(stage)
+
+
+def payload_differs_after_storing_without_a_look_up(stage: Stage) -> None:
+    killed_after_the_reply_was_stored(stage)
+
+
 # Two attempts at once ---------------------------------------------------------------------------------------------
 
 
@@ -225,6 +237,24 @@ def accepted_and_502(stage: Stage) -> None:
 
 def accepted_and_504(stage: Stage) -> None:
     stage.gateway.fault("submit", "accepted_status", status=504)
+    stage.begin()
+
+
+def accepted_and_504_with_a_rate_limits_code(stage: Stage) -> None:
+    stage.gateway.fault("submit", "accepted_status", status=504, body={"error": {"code": 1302, "message": "too many"}})
+    stage.begin()
+
+
+def accepted_and_400_with_a_failures_code(stage: Stage) -> None:
+    body = {"error": {"code": "8002005098", "message": "generation process failed"}}
+    stage.gateway.fault("submit", "accepted_status", status=400, body=body)
+    stage.begin()
+
+
+def look_up_finds_another_generation(stage: Stage) -> None:
+    another = {"id": "bobs", "status": "completed", "external_task_id": "bob-1", "output": []}
+    stage.gateway.fault("get", "garbage", body=another, times=3, skip=1)
+    stage.gateway.fault("submit", "lose_reply")
     stage.begin()
 
 
@@ -330,6 +360,10 @@ def cleared_after_success(stage: Stage) -> None:
     assert stage.wait_for_end() == "success"
     stage.airflow.clear(stage.dag_id, stage.run_id)
     until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
+
+
+def cleared_with_another_payload(stage: Stage) -> None:
+    cleared_after_success(stage)
 
 
 def execution_timeout_in_the_post(stage: Stage) -> None:
@@ -464,6 +498,7 @@ def _hangs(stage: Stage) -> bool:
 
 AGAIN = Expected(tries=2)
 ADOPTS = Expected(tries=2, says=("It is adopted, and nothing is paid",))
+DIFFERS = Expected(tries=2, says=("external_task_id of this try differs. It is adopted, and nothing is paid",))
 FINDS = Expected(says=("It is adopted, and nothing is paid",))
 
 SCENARIOS = (
@@ -549,6 +584,29 @@ SCENARIOS = (
         shape="taskflow",
         expected=ADOPTS,
     ),
+    Scenario(
+        title="the payload differs on each try (`now()` in the prompt): task killed after acceptance",
+        act=payload_differs_after_acceptance,
+        differs=True,
+        expected=DIFFERS,
+    ),
+    Scenario(
+        title="the payload differs on each try: task killed while the POST hangs; never accepted",
+        act=payload_differs_after_a_hanging_post,
+        differs=True,
+        warm=True,
+        expected=AGAIN,
+    ),
+    Scenario(
+        title="the payload differs on each try: killed after the reply was stored, where the look-up does not work",
+        act=payload_differs_after_storing_without_a_look_up,
+        shape="generate",
+        emulator=("--no-external-lookup",),
+        options={"deferrable": False},
+        seconds=4,
+        differs=True,
+        expected=DIFFERS,
+    ),
     Scenario(title="zombie wakes after its replacement adopted", act=zombie_wakes_after_acceptance, expected=ADOPTS),
     Scenario(
         title="zombie wakes before its own POST, after its replacement bought",
@@ -567,6 +625,16 @@ SCENARIOS = (
     Scenario(title="reply cut in the middle", act=reply_cut_in_the_middle, expected=FINDS),
     Scenario(title="502 after acceptance", act=accepted_and_502, expected=FINDS),
     Scenario(title="504 after acceptance", act=accepted_and_504, expected=FINDS),
+    Scenario(
+        title="504 after acceptance, with the code of a rate limit in its body",
+        act=accepted_and_504_with_a_rate_limits_code,
+        expected=FINDS,
+    ),
+    Scenario(
+        title="400 after acceptance, with the code of a generation that failed",
+        act=accepted_and_400_with_a_failures_code,
+        expected=FINDS,
+    ),
     Scenario(title="503 before acceptance", act=not_accepted_and_503, warm=True),
     Scenario(title="connection cut before acceptance", act=cut_before_acceptance, warm=True),
     Scenario(
@@ -592,6 +660,11 @@ SCENARIOS = (
     Scenario(
         title="reply lost, and the look-up answers 503 for a while",
         act=look_up_fails_after_a_lost_reply,
+        expected=FINDS,
+    ),
+    Scenario(
+        title="reply lost, and the look-up answers with somebody else's generation for a while",
+        act=look_up_finds_another_generation,
         expected=FINDS,
     ),
     Scenario(title="gateway down (connection refused), then back", act=gateway_down),
@@ -623,6 +696,12 @@ SCENARIOS = (
         act=cleared_without_a_look_up,
         emulator=("--no-external-lookup",),
         expected=ADOPTS,
+    ),
+    Scenario(
+        title="whole run cleared after success, with another payload: a person may pay again",
+        act=cleared_with_another_payload,
+        differs=True,
+        expected=Expected(paid=2, left=1, tries=2, says=("so it buys anew. It bought before: Kirin generation",)),
     ),
     Scenario(
         title="generation failed (its image could not be fetched); repaired and cleared",

@@ -29,6 +29,7 @@ class Expected:
 
     :param state: of the DAG run
     :param paid: generations that cost money, at the end of this run
+    :param left: how many of them a person's clear replaced by others
     :param failed: generations that failed, and were given back
     :param says: what the logs of the run have to say
     :param tries: what the task that bought needed at least
@@ -36,6 +37,7 @@ class Expected:
 
     state: str = "success"
     paid: int = 1
+    left: int = 0
     failed: int = 0
     says: tuple[str, ...] = ()
     tries: int = 1
@@ -58,6 +60,7 @@ class Scenario:
     :param timeout: the connection's
     :param behind_proxy: whether the connection names an HTTP proxy, through which the gateway is reached
     :param image_url: whether the gateway fetches the image itself, from a URL
+    :param differs: whether each try asks for something else
     """
 
     title: str
@@ -72,6 +75,7 @@ class Scenario:
     timeout: float = 60
     behind_proxy: bool = False
     image_url: bool = False
+    differs: bool = False
     expected: Expected = field(default_factory=Expected)
 
     @property
@@ -134,6 +138,7 @@ class Stage:
             "image": image,
             "videos": str(videos / scenario.name),
             "options": scenario.options,
+            "differs": scenario.differs,
         }
         text = f'"""An Airflow DAG."""\nfrom tests.system.fault_dags import build\n\ndag = build({spec!r})\n'
         (dags / f"{scenario.name}.py").write_text(text)
@@ -269,14 +274,18 @@ class Stage:
         wrong = []
         results = [self.airflow.xcom(self.dag_id, self.run_id, self.buyer, ti["map_index"]) for ti in buyers]
         got = [result["id"] if isinstance(result, dict) else result for result in results]
-        if sorted(got) != sorted(paid):
+        if sorted(got) != sorted(paid[self.scenario.expected.left :]):
             wrong.append(f"the XComs are {got}, and what was paid is {paid}")
         if self.scenario.shape != "mapped":
             folder = self.airflow.home / "videos" / self.dag_id / self.run_id
             files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
             for id_ in paid:
                 mine = [path for path in files if path.name.startswith(id_)]
-                if len(files) != 1 or not mine or _digest(mine[0].read_bytes()) != _digest(self.gateway.video(id_)):
+                if (
+                    len(files) != len(paid)
+                    or not mine
+                    or _digest(mine[0].read_bytes()) != _digest(self.gateway.video(id_))
+                ):
                     wrong.append(f"the files {[path.name for path in files]} are not the video of {id_}")
         return wrong
 
