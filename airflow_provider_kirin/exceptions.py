@@ -142,15 +142,13 @@ class KirinNetworkError(KirinError):
 
     :param sent: False only where it is certain that the gateway cannot have taken the request in
         (the connection was never made); True where it may have.
-    :param is_going_on: whether this process may still be sending it
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, sent: bool = True, is_going_on: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
-        self.is_going_on = is_going_on
 
 
 class KirinReplyError(KirinError):

@@ -25,7 +25,6 @@ from airflow_provider_kirin.exceptions import (
     KirinConflictError,
     KirinError,
     KirinLostTaskError,
-    KirinNetworkError,
     KirinTaskFailedError,
     KirinUnavailableError,
     KirinUnknownSubmitError,
@@ -258,9 +257,6 @@ class Submission:
             exists = judge_submission(lost) is Verdict.EXISTS
             if found := self._search(name, str(lost), exists=exists, is_ours=was_in_doubt):
                 return self._adopt(found, name)
-            if isinstance(lost, KirinNetworkError) and lost.is_going_on:
-                # It may still arrive, until this process ends: another one now could be a second.
-                raise self._unknown(name, str(lost), retryable=True) from lost
             if not left or (is_blind and not self._lookup.is_verified):
                 break
             # Without a look-up that works the user allows one that may be paid twice, and not one after the other.

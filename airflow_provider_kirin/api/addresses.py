@@ -10,12 +10,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 _NAME = re.compile(r"[^\s/:@?#\[\]*]+")
 #: Well-known prefix under which a translator reaches IPv4 (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
+#: All that is allocated to the open internet (RFC 4291, 2.4).
+_PUBLIC_IPV6 = IPv6Network("2000::/3")
 #: What Python's own tables let through, in some versions or in all.
 _NOT_PUBLIC = (
-    IPv6Network("::/96"),  # "IPv4-compatible" addresses, long out of use, and the unspecified one
-    IPv6Network("::ffff:0:0:0/96"),  # IPv4 behind a translator (RFC 7915)
-    IPv6Network("64:ff9b:1::/48"),  # the same, with a prefix of one's own network (RFC 8215)
-    IPv6Network("fec0::/10"),  # site-local, until RFC 3879
+    IPv4Network("168.63.129.16/32"),  # Azure's own services, from inside of a virtual machine
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); Oracle Cloud's metadata
+    IPv4Network("192.88.99.0/24"),  # relays from IPv6 to IPv4, out of use (RFC 7526)
+    IPv6Network("2001::/23"),  # protocol assignments (RFC 2928)
+    IPv6Network("3fff::/20"),  # documentation (RFC 9637)
 )
 
 
@@ -30,6 +33,8 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, IPv6Address):
         ip = _carried(ip) or ip
+    if isinstance(ip, IPv6Address) and ip not in _PUBLIC_IPV6:
+        return False
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 

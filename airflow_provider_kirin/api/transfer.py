@@ -15,8 +15,10 @@ LEAST, PERIOD = 300_000, 60.0
 #: Seconds between two lines about a long download.
 REPORT_EVERY = 10.0
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_VIDEO_TYPES = ("video/", "application/mp4", "application/octet-stream", "binary/octet-stream")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+#: What a login page or an error is. Everything else is judged by its bytes: hosts call an MP4 the oddest things.
+_PAGES = re.compile(r"(?:text/html|(?:text|application)/(?:xml|json)|[^;]*\+(?:xml|json))\s*(?:;|,|$)")
 #: The link is refused or gone. A fresh one may not be.
 _EXPIRED = frozenset({401, 403, 404, 410})
 
@@ -34,31 +36,50 @@ class Announced:
 
 
 def read_announced(headers: Mapping[str, str]) -> Announced:
-    """Read the headers of a 200.
+    """Read the headers of a response that begins with the first byte.
 
     :param headers: of the reply; names in any case (``requests`` gives such a mapping)
     """
-    if _is_encoded(headers):
+    if is_packed(headers):
         # The length is that of the packed bytes, and so would be the offsets of a range.
         return Announced()
-    return Announced(_length(headers), _validator(headers))
+    content_range = _content_range(headers)
+    return Announced(content_range[1] if content_range else _length(headers), _validator(headers))
 
 
 def says_its_end(headers: Mapping[str, str]) -> bool:
-    """Return whether a body that is cut differs from a whole one. Otherwise it ends where the connection does.
+    """Return whether the headers tell a whole file from one that is cut. Otherwise only the file itself can.
 
     :param headers: of the reply
     """
+    if is_packed(headers):
+        # A pack that came whole may still hold half a file.
+        return False
+    if content_range := _content_range(headers):
+        return content_range[1] is not None
     is_chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
-    return is_chunked or is_gzip(headers) or _length(headers) is not None
+    return is_chunked or _length(headers) is not None
 
 
-def is_gzip(headers: Mapping[str, str]) -> bool:
-    """Return whether a body is packed with gzip, which some stores do to whatever they keep.
+def is_packed(headers: Mapping[str, str]) -> bool:
+    """Return whether a body is compressed, which some stores do to whatever they keep.
 
     :param headers: of the reply
     """
-    return _encoding(headers) in ("gzip", "x-gzip")
+    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+
+
+def first_byte(status: int, headers: Mapping[str, str]) -> int | None:
+    """Return where in the file a body begins; None if that is unknown.
+
+    Some hosts answer a range with 200, and say only by the way that it is a part.
+
+    :param status: of the reply, 200 or 206
+    :param headers: of the reply
+    """
+    if content_range := _content_range(headers):
+        return content_range[0]
+    return 0 if status == 200 else None
 
 
 def range_headers(start: int, announced: Announced) -> dict[str, str]:
@@ -82,12 +103,12 @@ def continues(status: int, headers: Mapping[str, str], *, start: int, announced:
     :param start: bytes that are here already
     :param announced: of the reply that they came with
     """
-    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if status != 206 or found is None or _is_encoded(headers):
+    content_range = _content_range(headers)
+    if status != 206 or content_range is None or is_packed(headers):
         return False
-    total = None if found[3] == "*" else int(found[3])
+    first, total = content_range
     same_size = announced.size is None or total is None or total == announced.size
-    return int(found[1]) == start and same_size and _validator(headers) == announced.validator
+    return first == start and same_size and _validator(headers) == announced.validator
 
 
 def is_expired(status: int) -> bool:
@@ -99,12 +120,11 @@ def is_expired(status: int) -> bool:
 
 
 def may_be_video(content_type: str) -> bool:
-    """Return whether a Content-Type leaves room for a video.
+    """Return whether a Content-Type leaves room for a video: whether it is not HTML, XML or JSON.
 
-    :param content_type: the header; storages often say ``application/octet-stream``, some hosts nothing
+    :param content_type: the header
     """
-    kind = content_type.strip().lower()
-    return not kind or kind.startswith(_VIDEO_TYPES)
+    return not _PAGES.match(content_type.strip().lower())
 
 
 def is_mp4(head: bytes) -> bool:
@@ -169,17 +189,15 @@ class Progress:
         return f"{done:,} of {announced.size:,} bytes ({done * 100 // max(announced.size, 1)} %), {speed:.1f} MB/s"
 
 
-def _is_encoded(headers: Mapping[str, str]) -> bool:
-    return _encoding(headers) not in ("", "identity")
-
-
-def _encoding(headers: Mapping[str, str]) -> str:
-    return headers.get("Content-Encoding", "").strip().lower()
+def _content_range(headers: Mapping[str, str]) -> tuple[int, int | None] | None:
+    """Return where a part begins, and how long the whole file is."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
     length = headers.get("Content-Length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
+    return int(length) if _LENGTH.fullmatch(length) else None
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:

@@ -20,7 +20,7 @@ from airflow_provider_kirin.api.transfer import (
     says_its_end,
 )
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
-from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get, read_chunks
+from airflow_provider_kirin.hooks.fetching import ExpiredLinkError, check_reply, get
 from airflow_provider_kirin.hooks.storage import as_path
 from airflow_provider_kirin.hooks.writing import Writing, already_there, first_bytes, size_of, writing
 
@@ -112,9 +112,8 @@ class Download:
 
     def _fetch(self, session: requests.Session, file: Writing) -> int:
         wanted = range_headers(file.size, self._announced)
-        with get(session, self._url, self._connection, wanted) as reply:
+        with get(session, self._url, self._connection, wanted) as (reply, chunks):
             self._begin(reply, file)
-            chunks = read_chunks(reply)
             if not file.size:
                 head = self._read_head(chunks)
                 if self._is_there(head):
@@ -141,6 +140,8 @@ class Download:
         status = reply.status_code
         if file.size and continues(status, reply.headers, start=file.size, announced=self._announced):
             log.info("The host goes on after byte %s.", f"{file.size:,}")
+            if self._announced.size is None:
+                self._announced = read_announced(reply.headers)
             return
         if status in (200, 206, 416):
             # What is here belongs to another state of the file, or the host knows no ranges.
@@ -204,6 +205,6 @@ class Download:
         """Where nothing else tells a whole body from a cut one, the video has to."""
         if self._boxes.is_cut and self._announced.size is None and not says_its_end(reply.headers):
             raise KirinReplyError(
-                f"{safe_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host announces no "
-                "length."
+                f"{safe_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not say "
+                "how long the whole is."
             )

@@ -1,27 +1,30 @@
-"""One GET to the host of a video: guarded, without credentials, redirects followed by hand."""
+"""One GET to the host of a video: guarded, bounded in time, without credentials, redirects followed by hand."""
 
 from __future__ import annotations
 
-import zlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
+from airflow_provider_kirin.api import transfer
+from airflow_provider_kirin.api.request_url import RequestUrl
 from airflow_provider_kirin.api.requests import USER_AGENT
-from airflow_provider_kirin.api.text import is_web_url, one_line, safe_url
-from airflow_provider_kirin.api.transfer import is_expired, is_gzip, may_be_video
+from airflow_provider_kirin.api.text import one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinNetworkError, KirinReplyError
 
 if TYPE_CHECKING:
     import requests
 
     from airflow_provider_kirin.hooks.connection import KirinConnection
+    from airflow_provider_kirin.hooks.deadline import Deadline
 
 _MOST_REDIRECTS = 5
+#: Bytes that are read at once.
 _CHUNK = 1024 * 1024
-#: Tells zlib to expect gzip.
-_GZIP = zlib.MAX_WBITS | 16
+#: Packed bytes that are read at once: before version 2.6, urllib3 unpacks all of them at once, to a thousand times as
+#: many.
+_PACKED_CHUNK = 16 * 1024
 
 
 class ExpiredLinkError(KirinReplyError):
@@ -31,111 +34,128 @@ class ExpiredLinkError(KirinReplyError):
 @contextmanager
 def get(
     session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
-) -> Iterator[requests.Response]:
-    """Ask a host for a video; the caller reads the reply's body, chunk by chunk.
+) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
+    """Ask a host for a video; give its response, and the body as it comes in, unpacked.
 
     :param session: from :func:`airflow_provider_kirin.hooks.guarding.guarded_session`
     :param url: any host, so no key, no cookie and no ~/.netrc entry goes there
     :param connection: for timeout, TLS and proxies
     :param headers: besides our own
-    :raises KirinNetworkError: no reply, or not all of it
+    :raises KirinNetworkError: no response, or not all of it
     """
     import requests
     from urllib3.exceptions import HTTPError
 
+    from airflow_provider_kirin.hooks.deadline import Deadline, DeadlineError
+
+    seconds = transfer.PERIOD + connection.timeout
+    reason = f"the host sends next to nothing: no byte of the video in {seconds:g} seconds"
     try:
-        with _follow(session, url, connection, headers) as reply:
-            yield reply
-    except (requests.RequestException, HTTPError, zlib.error) as error:
+        with (
+            Deadline(seconds, reason) as deadline,
+            _follow(session, url, connection, headers, deadline) as response,
+        ):
+            yield response, _read(response, deadline)
+    except (requests.RequestException, HTTPError, DeadlineError) as error:
         raise KirinNetworkError(f"The download of {safe_url(url)} failed: {_why(error)}") from None
 
 
-def read_chunks(reply: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it comes in. ``iter_content`` would wait for whole chunks, and lose the last one at a cut.
+def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
+    """Yield what comes as it comes. ``iter_content`` would wait for whole chunks, and lose the last one at a cut."""
+    from airflow_provider_kirin.hooks.deadline import DeadlineError
 
-    :param reply: from :func:`get`, inside of it
-    """
-    chunks = _read_raw(reply)
-    # Asked not to, some stores pack all the same. Another packing than gzip is no MP4 by its content.
-    return _unpack(chunks) if is_gzip(reply.headers) else chunks
-
-
-def _read_raw(reply: requests.Response) -> Iterator[bytes]:
-    while chunk := reply.raw.read1(_CHUNK, decode_content=False):
-        yield chunk
-
-
-def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack gzip, so much at a time, whatever it swells to: urllib3 does so from 2.6 on only."""
-    unpacking = zlib.decompressobj(_GZIP)
-    for chunk in chunks:
-        while piece := unpacking.decompress(chunk, _CHUNK):
-            yield piece
-            chunk = unpacking.unconsumed_tail
-        if unpacking.eof:
+    is_packed = transfer.is_packed(response.headers)
+    flow = transfer.Flow()
+    while True:
+        deadline.restart()
+        began = time.monotonic()
+        # Asked not to, some stores pack all the same.
+        chunk = response.raw.read1(_PACKED_CHUNK if is_packed else _CHUNK, decode_content=is_packed)
+        waited = time.monotonic() - began
+        deadline.pause()
+        deadline.check()
+        if not chunk:
             return
-    raise zlib.error("the packed bytes are cut")
+        yield chunk
+        if not flow.is_enough(len(chunk), waited):
+            raise DeadlineError(
+                f"the host sends next to nothing: less than {transfer.LEAST / 1000:g} kB in {transfer.PERIOD:g} seconds"
+            )
 
 
 def check_reply(reply: requests.Response, url: str) -> None:
-    """Refuse a reply that is no whole video.
+    """Refuse a response that is no video from its beginning.
 
     :param reply: its head
     :param url: for messages
     :raises ExpiredLinkError: the link is refused or gone
     :raises KirinReplyError: trouble of the host, or something else than a video
     """
-    status, kind = reply.status_code, reply.headers.get("Content-Type", "")
-    said = f"The host of the video answered HTTP {status} for {safe_url(url)}."
-    if is_expired(status):
-        raise ExpiredLinkError(f"{said} The link has expired. Nothing is lost: a fresh one is free.")
-    if status != 200:
-        raise KirinReplyError(said, retryable=status >= 500 or status in (206, 408, 416, 429))
-    if not may_be_video(kind):
-        raise KirinReplyError(f"{safe_url(url)} is {one_line(kind, 60)}, not a video.", retryable=False)
+    status, content_type = reply.status_code, reply.headers.get("Content-Type", "")
+    said = f"The host of the video answered HTTP {status} for {safe_url(url)}"
+    if transfer.is_expired(status):
+        raise ExpiredLinkError(f"{said}. The link has expired. Nothing is lost: a fresh one is free.")
+    if status not in (200, 206):
+        raise KirinReplyError(f"{said}.", retryable=status >= 500 or status in (408, 416, 429))
+    if transfer.first_byte(status, reply.headers) != 0:
+        raise KirinReplyError(f"{said} with a part of the video that was not asked for.")
+    if not transfer.may_be_video(content_type):
+        raise KirinReplyError(f"{safe_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
 
 
 def _follow(
-    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
+    session: requests.Session, link: str, connection: KirinConnection, headers: Mapping[str, str], deadline: Deadline
 ) -> requests.Response:
     """Follow redirects ourselves: each hop is judged, and requests would take credentials for it from ~/.netrc."""
-    fixed = {"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    url = _parse(link)
     for _ in range(_MOST_REDIRECTS + 1):
-        _check_url(url, connection)
-        reply = session.get(
-            url,
-            headers={**fixed, **headers},
-            timeout=connection.timeout,
-            verify=connection.verify,
-            proxies=dict(connection.proxies),
-            allow_redirects=False,
-            stream=True,
-        )
-        if not reply.is_redirect:
-            return reply
+        deadline.restart()
+        response = _send(session, url, connection, headers)
+        if not response.is_redirect:
+            return response
         # Its body is nobody's business.
-        reply.close()
-        url = _target(url, reply.headers["Location"])
-    raise KirinReplyError(f"{safe_url(url)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+        response.close()
+        url = _target(url, response.headers["Location"])
+    raise KirinReplyError(f"{safe_url(link)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
 
 
-def _target(url: str, location: str) -> str:
+def _target(url: RequestUrl, location: str) -> RequestUrl:
     try:
-        # http.client takes a header for Latin-1. What is no ASCII is UTF-8 there, if it is text at all.
-        return urljoin(url, location.encode("latin-1").decode())
+        return url.follow(location)
     except ValueError:
-        raise KirinReplyError(f"{safe_url(url)} redirects to no URL.", retryable=False) from None
+        raise KirinReplyError(
+            f"{safe_url(str(url))} redirects to no URL that can be called: {one_line(safe_url(location), 60)} is no "
+            "http or https URL.",
+            retryable=False,
+        ) from None
+
+
+def _parse(link: str) -> RequestUrl:
+    try:
+        return RequestUrl.parse(link)
+    except (TypeError, ValueError):
+        raise KirinReplyError(
+            f"The video's address {safe_url(link)} is no http or https URL.", retryable=False
+        ) from None
+
+
+def _send(
+    session: requests.Session, url: RequestUrl, connection: KirinConnection, headers: Mapping[str, str]
+) -> requests.Response:
+    import requests
+
+    from airflow_provider_kirin.hooks.guarding import check_literal
+
+    check_literal(url.host, connection.private_hosts)
+    fixed = {"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    request = session.prepare_request(requests.Request("GET", url.origin, headers={**fixed, **headers}))
+    # Not prepared, which would rewrite it: the session sends it as it is.
+    request.url = str(url)
+    settings = session.merge_environment_settings(request.url, dict(connection.proxies), True, connection.verify, None)
+    return session.send(request, timeout=connection.timeout, allow_redirects=False, **settings)
 
 
 def _why(error: Exception) -> str:
     """Return what went wrong, without the "url: /path?query" that urllib3 puts around it."""
     inner = error.args[0] if error.args else error
     return one_line(getattr(inner, "reason", None) or inner)
-
-
-def _check_url(url: str, connection: KirinConnection) -> None:
-    from airflow_provider_kirin.hooks.guarding import check_literal
-
-    if not is_web_url(url):
-        raise KirinReplyError(f"The video's address {safe_url(url)} is no http or https URL.", retryable=False)
-    check_literal(urlsplit(url).hostname or "", connection.private_hosts)

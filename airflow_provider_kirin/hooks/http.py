@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from http.client import HTTPException
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.reply import read_body
@@ -49,41 +47,26 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     :raises KirinNetworkError: no reply, or not all of it
     :raises KirinReplyError: a reply that is too long
     """
-    # requests bounds the time without a byte, not the time of a call: a thread that is left behind does.
-    outcome: SimpleQueue[Reply | BaseException] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            outcome.put(_call(session, request, connection))
-        except BaseException as error:
-            outcome.put(error)
-
-    threading.Thread(target=run, name="kirin-call", daemon=True).start()
-    seconds = 2 * connection.timeout + len(request.body or b"") / _SLOWEST_UPLOAD
-    try:
-        ended = outcome.get(timeout=seconds)
-    except Empty:
-        raise _network_error(f"not complete within {seconds:.0f} s", request, sent=True, is_going_on=True) from None
-    if isinstance(ended, BaseException):
-        raise ended
-    return ended
-
-
-def _call(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> Reply:
     import requests
 
+    from airflow_provider_kirin.hooks.deadline import Deadline
+
+    seconds = 2 * connection.timeout + len(request.body or b"") / _SLOWEST_UPLOAD
     try:
-        with session.request(
-            request.method,
-            request.url,
-            data=request.body,
-            headers=headers(connection.api_key, with_body=request.body is not None),
-            timeout=connection.timeout,
-            verify=connection.verify,
-            proxies=dict(connection.proxies),
-            allow_redirects=False,
-            stream=True,
-        ) as reply:
+        with (
+            Deadline(seconds),
+            session.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=headers(connection.api_key, with_body=request.body is not None),
+                timeout=connection.timeout,
+                verify=connection.verify,
+                proxies=dict(connection.proxies),
+                allow_redirects=False,
+                stream=True,
+            ) as reply,
+        ):
             body = bytearray()
             for chunk in reply.iter_content(_CHUNK):
                 body += chunk
@@ -92,7 +75,7 @@ def _call(session: requests.Session, request: ApiRequest, connection: KirinConne
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
     except (OSError, ValueError, HTTPException) as error:
-        # What requests lets through. The request was sent.
+        # What requests lets through, and the deadline. The request was sent.
         raise _network_error(connection.hide_key(str(error)), request, sent=True) from None
 
 
@@ -243,7 +226,6 @@ def _tls_error(said: str, request: ApiRequest) -> KirinError:
     return _network_error(said, request, sent=True)
 
 
-def _network_error(why: str, request: ApiRequest, *, sent: bool, is_going_on: bool = False) -> KirinNetworkError:
+def _network_error(why: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
     how = "No reply to" if sent else "Could not connect for"
-    said = f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}"
-    return KirinNetworkError(said, sent=sent, is_going_on=is_going_on)
+    return KirinNetworkError(f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}", sent=sent)

@@ -159,6 +159,45 @@ def _endless_headers(connection: socket.socket, server: RawServer) -> None:
         server.send(connection, b"X-More: and more\r\n" * 1000)
 
 
+def endless(beginning: bytes, again: bytes) -> Callable[[socket.socket, RawServer], None]:
+    """Send the same again and again, as fast as the client takes it."""
+
+    def answer(connection: socket.socket, server: RawServer) -> None:
+        server.send(connection, beginning)
+        while not server.stopping.is_set():
+            server.send(connection, again)
+
+    return answer
+
+
+def dripping(beginning: bytes, again: bytes = b"x") -> Callable[[socket.socket, RawServer], None]:
+    """Send the same again and again, now and then."""
+
+    def answer(connection: socket.socket, server: RawServer) -> None:
+        server.send(connection, beginning)
+        while not server.stopping.wait(0.05):
+            server.send(connection, again)
+
+    return answer
+
+
+def phases(content_type: str, first: bytes) -> dict[str, tuple[bytes, bytes]]:
+    """Return the phases of a response that a host can drag out: how each begins, and what may then come for ever."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n".encode()
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+    whole_chunk = f"{len(first):x}\r\n".encode() + first + b"\r\n"
+    return {
+        "in the status line": (b"HTTP/1.1 200 ", b"O"),
+        "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "headers of an interim response": (b"HTTP/1.1 100 Continue\r\n", b"X-Hint: 1\r\n"),
+        "in a header": (head + b"X-Long: ", b"x"),
+        "in a chunk's extension": (chunked + b"1;x=", b"y"),
+        "chunk extensions": (chunked + whole_chunk, b"1;x=" + b"y" * 1000 + b"\r\n \r\n"),
+        "in a trailer": (chunked + whole_chunk + b"0\r\nX-Long: ", b"x"),
+        "trailers": (chunked + whole_chunk + b"0\r\n", b"X-More: 1\r\n"),
+    }
+
+
 def _silence(connection: socket.socket, server: RawServer) -> None:
     server.stopping.wait(_PATIENCE)
 
@@ -187,6 +226,10 @@ WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "chunks drip": _drip_chunks,
     "an endless body": _endless_body,
     "endless headers": _endless_headers,
+    "endless interim responses": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    "endless trailers": endless(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X-More: 1\r\n" * 1000
+    ),
     "a redirect with an endless body": _endless_redirect,
     "a redirect to no URL": replying(whole("", status="302 Found", headers={"Location": "http://[::1"})),
     "a gzip bomb": lambda connection, server: server.send(connection, gzip_bomb()),

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,9 @@ from airflow_provider_kirin.exceptions import (
 )
 from airflow_provider_kirin.hooks.guarding import guarded_session
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from tests.integration.misbehaving import RawServer, replying, whole
+from airflow_provider_kirin.hooks.writing import Writing
+from tests.integration.leftovers import left_behind
+from tests.integration.misbehaving import RawServer, dripping, endless, phases, replying, whole
 from tests.integration.video_host import START, VideoHost, video
 
 MEGABYTE = 1_000_000
@@ -126,6 +129,37 @@ class TestGoingOnAfterACut:
         hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and host.ranges == [None, f"bytes={MEGABYTE}-", None]
 
+    def test_a_rest_that_comes_as_a_200_is_not_taken_for_the_beginning(self, raw_server, hook, place):
+        body = video(200_000)
+        etag = {"ETag": '"a"'}
+
+        def answer(connection: Any, server: RawServer) -> None:
+            if b"Range: " in server.requests[-1]:
+                rest = body[100_000:]
+                fields = {"Content-Range": "bytes 100000-199999/200000", **etag}
+                server.send(connection, whole(rest, kind="video/mp4", headers=fields))
+            else:
+                cut = body[:100_000] if len(server.requests) == 1 else body
+                server.send(connection, whole(cut, kind="video/mp4", headers=etag, length=200_000))
+
+        server = raw_server(answer)
+        assert hook.download(f"{server.url}/v.mp4", place) == 200_000
+        assert place.read_bytes() == body
+        assert [b"Range: " in request for request in server.requests] == [False, True, False]
+
+    def test_a_first_part_is_not_taken_for_the_whole(self, raw_server, hook, place):
+        body = video(2000)
+
+        def answer(connection: Any, server: RawServer) -> None:
+            at = 1000 if b"Range: bytes=1000-" in server.requests[-1] else 0
+            content_range = f"bytes {at}-{at + 999}/2000"
+            fields = {"Content-Range": content_range, "ETag": '"a"'}
+            server.send(connection, whole(body[at : at + 1000], status="206 Partial", kind="video/mp4", headers=fields))
+
+        server = raw_server(answer)
+        assert hook.download(f"{server.url}/v.mp4", place) == 2000
+        assert place.read_bytes() == body and len(server.requests) == 2
+
     def test_trouble_of_the_host_does_not_cost_what_is_here(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 503])
         hook.download(f"{host.url}/v.mp4", place)
@@ -158,12 +192,22 @@ class TestAHostThatDoesNotSayHowLongTheVideoIs:
         assert hook.download(f"{server.url}/v.mp4", place) == len(odd)
 
     @pytest.mark.parametrize("says_length", [True, False])
-    def test_a_packed_one_that_is_cut(self, serve, hook, place, says_length):
-        packed = gzip.compress(video(2 * MEGABYTE))
-        host = serve(packed[: len(packed) // 2], headers={"Content-Encoding": "gzip"}, says_length=says_length)
-        with pytest.raises(KirinNetworkError, match="packed bytes are cut"):
+    @pytest.mark.parametrize(
+        ("encoding", "pack"),
+        [
+            ("gzip", gzip.compress),
+            ("gzip", lambda data: gzip.compress(data[: len(data) // 4]) + gzip.compress(data[len(data) // 4 :])),
+            ("deflate", zlib.compress),
+            ("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))),
+        ],
+        ids=["gzip", "members of gzip", "deflate", "gzip in gzip"],
+    )
+    def test_a_packed_one_that_is_cut(self, serve, hook, place, says_length, encoding, pack):
+        packed = pack(video(2 * MEGABYTE))
+        host = serve(packed[: len(packed) // 2], headers={"Content-Encoding": encoding}, says_length=says_length)
+        with pytest.raises(KirinReplyError, match="in the middle of the video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
-        assert files_below(place.parent) == []
+        assert caught.value.retryable and files_below(place.parent) == []
 
 
 class Tired(VideoHost):
@@ -186,41 +230,52 @@ class TestAHostThatSendsNextToNothing:
         monkeypatch.setattr("airflow_provider_kirin.api.transfer.PERIOD", 0.5)
 
     HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+    PHASES: ClassVar = {
+        **phases("video/mp4", START),
+        "in the body": (HEAD + b"Content-Length: 100000\r\n\r\n", b"x"),
+        "in a name that gzip holds": (HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08" + bytes(6), b"x"),
+        "in a redirect": (b"HTTP/1.1 302 Found\r\nX-Long: ", b"x"),
+    }
 
-    @staticmethod
-    def dripping(beginning: bytes) -> Callable[..., None]:
-        def drip(connection: Any, server: RawServer) -> None:
-            server.send(connection, beginning)
-            for _ in range(300):
-                if server.stopping.wait(0.05):
-                    return
-                server.send(connection, b"x")
+    @pytest.fixture
+    def brisk_hook(self, connect) -> KirinHook:
+        return KirinHook(connect("http://127.0.0.1:9", timeout=0.5))
 
-        return drip
-
-    @pytest.mark.parametrize(
-        "beginning",
-        [
-            HEAD + b"X-Long: ",
-            HEAD + b"Content-Length: 100000\r\n\r\n",
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n8;",
-            HEAD + b"Content-Encoding: gzip\r\n\r\n" + b"\x1f\x8b\x08\x08" + bytes(6),
-            b"HTTP/1.1 302 Found\r\nX-Long: ",
-        ],
-        ids=["in the head", "in the body", "in the size of a chunk", "in a name that gzip holds", "in a redirect"],
-    )
-    def test_is_hung_up_on(self, raw_server, hook, place, beginning):
-        server, began = raw_server(self.dripping(beginning)), time.monotonic()
-        with pytest.raises(KirinNetworkError, match="next to nothing"):
-            hook.download(f"{server.url}/v.mp4", place)
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_is_hung_up_on(self, raw_server, brisk_hook, place, phase):
+        server, began = raw_server(dripping(*self.PHASES[phase])), time.monotonic()
+        with left_behind() as nothing, pytest.raises(KirinNetworkError, match="next to nothing"):
+            brisk_hook.download(f"{server.url}/v.mp4", place)
+        nothing()
         assert len(server.requests) == 3 and time.monotonic() - began < 8
         assert files_below(place.parent) == []
 
+    @pytest.mark.parametrize("phase", ["interim responses", "headers of an interim response", "trailers"])
+    def test_however_fast(self, raw_server, brisk_hook, place, phase):
+        beginning, again = self.PHASES[phase]
+        server, began = raw_server(endless(beginning, again * 1000)), time.monotonic()
+        with left_behind() as nothing, pytest.raises(KirinNetworkError):
+            brisk_hook.download(f"{server.url}/v.mp4", place)
+        nothing()
+        assert len(server.requests) == 3 and time.monotonic() - began < 8
+
     def test_through_a_proxy_too(self, raw_server, connect, place):
-        proxy = raw_server(self.dripping(self.HEAD + b"Content-Length: 100000\r\n\r\n"))
+        proxy = raw_server(dripping(self.HEAD + b"Content-Length: 100000\r\n\r\n"))
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
         with pytest.raises(KirinNetworkError, match="next to nothing"):
             hook.download("http://videos.invalid/v.mp4", place)
+
+    def test_a_slow_store_is_not_the_hosts_fault(self, serve, brisk_hook, place, monkeypatch):
+        write = Writing.write
+
+        def slowly(file: Any, data: bytes) -> None:
+            threading.Event().wait(0.3)
+            write(file, data)
+
+        monkeypatch.setattr(Writing, "write", slowly)
+        host = serve(video(8 * MEGABYTE))
+        brisk_hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and len(host.requests) == 1
 
     def test_what_came_is_kept(self, hook, place):
         with Tired(video(MEGABYTE)) as host:
@@ -327,13 +382,22 @@ class TestWhatIsThereAlready:
 
 class TestOnlyVideosOfASaneLength:
     @pytest.mark.parametrize(
-        "kind", ["video/mp4", "video/quicktime", "application/octet-stream", "BINARY/octet-stream"]
+        "kind",
+        [
+            "video/mp4",
+            "video/quicktime",
+            "BINARY/octet-stream",
+            "application/x-www-form-urlencoded",
+            "text/plain; charset=utf-8",
+            "application/force-download",
+            "image/png",
+        ],
     )
     def test_what_may_be_one_is_taken(self, serve, hook, place, kind):
         host = serve(video(1000), kind=kind)
         assert hook.download(f"{host.url}/v.mp4", place) == 1000
 
-    @pytest.mark.parametrize("kind", ["text/html", "application/json", "image/png", "application/xml"])
+    @pytest.mark.parametrize("kind", ["text/html", "application/json", "image/svg+xml", "application/xml"])
     def test_what_says_that_it_is_none_is_refused(self, serve, hook, place, kind):
         host = serve(video(1000), kind=kind)
         with pytest.raises(KirinReplyError, match="not a video") as caught:
@@ -361,6 +425,27 @@ class TestOnlyVideosOfASaneLength:
 
     def test_a_packed_reply_is_unpacked(self, serve, hook, place):
         host = serve(gzip.compress(video(MEGABYTE)), headers={"Content-Encoding": "gzip", "ETag": '"one"'})
+        assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
+        assert place.read_bytes() == video(MEGABYTE)
+
+    def test_all_members_of_a_packed_reply_are(self, serve, hook, place):
+        body = video(MEGABYTE)
+        packed = b"".join(gzip.compress(body[at : at + 300_000]) for at in range(0, MEGABYTE, 300_000))
+        host = serve(packed, headers={"Content-Encoding": "gzip"})
+        assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
+        assert place.read_bytes() == body
+
+    @pytest.mark.parametrize(
+        ("encoding", "pack"),
+        [
+            ("x-gzip", gzip.compress),
+            ("deflate", zlib.compress),
+            ("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))),
+            ("aws-chunked", bytes),
+        ],
+    )
+    def test_other_packings_are_unpacked_too(self, serve, hook, place, encoding, pack):
+        host = serve(pack(video(MEGABYTE)), headers={"Content-Encoding": encoding})
         assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
         assert place.read_bytes() == video(MEGABYTE)
 
@@ -394,28 +479,80 @@ class TestRedirects:
         # What fits into the kernel's buffers on both sides.
         assert server.sent < 20 * MEGABYTE
 
-    @pytest.mark.parametrize("location", [b"http://[::1", b"http://x/\xff", b"//[", b"\xff"])
+    @pytest.mark.parametrize(
+        "location",
+        [
+            *(b"http://[::1", b"//[", b"http:///v.mp4", b"http://a b/", b"http://a\\@b/", b"http://x%2fy/"),
+            *(b"ftp://h/v.mp4", b"mailto:a@b", b"http://h:0/", b"http://h:99999/", b"http://[::1%25lo]/"),
+        ],
+    )
     def test_to_no_url_is_final(self, raw_server, hook, place, location):
-        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"?sig=SECRET\r\nContent-Length: 0\r\n\r\n"
         server = raw_server(replying(head))
         with pytest.raises(KirinReplyError, match="redirects to no URL") as caught:
             hook.download(f"{server.url}/v.mp4?sig=SECRET", place)
         assert not caught.value.retryable and "SECRET" not in str(caught.value)
         assert len(server.requests) == 1
 
-    @pytest.mark.parametrize("location", [b"ftp://h/v.mp4", b"mailto:a@b", b"http://h:0/", b"http://a b/"])
-    def test_to_another_thing_than_the_web_is_final_too(self, raw_server, hook, place, location):
-        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
-        server = raw_server(replying(head))
-        with pytest.raises(KirinReplyError, match="no http or https URL"):
-            hook.download(f"{server.url}/v.mp4", place)
-        assert len(server.requests) == 1
-
-    def test_one_that_is_not_ascii_is_utf_8(self, serve, raw_server, hook, place):
+    @pytest.mark.parametrize(
+        ("location", "target"),
+        [
+            ("/é.mp4".encode(), "/%C3%A9.mp4"),
+            (b"/\xe9.mp4", "/%E9.mp4"),
+            (b"/my video.mp4?name=my video", "/my%20video.mp4?name=my%20video"),
+            (b"w.mp4?a", "/a/w.mp4?a"),
+            (b"../w.mp4?", "/w.mp4?"),
+            (b"/a/./%7E%2D%2f%2F|?x=%zz#part", "/a/./%7E%2D%2f%2F%7C?x=%25zz"),
+        ],
+    )
+    @pytest.mark.parametrize("is_absolute", [True, False])
+    def test_lead_to_what_they_say(self, serve, raw_server, hook, place, location, target, is_absolute):
         host = serve(video(1000))
-        head = f"HTTP/1.1 302 Found\r\nLocation: {host.url}/é.mp4\r\nContent-Length: 0\r\n\r\n"
-        hook.download(f"{raw_server(replying(head.encode())).url}/v.mp4", place)
-        assert host.requests[0]["path"] == "/%C3%A9.mp4"
+        if is_absolute and location.startswith(b"/"):
+            location = host.url.encode() + location
+        replies = iter([b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"])
+        found = whole(video(1000), kind="video/mp4")
+        server = raw_server(lambda connection, server: server.send(connection, next(replies, found)))
+        hook.download(f"{server.url}/a/v.mp4", place)
+        asked = [request.split()[1].decode() for request in server.requests] + [r["path"] for r in host.requests]
+        assert asked == ["/a/v.mp4", target]
+
+
+class TestTheLinkIsAskedForAsItWasGiven:
+    """A host may have signed it byte for byte."""
+
+    TARGETS = (
+        "/a%7Eb%2Dc%2fd/./e/../v.mp4?sig=%2b%2B+/=&x=%7e",
+        "/v.mp4?",
+        "/a//b/v.mp4",
+        "/v.mp4?a=b?c=/d&e[]=1&f='(!*)'",
+        "/%E9%e9;p=1:2@3,4$5/v.mp4",
+    )
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_directly(self, serve, hook, place, target):
+        host = serve(video(1000))
+        hook.download(f"{host.url}{target}#t=1", place)
+        assert [request["path"] for request in host.requests] == [target]
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_through_a_proxy(self, raw_server, connect, place, target):
+        proxy = raw_server(replying(whole(video(1000), kind="video/mp4")))
+        hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
+        hook.download(f"http://videos.invalid{target}", place)
+        line, host = proxy.requests[0].decode().split("\r\n")[:2]
+        assert line == f"GET http://videos.invalid{target} HTTP/1.1" and host == "Host: videos.invalid"
+
+    def test_in_redirects(self, serve, hook, place):
+        host = serve(video(1000), turns=[self.TARGETS[0]])
+        host.turns.append(f"{host.url}{self.TARGETS[1]}")
+        hook.download(f"{host.url}{self.TARGETS[2]}", place)
+        assert [request["path"] for request in host.requests] == [self.TARGETS[at] for at in (2, 0, 1)]
+
+    def test_what_no_url_may_hold_is_escaped(self, serve, hook, place):
+        host = serve(video(1000))
+        hook.download(f'{host.url}/my "é" |{{x}}.mp4?100%', place)
+        assert [request["path"] for request in host.requests] == ["/my%20%22%C3%A9%22%20%7C%7Bx%7D.mp4?100%25"]
 
 
 class TestOnlyTheOpenInternet:
@@ -481,6 +618,25 @@ class TestOnlyTheOpenInternet:
             with pytest.raises(KirinReplyError, match="open internet"):
                 hook.download(f"http://{host}/v.mp4", place)
         assert [request["path"] for request in proxy.requests] == ["http://videos.invalid/v.mp4"]
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "%31%32%37.0.0.1",
+            "%5b::1%5d",
+            "127.0.0.1:{port}\\@public.invalid",
+            "①②⑦.0.0.1",
+            "%EF%BC%91%32%37.1",
+            "0177.1",
+        ],
+    )
+    def test_what_is_judged_is_what_the_proxy_is_asked_for(self, serve, connect, place, host):
+        proxy = serve(video(1000))
+        port = proxy.url.rpartition(":")[2]
+        hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
+        with pytest.raises(KirinReplyError, match=r"open internet|no http or https URL") as caught:
+            hook.download(f"http://{host.format(port=port)}/v.mp4", place)
+        assert not caught.value.retryable and proxy.requests == []
 
 
 class TestTheConnectionIsTheOneThatWasJudged:

@@ -48,7 +48,6 @@ POST_FATES = (
     "connection refused",
     "429",
     "lost before",
-    "still sending",
     "killed before",
     "lost after",
     "killed after",
@@ -114,8 +113,6 @@ class ModelGateway:
             raise KirinRateLimitError("too many", http_status=429)
         if fate == "lost before":
             raise KirinNetworkError("cut")
-        if fate == "still sending":
-            raise KirinNetworkError("not complete", is_going_on=True)
         error, _, when = fate.rpartition(" ")
         if error in LYING_ERRORS and when == "before":
             raise answered(error)

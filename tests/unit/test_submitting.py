@@ -180,15 +180,6 @@ class TestAfterALostReply:
             assert not caught.value.retryable
             assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
 
-    def test_a_submission_that_may_still_be_on_its_way_is_not_followed_by_another(self) -> None:
-        gateway = ModelGateway()
-        record = proven(gateway)
-        gateway.post_fate = fates("still sending")  # type: ignore[assignment]
-        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
-            submission(gateway, record).run()
-        assert caught.value.retryable
-        assert gateway.submissions == 1
-
     def test_an_id_that_our_own_lost_submission_took_is_looked_for_again(self) -> None:
         gateway = ModelGateway()
         record = proven(gateway)

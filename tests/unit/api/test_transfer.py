@@ -14,9 +14,10 @@ from airflow_provider_kirin.api.transfer import (
     Flow,
     Progress,
     continues,
+    first_byte,
     is_expired,
-    is_gzip,
     is_mp4,
+    is_packed,
     may_be_video,
     range_headers,
     read_announced,
@@ -41,6 +42,9 @@ class TestWhatAHostAnnounces:
             ({"Content-Length": "\u0661"}, Announced(None, None)),
             ({"Content-Length": "12", "ETag": '"a"', "Content-Encoding": "gzip"}, Announced(None, None)),
             ({"Content-Length": "12", "Content-Encoding": " Identity"}, Announced(12, None)),
+            ({"Content-Length": "9" * 5000}, Announced(None, None)),
+            ({"Content-Length": "12", "Content-Range": "bytes 0-11/20"}, Announced(20, None)),
+            ({"Content-Length": "12", "Content-Range": "bytes 0-11/*"}, Announced(None, None)),
         ],
     )
     def test_is_read(self, headers: dict[str, str], announced: Announced) -> None:
@@ -55,8 +59,10 @@ class TestWhatAHostAnnounces:
         ({"Content-Length": "twelve"}, False),
         ({"Transfer-Encoding": " Chunked"}, True),
         ({"Transfer-Encoding": "gzip, chunked"}, False),
-        ({"Content-Encoding": "gzip"}, True),
-        ({"Content-Encoding": "br"}, False),
+        ({"Content-Encoding": "gzip", "Content-Length": "12"}, False),
+        ({"Content-Encoding": "br", "Transfer-Encoding": "chunked"}, False),
+        ({"Content-Range": "bytes 0-11/12", "Content-Length": "12"}, True),
+        ({"Content-Range": "bytes 0-11/*", "Content-Length": "12"}, False),
     ],
 )
 def test_whether_a_cut_would_show(headers: dict[str, str], says: bool) -> None:
@@ -64,10 +70,26 @@ def test_whether_a_cut_would_show(headers: dict[str, str], says: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "is_it"), [("gzip", True), (" GZIP", True), ("x-gzip", True), ("", False), ("gzip, gzip", False)]
+    ("encoding", "is_it"), [("gzip", True), (" GZIP", True), ("br", True), ("", False), ("Identity ", False)]
 )
-def test_gzip(encoding: str, is_it: bool) -> None:
-    assert is_gzip({"Content-Encoding": encoding}) is is_it
+def test_packed(encoding: str, is_it: bool) -> None:
+    assert is_packed({"Content-Encoding": encoding}) is is_it
+
+
+@pytest.mark.parametrize(
+    ("status", "content_range", "first"),
+    [
+        (200, "", 0),
+        (200, "bytes 0-9/10", 0),
+        (200, "bytes 5-9/10", 5),
+        (200, "lines 5-9/10", 0),
+        (206, "bytes 5-9/*", 5),
+        (206, "", None),
+        (206, f"bytes {'5' * 5000}-9/10", None),
+    ],
+)
+def test_where_a_body_begins(status: int, content_range: str, first: int | None) -> None:
+    assert first_byte(status, {"Content-Range": content_range}) == first
 
 
 class TestARest:
@@ -122,8 +144,15 @@ def test_a_refused_link(status: int) -> None:
         ("", True),
         ("text/html", False),
         ("application/json", False),
-        ("image/png", False),
-        ("audio/mp4", False),
+        ("Text/HTML;charset=utf-8", False),
+        ("text/xml", False),
+        ("application/xhtml+xml", False),
+        ("application/problem+json ; charset=utf-8", False),
+        ("application/x-www-form-urlencoded", True),
+        ("text/plain", True),
+        ("application/force-download", True),
+        ("application/xmlish", True),
+        ("none", True),
     ],
 )
 def test_content_types(kind: str, may_be: bool) -> None:

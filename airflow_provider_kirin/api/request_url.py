@@ -1,0 +1,101 @@
+"""A link as it is requested: the host that is judged is the host that is called, the rest goes out as it was given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+from urllib.parse import quote_from_bytes, unquote, urljoin
+
+_URL = re.compile(r"\s*(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]*))?")
+_HOST = re.compile(r"[a-z0-9._-]*[a-z0-9_-]\.?")
+#: What RFC 3986 allows in a path or a query, and the brackets, which many hosts write as they are.
+_LEGAL = "/?:@!$&'()*+,;=[]-._~%"
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+#: Which of two hosts such an authority means depends on who reads it.
+_AMBIGUOUS = re.compile(r"[\\\s]")
+
+
+@dataclass(frozen=True)
+class RequestUrl:
+    """An http or https URL, without credentials and fragment.
+
+    :param scheme: http or https
+    :param host: in ASCII and lower case, without brackets
+    :param port: None for the scheme's own
+    :param target: path and query, byte for byte as they were given, except for what no URL may hold
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> RequestUrl:
+        """Read a link.
+
+        :param text: as a gateway gives it
+        :raises ValueError: it is no http or https URL, or its host can be read in two ways
+        """
+        found = _URL.match(text)
+        if not found or _AMBIGUOUS.search(found[2]):
+            raise ValueError("no http or https URL")
+        authority = _HOST_AND_PORT.fullmatch(found[2].rpartition("@")[2])
+        if not authority:
+            raise ValueError("no host and port")
+        port = int(authority[2]) if authority[2] else None
+        if port is not None and not 0 < port < 65536:
+            raise ValueError("no such port")
+        target = found[3].strip()
+        return cls(found[1].lower(), _host(authority[1]), port, _quote(target if target[:1] == "/" else f"/{target}"))
+
+    def follow(self, location: str) -> RequestUrl:
+        """Return where a redirect leads to.
+
+        :param location: the header, as ``http.client`` decodes it: one character for each byte
+        :raises ValueError: to no http or https URL
+        """
+        link = quote_from_bytes(location.strip().encode("latin-1"), safe=_PRINTABLE).partition("#")[0]
+        if _SCHEME.match(link):
+            return self.parse(link)
+        if link.startswith("//"):
+            return self.parse(f"{self.scheme}:{link}")
+        if link.startswith("/"):
+            return self.parse(f"{self.origin}{link}")
+        path, mark, query = (link or self.target).partition("?")
+        return self.parse(f"{urljoin(f'{self.origin}{self.target}'.partition('?')[0], path)}{mark}{query}")
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + (f":{self.port}" if self.port else "")
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.target}"
+
+
+def _host(text: str) -> str:
+    """Return a host in the one way in which it is then sent: no escapes, nothing but ASCII."""
+    if text.startswith("["):
+        try:
+            if "%" in text:
+                raise ValueError("an address with a zone is of one machine only")
+            return str(IPv6Address(text[1:-1]))
+        except AddressValueError:
+            raise ValueError("no IPv6 address") from None
+    host = unquote(text, errors="strict")
+    # Full-width digits and dots are what they look like.
+    host = (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
+    if not _HOST.fullmatch(host):
+        raise ValueError("no host")
+    return host
+
+
+def _quote(target: str) -> str:
+    target = _NO_ESCAPE.sub("%25", target)
+    return quote_from_bytes(target.encode(errors="surrogatepass"), safe=_LEGAL)
