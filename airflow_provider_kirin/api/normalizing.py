@@ -83,11 +83,19 @@ def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
         return {_as_name(name): _convert(item, children.get(name, {})) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_convert(item, rules.get("items", {})) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and str(value) in rules.get("enum", ()):
+    is_text = kind == "string" and "x-image" not in rules
+    if _is_number(value) and (is_text or str(value) in rules.get("enum", ())):
+        # Native rendering makes numbers of strings that look like some: an order number, "5" seconds.
         return str(value)
     if kind == "number" and isinstance(value, Decimal) and not value.is_snan():
         return float(value)
     return value
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
 
 
 def _as_name(name: Any) -> Any:

@@ -131,15 +131,23 @@ def check_id(any_id: Any) -> str:
     """Return what can be the id of a generation.
 
     :param any_id: a Kirin task id or an external task id, as a user or a template gave it
-    :raises KirinIdError: for anything that is no text, empty, or could reach another path of the gateway
+    :raises KirinIdError: for anything that is not a string, empty, or could reach another path of the gateway
     """
+    if isinstance(any_id, int) and not isinstance(any_id, bool) and any_id.bit_length() < 1024:
+        # What native rendering makes of an order number.
+        any_id = str(any_id)
     # "None" and "['a', 'b']" are what a template makes of a missing value and of a list.
     text = any_id.strip() if isinstance(any_id, str) else ""
     is_text = text.isprintable() and "\ufffd" not in text
     if text in ("", ".", "..", "None") or text.startswith("[") or not is_text or len(text) > 512:
+        native = (
+            " A DAG with render_template_as_native_obj=True turns ids that look like numbers into numbers."
+            if isinstance(any_id, (bool, float))
+            else ""
+        )
         raise KirinIdError(
             f"kirin_task_id = {shorten(any_id)} is not the id of one Kirin generation. "
-            "Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output."
+            f"Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output.{native}"
         )
     return text
 

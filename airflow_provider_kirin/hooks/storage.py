@@ -43,6 +43,24 @@ def as_text(destination: Any) -> Any:
     return os.fsdecode(destination) if isinstance(destination, os.PathLike) else destination
 
 
+def check_absolute(destination: str) -> None:
+    """Refuse a destination that depends on where a worker happens to run.
+
+    :param destination: a URI, or a local name
+    :raises KirinDestinationError: it is empty, or relative
+    """
+    if not destination.strip():
+        raise KirinDestinationError(
+            f"destination = {shorten(destination)} must name a folder, or a file that ends with .mp4. Look at what its "
+            "template renders to, and repair the template or write the name out."
+        )
+    if "://" not in destination and not destination.startswith(("/", "~")):
+        raise KirinDestinationError(
+            f"destination = {shorten(destination, 120)} is relative, and would depend on the worker's current folder. "
+            "Give an absolute path or a URI; if it was rendered from a template, check what the template gets."
+        )
+
+
 def as_path(destination: Any) -> Any:
     """Return a destination as a path object: ObjectStoragePath for URIs, pathlib.Path for local names.
 

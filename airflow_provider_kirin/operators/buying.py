@@ -13,9 +13,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import billed_for, price_key, show_usd
+from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.task import read_decimal
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
+    KirinBudgetError,
     KirinError,
     KirinIdError,
     KirinNotFoundError,
@@ -53,8 +55,15 @@ def check_place(operator: KirinGenerateVideoOperator, context: Context) -> None:
     :param operator: may have one
     :param context: Airflow's
     """
-    if operator.destination is not None:
-        Place.of(operator, context).check()
+    if (place := _place(operator, context)) is not None:
+        place.check()
+
+
+def _place(operator: KirinGenerateVideoOperator, context: Context) -> Place | None:
+    """Return where the files go; None for a destination that was left out, not for one that turned out empty."""
+    if operator.destination is None and not operator.empty_arguments("destination"):
+        return None
+    return Place.of(operator, context)
 
 
 def ends_from_trigger(operator: KirinGenerateVideoOperator, context: Context) -> bool:
@@ -84,7 +93,9 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
         try:
             # All that can fail without money comes first: rendering, images, rules, the connection.
             operator._refuse_payload()
-            own_id = {("external_task_id",): operator.external_task_id} if operator.external_task_id else {}
+            operator.refuse_empty_arguments(model=operator.model)
+            given = operator.external_task_id
+            own_id = {} if given is None or given == "" else {("external_task_id",): given}
             ready = hook.prepare(
                 operator.payload,
                 model=operator.model,
@@ -93,7 +104,7 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
                 allow_unknown_model=operator.allow_unknown_model,
             )
         except KirinPayloadError as error:
-            submitted, images = _bought_before(operator, context, hook, error)
+            submitted, images = _bought_before(operator, context, hook, operator.explain_native_types(error))
         else:
             submitted, images = _buy(operator, context, hook, ready)
     kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
@@ -185,7 +196,8 @@ def _own_id(operator: KirinSubmitOperator) -> str:
     """Return the user's own external task id: the operator's, or else the payload's."""
     takes_it = operator._is_payload_the_step and isinstance(operator.payload, Mapping)
     payload = operator.payload if takes_it else {}
-    return str(operator.external_task_id or payload.get("external_task_id") or "")
+    given = [operator.external_task_id, payload.get("external_task_id")]
+    return next((str(one) for one in given if one is not None and one != ""), "")
 
 
 def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
@@ -223,11 +235,12 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
     """
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         remedy = "Wait for it with KirinTaskSensor before this task."
-        kirin_task = fetch_finished(hook, operator.kirin_task_id, remedy=remedy)
+        asked_for = check_id(operator.kirin_task_id)
+        kirin_task = fetch_finished(hook, asked_for, remedy=remedy)
         buyers = list(_buyers(operator, context["ti"].map_index))
         purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}
         # The gateway's replies do not repeat it. Who asks by another name than the id, asks by this one.
-        name = operator.kirin_task_id if operator.kirin_task_id != kirin_task.id else purchase.get("external_task_id")
+        name = asked_for if asked_for != kirin_task.id else purchase.get("external_task_id")
         files = save_videos(hook, replace(kirin_task, external_task_id=name), Place.of(operator, context))
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
@@ -270,19 +283,21 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
         if operator._submission is None:
             # The images were read before the deferral, in a process that is gone.
             report_lineage(hook, inputs=purchase.get("images") or ())
-        if operator.destination is not None:
+        if (place := _place(operator, context)) is not None:
             # Links expire, and this task may have queued for long since the trigger saw them.
             fresh = fetch_finished(hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.")
             kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
-            files = save_videos(hook, kirin_task, Place.of(operator, context))
+            files = save_videos(hook, kirin_task, place)
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
-    return kirin_task.to_dict() if operator.destination is None else {**kirin_task.to_dict(), "files": files}
+    return kirin_task.to_dict() if place is None else {**kirin_task.to_dict(), "files": files}
 
 
 def _gateway(
     operator: KirinSubmitOperator, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
 ) -> Gateway:
+    if empty := operator.empty_arguments("max_cost_usd"):
+        raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
     if operator.max_cost_usd is None:
         return HookGateway(hook, ready)
     budget = RunBudget(read_budget(operator.max_cost_usd), context, record, hook, ready)

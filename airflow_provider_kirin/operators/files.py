@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
-from airflow_provider_kirin.hooks.storage import as_path, as_text
+from airflow_provider_kirin.hooks.storage import as_path, as_text, check_absolute
 from airflow_provider_kirin.hooks.writing import already_there, size_of
 from airflow_provider_kirin.mapping import map_index_of
 
@@ -54,13 +54,15 @@ class Place:
 
         :param operator: with ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
         :param context: Airflow's
-        :raises KirinDestinationError: ``destination`` is nothing that names a place
+        :raises KirinDestinationError: ``destination`` does not name a place, or turned out empty
         """
+        if empty := operator.empty_arguments("destination", "filename_template"):
+            raise KirinDestinationError(" ".join(map(str, empty)))
         destination = as_text(operator.destination)
         if not isinstance(destination, str):
             raise KirinDestinationError(
                 f"destination = {shorten(destination)} must be a text, a Path or an ObjectStoragePath. "
-                "Look at what its template or upstream task makes of it."
+                f"Look at what its template or upstream task makes of it{operator.native_rendering('destination')}."
             )
         ti = context["ti"]
         step = {
@@ -125,11 +127,7 @@ class Place:
 
         :raises KirinDestinationError: they cannot be named so
         """
-        if not self.destination.strip():
-            raise KirinDestinationError(
-                f"destination = {shorten(self.destination)} must name a folder, or a file that ends with .mp4. Look at "
-                "what its template renders to, and repair the template or write the name out."
-            )
+        check_absolute(self.destination)
         check_arguments(self.template, self.max_bytes)
         if self.is_file and self.template is not None:
             raise KirinDestinationError(

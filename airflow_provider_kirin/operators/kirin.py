@@ -13,9 +13,10 @@ from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.failing import failing_for_good
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.hooks.storage import as_text
+from airflow_provider_kirin.hooks.storage import as_text, check_absolute
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
-from airflow_provider_kirin.mapping import is_of_mapped
+from airflow_provider_kirin.mapping import is_of_mapped, require_task_instance
+from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
 from airflow_provider_kirin.retry_defaults import RetriedByDefault
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
 
 
-class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
+class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDefault):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
@@ -56,6 +57,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
     """
 
     template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take", "max_cost_usd")
+    checked_fields = template_fields
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
     #: Whether two payloads make two steps, or something else does.
     _is_payload_the_step = True
@@ -112,7 +114,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
         return super().partial(**kwargs)
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        """Render as any operator does, mapped or not, then hide images that a template or an XCom brought along."""
+        """Render as any operator does, then hide images and signed URLs that a template or an XCom brought along."""
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self:
             self._hide_images()
@@ -121,6 +123,7 @@ class KirinSubmitOperator(ReportsToOpenLineage, RetriedByDefault):
         """Submit, and return the Kirin task id."""
         from airflow_provider_kirin.operators import buying
 
+        require_task_instance(context)
         with failing_for_good():
             return buying.submit(self, context).id
 
@@ -174,6 +177,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination", "filename_template")
+    checked_fields = template_fields
     operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
     end_from_trigger: bool | None = None
 
@@ -192,8 +196,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.destination = as_text(destination)
-        if not is_dynamic(filename_template):
-            _check_files(filename_template, max_bytes)
+        _check_files(self, filename_template, max_bytes)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
@@ -206,6 +209,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """Submit, then wait: here, or in the triggerer."""
         from airflow_provider_kirin.operators import buying
 
+        require_task_instance(context)
         with failing_for_good():
             buying.check_place(self, context)
             ends = buying.ends_from_trigger(self, context)
@@ -251,7 +255,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
 
-class KirinDownloadOperator(ReportsToOpenLineage, RetriedByDefault):
+class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDefault):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
     The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
@@ -267,6 +271,7 @@ class KirinDownloadOperator(ReportsToOpenLineage, RetriedByDefault):
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "destination", "filename_template", "kirin_conn_id")
+    checked_fields = template_fields
     operator_extra_links = (KirinVideoLink(),)
     ui_color = "#ece3fb"
 
@@ -285,8 +290,7 @@ class KirinDownloadOperator(ReportsToOpenLineage, RetriedByDefault):
         self.kirin_task_id = kirin_task_id
         self.destination = as_text(destination)
         self.kirin_conn_id = kirin_conn_id
-        if not is_dynamic(filename_template):
-            _check_files(filename_template, max_bytes)
+        _check_files(self, filename_template, max_bytes)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
@@ -295,12 +299,17 @@ class KirinDownloadOperator(ReportsToOpenLineage, RetriedByDefault):
         """Fetch the task, then its videos."""
         from airflow_provider_kirin.operators import buying
 
+        require_task_instance(context)
         with failing_for_good():
             return buying.bring_home(self, context)
 
 
-def _check_files(filename_template: str | None, max_bytes: object) -> None:
-    if filename_template is not None or max_bytes != DEFAULT_MAX_BYTES:
+def _check_files(operator: Any, filename_template: str | None, max_bytes: object) -> None:
+    """Judge what is written out of where the files go; on a worker, execute() judges it with all the rest."""
+    destination = operator.destination
+    if isinstance(destination, str) and not is_dynamic(destination) and not is_of_mapped(operator):
+        check_absolute(destination)
+    if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
         from airflow_provider_kirin.operators.files import check_arguments
 
         check_arguments(filename_template, max_bytes)

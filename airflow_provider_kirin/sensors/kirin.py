@@ -20,7 +20,7 @@ from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_unt
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.mapping import is_of_mapped
+from airflow_provider_kirin.mapping import is_of_mapped, require_task_instance
 from airflow_provider_kirin.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.workerless import (
     InstanceProperty,
@@ -151,6 +151,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait: in the triggerer, or here."""
+        require_task_instance(context)
         self._forget()
         with failing_or_skipping(self):
             ids = self._ids()
@@ -224,7 +225,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         return max(min(self._due[one] for one in ids) - time.monotonic(), 0.0)
 
     def _defer(self, ids: list[str]) -> NoReturn:
-        shape = "one" if isinstance(self.kirin_task_id, str) else "list"
+        shape = "one" if self._is_one else "list"
         try:
             ends = self._ends_from_trigger()
         except ValueError as error:
@@ -253,6 +254,11 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             # A mapped task's output is asked for at Airflow's API server: once a try, not for each look.
             self._known_ids = check_ids(self.kirin_task_id)
         return self._known_ids
+
+    @property
+    def _is_one(self) -> bool:
+        """Whether one id was given, and not a list: a string, or the integer that native rendering makes of one."""
+        return isinstance(self.kirin_task_id, (str, int))
 
     def _started_at(self, context: Context) -> float:
         """Return when the waiting began: in reschedule mode that was in an earlier process."""
@@ -288,4 +294,4 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         for kirin_task in done.values():
             self.log.info(kirin_task.describe_end())
         results = [done[one].to_dict() for one in self._ids()]
-        return results[0] if isinstance(self.kirin_task_id, str) else results
+        return results[0] if self._is_one else results

@@ -94,7 +94,7 @@ class KirinStartTrigger(BaseTrigger):
             deadline=deadline,
             poll_interval=self.poll_interval,
             fail_fast=self.fail_fast,
-            ends=("one" if isinstance(given, str) else "list") if self.ends else None,
+            ends=("one" if isinstance(given, (str, int)) else "list") if self.ends else None,
             push=self.push,
         )
         self._waiting.task_instance = self.task_instance

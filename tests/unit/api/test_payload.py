@@ -149,6 +149,11 @@ class TestPrompts:
         assert len(sent(prompt="麒" * 2500)["prompt"]) == 2500
         assert fields_of(refused(prompt="麒" * 2501)) == ["prompt"]
 
+    @pytest.mark.parametrize(("value", "text"), [(42, "42"), (-7, "-7"), (3.5, "3.5"), (Decimal("0.10"), "0.10")])
+    def test_a_number_counts_as_its_text(self, value: Any, text: str) -> None:
+        """Native rendering makes a number of an order number; a prompt of digits is one all the same."""
+        assert sent(prompt=value, external_task_id=value) == sent(prompt=text, external_task_id=text)
+
     @pytest.mark.parametrize("length", [0, 1, 2500])
     def test_a_negative_prompt_may_be_empty(self, length: int) -> None:
         assert sent(negative_prompt="x" * length)["negative_prompt"] == "x" * length
@@ -158,7 +163,7 @@ class TestPrompts:
         assert (problem.field, problem.remedy) == ("negative_prompt", "Shorten it by 1")
 
     @pytest.mark.parametrize(
-        "value", [5, True, b"bytes", ["a prompt"], {"text": "a"}, pytest.param(10**5000, id="huge")]
+        "value", [True, b"bytes", ["a prompt"], {"text": "a"}, NAN, pytest.param(10**5000, id="huge")]
     )
     def test_only_a_text_is_one(self, value: Any) -> None:
         (problem,) = refused(prompt=value)
@@ -791,14 +796,14 @@ BAD = object()
 EXAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "image": [(URL, URL), ("http://h/a.png", "http://h/a.png"), (5, BAD), ("", BAD), ([URL], BAD)],
     "image_tail": [(URL, URL), (False, BAD), ({}, BAD)],
-    "prompt": [("a", "a"), ("x" * 2500, "x" * 2500), ("", BAD), ("x" * 2501, BAD), (1, BAD)],
+    "prompt": [("a", "a"), ("x" * 2500, "x" * 2500), ("", BAD), ("x" * 2501, BAD), (1, "1")],
     "negative_prompt": [("", ""), ("x" * 2501, BAD), ([], BAD)],
     "mode": [("std", "std"), ("pro", "pro"), ("turbo", BAD), (1, BAD)],
     "cfg_scale": [(0, 0), (1, 1), ("0.25", 0.25), (Decimal("0.75"), 0.75), (1.01, BAD), (NAN, BAD), (True, BAD)],
     "duration": [("5", "5"), (10, "10"), (5, "5"), (7, BAD), (True, BAD), ("7", BAD)],
     "watermark_info": [({"enabled": True}, {"enabled": True}), ({"enabled": "false"}, {"enabled": False}), ([], BAD)],
     "callback_url": [("https://h/x?y=z", "https://h/x?y=z"), ("h/x", BAD), (5, BAD)],
-    "external_task_id": [("row-1", "row-1"), ("", BAD), (7, BAD)],
+    "external_task_id": [("row-1", "row-1"), ("", BAD), (7, "7")],
     "callback": [("http://h", "http://h"), ("", BAD)],
     "unknown": [(1, BAD)],
 }

@@ -165,6 +165,11 @@ class TestIds:
     def test_blanks_around_it_are_a_template_s(self) -> None:
         assert check_id("  d1\n") == "d1"
 
+    def test_a_number_is_what_native_rendering_makes_of_one(self) -> None:
+        assert check_id(42) == "42"
+        with pytest.raises(KirinIdError, match="render_template_as_native_obj"):
+            check_id(1.2e45)
+
     @pytest.mark.parametrize(
         "any_id",
         [
@@ -180,7 +185,9 @@ class TestIds:
             "\ud800",
             "x" * 513,
             None,
-            5,
+            5.0,
+            1e45,
+            10**400,
             True,
             b"d1",
             ["d1"],
