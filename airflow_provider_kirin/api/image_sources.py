@@ -166,6 +166,24 @@ def without_secrets(uri: str) -> str | None:
     return f"{scheme.strip()}{host}{path.rstrip()}"
 
 
+def is_signed_url(value: object) -> bool:
+    """Tell whether a value is a URL that may carry a secret: a query, or a password before the host.
+
+    What stands before the host of a storage URI (``s3://conn_id@bucket``) is an Airflow connection, and not secret.
+
+    :param value: whatever the user gave
+    """
+    if not isinstance(value, str) or (kind := kind_of(value)) not in (Kind.URL, Kind.STORAGE):
+        return False
+    link = _URL_LIKE.match(value[:_MAX_URL])
+    if link is None:
+        return False
+    user, at, host = link[2].rpartition("@")
+    if kind is Kind.STORAGE:
+        return ":" in user
+    return bool(at or "?" in value or "#" in value or may_hold_password(host, link[3]))
+
+
 def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
     from hashlib import sha256
 

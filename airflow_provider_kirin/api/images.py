@@ -16,6 +16,7 @@ from airflow_provider_kirin.api.image_sources import (
     OpenUri,
     address,
     describe,
+    is_signed_url,
     kind_of,
     load,
     shape_problems,
@@ -30,6 +31,7 @@ __all__ = [
     "check_without_reading",
     "describe",
     "is_inline",
+    "is_signed_url",
     "looks_like_one",
     "prepare",
 ]

@@ -15,13 +15,25 @@ from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.normalizing import as_mapping, normalize, unsayable
 from airflow_provider_kirin.api.notices import notices
-from airflow_provider_kirin.api.places import LENIENT, USUAL, Place, dotted, image_patterns, leaves, matching, put
+from airflow_provider_kirin.api.places import (
+    LENIENT,
+    USUAL,
+    Place,
+    dotted,
+    image_patterns,
+    leaves,
+    matching,
+    place_of,
+    put,
+)
 from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.rules import broken_rules
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, Problem
 
 FitImages = Literal["error", "auto"]
+#: A shorter key is an emulator's, and may be a word of any prompt.
+_SHORTEST_SECRET = 8
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,38 @@ def check_static(
         problems.extend(_unusable_id(given))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
+
+
+def refuse_secret(ready: PreparedPayload, secret: str) -> None:
+    """Refuse to send a secret that found its way into a payload. Image bytes are left out: they hold any text.
+
+    :param ready: the prepared payload
+    :param secret: what must not be in it
+    :raises KirinPayloadError: names the fields, and shows neither them nor the secret
+    """
+    if len(secret) < _SHORTEST_SECRET:
+        return
+    encoded = {place_of(name) for name, image in ready.images.items() if image.sha256}
+    problems = [
+        Problem(
+            dotted(place)[:80],
+            "(not shown)",
+            "holds the API key of the connection, which is never sent in a payload",
+            "Look for a template such as {{ conn... }}: Airflow renders those in the rows of expand_kwargs(), too",
+        )
+        for place, value in leaves(ready.params)
+        if isinstance(value, str) and place not in encoded and secret in value
+    ]
+    if problems:
+        raise KirinPayloadError(problems, model=ready.model)
+
+
+def signed_urls(payload: Any) -> dict[Place, str]:
+    """Return every URL in a payload that may carry a signature, a token or a password; each value is one URL.
+
+    :param payload: the operator's argument
+    """
+    return {place: value for place, value in leaves(payload) if place and images.is_signed_url(value)}
 
 
 def inline_images(payload: Any) -> dict[Place, Any]:

@@ -13,7 +13,7 @@ from airflow_provider_kirin.api import probe
 from airflow_provider_kirin.api.image_sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pace import Pace
-from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare
+from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare, refuse_secret
 from airflow_provider_kirin.api.polling import Poller, Step
 from airflow_provider_kirin.api.prices import read_precharge
 from airflow_provider_kirin.api.reply import read_task
@@ -138,6 +138,14 @@ class KirinHook(BaseHook):
         report_lineage(self, inputs=plain)
         return ready
 
+    def refuse_key(self, ready: PreparedPayload) -> None:
+        """Refuse a payload that holds the connection's API key: a template in a table's cell can bring it in.
+
+        :param ready: what :meth:`prepare` returned
+        :raises KirinPayloadError: with the field, and without the key
+        """
+        refuse_secret(ready, self.connection.api_key)
+
     def submit(
         self,
         payload: Any,
@@ -160,6 +168,7 @@ class KirinHook(BaseHook):
         ready = payload
         if not isinstance(ready, PreparedPayload):
             ready = self.prepare(payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model)
+        self.refuse_key(ready)
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
         # The gateway does not repeat the caller's own id in every reply.
@@ -174,6 +183,7 @@ class KirinHook(BaseHook):
         :raises KirinError: no answer, or a refusal
         """
         ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
+        self.refuse_key(ready)
         return read_precharge(*self._send(precharge_generation(self.connection.base_url, ready.model, ready.params)))
 
     def get_task(self, kirin_task_id: str, *, patience: float = LOOK_PATIENCE) -> KirinTask:

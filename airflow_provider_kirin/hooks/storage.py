@@ -11,6 +11,9 @@ from airflow_provider_kirin.api.image_sources import from_file_uri
 from airflow_provider_kirin.api.text import one_line, safe_url, shorten
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
+#: Stores with buckets (or containers), that show an object when its upload is completed, and not before.
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl", "wasb", "wasbs", "oss"})
+
 
 class UnknownConnectionError(ValueError):
     """A storage URI names an Airflow connection that is not there."""
@@ -93,4 +96,58 @@ def as_path(destination: Any) -> Any:
                 f"destination = {shorten(safe_url(destination), 120)} is out of reach for Airflow: {one_line(error)}. "
                 "Install the provider of this storage (for s3: apache-airflow-providers-amazon[s3fs]) where tasks run."
             ) from None
+        except Exception as error:
+            raise _out_of_reach(destination, error) from error
     return Path(destination).expanduser()
+
+
+def check_bucket(path: Any) -> None:
+    """Ask for the bucket (or container) of a destination in an object store, which is free.
+
+    :param path: from :func:`as_path`
+    :raises KirinDestinationError: the bucket does not exist, or, retryable, the storage does not answer
+    """
+    if path.protocol not in OBJECT_STORES:
+        return
+    bucket = path.path.lstrip("/").partition("/")[0]
+    try:
+        # Some libraries take the root for a folder that exists.
+        if bucket and path.fs.info(bucket):
+            return
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        if _is_denied(error):
+            # Credentials that may only write objects cannot ask for the bucket.
+            return
+        raise _out_of_reach(str(path), error) from error
+    raise KirinDestinationError(
+        f"destination = {shorten(safe_url(str(path)), 120)}: there is no bucket {shorten(bucket)}, and none is "
+        "created. Correct the name, or create the bucket."
+    )
+
+
+def _out_of_reach(destination: str, error: Exception) -> KirinDestinationError:
+    why = one_line(f"{type(error).__name__}: {error}")
+    return KirinDestinationError(
+        f"destination = {shorten(safe_url(destination), 120)} cannot be reached: {why}. Check the storage, its Airflow "
+        "connection and the credentials.",
+        retryable=True,
+    )
+
+
+def _is_denied(error: BaseException | None) -> bool:
+    """Tell whether a storage refused to answer, as opposed to a storage that cannot: each library has its own error."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        statuses = [getattr(error, name, None) for name in ("status", "status_code", "code")]
+        if isinstance(error, PermissionError) or {401, 403} & {
+            status for status in (*statuses, metadata.get("HTTPStatusCode")) if isinstance(status, int)
+        }:
+            return True
+        # gcsfs has neither a class nor a number for it.
+        if isinstance(error, OSError) and str(error).startswith("Forbidden"):
+            return True
+        error = error.__cause__
+    return False

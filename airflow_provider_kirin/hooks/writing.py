@@ -10,9 +10,8 @@ from typing import Any, BinaryIO, Protocol
 
 from airflow_provider_kirin.api.text import one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
+from airflow_provider_kirin.hooks.storage import OBJECT_STORES
 
-#: Stores that show an object when its upload is completed, and not before.
-_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl", "wasb", "wasbs", "oss"})
 #: Bytes that are collected for one part of an upload. The libraries' own 50 MiB would be held twice.
 _PART = 8 * 1024 * 1024
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -46,7 +45,7 @@ def writing(path: Any) -> Iterator[Writing]:
     if isinstance(path, Path):
         file = _LocalFile(path)
     else:
-        file = _Object(path) if path.protocol in _OBJECT_STORES else _RemoteFile(path)
+        file = _Object(path) if path.protocol in OBJECT_STORES else _RemoteFile(path)
     try:
         yield file
     finally:

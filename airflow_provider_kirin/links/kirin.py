@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_kirin.mapping import map_index_of
 
@@ -53,12 +53,15 @@ class KirinVideoLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the link: empty where there is none.
 
-        Airflow 3 asks on the worker, whenever a run of the task ends, and keeps the answer; Airflow 2 asks in its
-        web server.
+        Airflow 3 asks on the worker, whenever a run of the task ends, and keeps the answer: the operator knows its
+        result then, while asking for an XCom that is not there (the task waits, or failed) would be logged as an
+        error. Airflow 2 asks in its web server.
 
-        :param operator: Airflow's
+        :param operator: in Airflow 3, the one that ran
         :param ti_key: Airflow's
         """
+        if AIRFLOW_V_3_0_PLUS:
+            return video_link(getattr(operator, "_result", None))
         from airflow.providers.common.compat.sdk import XCom
 
         return video_link(XCom.get_value(ti_key=ti_key, key="return_value"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,10 +15,12 @@ from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.identity import step_id
 from airflow_provider_kirin.api.prices import billed_for, price_key, show_usd
 from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.retrying import LAG_PAUSES
 from airflow_provider_kirin.api.task import read_decimal
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinBudgetError,
+    KirinConfigError,
     KirinError,
     KirinIdError,
     KirinNotFoundError,
@@ -123,6 +126,8 @@ def _buy(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, ready: PreparedPayload
 ) -> tuple[Submitted, Sequence[str]]:
     """Buy or adopt what a payload asks for; return it with the URIs of its images."""
+    _connect(hook)
+    hook.refuse_key(ready)
     is_own_id = "external_task_id" in ready.params
     name = ready.params.get("external_task_id") or _step_id(operator, context, hook, operator._digest(ready))
     operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
@@ -148,6 +153,21 @@ def _buy(
     return submitted, origin["images"]
 
 
+def _connect(hook: KirinHook) -> None:
+    """Look the connection up, for 15 seconds: Airflow says "not found" also if a secrets backend could not be asked."""
+    for delay in LAG_PAUSES:
+        try:
+            _ = hook.connection
+        except KirinConfigError as error:
+            if not error.retryable:
+                raise
+            hook.log.warning("Looking it up again in %s s: %s", delay, error)
+            time.sleep(delay)
+        else:
+            return
+    _ = hook.connection
+
+
 def _bought_before(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, error: KirinPayloadError
 ) -> tuple[Submitted, Sequence[str]]:
@@ -157,6 +177,7 @@ def _bought_before(
     """
     record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
     own_id = _own_id(operator)
+    _connect(hook)
     name = own_id
     if not own_id and not operator._is_payload_the_step:
         name = _step_id(operator, context, hook, operator._digest(None))
@@ -244,6 +265,7 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
         files = save_videos(hook, replace(kirin_task, external_task_id=name), Place.of(operator, context))
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
+    operator._result = files
     return files
 
 
@@ -290,7 +312,8 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
             files = save_videos(hook, kirin_task, place)
     operator._provenance = Provenance.of(kirin_task, files, purchase)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
-    return kirin_task.to_dict() if place is None else {**kirin_task.to_dict(), "files": files}
+    operator._result = kirin_task.to_dict() | ({} if place is None else {"files": files})
+    return operator._result
 
 
 def _gateway(

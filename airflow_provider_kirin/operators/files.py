@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
-from airflow_provider_kirin.hooks.storage import as_path, as_text, check_absolute
+from airflow_provider_kirin.hooks.storage import as_path, as_text, check_absolute, check_bucket
 from airflow_provider_kirin.hooks.writing import already_there, size_of
 from airflow_provider_kirin.mapping import map_index_of
 
@@ -115,6 +115,8 @@ class Place:
         path = as_path(self.destination)
         if isinstance(path, Path):
             _check_folder(path.parent if self.is_file else path)
+        else:
+            check_bucket(path)
         name = self._name(_UNKNOWN, 0)
         # What an earlier try put there may be the very video: the download finds out.
         if not self.overwrite and self.is_first_try and _UNKNOWN.id not in name:

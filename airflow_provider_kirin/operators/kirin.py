@@ -180,6 +180,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     checked_fields = template_fields
     operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
     end_from_trigger: bool | None = None
+    #: What the task returned, for its link to the video.
+    _result: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -274,6 +276,7 @@ class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByD
     checked_fields = template_fields
     operator_extra_links = (KirinVideoLink(),)
     ui_color = "#ece3fb"
+    _result: list[str] | None = None
 
     def __init__(
         self,

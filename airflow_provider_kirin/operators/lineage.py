@@ -37,7 +37,8 @@ class Provenance:
 
     :param kirin_task_id: the generation
     :param inputs: the images' URIs
-    :param outputs: the videos' URIs: of the files, or where Kirin keeps them
+    :param outputs: the videos' URIs: of the files, with the Airflow connection that opens them
+        (``s3://conn_id@bucket/key``), or where Kirin keeps them
     :param cost: US dollars as text, None where it is not known
     :param prompt_digest: see :func:`origin_of`; None where it is not known
     """
@@ -61,7 +62,7 @@ class Provenance:
         return cls(
             kirin_task_id=kirin_task.id,
             inputs=origin.get("images") or (),
-            outputs=[plain for uri in uris if (plain := without_secrets(uri))],
+            outputs=[openable for uri in uris if (openable := _openable(uri))],
             cost=None if cost is None else format(cost, "f"),
             prompt_digest=origin.get("prompt_digest"),
         )
@@ -93,12 +94,28 @@ class Provenance:
 def dataset_name(uri: str) -> tuple[str, str]:
     """Return OpenLineage's namespace and name for a URI, by OpenLineage's naming rules.
 
-    :param uri: without secrets
+    :param uri: without secrets; a connection in it is not part of the name
     """
-    parts = urlsplit(uri)
+    parts = urlsplit(_without_connection(uri))
     if parts.scheme == "file":
         return "file", unquote(parts.path)
     return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
+
+
+def _openable(uri: str) -> str | None:
+    """Return a URI without secrets, and with the Airflow connection that ObjectStoragePath needs to open it."""
+    plain = without_secrets(uri)
+    scheme, _, rest = uri.partition("://")
+    conn_id, at, _ = rest.partition("/")[0].rpartition("@")
+    # In a URL the same place holds a user; and no connection's id has a colon.
+    if plain is None or not at or ":" in conn_id or scheme.lower() in ("http", "https"):
+        return plain
+    return plain.replace("://", f"://{conn_id}@", 1)
+
+
+def _without_connection(uri: str) -> str:
+    """Return what names a file, whoever opens it: one file is one asset, and one dataset."""
+    return without_secrets(uri) or uri
 
 
 def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Provenance, log: Any) -> None:
@@ -117,7 +134,7 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
             if isinstance(outlet, AssetAlias):
                 for uri in provenance.outputs:
                     # Names on MySQL are ASCII.
-                    asset = Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~"))
+                    asset = Asset(uri=quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~"))
                     events[outlet].add(asset, extra=provenance.as_extra(uri))
             else:
                 extra = provenance.as_extra(next(iter(provenance.outputs), None))

@@ -1,4 +1,4 @@
-"""The payload as an operator's argument: partly a template maybe, and with images that no template may show."""
+"""The payload as an operator's argument: partly a template maybe, with images and signed URLs that are not shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api import images
-from airflow_provider_kirin.api.payload import inline_images
+from airflow_provider_kirin.api.payload import inline_images, signed_urls
 from airflow_provider_kirin.api.places import Place, dotted, put
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
@@ -28,13 +28,14 @@ def is_dynamic(value: Any) -> bool:
 
 
 def take_out_images(payload: Any) -> tuple[Any, dict[Place, Any]]:
-    """Return a payload that is fit for Airflow's database and UI, and the images that were taken out of it.
+    """Return a payload that is fit for Airflow's database and UI, and what was taken out of it.
 
     :param payload: the operator's argument
-    :return: the payload with a description in the place of each image that came as bytes or Base64, and these images
+    :return: the payload with a description in the place of each image that came as bytes or Base64, and of each URL
+        that may be signed; and these images and URLs
     """
     payload = _with_texts_read(payload)
-    found = _images_in(payload)
+    found = _images_in(payload) | _signed_urls_in(payload)
     if not found:
         return payload, {}
     return put(payload, {place: images.describe(value) for place, value in found.items()}), found
@@ -46,8 +47,18 @@ def _images_in(payload: Any) -> dict[Place, Any]:
     return {place: value for place, value in found.items() if not is_dynamic(value)}
 
 
+def _signed_urls_in(payload: Any) -> dict[Place, Any]:
+    """Find URLs that may be signed, and were not taken out before. An id may look like one, and is needed as it is."""
+    found = signed_urls(payload) if isinstance(payload, Mapping) else {}
+    return {
+        place: url
+        for place, url in found.items()
+        if place != ("external_task_id",) and not is_dynamic(url) and url != images.describe(url)
+    }
+
+
 def _with_texts_read(payload: Any) -> Any:
-    """Read JSON text that a template rendered to, images and all: the whole payload, or a parameter with images."""
+    """Read JSON text that a template rendered to: the whole payload, or a parameter with something to hide."""
     if isinstance(payload, str) and not is_dynamic(payload):
         with contextlib.suppress(ValueError, RecursionError):
             payload = json.loads(payload)
@@ -57,7 +68,7 @@ def _with_texts_read(payload: Any) -> Any:
     for name, value in payload.items():
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and not is_dynamic(value):
             with contextlib.suppress(ValueError, RecursionError):
-                if inline_images(parsed := json.loads(value)):
+                if inline_images(parsed := json.loads(value)) or signed_urls(parsed):
                     read[(name,)] = parsed
     return put(payload, read) if read else payload
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from tests.integration.dag_runs import all_files
+from tests.integration.emulated import KEY
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
@@ -275,3 +279,80 @@ class TestNativeRendering:
 def test_without_a_task_instance_the_error_says_what_is_missing(operator):
     with pytest.raises(ValueError, match=r'context\["ti"\], is missing'):
         operator().execute({})
+
+
+class TestSecrets:
+    CELL = "{{ conn.kirin_default.password }}"
+
+    def test_a_cell_of_a_table_does_not_send_the_key(self, dag, run, payload, emulator, airflow_db):
+        """Airflow renders templates in the rows of expand_kwargs()."""
+        with dag:
+
+            @task
+            def rows() -> list[dict[str, Any]]:
+                return [{"payload": {**payload, "prompt": f"Say {self.CELL}"}}]
+
+            KirinGenerateVideoOperator.partial(task_id="generate").expand_kwargs(rows())
+        ended = run(dag)
+        assert refused(ended, "prompt", emulator) and "holds the API key" in ended.log
+        assert KEY not in ended.log + ended.everything_stored() and KEY.encode() not in all_files(airflow_db)
+
+    @pytest.mark.parametrize("how", ["literal", "template", "output", "mapped"])
+    def test_a_signed_url_is_sent_and_not_shown(self, dag, run, emulator, airflow_db, picture_url, how):
+        with dag:
+            unsigned = picture_url.partition("?")[0]
+            given: Any = picture_url
+            if how == "template":
+                given = unsigned + "?X-Amz-Signature={{ signature }}"
+                dag.user_defined_macros = {"signature": SIGNATURE}
+            payload = {"image": given, "prompt": "The sun stands still."}
+            if how == "mapped":
+                KirinGenerateVideoOperator.partial(task_id="generate").expand(payload=made(payload))
+            else:
+                if how == "output":
+                    payload["image"] = with_signature(unsigned)
+                KirinGenerateVideoOperator(task_id="generate", payload=payload)
+        ended = run(dag)
+        assert ended.state == "success", ended.log[-3000:]
+        assert emulator.submitted == 1, "the signature was needed, and sent"
+        index = 0 if how == "mapped" else -1
+        assert ended.rendered("generate", index)["payload"]["image"] == unsigned + "?..."
+        assert SIGNATURE not in json.dumps(ended.rendered("generate", index)) + ended.log
+        if how in ("literal", "template"):
+            assert SIGNATURE not in ended.everything_stored() + all_files(airflow_db).decode(errors="replace")
+
+
+SIGNATURE = "secret-sign-61d0f0c2"
+
+
+@task(show_return_value_in_logs=False)
+def made(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [payload]
+
+
+@task(show_return_value_in_logs=False)
+def with_signature(url: str) -> str:
+    return f"{url}?X-Amz-Signature={SIGNATURE}"
+
+
+@pytest.fixture
+def picture_url(image_bytes, raw_server) -> str:
+    """A presigned URL: without its signature the host says 403."""
+    good = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image_bytes)}\r\n\r\n".encode()
+    bad = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+
+    def answer(connection, server):
+        is_signed = f"X-Amz-Signature={SIGNATURE}".encode() in server.requests[-1]
+        server.send(connection, good + image_bytes if is_signed else bad)
+
+    return f"{raw_server(answer).url}/cup.jpg?X-Amz-Signature={SIGNATURE}"
+
+
+def test_a_connection_that_does_not_exist_holds_a_worker_for_15_seconds(dag, run, payload, emulator, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("airflow_provider_kirin.operators.buying.time", SimpleNamespace(sleep=slept.append))
+    with dag:
+        KirinSubmitOperator(task_id="submit", payload=payload, kirin_conn_id="kirin_defualt")
+    ended = run(dag)
+    assert ended.state == "failed" and "There is no Airflow connection 'kirin_defualt'" in ended.log
+    assert 15 <= sum(slept) < 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from contextlib import closing
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseHook, ObjectStoragePath, task
 from PIL import Image
+from s3fs import S3FileSystem
 
 from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
@@ -238,13 +240,13 @@ class TestADestination:
         assert ended.state == "success", ended.log[-3000:]
         assert is_mp4((tmp_path / "a.mp4").read_bytes())
 
-    @pytest.mark.parametrize("destination", ["", " ", "{{ '' }}", "{{ none or '\n' }}"])
+    @pytest.mark.parametrize("destination", ["{{ '' }}", "{{ none or '\n' }}"])
     def test_that_is_empty_costs_nothing(self, dag, run, payload, emulator, destination):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
         ended = run(dag)
         assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
-        assert "must name a folder, or a file that ends with .mp4" in ended.log and emulator.submitted == 0
+        assert "turned out to be empty" in ended.log and emulator.submitted == 0
 
     def test_that_is_no_name_costs_nothing(self, dag, run, payload, emulator, tmp_path):
         with dag:
@@ -292,6 +294,60 @@ def test_to_s3(dag, run, payload, s3):
     key = f"a/{folder_of(ended)}/{result['id']}-0.mp4"
     assert result["files"] == [f"s3://studio@videos/{key}"]
     assert keys(s3) == [key] and unfinished(s3) == [] and is_mp4(stored(s3, key))
+
+
+class TestABucketIsAskedForBeforeAnythingIsPaid:
+    def generate(self, payload, destination, **options):
+        KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, **options)
+
+    @pytest.mark.parametrize("destination", ["s3://studio@vidoes/a", "s3://studio@vidoes", "s3://studio@vidoes/a.mp4"])
+    def test_that_does_not_exist(self, dag, run, payload, emulator, s3, destination):
+        with dag:
+            self.generate(payload, destination, retries=2)
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("generate").try_number == 1 and emulator.submitted == 0
+        assert "there is no bucket 'vidoes', and none is created" in ended.log
+        assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["videos"]
+
+    def test_by_a_table_for_each_row(self, dag, run, payload, emulator, s3):
+        partial = KirinGenerateVideoOperator.partial(task_id="generate", payload=payload)
+        with dag:
+            partial.expand(destination=["s3://studio@vidoes/a", "s3://studio@videos/b", "s3://studio@vidoes/c"])
+        states = run(dag).states()
+        assert [states[f"generate[{row}]"] for row in range(3)] == ["failed", "success", "failed"]
+        assert emulator.submitted == 1
+
+    def test_of_a_storage_that_is_down_in_another_try(self, dag, run, payload, emulator, s3, monkeypatch):
+        nowhere = {"conn_type": "aws", "login": "a", "password": "b", "extra": {"endpoint_url": "http://127.0.0.1:9"}}
+        monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", json.dumps(nowhere))
+        with dag:
+            self.generate(payload, "s3://nowhere@videos/a", retries=1, retry_delay=timedelta(0))
+        ended = run(dag)
+        assert ended.state == "failed" and ended.ti("generate").try_number == 2 and emulator.submitted == 0
+        assert "cannot be reached" in ended.log
+
+    def test_that_credentials_may_only_write_to_is_taken(self, dag, run, payload, emulator, s3, monkeypatch):
+        """Nobody needs the right to ask for a bucket in order to write into it."""
+        asked = []
+
+        async def forbidden(self, path, *arguments, **options):
+            asked.append(path)
+            raise PermissionError("Forbidden")
+
+        real = S3FileSystem._info
+        monkeypatch.setattr(
+            S3FileSystem,
+            "_info",
+            lambda self, path, *more, **named: (forbidden if path == "videos" else real)(self, path, *more, **named),
+        )
+        with dag:
+            self.generate(payload, "s3://studio@videos/a.mp4")
+        assert run(dag).state == "success" and asked and keys(s3) == ["a.mp4"]
+
+    def test_in_a_storage_without_buckets_nothing_has_to_exist(self, dag, run, payload, emulator):
+        with dag:
+            self.generate(payload, "memory://nothing/here/a.mp4")
+        assert run(dag).state == "success" and ObjectStoragePath("memory://nothing/here/a.mp4").exists()
 
 
 class TestImagesThatFit:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.sdk import Asset, AssetAlias, task
+from airflow.sdk import Asset, AssetAlias, ObjectStoragePath, task
 
 from airflow_provider_kirin.operators.kirin import (
     KirinDownloadOperator,
@@ -26,6 +26,7 @@ from airflow_provider_kirin.operators.kirin import (
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import KEY
 from tests.integration.misbehaving import RawServer
+from tests.integration.test_hook import is_mp4
 from tests.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
@@ -62,6 +63,20 @@ class TestAssetEvents:
         (event,), result = ended.asset_events(), ended.result("generate")
         assert event.asset.name == "kirin_videos"
         assert event.extra == expected_extra(result, result["files"][0])
+
+    def test_a_consumer_can_open_the_file(self, dag, run, payload, s3):
+        outlets = [Asset("kirin_videos"), AssetAlias("kirin_videos_of_today")]
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination="s3://studio@videos/a.mp4", outlets=outlets, **QUICK
+            )
+        ended = run(dag)
+        events = {event.asset.uri: event.extra for event in ended.asset_events()}
+        # One file is one asset, whoever opens it.
+        assert sorted(events) == ["kirin_videos", "s3://videos/a.mp4"]
+        uris = [extra["uri"] for extra in events.values()] + events["kirin_videos"]["uris"]
+        for uri in uris:
+            assert is_mp4(ObjectStoragePath(uri).read_bytes()), uri
 
     def test_of_an_alias_an_asset_with_the_files_uri(self, dag, run, payload, tmp_path):
         with dag:

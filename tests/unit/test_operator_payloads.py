@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kirin.api.identity import digest
 from airflow_provider_kirin.api.payload import prepare
+from airflow_provider_kirin.api.places import put
 from airflow_provider_kirin.exceptions import KirinPayloadError
 from airflow_provider_kirin.operators.payloads import refuse_images, take_out_images
 from tests.family import png
@@ -27,6 +29,38 @@ def test_images_are_replaced_by_descriptions_and_come_back(given: Any) -> None:
     assert shown["image_list"][0]["image"].startswith("<PNG image")
     again = prepare(shown, "kirin_v1_6_multi_i2v", replacing=found)
     assert again.params == prepare(given, "kirin_v1_6_multi_i2v").params
+
+
+SIGNED = [
+    "https://bucket.s3.amazonaws.com/a.png?X-Amz-Signature=secret",
+    "http://reader:secret@h.example/a.png",
+    "https://reader@h.example/a.png",
+    "https://h.example/a.png#secret",
+    "s3://key:secret@bucket/a.png",
+]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("url", SIGNED)
+def test_a_url_that_may_be_signed_is_shown_without_its_secret(url: str, as_json: bool) -> None:
+    payload = {"image_list": [{"image": url}], "callback_url": SIGNED[0], "prompt": f"Like {url}"}
+    shown, found = take_out_images(json.dumps(payload) if as_json else payload)
+    assert found == {("image_list", 0, "image"): url, ("callback_url",): SIGNED[0]}
+    assert take_out_images(shown) == (shown, {}), "rendering goes over it again"
+    assert "secret" not in str(shown["image_list"]) + shown["callback_url"] and "bucket" in shown["callback_url"]
+    assert put(shown, found) == payload
+
+
+@pytest.mark.parametrize("url", ["https://h.example/a.png", "s3://aws_default@bucket/a.png", "{{ x }}?y", "a.png?b"])
+def test_any_other_stays_in_sight(url: str) -> None:
+    assert take_out_images({"image": url, "external_task_id": SIGNED[0]})[1] == {}
+
+
+def test_the_identity_is_that_of_the_url_itself() -> None:
+    payload = {"image": SIGNED[0], "prompt": "p"}
+    shown, found = take_out_images(payload)
+    again = prepare(shown, "kirin_v1_6_i2v", replacing=found)
+    assert digest(again) == digest(prepare(payload, "kirin_v1_6_i2v")) and "secret" not in again.describe()
 
 
 def test_a_list_that_a_template_rendered_to_text_is_read() -> None:

@@ -19,6 +19,7 @@ from airflow_provider_kirin.operators.lineage import Provenance, add_asset_event
     [
         ("file:///data/a%20cup.png", ("file", "/data/a cup.png")),
         ("s3://bucket/videos/v.mp4", ("s3://bucket", "videos/v.mp4")),
+        ("s3://aws_default@bucket/videos/v.mp4", ("s3://bucket", "videos/v.mp4")),
         ("https://cdn.example:8443/v.mp4", ("https://cdn.example:8443", "v.mp4")),
         ("https://cdn.example", ("https://cdn.example", "/")),
     ],
@@ -47,6 +48,20 @@ def test_what_nobody_knows_is_left_open() -> None:
         "cost": None,
         "prompt_digest": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "uri"),
+    [
+        ("s3://aws_default@bucket/a b.mp4", "s3://aws_default@bucket/a b.mp4"),
+        ("s3://bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("s3://key:secret@bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("https://reader@cdn.example/a.mp4?sign=x", "https://cdn.example/a.mp4"),
+        ("file:///data/a@b.mp4", "file:///data/a@b.mp4"),
+    ],
+)
+def test_a_file_is_named_with_the_connection_that_opens_it_and_without_passwords(file: str, uri: str) -> None:
+    assert Provenance.of(KirinTask("a", "completed"), [file], {}).outputs == [uri]
 
 
 def test_an_alias_has_an_event_for_each_video_that_every_airflow_can_keep() -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from airflow_provider_kirin.api.identity import digest
 from airflow_provider_kirin.api.models import load_schema
-from airflow_provider_kirin.api.payload import PreparedPayload, check_static, inline_images, prepare
+from airflow_provider_kirin.api.payload import PreparedPayload, check_static, inline_images, prepare, refuse_secret
 from airflow_provider_kirin.api.requests import create_generation
 from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, Problem
 
@@ -323,7 +323,7 @@ class TestExternalTaskId:
     def test_any_text(self) -> None:
         assert sent(external_task_id="row 7/日本")["external_task_id"] == "row 7/日本"
 
-    @pytest.mark.parametrize("value", ["", 7, True, ["row-7"]])
+    @pytest.mark.parametrize("value", ["", True, ["row-7"]])
     def test_nothing_else(self, value: Any) -> None:
         assert fields_of(refused(external_task_id=value)) == ["external_task_id"]
 
@@ -789,6 +789,32 @@ class TestUnknownModel:
 
     def test_a_mode_is_no_default_of_it(self) -> None:
         assert len(self.unchecked().notices) == 1
+
+
+class TestASecretIsNotSent:
+    KEY = "sk-7f3a9c51d2e84b06"
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [
+            ({"prompt": f"The key is {KEY}."}, "prompt"),
+            ({"image_tail": f"https://h.example/a.png?key={KEY}", "mode": "pro"}, "image_tail"),
+            ({"external_task_id": KEY}, "external_task_id"),
+        ],
+    )
+    def test_wherever_it_stands(self, fields: dict[str, Any], named: str) -> None:
+        ready = prepare({"image": URL, **fields}, MODEL)
+        with pytest.raises(KirinPayloadError) as caught:
+            refuse_secret(ready, self.KEY)
+        assert [problem.field for problem in caught.value.problems] == [named]
+        assert self.KEY not in str(caught.value) and "nothing was sent" in str(caught.value)
+
+    def test_the_bytes_of_an_image_may_spell_anything(self, png: bytes) -> None:
+        ready = prepare({"image": png, "prompt": "p"}, MODEL)
+        refuse_secret(ready, ready.params["image"][100:120])
+
+    def test_a_key_that_is_a_word_is_no_secret(self) -> None:
+        refuse_secret(prepare({"image": URL, "prompt": "A test."}, MODEL), "test")
 
 
 BAD = object()
