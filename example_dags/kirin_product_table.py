@@ -41,6 +41,7 @@ def kirin_product_table() -> None:
         # A deferred task holds its slot only if the pool says so (--include-deferred).
         pool="default_pool",
         max_active_tis_per_dagrun=2,
+        # Cells are data here. In expand_kwargs() Airflow would render a template that it finds in one.
     ).expand(payload=products())
 
     @task

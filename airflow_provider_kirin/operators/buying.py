@@ -177,10 +177,10 @@ def _bought_before(
     """
     record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
     own_id = _own_id(operator)
-    _connect(hook)
     name = own_id
-    if not own_id and not operator._is_payload_the_step:
-        name = _step_id(operator, context, hook, operator._digest(None))
+    if own_id or not operator._is_payload_the_step:
+        _connect(hook)
+        name = own_id or _step_id(operator, context, hook, operator._digest(None))
     try:
         submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
     except KirinIdError:
