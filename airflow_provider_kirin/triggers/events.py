@@ -9,6 +9,7 @@ from airflow_provider_kirin import exceptions
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
+    KirinConfigError,
     KirinError,
     KirinPayloadError,
     KirinReplyError,
@@ -99,6 +100,8 @@ def _write(outcome: Outcome) -> dict[str, Any]:
         if outcome.kirin_task is not None:
             # What failed may have cost something.
             error["kirin_task"] = outcome.kirin_task.to_dict()
+    if isinstance(outcome, KirinConfigError):
+        error["http_status"] = outcome.http_status
     if isinstance(outcome, KirinTimeoutError):
         error["kirin_task_ids"] = list(outcome.kirin_task_ids)
     return {"error": error}
@@ -131,6 +134,8 @@ def _read_error(error: Any) -> KirinError:
         refused = kind(message, retryable=retryable, **known)
         refused.kirin_task = KirinTask.from_dict(fields["kirin_task"]) if "kirin_task" in fields else None
         return refused
+    if issubclass(kind, KirinConfigError):
+        return kind(message, http_status=fields.get("http_status"), retryable=retryable)
     plain = kind(message)
     plain.retryable = retryable
     return plain
