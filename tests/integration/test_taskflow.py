@@ -238,8 +238,7 @@ class TestPaidOnce:
         assert ended.state == "success", ended.log[-3000:]
         assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("video")["id"]]
 
-    def test_other_arguments_are_another_step(self, dag, run, image_file, emulator, tmp_path):
-        """Its upstream was cleared and says something else: the old video would be of another product."""
+    def test_a_retry_that_is_called_with_something_else_adopts(self, dag, run, image_file, emulator, tmp_path):
         emulator.fault(on="video", kind="status", status=503, times=3)
         names = itertools.count()
         dag.user_defined_macros = {"name": lambda: f"product {next(names)}"}
@@ -249,7 +248,8 @@ class TestPaidOnce:
             )
             decorate(lambda name: {"image": image_file})("{{ name() }}")
         ended = run(dag)
-        assert ended.state == "success" and ended.ti("video").try_number == 2 and emulator.submitted == 2
+        assert ended.state == "success" and ended.ti("video").try_number == 2 and emulator.submitted == 1
+        assert "external_task_id of this try differs" in ended.log
 
 
 class TestImagesThatItReturns:
