@@ -100,6 +100,21 @@ class TestTheThreeSteps:
         path = tmp_path / "videos" / dag.dag_id / run_folder / f"{kirin_task_id}-0.mp4"
         assert uri == path.as_uri() and is_mp4(path.read_bytes())
 
+    def test_they_ask_for_no_xcom_that_is_not_there(self, dag, run, payload, tmp_path):
+        """Airflow 3 logs each one as an error, in the scheduler's log too."""
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.1)
+            wait >> KirinDownloadOperator(
+                task_id="download", kirin_task_id=submit.output, destination=str(tmp_path / "a.mp4")
+            )
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=str(tmp_path), poll_interval=0.1, max_cost_usd=5
+            )
+            KirinGenerateVideoOperator.partial(task_id="mapped", poll_interval=0.1).expand(payload=[payload])
+        ended = run(dag)
+        assert ended.state == "success" and "XCom not found" not in ended.log
+
     def test_the_sensors_xcom_is_exactly_to_dict(self, dag, run, payload, conn_id):
         with dag:
             submit = KirinSubmitOperator(task_id="submit", payload=payload)
