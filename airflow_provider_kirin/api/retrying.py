@@ -44,7 +44,7 @@ _REFUSING = frozenset(
 )
 #: Codes of a generation that was begun: the gateway's login at the provider (8002005006), and the last ones of each
 #: model's family: failed, provider unavailable, internal error, unreadable result (8002005098, 014002095).
-_AFTER_ACCEPTANCE = re.compile(r"\d{6,8}(006|09[5-9])")
+_AFTER_ACCEPTANCE = re.compile(r"\d{6,}(006|09[5-9])")
 
 
 class Verdict(Enum):

@@ -69,9 +69,9 @@ errors = st.text(max_size=400) | st.fixed_dictionaries(
 
 
 def can_be_an_id(text: str) -> bool:
-    """Whether the gateway can be asked by it."""
+    """Whether the gateway can be asked by it, as it came."""
     try:
-        return bool(check_id(text))
+        return text.isprintable() and bool(check_id(text))
     except KirinIdError:
         return False
 
