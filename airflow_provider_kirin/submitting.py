@@ -133,15 +133,19 @@ class Submission:
         If none binds, this try's own counts. If there is no generation, it may have to be bought, under that id.
         """
         earlier = self._earlier
-        if earlier is None or not earlier.is_same_round or self._is_own(earlier.external_task_id):
+        if earlier is None or not earlier.is_same_round:
             return None, None
-        if earlier.conn_id != self._conn_id:
+        is_own = self._is_own(earlier.external_task_id)
+        # A user's own id is the same on every connection. What is on record is asked for, and never bought again.
+        if earlier.conn_id != self._conn_id and not (is_own and earlier.kirin_task_id):
             raise KirinUnknownSubmitError(
                 f"An earlier try of this task bought {earlier}, through the connection {earlier.conn_id}; this try has "
                 f"the connection {self._conn_id}. A retry does not buy a second one, so nothing was submitted. Give "
                 "the first connection again, or clear the task to pay through the new one.",
                 external_task_id=earlier.external_task_id,
             )
+        if is_own:
+            return None, None
         name = earlier.external_task_id
         kirin_task = self._find(name)
         if kirin_task is None or kirin_task.status != "failed":

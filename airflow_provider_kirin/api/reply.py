@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.sanitize import MAX_DIGITS, sanitize
+from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
 from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinReplyError
@@ -33,7 +33,8 @@ def read_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
         # NaN and Infinity are not JSON, and the API has no use for them.
         body = json.loads(raw, parse_constant=lambda name: None, parse_float=_finite, parse_int=_integer)
     except (ValueError, RecursionError):
-        body = raw[: 4 * _LONGEST_TEXT].decode("utf-8", errors="replace")
+        # So much that what is cut off is behind what sanitize() looks at.
+        body = raw[: 8 * MAX_TEXT + 8].decode("utf-8", errors="replace")
     clean = sanitize(body, hide=hide)
     return clean[:_LONGEST_TEXT] if isinstance(clean, str) else clean
 

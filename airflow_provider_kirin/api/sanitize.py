@@ -35,8 +35,10 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
     left = MAX_VALUES
 
     def text(value: str) -> str:
-        value = value[: 2 * MAX_TEXT]
-        return clean_text(hide(value) if hide else value)[:MAX_TEXT]
+        kept = value[: 2 * MAX_TEXT]
+        hidden = hide(kept) if hide else kept
+        # The cut may have left a part of a secret at the end.
+        return clean_text(hidden if len(kept) == len(value) else hidden[:-MAX_TEXT])[:MAX_TEXT]
 
     def key(name: Any) -> str:
         cleaned = text(str(name))

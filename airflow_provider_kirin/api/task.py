@@ -147,7 +147,8 @@ class KirinTask:
         if not raw_status and asked_for is not None:
             raise KirinReplyError(f"The gateway's response about {asked_for} has no status.")
         reason = _error(fields.get("error")) or _error(fields.get("errors"))
-        status = STATUSES.get(raw_status.strip().lower(), "failed" if reason and raw_status else "in_progress")
+        ends = bool(reason and raw_status) and not _is_success(fields.get("error"))
+        status = STATUSES.get(raw_status.strip().lower(), "failed" if ends else "in_progress")
         dropped: list[str] = []
         videos = _bounded(list(_videos(fields.get("output"))), dropped) if status == "completed" else []
         return cls(
@@ -311,6 +312,12 @@ def _usage(usage: Any, dropped: list[str]) -> KirinUsage | None:
 def _error(error: Any) -> KirinTaskError | None:
     code, message = read_reason(error)
     return KirinTaskError(code, message) if code or message else None
+
+
+def _is_success(error: Any) -> bool:
+    """Return whether an error object says that there is none: ``{"code": 0, "message": "success"}``."""
+    codes = [_text(error.get(name)) for name in ("error_code", "code")] if isinstance(error, Mapping) else []
+    return "0" in codes and {"", "0"}.issuperset(codes)
 
 
 def read_reason(source: Any) -> tuple[str, str]:

@@ -25,9 +25,9 @@ from airflow_provider_kirin.api.requests import (
     precharge_generation,
 )
 from airflow_provider_kirin.api.retrying import LOOK_PATIENCE, pause
-from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
@@ -163,6 +163,7 @@ class KirinHook(BaseHook):
         :return: the new task, in progress as a rule
         :raises KirinPayloadError: with everything that is wrong; nothing was sent
         :raises KirinNetworkError: no reply came; ``sent`` is False where nothing can have been accepted
+        :raises KirinReplyError: a response that cannot be read, or describes another generation; the outcome is unknown
         :raises KirinAPIError: the gateway said no
         """
         ready = payload
@@ -171,6 +172,12 @@ class KirinHook(BaseHook):
         self.refuse_key(ready)
         request = create_generation(self.connection.base_url, ready.model, ready.params)
         kirin_task = self._ask(request, doing="submitting the generation")
+        sent = str(ready.params.get("external_task_id") or "").strip()
+        if sent and kirin_task.external_task_id not in (None, sent):
+            raise KirinReplyError(
+                f"The response to the submission of {shorten(sent)} describes another generation: "
+                f"{shorten(kirin_task.id)}, external task id {shorten(kirin_task.external_task_id)}."
+            )
         # The gateway does not repeat the caller's own id in every reply.
         return replace(kirin_task, external_task_id=ready.params.get("external_task_id") or kirin_task.external_task_id)
 

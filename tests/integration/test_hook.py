@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_provider_kirin.api.retrying import Verdict, judge_submission
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
@@ -166,6 +167,13 @@ class TestWait:
         kirin_task = hook.submit({**payload, "prompt": "[[status:pondering-deeply]] [[seconds:0.5]]"})
         assert hook.wait(kirin_task.id, timeout=20, poll_interval=0.1).status == "completed"
         assert capfd.readouterr().out.count("unknown status 'pondering-deeply'") == 1
+
+    def test_a_response_to_a_submission_that_describes_another_generation(self, connect, raw_server, payload):
+        body = {"id": "bobs", "status": "in_progress", "external_task_id": "bob-1"}
+        hook = KirinHook(connect(raw_server(replying(whole(body))).url))
+        with pytest.raises(KirinReplyError, match=r"mine-1.*bobs.*bob-1") as caught:
+            hook.submit({**payload, "external_task_id": "mine-1"})
+        assert judge_submission(caught.value) is Verdict.UNKNOWN
 
     def test_what_is_dropped_is_logged_once(self, connect, raw_server, capfd):
         body = {**TASK, "usage": {"cost": "-100"}, "metadata": {"note": "x" * 20_000}}

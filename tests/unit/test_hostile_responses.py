@@ -220,3 +220,14 @@ class TestTheProof:
             assert isinstance(second, KirinReplyError)
             assert second.retryable
             assert "cannot encode" in str(second)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("shift", range(0, 44, 3))
+def test_a_key_that_is_repeated_beyond_the_cut_leaves_no_part_of_it(shift: int, as_json: bool) -> None:
+    """Hiding shortens the text, so that what lay at the cut may move to where it is kept."""
+    key = "sk-" + "abcdefghij" * 4
+    text = "-" * shift + key * 2000
+    raw = json.dumps({"note": text}) if as_json else text
+    read = read_body(raw.encode(), hide=KirinConnection("https://cloud.vtrix.ai/model", key).hide_key)
+    assert "abcde" not in json.dumps(read)

@@ -588,6 +588,19 @@ class TestARoundBuysOneGeneration:
             with pytest.raises(KirinUnknownSubmitError, match="airflow-a"):
                 deployment.attempt(payload)
         assert deployment.gateway.submissions == 1
+
+    @pytest.mark.parametrize("fate", ["killed after", "lost after"])
+    def test_a_users_own_id_in_doubt_is_not_bought_through_another_connection(self, fate: str) -> None:
+        """On the other account the look-up surely finds nothing."""
+        deployment, other = Deployment(ModelGateway()), ModelGateway()
+        deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
+        deployment.gateway.get_fate = fates("ok", "network")  # type: ignore[assignment]
+        with pytest.raises((Killed, KirinUnknownSubmitError)):
+            deployment.attempt("order-7", is_own_id=True, conn_id="one")
+        deployment.gateway, paid = other, deployment.gateway.paid
+        with pytest.raises(KirinUnknownSubmitError, match="airflow-order-7"):
+            deployment.attempt("order-7", is_own_id=True, conn_id="two", proofs={"two": True})
+        assert (len(paid), len(other.paid)) == (1, 0)
         deployment.clear()
         got = deployment.attempt("b")
         assert got is not None

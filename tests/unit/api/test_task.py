@@ -494,3 +494,12 @@ class TestRoundTrip:
 
     def test_the_id_read_back_is_always_text(self) -> None:
         assert KirinTask.from_dict({"id": 7, "status": "completed"}).id == "7"
+
+
+@pytest.mark.parametrize(
+    "error", [{"code": 0, "message": "success"}, {"error_code": "0", "code": "", "msg": "SUCCEED"}]
+)
+def test_an_error_that_says_success_ends_no_wait(error: dict[str, object]) -> None:
+    """A generation that counts as failed is bought again by the next try."""
+    kirin_task = KirinTask.from_reply({"id": "k1", "status": "generating", "error": error}, asked_for="k1")
+    assert kirin_task.status == "in_progress"
