@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 
-from airflow_provider_kirin.api.retrying import pause
+from airflow_provider_kirin.api.retry import pause
 from airflow_provider_kirin.exceptions import KirinError
 
 if TYPE_CHECKING:

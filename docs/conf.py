@@ -32,7 +32,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"airflow\..*"),
     (
         r"py:.*",
-        r"airflow_provider_kirin\.(api|links|plugins|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
+        r"airflow_provider_kirin\.(api|connection|download|lineage|links|plugins|state|utils|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
     ),
     (r"py:.*", r"aiohttp\..*"),
     (r"py:.*", r"requests\..*"),

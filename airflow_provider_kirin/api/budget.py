@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.prices import Estimate, billed, show_usd
+from airflow_provider_kirin.api.pricing import Estimate, billed, show_usd
 from airflow_provider_kirin.api.task import read_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.reply import inner_status
+from airflow_provider_kirin.api.redaction import one_line, shorten
 from airflow_provider_kirin.api.requests import ApiRequest
-from airflow_provider_kirin.api.text import one_line, shorten
+from airflow_provider_kirin.api.responses import inner_status
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinReplyError
 
 #: What is compared, by its name in a JSON Schema; and what a spec calls it.

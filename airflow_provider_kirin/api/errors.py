@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_kirin.api.redaction import one_line, shorten
 from airflow_provider_kirin.api.task import KirinTask, read_reason
-from airflow_provider_kirin.api.text import one_line, shorten
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,

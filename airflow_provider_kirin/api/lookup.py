@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, MutableMapping
 from logging import getLogger
 from typing import Any, Protocol
 
-from airflow_provider_kirin.api.retrying import LAG_PAUSES
+from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.retry import LAG_PAUSES
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.api.text import shorten
 from airflow_provider_kirin.exceptions import (
     KirinInputError,
     KirinNotFoundError,

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.retrying import LAG_PAUSES, pause
+from airflow_provider_kirin.api.redaction import one_line
+from airflow_provider_kirin.api.retry import LAG_PAUSES, pause
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.api.text import one_line
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNotFoundError, KirinTimeoutError
 
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.

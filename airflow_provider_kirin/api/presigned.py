@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
-from airflow_provider_kirin.api.text import is_web_url
+from airflow_provider_kirin.api.redaction import is_web_url
 
 #: S3, GCS and OSS, version 4: every parameter of the signature begins so.
 _PREFIXES = ("x-amz-", "x-goog-", "x-oss-")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args
 
+from airflow_provider_kirin.api.redaction import one_line, safe_url
 from airflow_provider_kirin.api.requests import check_id
 from airflow_provider_kirin.api.sanitize import sanitize
-from airflow_provider_kirin.api.text import one_line, safe_url
 from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
 Status = Literal["in_progress", "completed", "failed"]

@@ -12,20 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.payload import prepare
-from airflow_provider_kirin.api.prices import Estimate, billed_for, estimated, price_key, show_usd
+from airflow_provider_kirin.api.pricing import Estimate, billed_for, estimated, price_key, show_usd
 from airflow_provider_kirin.api.record import NoRecord
+from airflow_provider_kirin.api.submission import Submission
+from airflow_provider_kirin.cli._runner import ConsoleLog, command, fail, say, show
 from airflow_provider_kirin.cli.payload_file import read_payload
-from airflow_provider_kirin.cli.running import ConsoleLog, command, fail, say, show
+from airflow_provider_kirin.download.destination import Place, fetch_finished, save_videos
+from airflow_provider_kirin.download.storage import open_uri
 from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinPayloadError,
     KirinUnknownSubmitError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.hooks.storage import open_uri
-from airflow_provider_kirin.operators.files import Place, fetch_finished, save_videos
-from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.submitting import Submission
+from airflow_provider_kirin.operators.generation_client import HookGateway
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload

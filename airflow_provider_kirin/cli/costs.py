@@ -16,14 +16,13 @@ from datetime import UTC, date
 from itertools import chain
 from typing import Any
 
-from airflow_provider_kirin.api.costs import FIELDS, Note, Spent, merge, select, summarize, total
-from airflow_provider_kirin.api.prices import billed_for
-from airflow_provider_kirin.api.text import shorten
-from airflow_provider_kirin.cli.running import fail, printable, say, show
+from airflow_provider_kirin.api.cost_report import FIELDS, Note, Spent, merge, select, summarize, total
+from airflow_provider_kirin.api.pricing import billed_for
+from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.cli._runner import fail, printable, say, show
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.records import XCOM_KEY
-from airflow_provider_kirin.usage import TOLD_KEY, USAGE_KEY
+from airflow_provider_kirin.state.keys import TOLD_KEY, USAGE_KEY, XCOM_KEY
 
 
 def report(args: Namespace) -> None:

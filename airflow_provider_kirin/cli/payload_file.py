@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_kirin.api.places import MOST_VALUES, is_larger_than
-from airflow_provider_kirin.cli.running import fail
+from airflow_provider_kirin.api.payload.paths import MOST_VALUES, is_larger_than
+from airflow_provider_kirin.cli._runner import fail
 
 #: A payload with a few images in Base64 is far shorter; a file that does not end must not fill the memory.
 _MOST_BYTES = 256 * 1024 * 1024

@@ -14,10 +14,10 @@ from airflow.providers.common.compat.sdk import (
     determine_kwargs,
 )
 
-from airflow_provider_kirin.api.identity import digest_arguments
+from airflow_provider_kirin.api.idempotency import digest_arguments
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
-from airflow_provider_kirin.retry_defaults import add_retry_defaults
+from airflow_provider_kirin.utils.retry_defaults import add_retry_defaults
 
 try:
     from airflow.sdk.bases.decorator import _TaskDecorator

@@ -8,17 +8,17 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from airflow_provider_kirin.emulator import cdn, control, discovery, gateway
+from airflow_provider_kirin.emulator import api, cdn, control, discovery
 from airflow_provider_kirin.emulator.callbacks import Callbacks
-from airflow_provider_kirin.emulator.faults import FaultPlan
-from airflow_provider_kirin.emulator.fetching import Fetcher
-from airflow_provider_kirin.emulator.front import front
+from airflow_provider_kirin.emulator.fault_plan import FaultPlan
 from airflow_provider_kirin.emulator.generation import Generation
-from airflow_provider_kirin.emulator.parts import PARTS, Parts
-from airflow_provider_kirin.emulator.pictures import Pictures
+from airflow_provider_kirin.emulator.image_fetcher import Fetcher
+from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.middleware import front
+from airflow_provider_kirin.emulator.services import PARTS, Parts
 from airflow_provider_kirin.emulator.settings import Settings
 from airflow_provider_kirin.emulator.store import Store
-from airflow_provider_kirin.emulator.videos import Videos
+from airflow_provider_kirin.emulator.video_cache import Videos
 
 MAX_BODY = 96 * 1024 * 1024
 """Seven images of 10 MB in base64, and the rest of a request ([E])."""
@@ -28,12 +28,12 @@ def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
     """The application; its parts live as long as it runs."""
     app = web.Application(middlewares=[front], client_max_size=MAX_BODY)
     router = app.router
-    router.add_post("/model/v1/generation", gateway.submit)
-    router.add_post("/model/v1/generation/precharge", gateway.precharge)
+    router.add_post("/model/v1/generation", api.submit)
+    router.add_post("/model/v1/generation/precharge", api.precharge)
     # The pattern: aiohttp's own takes no braces, which an external task id may hold.
-    router.add_get("/model/v1/generation/task/{ref:[^/]+}", gateway.look_up)
-    router.add_get("/model/api/v1/user/balance", gateway.balance)
-    router.add_get("/api/v1/user/balance", gateway.balance)
+    router.add_get("/model/v1/generation/task/{ref:[^/]+}", api.look_up)
+    router.add_get("/model/api/v1/user/balance", api.balance)
+    router.add_get("/api/v1/user/balance", api.balance)
     router.add_get("/api/v1/skill/models", discovery.models)
     router.add_get("/api/v1/skill/models/{model}/spec", discovery.spec)
     router.add_get("/api/v1/skill/model-contracts/{model}", discovery.contract)
@@ -64,7 +64,7 @@ def _make_parts(settings: Settings, store: Store, folder: Path, http: aiohttp.Cl
     faults = FaultPlan()
 
     def callback_video_url(generation: Generation) -> str:
-        return gateway.video_url(parts, generation, settings.public_url or generation.origin)
+        return api.video_url(parts, generation, settings.public_url or generation.origin)
 
     parts = Parts(
         settings=settings,

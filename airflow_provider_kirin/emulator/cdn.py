@@ -6,12 +6,12 @@ import logging
 
 from aiohttp import web
 
+from airflow_provider_kirin.emulator.faults import FILE, perform
 from airflow_provider_kirin.emulator.generation import COMPLETED
 from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.mishaps import FILE, perform
-from airflow_provider_kirin.emulator.parts import parts_of
+from airflow_provider_kirin.emulator.services import parts_of
 from airflow_provider_kirin.emulator.signing import is_valid
-from airflow_provider_kirin.emulator.videos import RenderError
+from airflow_provider_kirin.emulator.video_cache import RenderError
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     # Imported here, so that a missing dependency is one line and not a traceback.
-    from airflow_provider_kirin.emulator.serving import Unusable, serve
+    from airflow_provider_kirin.emulator.server import Unusable, serve
 
     try:
         asyncio.run(serve(settings, _stop_signals))

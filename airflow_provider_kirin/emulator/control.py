@@ -6,13 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
+from airflow_provider_kirin.emulator.api import read_body
 from airflow_provider_kirin.emulator.errors import platform
-from airflow_provider_kirin.emulator.gateway import read_body
 from airflow_provider_kirin.emulator.generation import FAILED, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.intake import decode_json
-from airflow_provider_kirin.emulator.parts import parts_of
 from airflow_provider_kirin.emulator.prices import usd
+from airflow_provider_kirin.emulator.services import parts_of
+from airflow_provider_kirin.emulator.submit import decode_json
 
 
 def add_routes(router: web.UrlDispatcher) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_kirin.emulator.catalogue import MODELS
-from airflow_provider_kirin.emulator.kinds import Fields, shown
+from airflow_provider_kirin.emulator.models import MODELS
+from airflow_provider_kirin.emulator.schema import Fields, shown
 
 #: JSON Schema's words, and those of a spec.
 _WORDS = {

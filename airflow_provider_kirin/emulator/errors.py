@@ -58,3 +58,14 @@ def insufficient_balance() -> Refusal:
 def too_many_at_once() -> Refusal:
     """Kling's concurrency limit ([K] section 14): 1303, and at least a second's pause."""
     return platform(429, 1303, "parallel task over resource pack limit", {"Retry-After": "1"})
+
+
+class Wrong(Exception):
+    """A parameter that is refused.
+
+    ``trouble`` names what some models have a code for: ``missing``, ``format``, ``ratio``, ``prompt``, ``duration``.
+    """
+
+    def __init__(self, name: str, text: str, trouble: str = "") -> None:
+        super().__init__(name, text, trouble)
+        self.name, self.text, self.trouble = name, text, trouble

@@ -1,162 +1,172 @@
-"""Trouble on request: which fault meets which request. All [E]; docs/emulator.md explains each kind."""
+"""Carries out a fault on a request: real socket cuts, real waits, real wrong replies."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from airflow_provider_kirin.emulator.errors import Refusal, platform
+from aiohttp import web
 
-REQUESTS = ("submit", "get", "video", "price")
-_KINDS = (
-    "status",
-    "cut_before",
-    "lose_reply",
-    "cut_mid_reply",
-    "accepted_status",
-    "slow",
-    "hang",
-    "garbage",
-    "hold",
-    "lag",
-)
-_CALLBACK_KINDS = ("cut_before", "lose_reply", "slow", "garbage", "hold")
+from airflow_provider_kirin.emulator.errors import Refusal
+from airflow_provider_kirin.emulator.fault_plan import Fault
+from airflow_provider_kirin.emulator.services import parts_of
+
+Accept = Callable[[], Awaitable[web.StreamResponse]]
+CUT, LAG, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_fault", "kirin_file"
+"""What handlers note on a request: that it was cut, a wanted lag, the fault it met, the file it is answered with."""
 
 
-@dataclass
-class Fault:
-    """One line of the plan; ``times`` and ``skip`` count down as it is used."""
+async def perform(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:
+    """Answer a request: with ``accept`` alone, or in the way of the fault that waits for such a request.
 
-    on: str
-    kind: str
-    times: int = 1
-    skip: int = 0
-    status: int = 503
-    retry_after: float | None = None
-    body: Any = None
-    seconds: float = 1.0
-    content_type: str = "application/json"
-    match: str = ""
-    after: bool = True
-
-    def meets(self, on: str, subjects: tuple[str, ...]) -> bool:
-        """Whether this fault is for such a request."""
-        right_kind = self.on == on or (self.on == "any" and on != "callback")
-        return right_kind and self.times != 0 and any(self.match in subject for subject in subjects)
+    ``subjects`` are what a fault's ``match`` may pick the request by: its path, its id, its external id.
+    """
+    fault = parts_of(request).faults.take(on, *subjects)
+    if fault is None:
+        return await accept()
+    request[KIND] = fault.kind
+    return await _STAGED[fault.kind](request, fault, accept, on, subjects)
 
 
-@dataclass
-class Held:
-    """A request that waits for ``POST /emulator/release``."""
-
-    number: int
-    on: str
-    subjects: tuple[str, ...]
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def as_json(self) -> dict[str, Any]:
-        """How ``GET /emulator/held`` shows it."""
-        return {"number": self.number, "on": self.on, "about": list(self.subjects)}
+async def _status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    return _made_up(request, fault)
 
 
-class FaultPlan:
-    """The faults that are waiting, first come first served, and the requests that are held."""
-
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
-        self.held: dict[int, Held] = {}
-        self._numbers = itertools.count(1)
-
-    def add(self, body: Any) -> None:
-        """Add the faults of a ``{"faults": [...]}`` body; all of them or, when one is wrong, none."""
-        if not isinstance(body, dict) or set(body) != {"faults"} or not isinstance(body["faults"], list):
-            raise _wrong('the body must be {"faults": [...]}')
-        self.faults += [_parse(item) for item in body["faults"]]
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """The faults that still wait."""
-        return [asdict(fault) for fault in self.faults if fault.times != 0]
-
-    def take(self, on: str, *subjects: str) -> Fault | None:
-        """The fault that meets this request, one turn of it used up; one that still skips lets later ones through."""
-        for fault in self.faults:
-            if not fault.meets(on, subjects):
-                continue
-            if fault.skip > 0:
-                fault.skip -= 1
-                continue
-            fault.times -= 1 if fault.times > 0 else 0
-            return fault
-        return None
-
-    async def hold(self, on: str, subjects: tuple[str, ...]) -> None:
-        """Wait until somebody releases this request."""
-        held = Held(next(self._numbers), on, subjects)
-        self.held[held.number] = held
-        try:
-            await held.released.wait()
-        finally:
-            self.held.pop(held.number, None)
-
-    def release(self, numbers: list[int] | None = None) -> int:
-        """Let held requests go on, all of them by default; returns how many."""
-        chosen = [held for held in self.held.values() if numbers is None or held.number in numbers]
-        for held in chosen:
-            held.released.set()
-        return len(chosen)
-
-    def clear(self) -> None:
-        """Forget the faults; what is held stays held."""
-        self.faults.clear()
+async def _accepted_status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    await _settled(request, accept)
+    return _made_up(request, fault)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "on": (str,),
-    "kind": (str,),
-    "times": (int,),
-    "skip": (int,),
-    "status": (int,),
-    "retry_after": (int, float, type(None)),
-    "seconds": (int, float),
-    "content_type": (str,),
-    "match": (str,),
-    "after": (bool,),
+async def _cut_before(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    return cut(request)
+
+
+async def _lose_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    await _settled(request, accept)
+    return cut(request)
+
+
+async def _slow(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    await _or_stop(request, asyncio.sleep(fault.seconds))
+    return await accept()
+
+
+async def _lag(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    request[LAG] = fault.seconds
+    return await accept()
+
+
+async def _hang(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    async def client_left() -> None:
+        # aiohttp tells a handler of a lost connection only by cancelling it, which would also stop a real submit.
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    await _or_stop(request, client_left())
+    return cut(request)
+
+
+async def _hold(
+    request: web.Request, fault: Fault, accept: Accept, on: str, subjects: tuple[str, ...]
+) -> web.StreamResponse:
+    reply = await _settled(request, accept) if fault.after else None
+    await _or_stop(request, parts_of(request).faults.hold(on, subjects))
+    if parts_of(request).stopping.is_set():
+        return cut(request)
+    return await accept() if reply is None else reply
+
+
+async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    body = "<html>not what you asked for</html>" if fault.body is None else fault.body
+    return web.Response(body=_encoded(body), headers={"Content-Type": fault.content_type})
+
+
+async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    reply = await _settled(request, accept)
+    body = await _bytes_of(request, reply)
+    half = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.content_type})
+    half.content_length = len(body)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    transport = request.transport
+    # abort() drops what is not sent yet, and half a reply is promised: wait for the kernel to take it.
+    while transport and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    cut(request)
+    return half
+
+
+_STAGED: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
+    "status": _status,
+    "accepted_status": _accepted_status,
+    "cut_before": _cut_before,
+    "lose_reply": _lose_reply,
+    "slow": _slow,
+    "lag": _lag,
+    "hang": _hang,
+    "hold": _hold,
+    "garbage": _garbage,
+    "cut_mid_reply": _cut_mid_reply,
 }
 
 
-def _parse(item: Any) -> Fault:
-    if not isinstance(item, dict) or "on" not in item or "kind" not in item:
-        raise _wrong('each fault is an object with "on" and "kind"')
-    known = {each.name for each in fields(Fault)}
-    for name, value in item.items():
-        if name not in known:
-            raise _wrong(f"{name[:60]!r} is no field of a fault; known are {', '.join(sorted(known))}")
-        wanted = _TYPES.get(name, (object,))
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in ((bool,), (object,))):
-            raise _wrong(f"{name}: {type(value).__name__} is the wrong type")
-    fault = Fault(**item)
-    _check_values(fault)
-    return fault
+def cut(request: web.Request) -> web.Response:
+    """Close the socket at once and without a byte. What is returned goes nowhere; aiohttp wants a response."""
+    request[CUT] = True
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
 
 
-def _check_values(fault: Fault) -> None:
-    if fault.on not in (*REQUESTS, "callback", "any"):
-        raise _wrong(f"on: {fault.on[:60]!r} is none of submit, get, video, price, callback, any")
-    kinds = _CALLBACK_KINDS if fault.on == "callback" else _KINDS
-    if fault.kind not in kinds:
-        raise _wrong(f"kind: {fault.kind[:60]!r} is none of {', '.join(kinds)}")
-    if fault.kind == "lag" and fault.on != "submit":
-        raise _wrong("lag is a fault of submits")
-    if not 200 <= fault.status <= 599:
-        raise _wrong("status: must be 200 to 599")
-    if not (math.isfinite(fault.seconds) and fault.seconds >= 0) or fault.times < -1 or fault.skip < 0:
-        raise _wrong("seconds and skip must not be negative, times is -1 (for ever) or more")
-    if "\n" in fault.content_type or "\r" in fault.content_type:
-        raise _wrong("content_type: must be one line")
+def refusal_reply(request: web.Request, refusal: Refusal) -> web.Response:
+    """A refusal as JSON, with the request's id where the gateway puts one ([V] section 9)."""
+    body = dict(refusal.body)
+    if isinstance(body.get("error"), dict):
+        body["request_id"] = request["kirin_request_id"]
+    return web.json_response(body, status=refusal.status, headers=refusal.headers)
 
 
-def _wrong(message: str) -> Refusal:
-    return platform(400, "INVALID_FAULT", message)
+async def _settled(request: web.Request, accept: Accept) -> web.StreamResponse:
+    """The reply there would have been, even where it is a refusal."""
+    try:
+        return await accept()
+    except Refusal as refusal:
+        return refusal_reply(request, refusal)
+
+
+async def _or_stop(request: web.Request, waiting: Awaitable[None]) -> None:
+    """Wait, but no longer than the emulator runs."""
+    waiter = asyncio.ensure_future(waiting)
+    stop = asyncio.ensure_future(parts_of(request).stopping.wait())
+    try:
+        await asyncio.wait({waiter, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+        stop.cancel()
+
+
+def _made_up(request: web.Request, fault: Fault) -> web.Response:
+    headers = {"Content-Type": fault.content_type}
+    if fault.retry_after is not None:
+        headers["Retry-After"] = f"{fault.retry_after:g}"
+    body = fault.body
+    if body is None:
+        message = f"the emulator was asked for HTTP {fault.status}"
+        error = {"code": "EMULATED_FAULT", "message": message}
+        body = {"error": error, "request_id": request["kirin_request_id"]}
+    return web.Response(status=fault.status, body=_encoded(body), headers=headers)
+
+
+def _encoded(body: object) -> bytes:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return text.encode("utf-8", "replace")
+
+
+async def _bytes_of(request: web.Request, reply: web.StreamResponse) -> bytes:
+    path: Path | None = request.get(FILE)
+    if path is not None and isinstance(reply, web.FileResponse):
+        return await asyncio.to_thread(path.read_bytes)
+    body = reply.body if isinstance(reply, web.Response) else b""
+    return bytes(body) if isinstance(body, bytes | bytearray) else b""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_kirin.api import probe
-from airflow_provider_kirin.api.image_sources import without_secrets
+from airflow_provider_kirin.api import connection_test
+from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
-from airflow_provider_kirin.api.pace import Pace
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare, refuse_secret
 from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.prices import read_precharge
-from airflow_provider_kirin.api.reply import read_task
+from airflow_provider_kirin.api.pricing import read_precharge
+from airflow_provider_kirin.api.rate_limiter import Pace
+from airflow_provider_kirin.api.redaction import one_line, shorten
 from airflow_provider_kirin.api.requests import (
     ApiRequest,
     check_id,
@@ -24,17 +24,17 @@ from airflow_provider_kirin.api.requests import (
     get_generation,
     precharge_generation,
 )
-from airflow_provider_kirin.api.retrying import LOOK_PATIENCE, pause
-from airflow_provider_kirin.api.text import one_line, shorten
-from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.api.responses import read_task
+from airflow_provider_kirin.api.retry import LOOK_PATIENCE, pause
+from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
+from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.download.storage import as_path, open_uri
 from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.hooks.connection import KirinConnection, missing_connection, read_connection
-from airflow_provider_kirin.hooks.http import Reply, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
-from airflow_provider_kirin.hooks.lineage import report_lineage
-from airflow_provider_kirin.hooks.storage import as_path, open_uri
-from airflow_provider_kirin.hooks.waiting import log_news, log_oddities, new_poller
+from airflow_provider_kirin.hooks.poller_factory import log_news, log_oddities, new_poller
+from airflow_provider_kirin.hooks.transport import Reply, call_sync, check_bundle, verify_with
+from airflow_provider_kirin.utils.hook_lineage import report_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +93,7 @@ class KirinHook(BaseHook):
     def get_conn(self) -> requests.Session:
         """Return the HTTP session: kept open between calls; no cookies, and no key, which each call adds."""
         if self._session is None:
-            from airflow_provider_kirin.hooks.plain_session import PlainSession
+            from airflow_provider_kirin.utils.session import PlainSession
 
             if self.connection.base_url.startswith("https:"):
                 # Reading a whole bundle takes 20 ms; plain http, to an emulator say, has no use for it.
@@ -258,7 +258,7 @@ class KirinHook(BaseHook):
         :return: its length in bytes
         :raises KirinError: nothing usable came; no half file is left under the final name
         """
-        from airflow_provider_kirin.hooks.download import Download
+        from airflow_provider_kirin.download.downloader import Download
 
         download = Download(
             url,
@@ -281,12 +281,12 @@ class KirinHook(BaseHook):
             connection = self.connection
             if connection.unknown_extras:
                 return False, connection.unknown_extras
-            reply = self._send(get_generation(connection.base_url, probe.PROBE_ID))
+            reply = self._send(get_generation(connection.base_url, connection_test.PROBE_ID))
         except KirinError as error:
             return False, str(error)
         except Exception as error:
             return False, one_line(f"{type(error).__name__}: {error}")
-        return probe.judge(*reply, base=connection.base_url)
+        return connection_test.judge(*reply, base=connection.base_url)
 
     def check_model(self, model: str = DEFAULT_MODEL, *, models_url: str | None = None) -> list[Difference]:
         """Compare this provider's schema of a model with what the gateway itself says of it. Nothing needs this.
@@ -297,7 +297,7 @@ class KirinHook(BaseHook):
         :return: where they differ; empty where they agree
         :raises KirinNotFoundError: the gateway does not describe its models, or not this one
         """
-        from airflow_provider_kirin.hooks.models import check_model
+        from airflow_provider_kirin.hooks.model_check import check_model
 
         return check_model(self, model, models_url)
 

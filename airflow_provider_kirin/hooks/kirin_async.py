@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.reply import read_task
 from airflow_provider_kirin.api.requests import check_id, get_generation
+from airflow_provider_kirin.api.responses import read_task
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.hooks.http import call_async
-from airflow_provider_kirin.hooks.waiting import log_news, log_oddities, new_poller
+from airflow_provider_kirin.hooks.poller_factory import log_news, log_oddities, new_poller
+from airflow_provider_kirin.hooks.transport import call_async
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
-    from airflow_provider_kirin.hooks.sessions import SharedSession
+    from airflow_provider_kirin.hooks.shared_session import SharedSession
 
 
 class KirinAsyncHook(BaseHook):
@@ -42,7 +42,7 @@ class KirinAsyncHook(BaseHook):
     async def __aenter__(self) -> Self:
         self._entered += 1
         if self._joining is None:
-            from airflow_provider_kirin.hooks.sessions import SharedSession
+            from airflow_provider_kirin.hooks.shared_session import SharedSession
 
             self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id, patience=self.patience))
         try:
@@ -102,7 +102,7 @@ class KirinAsyncHook(BaseHook):
 
     async def _read_again(self, used: SharedSession) -> bool:
         """Read the connection anew, unless another coroutine just did, and return whether it says something else."""
-        from airflow_provider_kirin.hooks.sessions import SharedSession
+        from airflow_provider_kirin.hooks.shared_session import SharedSession
 
         if self._current() is used:
             now = await SharedSession.join(self.kirin_conn_id, reread=True)

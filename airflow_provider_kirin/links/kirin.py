@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_kirin.mapping import map_index_of
+from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: The prefix of the pages that :mod:`airflow_provider_kirin.plugins` adds to Airflow's web server.
 PAGES = "kirin"
-#: The XCom that names the generation to look at, while a task waits and after it failed.
-XCOM_KEY = "kirin_submission"
 
 
 class KirinGenerationLink(BaseOperatorLink):

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_kirin.api.places import Place, dotted, leaves
-from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.api.payload.paths import Place, dotted, leaves
+from airflow_provider_kirin.api.redaction import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
-from airflow_provider_kirin.mapping import arguments_from_outputs
-from airflow_provider_kirin.operators.payloads import is_dynamic
+from airflow_provider_kirin.operators.payload_templates import is_dynamic
+from airflow_provider_kirin.utils.task_instance import arguments_from_outputs
 
 if TYPE_CHECKING:
     import jinja2

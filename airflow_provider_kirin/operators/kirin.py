@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
-from airflow_provider_kirin.api.transfer import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
-from airflow_provider_kirin.failing import failing_for_good
+from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.download.storage import as_text, check_absolute
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.hooks.storage import as_text, check_absolute
+from airflow_provider_kirin.lineage import ReportsToOpenLineage
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
-from airflow_provider_kirin.mapping import is_of_mapped, require_task_instance
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
-from airflow_provider_kirin.operators.lineage import ReportsToOpenLineage
-from airflow_provider_kirin.operators.payloads import is_dynamic, refuse_images, take_out_images
-from airflow_provider_kirin.retry_defaults import RetriedByDefault
-from airflow_provider_kirin.workerless import InstanceProperty, decide, why_end_on_worker
+from airflow_provider_kirin.operators.payload_templates import is_dynamic, refuse_images, take_out_images
+from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
+from airflow_provider_kirin.utils.start_from_trigger import InstanceProperty, decide, why_end_on_worker
+from airflow_provider_kirin.utils.task_errors import failing_for_good
+from airflow_provider_kirin.utils.task_instance import is_of_mapped, require_task_instance
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.places import Place
-    from airflow_provider_kirin.submitting import OnUnknownSubmit, Submission
+    from airflow_provider_kirin.api.payload.paths import Place
+    from airflow_provider_kirin.api.submission import OnUnknownSubmit, Submission
 
 
 class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDefault):
@@ -86,7 +86,7 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
         if not is_of_mapped(self):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
             if max_cost_usd is not None and not is_dynamic(max_cost_usd):
-                from airflow_provider_kirin.operators.budget import read_budget
+                from airflow_provider_kirin.operators.run_budget import read_budget
 
                 read_budget(max_cost_usd)
         self.payload = payload
@@ -121,11 +121,11 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
 
     def execute(self, context: Context) -> str:
         """Submit, and return the Kirin task id."""
-        from airflow_provider_kirin.operators import buying
+        from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
         with failing_for_good():
-            return buying.submit(self, context).id
+            return execution.submit(self, context).id
 
     def _hide_images(self) -> None:
         self.payload, found = take_out_images(self.payload)
@@ -153,7 +153,7 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
 
     def _digest(self, ready: PreparedPayload | None) -> str:
         """Return what tells this step's generation from those of the same task with other input."""
-        from airflow_provider_kirin.api.identity import digest
+        from airflow_provider_kirin.api.idempotency import digest
 
         assert ready is not None, "the payload is part of the step"
         return digest(ready)
@@ -209,13 +209,13 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait: here, or in the triggerer."""
-        from airflow_provider_kirin.operators import buying
+        from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
         with failing_for_good():
-            buying.check_place(self, context)
-            ends = buying.ends_from_trigger(self, context)
-            kirin_task = buying.submit(self, context)
+            execution.check_place(self, context)
+            ends = execution.ends_from_trigger(self, context)
+            kirin_task = execution.submit(self, context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
                     self,
@@ -227,7 +227,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
-            return buying.wait(self, context, kirin_task)
+            return execution.wait(self, context, kirin_task)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Go on where the trigger ended.
@@ -235,10 +235,10 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
-        from airflow_provider_kirin.operators import buying
+        from airflow_provider_kirin.operators import execution
 
         with failing_for_good():
-            return buying.conclude(self, context, event)
+            return execution.conclude(self, context, event)
 
     def _starts_from_trigger(self) -> bool:
         # Never. But Airflow asks after the constructor, and when it serializes the DAG, where all is known that the
@@ -300,11 +300,11 @@ class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByD
 
     def execute(self, context: Context) -> list[str]:
         """Fetch the task, then its videos."""
-        from airflow_provider_kirin.operators import buying
+        from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
         with failing_for_good():
-            return buying.bring_home(self, context)
+            return execution.bring_home(self, context)
 
 
 def _check_files(operator: Any, filename_template: str | None, max_bytes: object) -> None:
@@ -313,6 +313,6 @@ def _check_files(operator: Any, filename_template: str | None, max_bytes: object
     if isinstance(destination, str) and not is_dynamic(destination) and not is_of_mapped(operator):
         check_absolute(destination)
     if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
-        from airflow_provider_kirin.operators.files import check_arguments
+        from airflow_provider_kirin.download.destination import check_arguments
 
         check_arguments(filename_template, max_bytes)

@@ -26,9 +26,9 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 
 from airflow_provider_kirin.exceptions import KirinError
-from airflow_provider_kirin.links.kirin import XCOM_KEY
-from airflow_provider_kirin.plugins.lookup import TIMEOUT, GenerationLookup
+from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
 from airflow_provider_kirin.plugins.page import HEADERS, render, render_error, render_message
+from airflow_provider_kirin.state.keys import XCOM_KEY
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.text import is_web_url
+from airflow_provider_kirin.api.redaction import is_web_url
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask, KirinVideo

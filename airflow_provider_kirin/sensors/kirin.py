@@ -15,20 +15,20 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_kirin.api.text import shorten
-from airflow_provider_kirin.deferring import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.api.redaction import shorten
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
-from airflow_provider_kirin.failing import failing_or_skipping
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.mapping import is_of_mapped, require_task_instance
-from airflow_provider_kirin.retry_defaults import RetriedByDefault
-from airflow_provider_kirin.workerless import (
+from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
+from airflow_provider_kirin.utils.start_from_trigger import (
     InstanceProperty,
     decide,
     start_arguments,
     why_end_on_worker,
     why_start_on_worker,
 )
+from airflow_provider_kirin.utils.task_errors import failing_or_skipping
+from airflow_provider_kirin.utils.task_instance import is_of_mapped, require_task_instance
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -209,7 +209,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         return PokeReturnValue(is_done=False)
 
     def _look(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
-        from airflow_provider_kirin.hooks.waiting import new_poller
+        from airflow_provider_kirin.hooks.poller_factory import new_poller
 
         for one in ids:
             if one not in self._pollers:
@@ -270,7 +270,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
     def _conclude(self, context: Context, outcomes: Sequence[Outcome], since: float | None = None) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
-        from airflow_provider_kirin.usage import tell_outcomes
+        from airflow_provider_kirin.state.usage import tell_outcomes
 
         # An id that was given twice is one generation.
         ends = dict(zip(self._ids(), outcomes, strict=True))

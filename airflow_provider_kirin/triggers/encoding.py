@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_kirin.api.text import one_line
+from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.exceptions import KirinReplyError
 from airflow_provider_kirin.triggers.events import EventPayload, Outcome, write_event
 

@@ -15,7 +15,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.encoding import make_event
-from airflow_provider_kirin.triggers.ending import end_task
+from airflow_provider_kirin.triggers.end import end_task
 from airflow_provider_kirin.triggers.events import Outcome, goes_on
 
 #: How a trigger that ends its task itself returns the result: as of one generation or as a list; None leaves it to

@@ -62,7 +62,7 @@ HOME = _own_airflow_home()
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here has a scheduler that could be overtaken by an event; tests/system has."""
-    monkeypatch.setattr("airflow_provider_kirin.deferring.min_deferral", lambda: 0.0)
+    monkeypatch.setattr("airflow_provider_kirin.utils.deferral.min_deferral", lambda: 0.0)
 
 
 @pytest.fixture

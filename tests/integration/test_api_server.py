@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import make_transient
 
 from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
-from airflow_provider_kirin.plugins.lookup import MAX_LOOKUPS
+from airflow_provider_kirin.plugins.generation_lookup import MAX_LOOKUPS
 from tests.integration.misbehaving import RawServer
 from tests.waiting import HANG, until
 

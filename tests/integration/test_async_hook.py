@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_provider_kirin.connection import read_connection
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
@@ -23,9 +24,8 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
     KirinTimeoutError,
 )
-from airflow_provider_kirin.hooks.connection import read_connection
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from airflow_provider_kirin.hooks.sessions import SharedSession
+from airflow_provider_kirin.hooks.shared_session import SharedSession
 from tests.integration.emulated import KEY, until
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
 from tests.integration.test_hook import SOON, everything_shown
@@ -218,7 +218,7 @@ class TestOneSessionForAll:
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
     async def test_a_missing_connection_is_named(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LAG_PAUSES", (0.01, 0.01))
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LAG_PAUSES", (0.01, 0.01))
         with pytest.raises(KirinConfigError, match="no_such_connection") as caught:
             await KirinAsyncHook("no_such_connection").get_task("one")
         # Airflow says the same where a secrets backend could not be asked.
@@ -234,7 +234,7 @@ class TestOneSessionForAll:
         self, connect, counting_gateway, monkeypatch
     ):
         conn_id = connect(counting_gateway().url)
-        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LONGEST_USE", 0.0)
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LONGEST_USE", 0.0)
         async with KirinAsyncHook(conn_id):
             monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
             assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
@@ -468,7 +468,7 @@ class TestOneHookForMany:
         def another(*args):
             return replace(read_connection(*args), api_key=f"wrong-key-{next(numbers)}")
 
-        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.read_connection", another)
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.read_connection", another)
         async with asyncio.timeout(20):
             with pytest.raises(KirinAuthError):
                 await KirinAsyncHook(conn_id).get_task(kirin_task_id)

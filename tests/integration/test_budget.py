@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_kirin.api.submission import Submission
 from airflow_provider_kirin.exceptions import KirinBudgetError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.budget import BudgetedGateway, RunBudget
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
-from airflow_provider_kirin.operators.records import StepRecord
+from airflow_provider_kirin.operators.run_budget import BudgetedGateway, RunBudget
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from airflow_provider_kirin.submitting import Submission
+from airflow_provider_kirin.state.submission_record import StepRecord
 from tests.integration.emulated import KEY, Emulator
 
 pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]

@@ -18,7 +18,9 @@ from typing import Any, ClassVar
 import pytest
 import requests
 
-from airflow_provider_kirin.api.addresses import PrivateHosts
+from airflow_provider_kirin.api.private_hosts import PrivateHosts
+from airflow_provider_kirin.download.atomic_file import Writing
+from airflow_provider_kirin.download.ssrf import guarded_session
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinDestinationError,
@@ -26,9 +28,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNetworkError,
     KirinReplyError,
 )
-from airflow_provider_kirin.hooks.guarding import guarded_session
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.hooks.writing import Writing
 from tests.integration.leftovers import left_behind
 from tests.integration.misbehaving import RawServer, dripping, endless, phases, replying, whole
 from tests.integration.video_host import START, VideoHost, video
@@ -227,7 +227,7 @@ class Tired(VideoHost):
 class TestAHostThatSendsNextToNothing:
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.api.transfer.PERIOD", 0.5)
+        monkeypatch.setattr("airflow_provider_kirin.download.http_range.PERIOD", 0.5)
 
     HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
     PHASES: ClassVar = {
@@ -284,7 +284,7 @@ class TestAHostThatSendsNextToNothing:
         assert int(host.ranges[1].removeprefix("bytes=").rstrip("-")) > MEGABYTE // 2
 
     def test_a_slow_link_and_one_long_pause_are_waited_for(self, raw_server, hook, place, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.api.transfer.LEAST", 1000)
+        monkeypatch.setattr("airflow_provider_kirin.download.http_range.LEAST", 1000)
         body = video(10_000)
 
         def answer(connection: Any, server: RawServer) -> None:
@@ -327,7 +327,7 @@ class TestAFreshLink:
         assert len(host.requests) == 3
 
     def test_nor_on_the_last_try(self, serve, hook, place, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.download._MOST_TRIES", 2)
+        monkeypatch.setattr("airflow_provider_kirin.download.downloader._MOST_TRIES", 2)
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         with pytest.raises(KirinReplyError, match="expired"):
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
@@ -776,7 +776,7 @@ class TestTheLog:
         assert "SECRET" not in caplog.text
 
     def test_long_downloads_say_how_far_they_are(self, serve, hook, place, caplog, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.api.transfer.REPORT_EVERY", 0.0)
+        monkeypatch.setattr("airflow_provider_kirin.download.http_range.REPORT_EVERY", 0.0)
         host = serve(video(2 * MEGABYTE))
         with caplog.at_level(logging.INFO):
             hook.download(f"{host.url}/v.mp4?sig=SECRET", place)

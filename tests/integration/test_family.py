@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.contracts import differences, read_description
 from airflow_provider_kirin.api.models import load_schema, model_names
-from airflow_provider_kirin.api.normalizing import normalize
 from airflow_provider_kirin.api.payload import prepare
+from airflow_provider_kirin.api.payload.normalize import normalize
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.family import BETWEEN, LEAST, SHOTS, limits, payloads, png, with_bad

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_kirin.api.retrying import Verdict, judge_submission
+from airflow_provider_kirin.api.retry import Verdict, judge_submission
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,

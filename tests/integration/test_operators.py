@@ -707,7 +707,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply", "cut_before"])
     def test_a_lost_reply_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.submitting.LAG_PAUSES", (0.1, 0.2), raising=False)
+        monkeypatch.setattr("airflow_provider_kirin.api.submission.LAG_PAUSES", (0.1, 0.2), raising=False)
         # Whatever tries it takes: one generation is bought, and it is the one that is returned.
         emulator.fault(on="submit", kind=kind)
         with dag:

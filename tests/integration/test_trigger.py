@@ -122,7 +122,7 @@ class TestHowItEnds:
         assert [type(end) for end in ended] == [KirinConfigError, KirinConfigError]
 
     async def test_with_a_missing_connection(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.sessions.LAG_PAUSES", (0.01, 0.01))
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LAG_PAUSES", (0.01, 0.01))
         (ended,) = await outcomes(trigger_for("one", conn_id="no_such_connection", seconds=3600))
         assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended) and ended.retryable
 
@@ -224,7 +224,7 @@ class TestTheEarliestEvent:
         assert seconds < SOON
 
     async def test_does_not_hold_the_end_of_a_task_that_ends_here(self, submit, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.triggers.ending._store", lambda ti, values: None)
+        monkeypatch.setattr("airflow_provider_kirin.triggers.end._store", lambda ti, values: None)
         began = time.monotonic()
         (event,) = [event async for event in self.trigger(submit(), hold=60, ends="one").run()]
         assert isinstance(event, TaskSuccessEvent) and time.monotonic() - began < SOON

@@ -14,10 +14,10 @@ from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_kirin.exceptions import KirinIdError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from airflow_provider_kirin.hooks.sessions import MOST_CALLS, SharedSession
+from airflow_provider_kirin.hooks.shared_session import MOST_CALLS, SharedSession
 from airflow_provider_kirin.triggers.events import read_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
-from airflow_provider_kirin.triggers.starting import KirinStartTrigger
+from airflow_provider_kirin.triggers.start import KirinStartTrigger
 from tests.integration.emulated import until
 
 

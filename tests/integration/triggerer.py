@@ -33,7 +33,7 @@ from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from pydantic import TypeAdapter
 from sqlalchemy import select
 
-from airflow_provider_kirin.triggers.starting import KirinStartTrigger
+from airflow_provider_kirin.triggers.start import KirinStartTrigger
 
 _BUNDLE = "dags-folder"
 _RUN = "manual__1"

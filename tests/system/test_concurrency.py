@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_kirin.api.identity import digest, step_id
+from airflow_provider_kirin.api.idempotency import digest, step_id
 from airflow_provider_kirin.api.record import NoRecord
+from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.gateway import HookGateway
-from airflow_provider_kirin.submitting import Submission, Submitted
+from airflow_provider_kirin.operators.generation_client import HookGateway
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.waiting import HANG
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.addresses import PrivateHosts
+from airflow_provider_kirin.api.private_hosts import PrivateHosts
+from airflow_provider_kirin.connection import DEFAULT_TIMEOUT, KirinConnection, read_connection
 from airflow_provider_kirin.exceptions import KirinConfigError
-from airflow_provider_kirin.hooks.connection import DEFAULT_TIMEOUT, KirinConnection, read_connection
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.cli.running import ConsoleLog, printable, say, show
+from airflow_provider_kirin.cli._runner import ConsoleLog, printable, say, show
 
 ANY = st.text(st.characters())
 

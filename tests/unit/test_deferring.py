@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
-from airflow_provider_kirin.deferring import defer_until_done, min_deferral
-from airflow_provider_kirin.workerless import BACKSTOP
+from airflow_provider_kirin.utils.deferral import defer_until_done, min_deferral
+from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 OPTION = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
 

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.reply import read_body, read_task
+from airflow_provider_kirin.api.responses import read_body, read_task
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.connection import KirinConnection
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinReplyError
-from airflow_provider_kirin.hooks.connection import KirinConnection
-from airflow_provider_kirin.hooks.http import _safe_headers
+from airflow_provider_kirin.hooks.transport import _safe_headers
 from airflow_provider_kirin.triggers.encoding import _new_encoder, make_event, serialize
 from airflow_provider_kirin.triggers.events import Outcome, read_event
 

@@ -63,7 +63,14 @@ class TestADagParseIsCheap:
             "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
             before=AIRFLOW,
         )
-        running = ("hooks.kirin", "hooks.http", "submitting", "triggers.kirin", "api.polling", "api.image_file")
+        running = (
+            "hooks.kirin",
+            "hooks.transport",
+            "api.submission",
+            "triggers.kirin",
+            "api.polling",
+            "api.images.integrity",
+        )
         assert not loaded & {f"airflow_provider_kirin.{name}" for name in running}
 
     def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
@@ -108,28 +115,111 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+#: The rooms of the package, in their order: a file imports only from its own room and from rooms above it.
+ROOMS = (
+    "exceptions",
+    "get_provider_info",
+    "compat",
+    "api",
+    "connection",
+    "utils",
+    "download",
+    "hooks",
+    "metrics",
+    "state",
+    "lineage",
+    "retry_policy",
+    "triggers",
+    "links",
+    "operators",
+    "sensors",
+    "decorators",
+    "plugins",
+    "cli",
+    "payloads",
+    "testing",
+    "__main__",
+)
+#: Imports against that order, each with the reason why it is still there. This table only ever gets shorter.
+AGAINST_THE_ORDER = {
+    # An annotation: what is downloaded with. A narrow protocol in download/ will do.
+    ("download.destination", "hooks.kirin"),
+    # defer_until_done makes the trigger. It belongs beside it, into triggers/.
+    ("utils.deferral", "triggers.kirin"),
+}
+#: Modules that import each other: likewise.
+CIRCLES = {
+    # check_model is handed the hook. It becomes a script of the maintainers.
+    frozenset({"hooks.kirin", "hooks.model_check"}),
+    # The functions of execution are handed the operator. They will take a description, and return what they made.
+    frozenset({"operators.execution", "operators.kirin"}),
+    # end_task is handed the trigger. It moves into triggers/kirin.py, and takes values.
+    frozenset({"triggers.end", "triggers.kirin"}),
+}
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return what each module of the package imports of it: at the top, inside a function, for an annotation."""
+    names = {f"{PACKAGE.name}.{name}": name for name in map(short_name, PACKAGE.rglob("*.py"))}
+    graph: dict[str, set[str]] = {name: set() for name in names.values()}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found: list[str] = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                # What is imported is a module of the room, or something that the room itself shows.
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                found = [one if one in names else str(node.module) for one in inner]
+            graph[short_name(path)] |= {names[one] for one in found if one in names}
+    return graph
+
+
+def short_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the sets of modules that reach each other."""
+
+    def reached_from(start: str) -> set[str]:
+        reached, ahead = set[str](), [start]
+        while ahead:
+            ahead += (new := graph[ahead.pop()] - reached)
+            reached |= new
+        return reached
+
+    reached = {module: reached_from(module) for module in graph}
+    found = {frozenset(one for one in reached[module] if module in reached[one]) for module in graph}
+    return {circle for circle in found if circle}
+
+
 class TestWalls:
+    def test_a_file_imports_only_from_rooms_above_its_own(self) -> None:
+        against = {
+            (module, other)
+            for module, others in import_graph().items()
+            for other in others
+            if room_of(module) not in ("__init__", "emulator")
+            and ROOMS.index(room_of(other)) > ROOMS.index(room_of(module))
+        }
+        assert against == AGAINST_THE_ORDER
+
+    def test_no_two_modules_import_each_other(self) -> None:
+        assert circles(import_graph()) == CIRCLES
+
     def test_the_protocol_is_free_of_airflow_and_of_io(self) -> None:
         loaded = loaded_by(f"import importlib\nfor name in {modules_of('api')}: importlib.import_module(name)")
         assert set(modules_of("api")) <= loaded
         assert not top_level(loaded) & {"airflow", "requests", "aiohttp", "jsonschema", "PIL"}
 
     @pytest.mark.parametrize("path", sorted((PACKAGE / "api").rglob("*.py")), ids=lambda path: path.name)
-    def test_not_even_inside_a_function(self, path: Path) -> None:
+    def test_the_protocol_imports_no_airflow_and_no_http_client_even_inside_a_function(self, path: Path) -> None:
         assert not top_level(set(imports_of(path))) & {"airflow", "requests", "aiohttp", "httpx", "urllib3"}
-
-    def test_the_protocol_knows_no_other_room_than_the_errors(self) -> None:
-        for path in (PACKAGE / "api").rglob("*.py"):
-            ours = {name for name in imports_of(path) if name.startswith("airflow_provider_kirin.")}
-            allowed = (
-                "airflow_provider_kirin.api",
-                "airflow_provider_kirin.exceptions",
-                "airflow_provider_kirin.__version__",
-            )
-            assert all(name.startswith(allowed) for name in ours), path
-
-    def test_the_errors_know_nobody(self) -> None:
-        assert not any(name.startswith("airflow_provider_kirin") for name in imports_of(PACKAGE / "exceptions.py"))
 
     def test_the_emulator_shares_no_code_with_the_client(self) -> None:
         for path in (PACKAGE / "emulator").rglob("*.py"):
@@ -141,22 +231,6 @@ class TestWalls:
         for path in PACKAGE.rglob("*.py"):
             if PACKAGE / "emulator" not in path.parents:
                 assert not any("emulator" in name for name in imports_of(path)), path
-
-    @pytest.mark.parametrize(
-        ("room", "forbidden"),
-        [
-            ("hooks", ("operators", "sensors", "triggers", "plugins", "links")),
-            ("triggers", ("operators", "sensors", "plugins")),
-            ("sensors", ("operators", "plugins")),
-            ("operators", ("sensors", "plugins", "decorators")),
-            ("links", ("operators", "sensors", "triggers", "decorators", "plugins", "hooks")),
-            ("decorators", ("sensors", "plugins")),
-        ],
-    )
-    def test_dependencies_run_one_way(self, room: str, forbidden: tuple[str, ...]) -> None:
-        for path in (PACKAGE / room).rglob("*.py"):
-            for name in imports_of(path):
-                assert not name.startswith(tuple(f"airflow_provider_kirin.{other}" for other in forbidden)), path
 
 
 def parameters(path: str) -> dict[str, inspect.Parameter]:

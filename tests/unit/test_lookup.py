@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinUnavailableError
-from airflow_provider_kirin.plugins import lookup
-from airflow_provider_kirin.plugins.lookup import MAX_LOOKUPS, GenerationLookup
+from airflow_provider_kirin.plugins import generation_lookup
+from airflow_provider_kirin.plugins.generation_lookup import MAX_LOOKUPS, GenerationLookup
 
 
 class Gateway:
@@ -79,7 +79,7 @@ async def test_an_error_reaches_every_page() -> None:
 
 
 async def test_a_gateway_that_hangs_gives_its_place_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "TIMEOUT", 0.05)
+    monkeypatch.setattr(generation_lookup, "TIMEOUT", 0.05)
     gateway = Gateway()
     generations = GenerationLookup(gateway.look_up)
     outcomes = await asyncio.gather(
@@ -90,7 +90,7 @@ async def test_a_gateway_that_hangs_gives_its_place_to_others(monkeypatch: pytes
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "CACHE_SIZE", 10)
+    monkeypatch.setattr(generation_lookup, "CACHE_SIZE", 10)
     gateway = Gateway()
     gateway.may_answer.set()
     generations = GenerationLookup(gateway.look_up)
@@ -102,7 +102,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_is_kept_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "CACHE_SECONDS", 0.01)
+    monkeypatch.setattr(generation_lookup, "CACHE_SECONDS", 0.01)
     gateway = Gateway()
     gateway.may_answer.set()
     generations = GenerationLookup(gateway.look_up)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.api.places import MOST_VALUES, is_larger_than
+from airflow_provider_kirin.api.payload.paths import MOST_VALUES, is_larger_than
 from airflow_provider_kirin.cli import payload_file
 from airflow_provider_kirin.cli.payload_file import read_payload
 

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_kirin.api.payload import prepare
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.operators.lineage import Provenance, add_asset_events, dataset_name, origin_of
+from airflow_provider_kirin.lineage import Provenance, add_asset_events, dataset_name, origin_of
 
 
 @pytest.mark.parametrize(

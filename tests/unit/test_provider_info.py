@@ -160,7 +160,7 @@ class TestConnectionForm:
     def test_the_placeholder_of_the_extra_is_an_extra_that_works(self, connection_type: dict[str, Any]) -> None:
         from airflow.models.connection import Connection
 
-        from airflow_provider_kirin.hooks.connection import read_connection
+        from airflow_provider_kirin.connection import read_connection
 
         extra = json.loads(connection_type["ui-field-behaviour"]["placeholders"]["extra"])
         conn = Connection(conn_id="kirin_default", conn_type="kirin", password="sa-key")

@@ -15,8 +15,8 @@ from airflow_provider_kirin.operators.kirin import (
     KirinGenerateVideoOperator,
     KirinSubmitOperator,
 )
-from airflow_provider_kirin.retry_defaults import RETRIES, RETRY_DELAY
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.utils.retry_defaults import RETRIES, RETRY_DELAY
 
 try:
     from airflow.serialization.serialized_objects import DagSerialization

@@ -10,7 +10,8 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.usage import TOLD_KEY, USAGE_KEY, tell_outcomes
+from airflow_provider_kirin.state.keys import TOLD_KEY, USAGE_KEY
+from airflow_provider_kirin.state.usage import tell_outcomes
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the task state store came with Airflow 3.3")
 
@@ -29,7 +30,7 @@ class Store(dict[str, Any]):
 
 @pytest.fixture(autouse=True)
 def no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_kirin.usage.report_outcome", lambda *_, **__: None)
+    monkeypatch.setattr("airflow_provider_kirin.state.usage.report_outcome", lambda *_, **__: None)
 
 
 def tell(store: Store | None, *ids: str) -> Any:

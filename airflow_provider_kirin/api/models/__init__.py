@@ -8,7 +8,7 @@ import re
 from importlib.resources import files
 from typing import Any, Final
 
-from airflow_provider_kirin.api.text import shorten
+from airflow_provider_kirin.api.redaction import shorten
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 DEFAULT_MODEL = "kirin_v1_6_i2v"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
-from airflow_provider_kirin.api.prices import Estimate
+from airflow_provider_kirin.api.pricing import Estimate
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
 PRICE = Estimate(Decimal("0.28"), "the test")

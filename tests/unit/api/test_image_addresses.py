@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from airflow_provider_kirin.api.image_sources import address, without_secrets
 from airflow_provider_kirin.api.images import ImageRules, prepare
+from airflow_provider_kirin.api.images.sources import address, without_secrets
 
 
 class Stored:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from airflow_provider_kirin.api.identity import digest
+from airflow_provider_kirin.api.idempotency import digest
 from airflow_provider_kirin.api.models import load_schema
 from airflow_provider_kirin.api.payload import PreparedPayload, check_static, inline_images, prepare, refuse_secret
 from airflow_provider_kirin.api.requests import create_generation

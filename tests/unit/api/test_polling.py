@@ -21,7 +21,7 @@ from airflow_provider_kirin.api.polling import (
     Poller,
     Step,
 )
-from airflow_provider_kirin.api.retrying import LAG_PAUSES, LONGEST_PAUSE
+from airflow_provider_kirin.api.retry import LAG_PAUSES, LONGEST_PAUSE
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,

@@ -1,0 +1,146 @@
+"""The external task id of a step's generation: the same on every try, so that no state is needed to find it again.
+
+It has to be unique for an account (doc.vtrix.ai, kirin-v1-6-i2v). It is a hash: neither a dag id nor a prompt can be
+read in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from airflow_provider_kirin.api.payload import PreparedPayload
+from airflow_provider_kirin.api.payload.paths import place_of, put
+from airflow_provider_kirin.api.presigned import without_signature
+
+_PREFIX = "airflow-"
+
+
+def digest(ready: PreparedPayload) -> str:
+    """Return a digest of a payload as it will be sent; images count by their bytes, wherever they lay.
+
+    What means the same is the same: 1 and 1.0, both Unicode forms of a string, a URL signed now or an hour ago. Of an
+    image that was made to fit, the bytes that were given count: a Pillow that encodes differently on the next
+    try must not make another step of it.
+
+    :param ready: the prepared payload; its own external task id does not count
+    """
+    params = {name: value for name, value in ready.params.items() if name != "external_task_id"}
+    images = {place_of(name): image.identity or image.text for name, image in ready.images.items()}
+    return _hash(ready.model, json.dumps(_canonical(put(params, images)), sort_keys=True, ensure_ascii=True))
+
+
+def digest_arguments(model: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return a digest of what a function that makes a payload is called with.
+
+    It stands for the payload where calling the function twice may give two payloads. Values of a kind that has no
+    content to compare count by their type, so that the digest is the same on every try.
+
+    :param model: the model's id
+    :param args: the function's positional arguments
+    :param kwargs: its named ones
+    """
+    return _hash(model, json.dumps([_plain(list(args)), _plain(kwargs)], sort_keys=True, ensure_ascii=True))
+
+
+def _canonical(value: Any) -> Any:
+    """Return a JSON value in the one form in which those that mean the same are equal."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", without_signature(value))
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {_canonical(name): _canonical(item) for name, item in value.items()}
+    return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, equal for equal contents, whatever the order of a mapping or set."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return _canonical(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return ["bytes", hashlib.sha256(value).hexdigest()]
+    if isinstance(value, (os.PathLike, Decimal, UUID, Enum, date, time, timedelta)):
+        return [type(value).__name__, str(value)]
+    if isinstance(value, Mapping):
+        return ["mapping", sorted(([_plain(key), _plain(item)] for key, item in value.items()), key=json.dumps)]
+    if isinstance(value, Set):
+        return ["set", sorted((_plain(item) for item in value), key=json.dumps)]
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {one.name: _plain(getattr(value, one.name)) for one in fields(value)}]
+    return ["object", type(value).__qualname__]
+
+
+def step_id(
+    *,
+    conn_id: str,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int,
+    take: Any,
+    payload: str,
+    namespace: str = "",
+) -> str:
+    """Return the external task id of one step: short, opaque, and the same on every try.
+
+    :param conn_id: the connection: who pays
+    :param dag_id: the DAG
+    :param run_id: the DAG run
+    :param task_id: the task
+    :param map_index: of a mapped task; -1 for one that is not mapped
+    :param take: which take of the same payload it is
+    :param payload: what :func:`digest` or :func:`digest_arguments` returned
+    :param namespace: tells deployments apart that share an account and the ids above; empty for none
+    """
+    step = (conn_id, dag_id, run_id, task_id, str(map_index), _take(take), payload)
+    return _PREFIX + _hash(*([namespace] if namespace else []), *step)
+
+
+def _take(take: Any) -> str:
+    """Return a take as a string: one number is one take, whether it came as an integer, a float or a template."""
+    text = unicodedata.normalize("NFC", str(take).strip())
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    is_whole = number.is_finite() and abs(number.adjusted()) < 30 and number == number.to_integral_value()
+    return str(int(number)) if is_whole else text
+
+
+def nth(external_task_id: str, number: int) -> str:
+    """Return the name of the n-th generation of a step: after one that failed, a retry buys the next.
+
+    :param external_task_id: the name of the first
+    :param number: 1 for the first
+    """
+    return external_task_id if number == 1 else f"{external_task_id}-{number}"
+
+
+def is_of_series(external_task_id: str, first: str) -> bool:
+    """Return whether an external task id is the first one of a series, or one that :func:`nth` made from it.
+
+    :param external_task_id: any
+    :param first: the external task id of the first generation
+    """
+    base, _, number = external_task_id.rpartition("-")
+    return external_task_id == first or (base == first and number.isdecimal() and bool(first))
+
+
+def _hash(*parts: str) -> str:
+    """Hash a list of texts, so that no two lists run into one: JSON keeps the parts apart."""
+    hashed = hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()
+    # 130 bits in 26 letters and figures.
+    return base64.b32encode(hashed).decode().lower()[:26]

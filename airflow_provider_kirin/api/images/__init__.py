@@ -1,0 +1,23 @@
+"""From whatever names an image to what the API takes: :class:`PreparedImage`."""
+
+from airflow_provider_kirin.api.images.preparation import (
+    PreparedImage,
+    check_without_reading,
+    is_inline,
+    looks_like_one,
+    prepare,
+)
+from airflow_provider_kirin.api.images.rules import ImageRules
+from airflow_provider_kirin.api.images.sources import ImageRejected, OpenUri, describe
+
+__all__ = [
+    "ImageRejected",
+    "ImageRules",
+    "OpenUri",
+    "PreparedImage",
+    "check_without_reading",
+    "describe",
+    "is_inline",
+    "looks_like_one",
+    "prepare",
+]

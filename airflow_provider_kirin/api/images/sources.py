@@ -1,0 +1,356 @@
+"""Tells what a user gave as an image, names it safely, and fetches its bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_kirin.api.images.rules import KNOWN_FORMATS
+from airflow_provider_kirin.api.redaction import may_hold_password
+from airflow_provider_kirin.exceptions import Problem
+
+#: Opens a storage URI for reading; the hook layer has one that knows Airflow's connections.
+OpenUri = Callable[[str], AbstractContextManager[BinaryIO]]
+
+#: No path is longer than this (PATH_MAX), so that longer text can only be Base64, or a mistake.
+_MAX_PATH: Final = 4096
+_MAX_URL: Final = 8192
+_MAX_SHOWN: Final = 120
+#: What is decoded and hashed to name an image in a log; larger ones are named by their length.
+_MAX_HASHED: Final = 32 * 1024 * 1024
+_READ_STEP: Final = 1024 * 1024
+
+_SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.\-]+)://")
+_URL_LIKE: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.\-]+:/+)([^/?#]*)([^?#]*)(.?)", re.DOTALL)
+_HOST: Final = re.compile(r"[^:\[\]\s]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?|")
+_BASE64_ONLY: Final = re.compile(r"[A-Za-z0-9+/=_\-\s]*")
+#: How JPEG, PNG, GIF and WebP begin in Base64. The first looks like a path.
+_BASE64_STARTS: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
+_MIN_BASE64: Final = 48
+
+#: What another try cannot cure. Other errors of a storage (network, throttling) go through to Airflow's retries.
+_FINAL_FILE_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_STORAGE_ERRORS: Final = (*_FINAL_FILE_ERRORS, AttributeError, ImportError, TypeError, ValueError)
+_EXPECTED: Final = "an image is a URL, a file path, a storage URI, bytes or Base64 text"
+
+
+class Kind(Enum):
+    """What a value is, as far as can be told without reading anything."""
+
+    URL = "http(s) URL"
+    STORAGE = "storage URI"
+    FILE_URI = "file URI"
+    PATH = "path"
+    OPENABLE = "object with open()"
+    BYTES = "bytes"
+    DATA_URI = "data URI"
+    BASE64 = "Base64 text"
+    TEMPLATE = "Jinja template"
+    EMPTY = "empty"
+    OTHER = "anything else"
+
+
+class ImageRejected(ValueError):
+    """An image breaks at least one rule. The payload's judge collects the problems of all fields.
+
+    :param problems: everything that is wrong with the image
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def kind_of(value: object) -> Kind:
+    """Tell what a value is, at a cost that does not grow with it.
+
+    :param value: whatever the user gave
+    """
+    if isinstance(value, str):
+        return _kind_of_text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Kind.BYTES if _size(value) else Kind.EMPTY
+    # Airflow's ObjectStoragePath is a PathLike too, yet only its own open() knows the storage behind it.
+    if isinstance(value, os.PathLike) and not hasattr(value, "protocol"):
+        return Kind.PATH
+    return Kind.OPENABLE if callable(getattr(value, "open", None)) else Kind.OTHER
+
+
+def _kind_of_text(text: str) -> Kind:
+    head = text[:_MAX_PATH]
+    if not head or (len(text) <= _MAX_PATH and head.isspace()):
+        return Kind.EMPTY
+    if "{{" in head or "{%" in head:
+        return Kind.TEMPLATE
+    if head.lstrip()[:5].lower() == "data:":
+        return Kind.DATA_URI
+    if scheme := _SCHEME.match(head[:64]):
+        return {"http": Kind.URL, "https": Kind.URL, "file": Kind.FILE_URI}.get(scheme[1].lower(), Kind.STORAGE)
+    if len(text) > _MAX_PATH:
+        return Kind.BASE64 if _BASE64_ONLY.fullmatch(head[:64]) else Kind.PATH
+    if len(text) >= _MIN_BASE64 and head.lstrip().startswith(_BASE64_STARTS) and _BASE64_ONLY.fullmatch(head):
+        return Kind.BASE64
+    return Kind.PATH
+
+
+def _size(data: bytes | bytearray | memoryview) -> int:
+    try:
+        return memoryview(data).nbytes
+    except ValueError:  # a memoryview that was released
+        return 0
+
+
+def describe(value: object) -> str:
+    """Name an image in at most 120 characters, with neither its bytes nor a secret.
+
+    :param value: whatever the user gave
+    :return: ``<JPEG image, 123456 bytes, sha256 1a2b3c4d>``, a path, or a URL without query and user
+    """
+    kind = kind_of(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        shown = _describe_bytes(value) if kind is Kind.BYTES else "<empty bytes>"
+    elif isinstance(value, str):
+        shown = _describe_text(value, kind)
+    elif kind is Kind.PATH:
+        shown = _describe_text(os.fsdecode(value), Kind.PATH)  # type: ignore[arg-type]
+    elif kind is Kind.OPENABLE and hasattr(value, "protocol"):
+        shown = _describe_text(str(value), Kind.STORAGE)
+    elif isinstance(value, list | tuple | set | dict):
+        shown = f"<{type(value).__name__} of {len(value)}>"
+    else:
+        shown = "None" if value is None else f"<{type(value).__name__}>"
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:40]}...{shown[43 - _MAX_SHOWN :]}"
+
+
+def address(value: object) -> str | None:
+    """Return the URI of where an image lies, for lineage: whole, but without user, query and fragment.
+
+    :param value: whatever the user gave
+    :return: None for an image that lies nowhere (bytes, Base64), and where no host can be told from a password
+    """
+    # An ObjectStoragePath says its URI; other objects with open() have none.
+    text = os.fsdecode(value) if kind_of(value) is Kind.PATH else str(value)  # type: ignore[arg-type]
+    kind = kind_of(text) if isinstance(value, str | os.PathLike) or hasattr(value, "protocol") else Kind.OTHER
+    if kind in (Kind.URL, Kind.STORAGE):
+        return without_secrets(text)
+    if kind not in (Kind.PATH, Kind.FILE_URI):
+        return None
+    with suppress(RuntimeError, ValueError):  # no home folder; a null byte
+        path = from_file_uri(text) if kind is Kind.FILE_URI else Path(text)
+        return Path(os.path.abspath(path.expanduser())).as_uri()  # noqa: PTH100 - resolve() would follow links
+    return None
+
+
+def without_secrets(uri: str) -> str | None:
+    """Return a URI without what may be secret or signed in it: user, query and fragment.
+
+    :param uri: of any scheme
+    :return: None for what is no such URI, and where no host can be told from a password
+    """
+    link = _URL_LIKE.match(uri)
+    if link is None:
+        return None
+    scheme, authority, path, _ = link.groups()
+    host = authority.rpartition("@")[2]
+    if not _HOST.fullmatch(host) or may_hold_password(host, path):
+        return None
+    return f"{scheme.strip()}{host}{path.rstrip()}"
+
+
+def is_signed_url(value: object) -> bool:
+    """Tell whether a value is a URL that may carry a secret: a query, or a password before the host.
+
+    What stands before the host of a storage URI (``s3://conn_id@bucket``) is an Airflow connection, and not secret.
+
+    :param value: whatever the user gave
+    """
+    if not isinstance(value, str) or (kind := kind_of(value)) not in (Kind.URL, Kind.STORAGE):
+        return False
+    link = _URL_LIKE.match(value[:_MAX_URL])
+    if link is None:
+        return False
+    user, at, host = link[2].rpartition("@")
+    if kind is Kind.STORAGE:
+        return ":" in user
+    return bool(at or "?" in value or "#" in value or may_hold_password(host, link[3]))
+
+
+def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
+    from hashlib import sha256
+
+    from airflow_provider_kirin.api.images.validation import recognise
+
+    size = _size(data)
+    if size > _MAX_HASHED:
+        return f"<{size} bytes>"
+    whole = bytes(data)
+    found = recognise(whole)
+    what = f"{found} image, " if found in KNOWN_FORMATS else f"{found}, " if found else ""
+    return f"<{what}{size} bytes, sha256 {sha256(whole).hexdigest()[:8]}>"
+
+
+def _describe_text(text: str, kind: Kind) -> str:
+    if kind is Kind.EMPTY:
+        return "<empty text>"
+    if kind in (Kind.DATA_URI, Kind.BASE64):
+        if len(text) <= _MAX_HASHED:
+            with suppress(ValueError):
+                return _describe_bytes(_decode(text, kind, _MAX_HASHED))
+        return f"<text of {len(text)} characters>"
+    if link := _URL_LIKE.match(text[:_MAX_URL]):
+        plain = without_secrets(link[0])
+        text = f"{link[1]}..." if plain is None else plain + (link[4] and "?...")
+        return "".join(char if char.isprintable() else "?" for char in text)
+    if len(text) > _MAX_PATH or not text.isprintable():
+        return f"<text of {len(text)} characters>"
+    path, question, _ = text.partition("?")
+    return f"{path}?..." if question else path
+
+
+def shape_problems(value: object, kind: Kind, field: str) -> list[Problem]:
+    """Find what is wrong with a value as such, without reading or decoding anything.
+
+    :param value: whatever the user gave
+    :param kind: what :func:`kind_of` said of it
+    :param field: the payload's field
+    """
+    rule = remedy = ""
+    if kind is Kind.EMPTY:
+        rule, remedy = "an image cannot be empty", f"Give an image: {_EXPECTED}."
+    elif kind is Kind.OTHER:
+        rule, remedy = _EXPECTED, "Give one of these."
+        if isinstance(value, list | tuple | set):
+            rule, remedy = "one image is meant here, not several", "Give the image itself; map the task over a list."
+    elif kind is Kind.TEMPLATE:
+        rule, remedy = "a template must be rendered before it is used", "Give it in a templated field of the operator."
+    elif isinstance(value, str):
+        rule, remedy = _text_problem(value, kind)
+    return [Problem(field, describe(value), rule, remedy)] if rule else []
+
+
+def _text_problem(text: str, kind: Kind) -> tuple[str, str]:
+    if kind is Kind.PATH and len(text) > _MAX_PATH:
+        return f"{_EXPECTED}; this long text is none of them", "Encode the file with base64.b64encode(...).decode()."
+    if kind is Kind.DATA_URI and not text[:256].partition(",")[0].rstrip().lower().endswith(";base64"):
+        return "a data URI must be like data:image/png;base64,...", "Encode the image in Base64."
+    if kind in (Kind.URL, Kind.STORAGE):
+        if len(text) > _MAX_URL:
+            return f"a URL may have at most {_MAX_URL} characters", "Use a shorter URL."
+        # The keys of a storage may hold spaces; its URIs need no host either (hdfs:///teapot.png).
+        if not text.isprintable() or (" " in text if kind is Kind.URL else text[0] == " "):
+            return "a URL has no spaces, line breaks or control characters", "Strip it, or write a space as %20."
+        if kind is Kind.URL and not _has_host(text):
+            return "a URL must name a host, like https://example.com/teapot.jpg", "Write the URL in full."
+    return "", ""
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return any(char.isalnum() for char in parts.hostname or "") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def load(value: Any, kind: Kind, *, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
+    """Fetch the bytes of an image.
+
+    :param value: a value that has no :func:`shape_problems`
+    :param kind: what :func:`kind_of` said of it; not a URL
+    :param field: the payload's field
+    :param limit: read no more than this; a result of this length or more means that there was too much
+    :param open_uri: opens a storage URI
+    :return: what to call the image, and its first ``limit`` bytes or a little more
+    :raises ImageRejected: the bytes cannot be had
+    """
+    if kind is Kind.BYTES:
+        view = memoryview(value)
+        return "the given bytes", (view[:limit] if view.ndim == view.itemsize == 1 else view).tobytes()
+    if kind in (Kind.DATA_URI, Kind.BASE64):
+        try:
+            return "the given Base64 text", _decode(value, kind, limit)
+        except ValueError:
+            rule = "Base64 text uses A-Z a-z 0-9 + / and is padded with = to a multiple of four"
+            remedy = "Encode the file with base64.b64encode(...).decode(), and do not cut the text."
+            raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from None
+    if kind in (Kind.PATH, Kind.FILE_URI):
+        return _load_file(value, kind, field, limit)
+    return _load_storage(value, kind, field, limit, open_uri)
+
+
+def _decode(text: str, kind: Kind, limit: int) -> bytes:
+    """Decode Base64 strictly, and no more of it than ``limit`` needs.
+
+    :raises ValueError: it is not Base64
+    """
+    from binascii import a2b_base64
+
+    start = text.find(",", 0, 256) + 1 if kind is Kind.DATA_URI else 0
+    needed = (limit + 2) // 3 * 4
+    # Line breaks are a few percent of a text; room for as many again is ample, and a bound.
+    window = text[start : start + 2 * needed]
+    for blank in "\r\n\t ":
+        window = window.replace(blank, "")
+    if len(window) < needed and len(text) - start > 2 * needed:
+        raise ValueError("more white space than text")
+    return a2b_base64(window[:needed], strict_mode=True)
+
+
+def _load_file(value: Any, kind: Kind, field: str, limit: int) -> tuple[str, bytes]:
+    rule = remedy = ""
+    try:
+        path = (from_file_uri(value) if kind is Kind.FILE_URI else Path(os.fsdecode(value))).expanduser()
+        if path.is_file():
+            with path.open("rb") as file:
+                # In one piece: putting pieces together would take as long as encoding the image.
+                return describe(path.name), _read(file, limit, step=limit)
+        path.stat()  # tells why, where there is nothing or it may not be looked at
+        rule, remedy = "a path must lead to a file", "Give the file itself, not a directory, pipe or device."
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "no path can be like that"
+        rule = f"the file must be readable where the task runs ({reason})"
+        remedy = "Check path and permissions on the worker, or put the file into a storage that workers share."
+    raise ImageRejected([Problem(field, describe(value), rule, remedy)])
+
+
+def from_file_uri(uri: str) -> Path:
+    """Return the local path that a ``file://`` URI names.
+
+    :param uri: the URI
+    :raises ValueError: for one that names another host
+    """
+    parts = urlsplit(uri.strip())
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError("a file of another host")
+    return Path(unquote(parts.path))
+
+
+def _load_storage(value: Any, kind: Kind, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
+    if kind is Kind.STORAGE and open_uri is None:
+        rule, remedy = "storage URIs cannot be read here", "Read the file yourself and give its bytes, or give a URL."
+        raise ImageRejected([Problem(field, describe(value), rule, remedy)])
+    try:
+        with open_uri(value) if open_uri and kind is Kind.STORAGE else value.open("rb") as file:
+            return describe(value).rpartition("/")[2], _read(file, limit)
+    except _FINAL_STORAGE_ERRORS as error:
+        rule = f"the storage must have the file and let it be read ({type(error).__name__})"
+        remedy = "Check the URI, the Airflow connection of the storage, and that its provider package is installed."
+        raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from error
+
+
+def _read(file: BinaryIO, limit: int, *, step: int = _READ_STEP) -> bytes:
+    chunks: list[bytes] = []
+    left = limit
+    while left > 0 and (chunk := file.read(min(left, step))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,114 @@
+"""Judges the bytes of an image by the rules of a model."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from airflow_provider_kirin.api.images.integrity import Header, UnfitFile, check_whole, read_header
+from airflow_provider_kirin.api.images.rules import ImageRules
+from airflow_provider_kirin.exceptions import Problem
+
+#: Offset, bytes found there, what such a file is. Only the first two are pictures that Kirin takes.
+_SIGNATURES: Final = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftypqt", "QuickTime video"),
+    (4, b"ftyp", "MP4 video"),
+    (4, b"jP  ", "JPEG 2000"),
+    (4, b"JXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"8BPS", "Photoshop document"),
+    (0, b"\0\0\1\0", "icon"),
+    (0, b"\x1aE\xdf\xa3", "WebM video"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\3\4", "ZIP archive"),
+    (0, b"\x1f\x8b", "gzip archive"),
+)
+
+
+def recognise(data: bytes) -> str | None:
+    """Name the format of a file by its content, or None.
+
+    :param data: the file, or its first kilobyte
+    """
+    for offset, signature, name in _SIGNATURES:
+        if data.startswith(signature, offset):
+            return name
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in start:
+        return "SVG"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "HTML page"
+    return None
+
+
+def check(data: bytes, *, name: str, field: str, rules: ImageRules) -> tuple[Header | None, list[Problem]]:
+    """Find everything that is wrong with an image.
+
+    :param data: the file; of one that is too large, its first ``rules.max_bytes`` bytes
+    :param name: what to call the image in messages
+    :param field: the payload's field
+    :param rules: what the model takes
+    :return: the header, where there is a readable one, and the problems
+    """
+    size = f"{min(len(data), rules.max_bytes):,} bytes" + (" or more" if len(data) >= rules.max_bytes else "")
+    if not data:
+        return None, [Problem(field, f"{name} (empty)", "an image cannot be empty", "Give a JPEG or PNG file.")]
+    problems = _check_size(data, f"{name} ({size})", field, rules)
+    found = recognise(data)
+    if found not in rules.formats:
+        return None, [_wrong_format(found, f"{name} ({found or 'unknown format'}, {size})", field, rules), *problems]
+    try:
+        header = read_header(data, found)
+    except UnfitFile as unfit:
+        return None, problems or [Problem(field, f"{name} ({found}, {size})", unfit.rule, unfit.remedy)]
+    value = f"{name} ({found}, {header.width} x {header.height} px)"
+    too_many_pixels = header.width * header.height > rules.max_pixels
+    if not problems and not too_many_pixels:
+        try:
+            check_whole(data, found)
+        except UnfitFile as unfit:
+            problems.append(Problem(field, value, unfit.rule, unfit.remedy))
+    return header, problems + _check_shape(header, value, field, rules)
+
+
+def _check_size(data: bytes, value: str, field: str, rules: ImageRules) -> list[Problem]:
+    if len(data) < rules.max_bytes:
+        return []
+    rule = f"the file must be smaller than {rules.max_bytes:,} bytes"
+    return [Problem(field, value, rule, "Save it as JPEG at a lower quality, or scale it down.")]
+
+
+def _wrong_format(found: str | None, value: str, field: str, rules: ImageRules) -> Problem:
+    allowed = " or ".join(rules.formats)
+    remedy = f"Convert it to {allowed}." if found else f"Give a {allowed} file."
+    return Problem(field, value, f"the image must be {allowed} by its content, whatever its name says", remedy)
+
+
+def _check_shape(header: Header, value: str, field: str, rules: ImageRules) -> list[Problem]:
+    from fractions import Fraction
+
+    problems = []
+    short, long = sorted((header.width, header.height))
+    if short < rules.min_side:
+        rule = f"each side must be at least {rules.min_side} px"
+        problems.append(Problem(field, value, rule, "Scale the image up or use a larger one."))
+    # Through str: 1.15 means 115:100 and not the nearest binary fraction, which is a little less.
+    if rules.max_ratio is not None and long > Fraction(str(rules.max_ratio)) * short:
+        rule = f"the aspect ratio must be between 1:{rules.max_ratio:g} and {rules.max_ratio:g}:1"
+        problems.append(Problem(field, value, rule, "Crop the image or pad it."))
+    if short * long > rules.max_pixels:
+        rule = f"an image may have at most {rules.max_pixels:,} pixels (a guard of this provider, not of the API)"
+        problems.append(Problem(field, value, rule, "Scale the image down."))
+    return problems

@@ -1,0 +1,23 @@
+"""From a user's payload to what may be sent: :class:`PreparedPayload`."""
+
+from airflow_provider_kirin.api.payload.preparation import (
+    FitImages,
+    PreparedPayload,
+    check_fit_images,
+    check_static,
+    inline_images,
+    prepare,
+    refuse_secret,
+    signed_urls,
+)
+
+__all__ = [
+    "FitImages",
+    "PreparedPayload",
+    "check_fit_images",
+    "check_static",
+    "inline_images",
+    "prepare",
+    "refuse_secret",
+    "signed_urls",
+]

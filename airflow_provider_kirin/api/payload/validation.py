@@ -1,0 +1,183 @@
+"""From JSON Schema to sentences: what a payload breaks, each with field, value, rule and remedy."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.payload.keywords import keywords
+from airflow_provider_kirin.api.payload.paths import leaves
+from airflow_provider_kirin.api.redaction import safe_url, shorten
+from airflow_provider_kirin.exceptions import Problem
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+_TYPE_NAMES = {
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+}
+
+
+def _nothing(value: Any) -> bool:
+    return False
+
+
+def broken_rules(
+    instance: dict[str, Any], schema: dict[str, Any], *, skip: Callable[[Any], bool] = _nothing
+) -> list[Problem]:
+    """Return everything in which an instance breaks its schema.
+
+    :param instance: the payload, its images replaced by short texts
+    :param schema: a model's JSON Schema, read-only
+    :param skip: values that cannot be judged yet (templates)
+    """
+    problems: list[Problem] = []
+    if skip is not _nothing:
+        schema = _judgeable(schema, instance, skip)
+    for error in _validator_class()(schema).iter_errors(instance):
+        if not skip(error.instance):
+            problems.extend(problem for problem in _problems(error, skip) if problem not in problems)
+    return problems
+
+
+def _judgeable(schema: dict[str, Any], instance: dict[str, Any], skip: Callable[[Any], bool]) -> dict[str, Any]:
+    """Leave out the rules between fields of which one cannot be judged yet: a frame may hide in a template."""
+    later = {name for name, value in instance.items() if any(skip(leaf) for _, leaf in leaves(value))}
+    rules = schema.get("allOf", ())
+    if not later or not rules:
+        return schema
+    return {**schema, "allOf": [rule for rule in rules if not later & set(_names(rule))]}
+
+
+def _names(rule: Any) -> Iterator[str]:
+    """Yield every text in a rule: names of fields, and words that are no field's name."""
+    if isinstance(rule, dict):
+        for name, inner in rule.items():
+            yield name
+            yield from _names(inner)
+    elif isinstance(rule, list):
+        for inner in rule:
+            yield from _names(inner)
+    elif isinstance(rule, str):
+        yield rule
+
+
+@functools.cache
+def _validator_class() -> type[Validator]:
+    from jsonschema import Draft202012Validator, validators
+
+    def is_finite_number(checker: Any, value: Any) -> bool:
+        # JSON has no NaN and no infinity, and either would pass `minimum` and `maximum`.
+        try:
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        except OverflowError:
+            return False
+
+    extended: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
+        Draft202012Validator,
+        validators=keywords(),
+        type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", is_finite_number),
+    )
+    return extended
+
+
+def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[Problem]:
+    path = ".".join(str(part) for part in error.absolute_path)
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    instance: Any = error.instance
+    if error.validator == "additionalProperties":
+        known = list(schema.get("properties", {}))
+        unknown = [name for name in instance if name not in known and not skip(name)]
+        yield from (_unknown_parameter(name, known, path) for name in unknown)
+        return
+    if error.validator == "required":
+        missing = [name for name in schema["required"] if name not in instance]
+        yield from (_missing_parameter(name, path, schema) for name in missing)
+        return
+    rule, remedy = _say(error, schema)
+    yield Problem(
+        field=schema.get("x-field") or path or "payload",
+        value=_show(error, schema),
+        rule=schema.get("x-rule", rule),
+        remedy=schema.get("x-remedy", remedy),
+    )
+
+
+def _show(error: ValidationError, schema: dict[str, Any]) -> str:
+    if "x-field" in schema:
+        given = error.instance.get(schema["x-field"]) if isinstance(error.instance, dict) else None
+        # An image is an empty text here.
+        return {"None": "(missing)", "''": "(given)"}.get(shorten(given), shorten(given))
+    # A call-back URL often carries a token in its query.
+    if schema.get("x-url") and isinstance(error.instance, str):
+        return shorten(safe_url(error.instance))
+    return shorten(error.instance)
+
+
+def _say(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
+    """Return rule and remedy for one broken keyword."""
+    wanted: Any = error.validator_value
+    instance: Any = error.instance
+    match error.validator:
+        case "type":
+            name = _TYPE_NAMES.get(str(wanted), str(wanted))
+            return f"must be {name}", f"Give {name}"
+        case "enum":
+            options = ", ".join(repr(option) for option in wanted)
+            return f"must be one of {options}", _did_you_mean(instance, list(wanted)) or "Use one of these"
+        case "const":
+            return f"must be {wanted!r}", f"Use {wanted!r}, or leave it out"
+        case "minLength" | "maxLength":
+            bound = "at least" if error.validator == "minLength" else "at most"
+            has = len(instance)
+            rule = f"must have {bound} {wanted:,} character{'s' if wanted != 1 else ''} (it has {has:,})"
+            return rule, "Write more" if bound == "at least" else f"Shorten it by {has - wanted:,}"
+        case "minItems" | "maxItems":
+            bound = "at least" if error.validator == "minItems" else "at most"
+            rule = f"must have {bound} {wanted:,} item{'s' if wanted != 1 else ''} (it has {len(instance):,})"
+            return rule, "Add some" if bound == "at least" else f"Leave out {len(instance) - wanted:,}"
+        case "x-nonZero":
+            return f"must have exactly {wanted} value that is not zero", "Set all others to 0, or leave them out"
+        case "minimum" | "maximum":
+            low, high = schema.get("minimum"), schema.get("maximum")
+            return f"must lie between {low} and {high}", f"Use a number from {low} to {high}"
+        case "x-url":
+            return "must be an http or https URL with a host", "Give the whole URL, such as https://example.com/hook"
+        case _:
+            return f"breaks the rule {error.validator}: {shorten(wanted)}", "See the model's page in the docs"
+
+
+def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
+    if name == "input":
+        remedy = "Give the parameters themselves; the provider wraps them in input[0].params"
+    else:
+        remedy = _did_you_mean(name, known) or f"Known parameters: {', '.join(known)}"
+    # The value is not shown: whoever mistypes a name may have put a secret there.
+    full = f"{path}.{name}" if path else name
+    return Problem(field=full[:80], value="(not shown)", rule="is not a parameter of this model", remedy=remedy)
+
+
+def _missing_parameter(name: str, path: str, schema: dict[str, Any]) -> Problem:
+    full = f"{path}.{name}" if path else name
+    rule, remedy = schema.get("x-rule", "must be given"), schema.get("x-remedy", f"Add {name}")
+    return Problem(field=full, value="(missing)", rule=rule, remedy=remedy)
+
+
+def _did_you_mean(given: Any, known: list[Any]) -> str | None:
+    import difflib
+
+    text = given[:100] if isinstance(given, str) else shorten(given)
+    names = list(map(str, known))
+    # image_tial means image_tail; image_url means image, although image_tail is nearer by its letters.
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.85)
+    near = near or [name for name in names if text.startswith(f"{name}_")]
+    near = near or difflib.get_close_matches(text, names, n=1)
+    return f"Did you mean {near[0]!r}?" if near else None

@@ -1,0 +1,50 @@
+"""What the log has to tell of a payload that is right: what was not checked, and what costs more than one may think."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_kirin.api.redaction import shorten
+
+#: How sure a schema is of its model (``x-confidence``).
+DOCUMENTED, PARTLY, UNKNOWN = "documented", "partly", "unknown"
+
+
+def notices(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return lines for the log; none where everything was checked and chosen.
+
+    :param model: the model's id
+    :param given: the payload as the user gave it, without the defaults
+    :param schema: the model's JSON Schema, or the empty one of a model that has none
+    """
+    lines = [_unchecked(model, given, schema), _dear_default(model, given, schema)]
+    return tuple(line for line in lines if line)
+
+
+def _unchecked(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    confidence = schema.get("x-confidence", DOCUMENTED)
+    known = [name for name in schema["properties"] if name != "model"]
+    names = [name for name, value in given.items() if name not in schema["properties"] and value is not None]
+    listed = ", ".join(_with_hint(name, known) for name in names)
+    if not known:
+        return f"{model} is not a model that this provider knows: none of its parameters were checked."
+    if confidence == UNKNOWN:
+        end = f" Sent unchecked: {listed}." if names else ""
+        return f"No page of the gateway is known that documents {model}; what was checked is from other sources.{end}"
+    if names and confidence == PARTLY:
+        return f"{model} is only partly documented: {listed} {'are' if len(names) > 1 else 'is'} sent unchecked."
+    return ""
+
+
+def _with_hint(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name[:100], known, n=1, cutoff=0.8)
+    return f"{shorten(name, 40)} (did you mean {near[0]!r}?)" if near else shorten(name, 40)
+
+
+def _dear_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if given.get("mode") is not None or schema["properties"].get("mode", {}).get("default") != "pro":
+        return ""
+    return f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.'

@@ -1,0 +1,220 @@
+"""What a Kirin connection says, checked once, for the sync and the async hook."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from airflow_provider_kirin.api.pricing import read_table
+from airflow_provider_kirin.api.private_hosts import PrivateHosts
+from airflow_provider_kirin.api.redaction import shorten, spellings
+from airflow_provider_kirin.api.requests import base_url, check_api_key
+from airflow_provider_kirin.exceptions import KirinConfigError
+
+#: Seconds to connect, and seconds without a byte, before a call counts as lost.
+DEFAULT_TIMEOUT = 60.0
+MAX_NAMESPACE = 100
+
+_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices", "namespace"}
+
+_JSON_TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+#: What a person may have meant for the name of an extra. Anything else may be a secret in the wrong place.
+_NAME = re.compile(r"[a-z][a-z_-]{0,29}", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
+
+
+class AirflowConnection(Protocol):
+    """The fields of an Airflow Connection that are read here."""
+
+    conn_id: str
+    host: str | None
+    port: int | None
+    schema: str | None
+    password: str | None
+    extra: str | None
+
+
+@dataclass(frozen=True)
+class KirinConnection:
+    """A Kirin connection, ready to use. Its repr does not show the key.
+
+    :param base_url: where ``/v1/generation`` lives
+    :param api_key: the Bearer key
+    :param timeout: seconds
+    :param verify: whether to check TLS certificates, or the path of a CA bundle
+    :param proxies: scheme to proxy URL, as ``requests`` takes them
+    :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
+    :param private_hosts: where videos may come from although it is not on the open internet
+    :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
+    :param namespace: part of every external task id: tells deployments apart that share an account
+    :param unknown_extras: a sentence about extras that have no effect; empty if there are none
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    timeout: float = DEFAULT_TIMEOUT
+    verify: bool | str = True
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    requests_per_second: float | None = None
+    private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
+    namespace: str = ""
+    unknown_extras: str = ""
+
+    def hide_key(self, text: str) -> str:
+        """Return a string without the key, should a gateway ever repeat it, escaped or not.
+
+        :param text: anything that goes to a log or an exception
+        """
+        # A key of three characters is no secret, and its letters are everywhere.
+        return self._key_pattern.sub("***", text) if len(self.api_key) > 3 else text
+
+    @cached_property
+    def _key_pattern(self) -> re.Pattern[str]:
+        return spellings(self.api_key)
+
+
+def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
+    """Return the error for a connection that Airflow does not know.
+
+    It may pass: Airflow says the same where a secrets backend could not be asked.
+
+    :param conn_id: the connection
+    :param error: what Airflow says
+    """
+    return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}", retryable=True)
+
+
+def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
+    """Read an Airflow connection.
+
+    :param conn: the connection
+    :param extra: its decoded extra (decoding it may block, so the caller does)
+    :raises KirinConfigError: with what is wrong and what to do; never with the key
+    """
+    _check_extra(conn, extra)
+    if unknown := _unknown_extras(extra):
+        log.warning("Connection %r: %s", conn.conn_id, unknown)
+    base = base_url(conn.host, port=conn.port, scheme=conn.schema)
+    return KirinConnection(
+        base_url=base,
+        api_key=check_api_key(conn.password, conn.conn_id),
+        timeout=_seconds(extra.get("timeout"), "timeout") or DEFAULT_TIMEOUT,
+        verify=_verify(extra.get("verify")),
+        proxies=_proxies(extra.get("proxies")),
+        requests_per_second=_seconds(extra.get("requests_per_second"), "requests_per_second"),
+        private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
+        prices=_prices(extra.get("prices")),
+        namespace=_namespace(extra.get("namespace")),
+        unknown_extras=unknown,
+    )
+
+
+def _check_extra(conn: AirflowConnection, extra: Any) -> None:
+    """Refuse an extra that is not a JSON object, and show nothing of it: it may hold secrets.
+
+    For what is not JSON at all, Airflow logs an error and decodes an empty object: TLS and proxy settings were lost.
+    """
+    if isinstance(extra, Mapping) and (extra or not conn.extra or _is_json(conn.extra)):
+        return
+    is_ = "not valid JSON" if isinstance(extra, Mapping) else f"JSON, but {_JSON_TYPES.get(type(extra), 'a number')}"
+    raise KirinConfigError(
+        f'The extra of the Kirin connection {conn.conn_id!r} is {is_}. Make it an object such as {{"timeout": 30}}.'
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown_extras(extra: Mapping[Any, Any]) -> str:
+    unknown = set(extra) - _EXTRAS
+    if not unknown:
+        return ""
+    close = {name: difflib.get_close_matches(name.lower(), _EXTRAS, 1) for name in unknown if _NAME.fullmatch(name)}
+    shown = [f"{name} (did you mean {match[0]}?)" for name, match in sorted(close.items()) if match]
+    if hidden := len(unknown) - len(shown):
+        shown.append(f"{hidden} whose name is not shown, as it may be a secret")
+    return f"Unknown extras have no effect: {', '.join(shown)}. The extras are {', '.join(sorted(_EXTRAS))}."
+
+
+def _seconds(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise _bad_extra(name, value, "must be a number above 0")
+    return number
+
+
+def _verify(value: Any) -> bool | str:
+    if value is None or value == "":
+        return True
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise _bad_extra("verify", value, "must be true, false or the path of a CA bundle")
+    return {"true": True, "false": False}.get(value.strip().lower(), value)
+
+
+def _proxies(value: Any) -> dict[str, str]:
+    if not value:
+        return {}
+    if isinstance(value, str):
+        return {"http": value, "https": value}
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
+        # A proxy URL may hold a password: it is not shown.
+        raise _bad_extra("proxies", None, 'must map schemes to URLs, such as {"https": "http://proxy:3128"}')
+    return dict(value)
+
+
+def _private_hosts(value: Any, own_host: str) -> PrivateHosts:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), [part for part in value.split(",") if part])
+    rule = 'must be true, false, or a list of hosts and networks, such as ["videos.example.com", "10.0.0.0/8"]'
+    is_list = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    if not (is_list or value is None or isinstance(value, bool)):
+        raise _bad_extra("allow_private_hosts", value, rule)
+    try:
+        return PrivateHosts.of(value or False, own_host=own_host)
+    except ValueError as error:
+        raise _bad_extra("allow_private_hosts", str(error), rule) from None
+
+
+def _prices(value: Any) -> dict[str, Decimal]:
+    try:
+        return read_table(value)
+    except ValueError as error:
+        raise KirinConfigError(f"The Kirin connection's extra prices: {error}.") from None
+
+
+def _namespace(value: Any) -> str:
+    if value is None:
+        return ""
+    # A URI, or a form, may deliver a number for its text.
+    is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
+    text = str(value).strip() if is_text else ""
+    if not is_text or not text.isprintable() or len(text) > MAX_NAMESPACE:
+        rule = f'must be a string of at most {MAX_NAMESPACE} printable characters, such as "staging"'
+        raise _bad_extra("namespace", value, rule)
+    return text
+
+
+def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:
+    return KirinConfigError(f"The Kirin connection's extra {name} = {shorten(value)} {rule}.")

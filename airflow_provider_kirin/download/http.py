@@ -1,0 +1,162 @@
+"""One GET to the host of a video: guarded, bounded in time, without credentials, redirects followed by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_kirin.api.redaction import one_line, safe_url
+from airflow_provider_kirin.api.request_url import RequestUrl
+from airflow_provider_kirin.api.requests import USER_AGENT
+from airflow_provider_kirin.download import http_range
+from airflow_provider_kirin.exceptions import KirinNetworkError, KirinReplyError
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_kirin.connection import KirinConnection
+    from airflow_provider_kirin.hooks.deadline import Deadline
+
+_MOST_REDIRECTS = 5
+#: Bytes that are read at once.
+_CHUNK = 1024 * 1024
+#: Packed bytes that are read at once: before version 2.6, urllib3 unpacks all of them at once, to a thousand times as
+#: many.
+_PACKED_CHUNK = 16 * 1024
+
+
+class ExpiredLinkError(KirinReplyError):
+    """Asking for the same link again cannot help; asking for the task afresh does."""
+
+
+@contextmanager
+def get(
+    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
+) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
+    """Ask a host for a video; give its response, and the body as it comes in, unpacked.
+
+    :param session: from :func:`airflow_provider_kirin.download.ssrf.guarded_session`
+    :param url: any host, so no key, no cookie and no ~/.netrc entry goes there
+    :param connection: for timeout, TLS and proxies
+    :param headers: besides our own
+    :raises KirinNetworkError: no response, or not all of it
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    from airflow_provider_kirin.hooks.deadline import Deadline, DeadlineError
+
+    seconds = http_range.PERIOD + connection.timeout
+    reason = f"the host sends next to nothing: no byte of the video in {seconds:g} seconds"
+    try:
+        with (
+            Deadline(seconds, reason) as deadline,
+            _follow(session, url, connection, headers, deadline) as response,
+        ):
+            yield response, _read(response, deadline)
+    except (requests.RequestException, HTTPError, DeadlineError) as error:
+        raise KirinNetworkError(f"The download of {safe_url(url)} failed: {_why(error)}") from None
+
+
+def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
+    """Yield what comes as it comes. ``iter_content`` would wait for whole chunks, and lose the last one at a cut."""
+    from airflow_provider_kirin.hooks.deadline import DeadlineError
+
+    is_packed = http_range.is_packed(response.headers)
+    flow = http_range.Flow()
+    while True:
+        deadline.restart()
+        began = time.monotonic()
+        # Asked not to, some stores pack all the same.
+        chunk = response.raw.read1(_PACKED_CHUNK if is_packed else _CHUNK, decode_content=is_packed)
+        waited = time.monotonic() - began
+        deadline.pause()
+        deadline.check()
+        if not chunk:
+            return
+        yield chunk
+        if not flow.is_enough(len(chunk), waited):
+            raise DeadlineError(
+                f"the host sends next to nothing: less than {http_range.LEAST / 1000:g} kB in {http_range.PERIOD:g} "
+                "seconds"
+            )
+
+
+def check_reply(reply: requests.Response, url: str) -> None:
+    """Refuse a response that is no video from its beginning.
+
+    :param reply: its head
+    :param url: for messages
+    :raises ExpiredLinkError: the link is refused or gone
+    :raises KirinReplyError: trouble of the host, or something else than a video
+    """
+    status, content_type = reply.status_code, reply.headers.get("Content-Type", "")
+    said = f"The host of the video answered HTTP {status} for {safe_url(url)}"
+    if http_range.is_expired(status):
+        raise ExpiredLinkError(f"{said}. The link has expired. Nothing is lost: a fresh one is free.")
+    if status not in (200, 206):
+        raise KirinReplyError(f"{said}.", retryable=status >= 500 or status in (408, 416, 429))
+    if http_range.first_byte(status, reply.headers) != 0:
+        raise KirinReplyError(f"{said} with a part of the video that was not asked for.")
+    if not http_range.may_be_video(content_type):
+        raise KirinReplyError(f"{safe_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
+
+
+def _follow(
+    session: requests.Session, link: str, connection: KirinConnection, headers: Mapping[str, str], deadline: Deadline
+) -> requests.Response:
+    """Follow redirects ourselves: each hop is judged, and requests would take credentials for it from ~/.netrc."""
+    url = _parse(link)
+    for _ in range(_MOST_REDIRECTS + 1):
+        deadline.restart()
+        response = _send(session, url, connection, headers)
+        if not response.is_redirect:
+            return response
+        # Its body is nobody's business.
+        response.close()
+        url = _target(url, response.headers["Location"])
+    raise KirinReplyError(f"{safe_url(link)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+
+
+def _target(url: RequestUrl, location: str) -> RequestUrl:
+    try:
+        return url.follow(location)
+    except ValueError:
+        raise KirinReplyError(
+            f"{safe_url(str(url))} redirects to no URL that can be called: {one_line(safe_url(location), 60)} is no "
+            "http or https URL.",
+            retryable=False,
+        ) from None
+
+
+def _parse(link: str) -> RequestUrl:
+    try:
+        return RequestUrl.parse(link)
+    except (TypeError, ValueError):
+        raise KirinReplyError(
+            f"The video's address {safe_url(link)} is no http or https URL.", retryable=False
+        ) from None
+
+
+def _send(
+    session: requests.Session, url: RequestUrl, connection: KirinConnection, headers: Mapping[str, str]
+) -> requests.Response:
+    import requests
+
+    from airflow_provider_kirin.download.ssrf import check_literal
+
+    check_literal(url.host, connection.private_hosts)
+    fixed = {"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    request = session.prepare_request(requests.Request("GET", url.origin, headers={**fixed, **headers}))
+    # Not prepared, which would rewrite it: the session sends it as it is.
+    request.url = str(url)
+    settings = session.merge_environment_settings(request.url, dict(connection.proxies), True, connection.verify, None)
+    return session.send(request, timeout=connection.timeout, allow_redirects=False, **settings)
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong, without the "url: /path?query" that urllib3 puts around it."""
+    inner = error.args[0] if error.args else error
+    return one_line(getattr(inner, "reason", None) or inner)

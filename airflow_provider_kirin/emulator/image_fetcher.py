@@ -1,0 +1,88 @@
+"""Fetches images that were given as URLs, after the submit, as the gateway does when it starts to generate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import aiohttp
+
+from airflow_provider_kirin.emulator.directives import Failure
+from airflow_provider_kirin.emulator.errors import Wrong
+from airflow_provider_kirin.emulator.generation import Frame, Generation
+from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.image_check import MAX_BYTES, check_image
+from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.order import refusal_of
+from airflow_provider_kirin.emulator.store import Store
+
+log = logging.getLogger(__name__)
+_SECONDS = aiohttp.ClientTimeout(total=20, sock_connect=5)
+_AT_ONCE = 16
+
+
+class Fetcher:
+    """One asyncio task for each generation with an image URL, a few of them working at a time."""
+
+    def __init__(self, store: Store, pictures: Pictures, http: aiohttp.ClientSession) -> None:
+        self._store, self._pictures, self._http = store, pictures, http
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, generation: Generation) -> None:
+        """Fetch this generation's images in the background."""
+        task = asyncio.create_task(self._settle(generation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop; what is not fetched yet is fetched after the next start."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, generation: Generation) -> None:
+        async with self._slots:
+            settled = await self._with_images(generation)
+        self._store.replace(replace(settled, done_ms=max(settled.done_ms, now_ms())))
+
+    async def _with_images(self, generation: Generation) -> Generation:
+        try:
+            images = tuple([await self._kept(frame) for frame in generation.images])
+        except Wrong as wrong:
+            error = refusal_of(generation.model, wrong).body["error"]
+            failure = Failure(error["code"], error.get("error_message") or error["message"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            # Only the kind of error: its text may carry a signed URL.
+            text = f"the image could not be fetched: {type(error).__name__}"
+            code = refusal_of(generation.model, Wrong("image", text, "format")).body["error"]["code"]
+            failure = Failure(code, text)
+            log.info("generation %s: image not fetched: %s", generation.id, type(error).__name__)
+        else:
+            return replace(generation, images=images)
+        # A failure that the prompt asked for is the one a test waits for.
+        return replace(generation, images=(), failure=generation.failure or failure)
+
+    async def _kept(self, frame: Frame) -> Frame:
+        if not frame.is_url:
+            return frame
+        data = await self._download(frame.ref)
+
+        def check_and_keep() -> str:
+            check_image(data, frame.name, any_ratio=frame.any_ratio)
+            return self._pictures.keep(data)
+
+        return replace(frame, ref=await asyncio.to_thread(check_and_keep))
+
+    async def _download(self, url: str) -> bytes:
+        async with self._http.get(url, timeout=_SECONDS, max_redirects=5) as reply:
+            reply.raise_for_status()
+            data = bytearray()
+            async for chunk in reply.content.iter_chunked(65_536):
+                data += chunk
+                if len(data) >= MAX_BYTES:
+                    # check_image refuses this length; no need to read the rest.
+                    break
+            return bytes(data)

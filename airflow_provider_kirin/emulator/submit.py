@@ -1,0 +1,152 @@
+"""From a body to an accepted generation: judged in a thread, then accepted in one step that nothing can interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_kirin.emulator.directives import read_directives
+from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
+from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation
+from airflow_provider_kirin.emulator.ids import job_id, new_id, now_ms
+from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.order import Order, read_order
+from airflow_provider_kirin.emulator.prices import price
+from airflow_provider_kirin.emulator.schema import Source
+from airflow_provider_kirin.emulator.services import Parts
+
+_BIG = 65_536
+LONGEST_CLIP = 180
+
+
+async def decode_json(raw: bytes) -> Any:
+    """The JSON in a body; NaN, Infinity, broken text and endless nesting are refused with 400."""
+    return await asyncio.to_thread(_decode, raw) if len(raw) > _BIG else _decode(raw)
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise platform(400, "INVALID_JSON", "the body is not valid JSON") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+async def judge(body: Any, header_model: str | None) -> Order:
+    """The order in a body; the work on images is done in a worker thread."""
+    return await asyncio.to_thread(read_order, body, header_model)
+
+
+async def accept(
+    parts: Parts, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float
+) -> tuple[Generation, bool]:
+    """Accept a generation, or raise the refusal. Also says whether it is a new one.
+
+    From the look for duplicates to the row in the store there is no await: of two equal submits, one is first.
+    """
+    order = await judge(body, header_model)
+    frames = tuple(
+        [Frame(each.name, await _kept(parts.pictures, each.source), each.any_ratio) for each in order.images]
+    )
+    known = _known(parts, owner, order.external_id)
+    if known is not None:
+        return known, False
+    now = now_ms()
+    _check_limits(parts, owner, cents_of(order), now)
+    generation = _generation(parts, order, frames, owner=owner, origin=origin, now=now, lag=lag)
+    if order.extends is not None:
+        generation = _extended(parts, generation, order.extends)
+    parts.store.add(generation)
+    parts.callbacks.expect(generation)
+    if generation.waits_for_images:
+        parts.fetcher.start(generation)
+    return generation, True
+
+
+def cents_of(order: Order) -> int:
+    """What an order costs."""
+    return price(order.mode, order.video_seconds, has_sound=order.has_sound)
+
+
+async def _kept(pictures: Pictures, source: Source) -> str:
+    return await asyncio.to_thread(pictures.keep, source) if isinstance(source, bytes) else source
+
+
+def _known(parts: Parts, owner: str, external_id: str | None) -> Generation | None:
+    """What the policy says about an external id that was used before (section 15: the gateway's answer is unknown)."""
+    policy = parts.settings.duplicates
+    if external_id is None or policy == "bill":
+        return None
+    known = parts.store.by_external_id(owner, external_id)
+    if known is not None and policy == "reject":
+        raise platform(409, "EXTERNAL_TASK_ID_EXISTS", "external_task_id was used before")
+    return known
+
+
+def _check_limits(parts: Parts, owner: str, cents: int, now: int) -> None:
+    limit, balance = parts.settings.max_concurrent, parts.settings.balance_cents
+    if balance is not None and parts.store.spent_cents(owner, now) + cents > balance:
+        raise insufficient_balance()
+    if limit is not None and parts.store.running(owner, now) >= limit:
+        raise too_many_at_once()
+
+
+def _generation(
+    parts: Parts, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
+) -> Generation:
+    wishes = read_directives(order.prompt)
+    seconds = parts.settings.draw_seconds() if wishes.seconds is None else wishes.seconds
+    id_ = new_id()
+    return Generation(
+        id=id_,
+        owner=owner,
+        external_id=order.external_id,
+        model=order.model,
+        job_id=job_id(id_, now),
+        images=frames,
+        card=order.card,
+        aspect_ratio=order.aspect_ratio,
+        short_side=order.short_side,
+        fps=order.fps,
+        video_seconds=order.video_seconds,
+        has_sound=order.has_sound,
+        watermark=order.watermark,
+        created_ms=now,
+        done_ms=now + round(seconds * 1000),
+        visible_ms=now + round(lag * 1000),
+        cents=cents_of(order),
+        failure=wishes.failure,
+        no_video=wishes.no_video,
+        odd_status=wishes.status,
+        callback_urls=order.callback_urls,
+        origin=origin,
+    )
+
+
+def _extended(parts: Parts, generation: Generation, video_id: str) -> Generation:
+    """The generation as one that goes on where a clip ends; [K]: of v1 models and their extensions, up to 3 minutes."""
+    clip = parts.store.by_job_id(generation.owner, video_id)
+    if clip is None or clip.status(generation.created_ms) != COMPLETED or not clip.has_video:
+        raise invalid("video_id", "there is no such video; give the job id of a finished one")
+    if not clip.model.startswith(("kirin_v1_", "kirin_duration_")) or clip.video_seconds > LONGEST_CLIP:
+        raise invalid("video_id", "only videos of v1 models, of 3 minutes at most, can be extended")
+    return replace(
+        generation,
+        images=clip.images,
+        card=clip.card,
+        aspect_ratio=clip.aspect_ratio,
+        short_side=clip.short_side,
+        fps=clip.fps,
+        video_seconds=clip.video_seconds + generation.video_seconds,
+    )
+
+
+def owner_of(key: str) -> str:
+    """Whose generations: a digest, so that no key is ever on disk."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""The shelf of finished videos: rendered when first asked for, once for each set of images and settings."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from airflow_provider_kirin.emulator.generation import Generation
+from airflow_provider_kirin.emulator.image_store import Pictures
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class RenderError(Exception):
+    """The rendering process failed; the text is its last line."""
+
+
+class Videos:
+    """A folder of MP4 files by digest. Thousands of generations of one image cost one rendering."""
+
+    def __init__(self, folder: Path, pictures: Pictures) -> None:
+        self._folder = folder
+        self._pictures = pictures
+        self._running: dict[str, asyncio.Task[None]] = {}
+        # One at a time: a rendering takes both cores of a small machine already.
+        self._turn = asyncio.Semaphore(1)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def path(self, generation: Generation) -> Path:
+        """The video of a generation, made now if it is not there yet."""
+        name = _digest(generation)
+        out = self._folder / f"{name}.mp4"
+        if not out.exists():
+            task = self._running.get(name)
+            if task is None:
+                task = self._running[name] = asyncio.create_task(self._render(generation, out))
+                task.add_done_callback(lambda _: self._running.pop(name, None))
+            # Shielded: one client that leaves must not stop the rendering that others wait for.
+            await asyncio.shield(task)
+        return out
+
+    async def close(self) -> None:
+        """Stop whatever is being rendered."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _render(self, generation: Generation, out: Path) -> None:
+        job = {
+            "images": [str(self._pictures.path(frame.ref)) for frame in generation.images],
+            "card": generation.card,
+            "aspect_ratio": generation.aspect_ratio,
+            "short_side": generation.short_side,
+            "fps": generation.fps,
+            "seconds": generation.video_seconds,
+            "has_sound": generation.has_sound,
+            "watermark": generation.watermark,
+            "out": str(out),
+        }
+        async with self._turn:
+            await _run(json.dumps(job))
+
+
+async def _run(job: str) -> None:
+    """A process for each rendering: it ends by itself even if this one is killed, and shares no GIL with the loop."""
+    search = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "airflow_provider_kirin.emulator.video.render",
+        env={**os.environ, "PYTHONPATH": search},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        _, errors = await process.communicate(job.encode())
+    except asyncio.CancelledError:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        raise
+    if process.returncode != 0:
+        lines = errors.decode("utf-8", "replace").strip().splitlines()
+        raise RenderError(lines[-1] if lines else f"the renderer ended with {process.returncode}")
+
+
+def _digest(generation: Generation) -> str:
+    key = [
+        [frame.ref for frame in generation.images],
+        # A card is only drawn where there is no image.
+        generation.card if not generation.images else "",
+        generation.aspect_ratio,
+        generation.short_side,
+        generation.fps,
+        generation.video_seconds,
+        generation.has_sound,
+        generation.watermark,
+    ]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]

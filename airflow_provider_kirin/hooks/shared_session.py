@@ -1,0 +1,222 @@
+"""What all that wait in one event loop with one connection share: a session, a pace, a view of the gateway's health."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_kirin.api.circuit_breaker import Health
+from airflow_provider_kirin.api.rate_limiter import Pace
+from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
+from airflow_provider_kirin.exceptions import (
+    KirinConfigError,
+    KirinError,
+    KirinRateLimitError,
+    KirinUnavailableError,
+)
+from airflow_provider_kirin.hooks.transport import check_bundle, proxy_for, verify_with
+
+if TYPE_CHECKING:
+    import aiohttp
+
+#: Calls at a time, and so sockets, of one process: thousands of waits need few, a look takes milliseconds.
+MOST_CALLS = 32
+#: Who joins later than this has the connection read anew, since its key may have been changed. Seconds.
+LONGEST_USE = 300.0
+#: Seconds that the last look of a wait may stand in line beyond its deadline.
+GRACE = 30.0
+#: Who is next in line looks this often whether it may go already. Seconds.
+_GLANCE = 1.0
+
+
+class SharedSession:
+    """A session that opens when the first one joins and closes when the last one leaves.
+
+    :param kirin_conn_id: the connection
+    """
+
+    # Per event loop: a session must not outlive its loop, and tests have many loops.
+    _open: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedSession]]] = WeakKeyDictionary()
+
+    connection: KirinConnection
+    session: aiohttp.ClientSession
+    proxy: str | None
+    pace: Pace
+
+    def __init__(self, kirin_conn_id: str) -> None:
+        self._conn_id = kirin_conn_id
+        self.health = Health()
+        # Both are fair: who came first goes first. Only the one at the head of the line watches the clock, so that
+        # ten thousand others wait for nothing, and a pace that changes counts at once.
+        self._lanes = asyncio.Semaphore(MOST_CALLS)
+        self._head_of_line = asyncio.Lock()
+        self._users = 0
+        self._read_at = time.monotonic()
+        self._starting: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[KirinConnection] | None = None
+
+    @classmethod
+    async def join(cls, kirin_conn_id: str, *, reread: bool = False, patience: float | None = None) -> SharedSession:
+        """Return the session of this loop and connection, opened if need be; :meth:`leave` it afterwards.
+
+        :param kirin_conn_id: the connection
+        :param reread: whether to read the connection anew, however short ago it was read
+        :param patience: seconds for which a connection that is not found is looked up again by the first that joins,
+            None for as long as that makes sense
+        :raises KirinConfigError: where the connection cannot be used
+        """
+        while True:
+            by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
+            shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
+            shared._users += 1
+            try:
+                await shared._started(patience)
+                if await shared._is_up_to_date(reread):
+                    return shared
+            except BaseException:
+                await shared.leave()
+                raise
+            shared._retire()
+            await shared.leave()
+            # The next one is as new as can be; a backend that makes a key for each look-up would go on for ever.
+            reread = False
+
+    async def leave(self) -> None:
+        """Give the session back; the last one closes it."""
+        self._users -= 1
+        if self._users:
+            return
+        self._retire()
+        # Shielded: who is cancelled again meanwhile must not leave it open.
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+            if not self._starting.cancelled() and self._starting.exception() is None:
+                await self.session.close()
+
+    @asynccontextmanager
+    async def turn(self, patience: float | None) -> AsyncIterator[None]:
+        """Wait until a call may be made, and hold a lane while it is.
+
+        :param patience: seconds until it is needed at the latest, None for as long as it takes; a long line is
+            granted :data:`GRACE` more, an outage is not
+        :raises KirinUnavailableError: the time is up
+        """
+        # A user of its own: while it stands in line, its hook may move on to a session with a new key.
+        self._users += 1
+        try:
+            await self._take_lane(patience)
+            try:
+                yield
+            finally:
+                self._lanes.release()
+        finally:
+            await self.leave()
+
+    async def _take_lane(self, patience: float | None) -> None:
+        give_up_at = float("inf") if patience is None else time.monotonic() + patience
+        try:
+            async with asyncio.timeout(None if patience is None else patience + GRACE):
+                await self._lanes.acquire()
+                try:
+                    await self._stand_in_line(give_up_at)
+                except BaseException:
+                    self._lanes.release()
+                    raise
+        except TimeoutError:
+            why = self.health.trouble or "others that share its requests_per_second come first"
+            raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
+
+    def heard(self, error: KirinError | None) -> None:
+        """Let all that share the session learn from how a call ended.
+
+        :param error: what it ended in, if not well
+        """
+        now = time.monotonic()
+        if isinstance(error, KirinRateLimitError):
+            self.pace.too_many(now, error.retry_after)
+        if self.health.heard(error, now):
+            self.pace.ramp(now)
+
+    async def _stand_in_line(self, give_up_at: float) -> None:
+        async with self._head_of_line:
+            while delay := self._may_go(now := time.monotonic()):
+                if now + delay > give_up_at + (GRACE if self.health.trouble is None else 0.0):
+                    raise TimeoutError
+                await asyncio.sleep(min(delay, _GLANCE))
+
+    def _may_go(self, now: float) -> float:
+        # The pace first: a turn that is not used costs less than a probe that is not sent.
+        return self.pace.take(now) or self.health.take(now)
+
+    def _retire(self) -> None:
+        """Let nobody join any more; who is here may stay."""
+        by_conn = self._open.get(asyncio.get_running_loop(), {})
+        if by_conn.get(self._conn_id) is self:
+            del by_conn[self._conn_id]
+
+    async def _started(self, patience: float | None) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start(patience))
+        # Shielded: who is cancelled while it opens must not take the others along.
+        await asyncio.shield(self._starting)
+
+    async def _start(self, patience: float | None) -> None:
+        # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
+        aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
+        total = zip(LAG_PAUSES, accumulate(LAG_PAUSES), strict=True)
+        self.connection = await self._read([pause for pause, end in total if patience is None or end <= patience])
+        self.proxy = proxy_for(self.connection)
+        self.pace = Pace(self.connection.requests_per_second)
+        tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
+        seconds = self.connection.timeout
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MOST_CALLS, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def _is_up_to_date(self, reread: bool) -> bool:
+        """Tell whether the connection still says what it said; one look-up serves all who ask at the same time."""
+        if not reread and time.monotonic() < self._read_at + LONGEST_USE:
+            return True
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._read())
+        try:
+            return await asyncio.shield(self._rereading) == self.connection
+        except KirinConfigError as error:
+            if not error.retryable:
+                raise
+            # It cannot be looked up now, or is gone: what works goes on working.
+            return True
+
+    async def _read(self, pauses: Iterable[float] = ()) -> KirinConnection:
+        """Look the connection up.
+
+        :param pauses: seconds before further look-ups where Airflow finds none: it says so, too, where a secrets
+            backend could not be asked, and all that wait in this process would fail together
+        """
+        ahead = iter(pauses)
+        while True:
+            try:
+                conn = await get_async_connection(self._conn_id)
+                return read_connection(conn, await get_async_extra_dejson(conn))
+            except AirflowNotFoundException as error:
+                if (delay := next(ahead, None)) is None:
+                    raise missing_connection(self._conn_id, error) from None
+            finally:
+                self._read_at = time.monotonic()
+            await asyncio.sleep(delay)

@@ -1,0 +1,154 @@
+"""What came from what: for Asset events, OpenLineage and the record of a purchase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+from airflow_provider_kirin.api.images.sources import without_secrets
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.task import KirinTask
+
+
+def origin_of(ready: PreparedPayload) -> dict[str, Any]:
+    """Return what a generation is made from, as it may be shown: no text, no image, no query.
+
+    :param ready: what is bought
+    :return: ``prompt_digest``, the SHA-256 of the prompt in UTF-8, and ``images``, the URIs of those that have one
+    """
+    prompt = ready.params.get("prompt")
+    return {
+        "prompt_digest": f"sha256:{sha256(prompt.encode()).hexdigest()}" if isinstance(prompt, str) else None,
+        "images": [image.uri for image in ready.images.values() if image.uri],
+    }
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """A generation between its inputs and its outputs.
+
+    :param kirin_task_id: the generation
+    :param inputs: the images' URIs
+    :param outputs: the videos' URIs: of the files, with the Airflow connection that opens them
+        (``s3://conn_id@bucket/key``), or where Kirin keeps them
+    :param cost: US dollars as text, None where it is not known
+    :param prompt_digest: see :func:`origin_of`; None where it is not known
+    """
+
+    kirin_task_id: str
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    cost: str | None = None
+    prompt_digest: str | None = None
+
+    @classmethod
+    def of(cls, kirin_task: KirinTask, files: Iterable[str], origin: Mapping[str, Any]) -> Provenance:
+        """Put together what is known of a finished generation.
+
+        :param kirin_task: the generation
+        :param files: URIs of the files that were written
+        :param origin: what :func:`origin_of` returned, or nothing
+        """
+        uris = list(files) or [video.url for video in kirin_task.videos]
+        cost = kirin_task.usage.cost if kirin_task.usage else None
+        return cls(
+            kirin_task_id=kirin_task.id,
+            inputs=origin.get("images") or (),
+            outputs=[openable for uri in uris if (openable := _openable(uri))],
+            cost=None if cost is None else format(cost, "f"),
+            prompt_digest=origin.get("prompt_digest"),
+        )
+
+    def as_extra(self, uri: str | None) -> dict[str, Any]:
+        """Return the extra of an Asset event: hashable values, as Airflow before 3.1 wants them in an alias's event.
+
+        :param uri: the video that the event is about
+        """
+        return {
+            "uri": uri,
+            "kirin_task_id": self.kirin_task_id,
+            "cost": self.cost,
+            "prompt_digest": self.prompt_digest,
+        }
+
+    def as_openlineage(self) -> OperatorLineage:
+        """Return the datasets and the run facet of an OpenLineage event."""
+        from airflow.providers.common.compat.openlineage.facet import Dataset, ExternalQueryRunFacet
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        return OperatorLineage(
+            inputs=[Dataset(*dataset_name(uri)) for uri in self.inputs],
+            outputs=[Dataset(*dataset_name(uri)) for uri in self.outputs],
+            run_facets={"externalQuery": ExternalQueryRunFacet(externalQueryId=self.kirin_task_id, source="kirin")},
+        )
+
+
+def dataset_name(uri: str) -> tuple[str, str]:
+    """Return OpenLineage's namespace and name for a URI, by OpenLineage's naming rules.
+
+    :param uri: without secrets; a connection in it is not part of the name
+    """
+    parts = urlsplit(_without_connection(uri))
+    if parts.scheme == "file":
+        return "file", unquote(parts.path)
+    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
+
+
+def _openable(uri: str) -> str | None:
+    """Return a URI without secrets, and with the Airflow connection that ObjectStoragePath needs to open it."""
+    plain = without_secrets(uri)
+    scheme, _, rest = uri.partition("://")
+    conn_id, at, _ = rest.partition("/")[0].rpartition("@")
+    # In a URL the same place holds a user; and no connection's id has a colon.
+    if plain is None or not at or ":" in conn_id or scheme.lower() in ("http", "https"):
+        return plain
+    return plain.replace("://", f"://{conn_id}@", 1)
+
+
+def _without_connection(uri: str) -> str:
+    """Return what names a file, whoever opens it: one file is one asset, and one dataset."""
+    return without_secrets(uri) or uri
+
+
+def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Provenance, log: Any) -> None:
+    """Give a task's Asset events their extra; an alias becomes an event for each video, under the video's URI.
+
+    :param context: Airflow's
+    :param outlets: the operator's
+    :param provenance: of the generation
+    :param log: the operator's
+    """
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+    events = context["outlet_events"]
+    for outlet in outlets:
+        try:
+            if isinstance(outlet, AssetAlias):
+                for uri in provenance.outputs:
+                    # Names on MySQL are ASCII.
+                    asset = Asset(uri=quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~"))
+                    events[outlet].add(asset, extra=provenance.as_extra(uri))
+            else:
+                extra = provenance.as_extra(next(iter(provenance.outputs), None))
+                events[outlet].extra.update(extra, uris=list(provenance.outputs))
+        except (TypeError, ValueError) as error:
+            # The video is paid and stored: what Airflow cannot name (a URI of 1,500 characters) must not fail it.
+            log.warning("%s has no event of its own: %s", outlet, error)
+
+
+class ReportsToOpenLineage:
+    """An operator that tells OpenLineage what came from what."""
+
+    _provenance: Provenance | None = None
+
+    def get_openlineage_facets_on_complete(self, _ti: Any) -> OperatorLineage | None:
+        """Return what OpenLineage shows; its listener calls this in the process that ran the task."""
+        return None if self._provenance is None else self._provenance.as_openlineage()

@@ -1,0 +1,194 @@
+"""The budget of a DAG run, kept before each submission: what is held is written down first, then all is summed.
+
+Of two tasks that submit at the same time at least one reads what the other wrote, so together they never exceed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
+from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_for, estimated, price_key, show_usd
+from airflow_provider_kirin.api.retry import Verdict, judge_submission
+from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
+from airflow_provider_kirin.operators.generation_client import HookGateway
+from airflow_provider_kirin.state.keys import BUDGET_KEY, USAGE_KEY, XCOM_KEY
+from airflow_provider_kirin.state.submission_record import StepRecord
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.hooks.kirin import KirinHook
+
+#: Unfinished generations that are asked for before a submission is refused.
+_MOST_LOOKS = 100
+
+
+def read_budget(value: Any) -> Decimal:
+    """Return ``max_cost_usd`` as an amount.
+
+    :param value: what the user gave, or what a template rendered to
+    :raises KirinBudgetError: where it is none
+    """
+    try:
+        return as_usd(value, "max_cost_usd = ")
+    except ValueError as error:
+        raise KirinBudgetError(f"{error}. Nothing was submitted, nothing was spent.") from None
+
+
+class RunBudget:
+    """What one task instance may do with the budget of its DAG run.
+
+    :param limit: US dollars for the whole run
+    :param context: Airflow's
+    :param record: knows what earlier tries bought
+    :param hook: asks for prices and states
+    :param ready: what would be bought
+    """
+
+    def __init__(
+        self, limit: Decimal, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
+    ) -> None:
+        fields: Mapping[str, Any] = context
+        self._limit = limit
+        self._ti = fields["ti"]
+        # Airflow marks by a template field of this name what belongs to Kirin: operators and sensors, mapped or not.
+        tasks = [task for task in fields["dag"].tasks if "kirin_conn_id" in (task.template_fields or ())]
+        self._task_ids = sorted({self._ti.task_id, *(task.task_id for task in tasks)})
+        self._store = fields.get("task_state_store")
+        self._record = record
+        self._hook = hook
+        self._ready = ready
+        self._key = price_key(ready.model, ready.params)
+        self._held: dict[str, dict[str, Any]] = {}
+        #: What was held before the latest reservation: an earlier submission of the same name may be in doubt.
+        self._before: dict[str, dict[str, Any]] = {}
+        self._estimate: Estimate | None = None
+
+    def restore(self) -> None:
+        """Write down again what earlier tries and takes of this task hold: Airflow cleared it when the try began."""
+        stored = self._store.get(BUDGET_KEY) if self._store is not None else None
+        for entry in stored if isinstance(stored, list) else []:
+            name = entry.get("external_task_id") if isinstance(entry, dict) else None
+            if isinstance(name, str):
+                self._held[name] = {**entry, "kirin_task_id": self._record.kirin_task_id(name)}
+        if self._held:
+            self._write()
+
+    def reserve(self, name: str) -> None:
+        """Hold money for one generation, right before it is submitted.
+
+        :param name: its external task id
+        :raises KirinBudgetError: there is not enough; nothing is held
+        """
+        estimate = self._find_estimate()
+        self._before = {name: self._held[name]} if name in self._held else {}
+        self._held[name] = {"external_task_id": name, "usd": show_usd(estimate.usd), "price_key": self._key}
+        self._write()
+        purchases = list(self._purchases())
+        error = over_budget(self._limit, estimate, purchases, name=name)
+        if error:
+            # What failed has cost nothing, and what has ended may have cost less than was expected.
+            error = over_budget(self._limit, estimate, list(self._asked_for(purchases)), name=name)
+        if error:
+            self.withdraw(name)
+            raise error
+        self._hook.log.info(
+            "This generation will cost about %s USD (says %s); max_cost_usd = %s for the DAG run.",
+            show_usd(estimate.usd),
+            estimate.source,
+            show_usd(self._limit),
+        )
+
+    def withdraw(self, name: str) -> None:
+        """Give back what is held for a submission that surely was not accepted.
+
+        :param name: its external task id
+        """
+        del self._held[name]
+        self._held |= self._before
+        self._write()
+
+    def _write(self) -> None:
+        entries = list(self._held.values())
+        if self._store is not None:
+            self._store.set(BUDGET_KEY, entries)
+        self._ti.xcom_push(BUDGET_KEY, entries)
+
+    def _purchases(self, **how: Any) -> Iterator[Purchase]:
+        # What this step's earlier generations cost though they failed is in its XCom only once it has bought another.
+        failed = {"failed_costs": self._record.failed_costs}
+        notes = [*self._pull(BUDGET_KEY, **how), *self._pull(XCOM_KEY, **how), failed]
+        yield from read_purchases(notes, self._pull(USAGE_KEY, **how))
+
+    def _pull(self, key: str, **how: Any) -> Iterator[Any]:
+        """Yield what all Kirin tasks of the run left under a key; an entry may be one note or a list of them."""
+        pulled = self._ti.xcom_pull(task_ids=self._task_ids, key=key, **how)
+        for entry in pulled if isinstance(pulled, Iterable) else []:
+            yield from entry if isinstance(entry, list) else [entry]
+
+    def _asked_for(self, purchases: Iterable[Purchase]) -> Iterator[Purchase]:
+        left = _MOST_LOOKS
+        for one in purchases:
+            if one.kirin_task_id is None or one.cost is not None or not left:
+                yield one
+                continue
+            left -= 1
+            try:
+                kirin_task = self._hook.get_task(one.kirin_task_id, patience=0)
+            except KirinError:
+                yield one
+            else:
+                yield replace(one, cost=billed_for(kirin_task))
+
+    def _find_estimate(self) -> Estimate:
+        if self._estimate is None:
+            usd, why, retryable = self._ask_for_price()
+            self._estimate = estimated(usd, self._hook.connection.prices, self._key)
+            if self._estimate is None:
+                # This run knows prices of its own already, an earlier one more.
+                known = [*self._purchases(), *self._purchases(include_prior_dates=True)]
+                self._estimate = learnt(known, self._key)
+            if self._estimate is None:
+                raise no_estimate(self._limit, self._key, why, retryable=retryable)
+        return self._estimate
+
+    def _ask_for_price(self) -> tuple[Decimal | None, str, bool]:
+        try:
+            return *self._hook.precharge(self._ready), False
+        except KirinError as error:
+            # Whatever it is: nothing was sent that could buy something, so it is no doubt about a submission.
+            self._hook.log.warning("The gateway does not say what this generation would cost: %s", error)
+            return None, f"the gateway's price preview fails: {error}", error.retryable
+
+
+class BudgetedGateway(HookGateway):
+    """A gateway that holds money for each submission before it sends it.
+
+    :param hook: does the I/O
+    :param ready: what is bought
+    :param budget: the run's
+    """
+
+    def __init__(self, hook: KirinHook, ready: PreparedPayload, budget: RunBudget) -> None:
+        super().__init__(hook, ready)
+        self._budget = budget
+
+    def submit_as(self, external_task_id: str) -> KirinTask:
+        """Send the payload under a name, if the budget covers it. Costs money.
+
+        :param external_task_id: the name
+        :raises KirinBudgetError: it does not; nothing was sent
+        """
+        self._budget.reserve(external_task_id)
+        try:
+            return super().submit_as(external_task_id)
+        except KirinError as error:
+            if judge_submission(error) is Verdict.REFUSED:
+                self._budget.withdraw(external_task_id)
+            raise

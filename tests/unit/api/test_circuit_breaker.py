@@ -1,0 +1,111 @@
+"""A gateway that is down is asked by one call at a time; one that is alive is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_kirin.api.circuit_breaker import LONGEST_PROBE, TROUBLES_THAT_MEAN_DOWN, Health
+from airflow_provider_kirin.api.retry import LONGEST_PAUSE
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinAuthError,
+    KirinError,
+    KirinNetworkError,
+    KirinNotFoundError,
+    KirinRateLimitError,
+    KirinReplyError,
+    KirinUnavailableError,
+)
+
+START = 1000.0
+
+
+def health(jitter: float = 0.5) -> Health:
+    return Health(jitter=lambda: jitter)
+
+
+def down(error: KirinError, view: Health) -> Health:
+    for _ in range(TROUBLES_THAT_MEAN_DOWN):
+        view.heard(error, START)
+    return view
+
+
+def test_a_healthy_gateway_holds_nobody() -> None:
+    view = health()
+    assert view.heard(None, START) is False
+    assert view.take(START) == 0 and view.trouble is None
+
+
+def page(error: KirinAPIError) -> KirinAPIError:
+    """An error that something before the API gave."""
+    error.from_api = False
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KirinNetworkError("cut"),
+        KirinReplyError("html"),
+        KirinUnavailableError("503"),
+        page(KirinNotFoundError("the 404 of a load balancer")),
+        page(KirinAuthError("the 403 of a firewall")),
+    ],
+)
+def test_troubles_in_a_row_mean_that_it_is_down(error: KirinError) -> None:
+    view = health()
+    for _ in range(TROUBLES_THAT_MEAN_DOWN - 1):
+        view.heard(error, START)
+    assert view.take(START) == 0
+    view.heard(error, START)
+    assert view.take(START) == pytest.approx(2)
+    assert view.trouble is error
+
+
+@pytest.mark.parametrize("sign", [None, KirinAuthError("401"), KirinNotFoundError("404"), KirinRateLimitError("429")])
+def test_a_sign_of_life_between_them_means_that_it_is_not(sign: KirinError | None) -> None:
+    view = health()
+    for _ in range(3 * TROUBLES_THAT_MEAN_DOWN):
+        view.heard(KirinNetworkError("cut"), START)
+        view.heard(sign, START)
+    assert view.take(START) == 0
+
+
+def test_probes_become_rarer_up_to_a_minute() -> None:
+    view, now, pauses = down(KirinNetworkError("cut"), health()), START, []
+    for _ in range(10):
+        pauses.append(view.take(now))
+        now += pauses[-1]
+        assert view.take(now) == 0
+        view.heard(KirinNetworkError("cut"), now)
+    assert pauses[:4] == pytest.approx([2, 4, 8, 16])
+    assert max(pauses) == pytest.approx(LONGEST_PAUSE)
+
+
+def test_calls_that_were_under_way_when_it_went_down_say_nothing_new() -> None:
+    view = down(KirinNetworkError("cut"), health())
+    for _ in range(30):
+        view.heard(KirinNetworkError("cut"), START)
+    assert view.take(START) == pytest.approx(2)
+
+
+def test_while_a_probe_is_under_way_no_other_call_goes() -> None:
+    view = down(KirinNetworkError("cut"), health())
+    assert view.take(START + 2) == 0
+    assert view.take(START + 2) == LONGEST_PROBE
+    assert view.take(START + 2 + LONGEST_PROBE) == 0
+
+
+def test_retry_after_is_obeyed() -> None:
+    assert down(KirinUnavailableError("503", retry_after=90.0), health()).take(START) == pytest.approx(90)
+
+
+def test_several_processes_do_not_probe_together() -> None:
+    assert len({down(KirinNetworkError("cut"), health(jitter)).take(START) for jitter in (0.0, 0.3, 1.0)}) == 3
+
+
+def test_the_first_good_answer_says_so_and_lets_all_through() -> None:
+    view = down(KirinNetworkError("cut"), health())
+    assert view.heard(None, START + 2) is True
+    assert view.take(START + 2) == 0 and view.trouble is None
+    assert view.heard(None, START + 3) is False

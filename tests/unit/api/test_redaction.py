@@ -1,0 +1,144 @@
+"""Text from elsewhere is shown short, on one line, and without what may be secret."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.api.redaction import one_line, safe_url, shorten
+
+
+class TestSafeUrl:
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("https://cdn.example/v/1.mp4?Signature=SECRET", "https://cdn.example/v/1.mp4"),
+            ("https://cdn.example/v/1.mp4#SECRET", "https://cdn.example/v/1.mp4"),
+            ("https://user:SECRET@cdn.example:8443/v", "https://cdn.example:8443/v"),
+            ("https://a@SECRET@cdn.example/v", "https://cdn.example/v"),
+            ("https://user:SECRET/SECRET@cdn.example/v", "https://..."),
+            ("https://user:12/SECRET@cdn.example/v", "https://..."),
+            ("https://cdn.example/@me/1.mp4", "https://cdn.example/@me/1.mp4"),
+            ("http://[::1]:8900/v?SECRET", "http://[::1]:8900/v"),
+            ("cdn.example/v?token=SECRET", "cdn.example/v"),
+            ("http://[SECRET", "<malformed URL>"),
+            ("not a URL", "not a URL"),
+            ("", ""),
+        ],
+    )
+    def test_query_fragment_and_user_are_left_out(self, url: str, shown: str) -> None:
+        assert safe_url(url) == shown
+
+    @settings(deadline=None)
+    @given(st.text(max_size=1000))
+    def test_any_text_gives_a_short_text(self, text: str) -> None:
+        assert len(safe_url(text)) <= 200
+        assert len(safe_url("https://" + text)) <= 200
+
+
+class TestOneLine:
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("two\nlines\r\n\tand more", "two lines and more"),
+            ("a\x1b[31mred\x00", "a [31mred"),
+            ("see https://h.example/a?key=SECRET for more", "see https://h.example/a for more"),
+            ('{"url":"HTTPS://h.example/a?key=SECRET"}', '{"url":"https://h.example/a"}'),
+            (None, "None"),
+            ({"a": 1}, "{'a': 1}"),
+        ],
+    )
+    def test_is_one_printable_line_without_signed_queries(self, text: object, shown: str) -> None:
+        assert one_line(text) == shown
+
+    def test_base64_is_only_counted(self) -> None:
+        image = base64.b64encode(bytes(range(256)) * 4).decode()
+        shown = one_line(f'the image "{image[:500]}" is bad, and so is data:image/png;base64,{image}')
+        assert (
+            shown == 'the image "<500 characters>" is bad, and so is data:image/png;base64,<more than 647 characters>'
+        )
+        escaped = one_line("bad: " + image[:400].replace("/", "\\/"))
+        assert image[:60] not in escaped
+
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            "a" * 64,
+            "airflow-ducmkslcs6aa2sumbkpmv7lbqy",
+            "/opt/airflow/dags/a/long/way/to/a/picture/of/a/cup/in/it",
+        ],
+    )
+    def test_what_only_looks_long_is_kept(self, kept: str) -> None:
+        assert one_line(f"see {kept} for more") == f"see {kept} for more"
+
+    def test_what_is_too_long_ends_in_an_ellipsis(self) -> None:
+        assert one_line("x" * 300) == "x" * 300
+        assert one_line("x" * 301) == "x" * 299 + "…"
+        assert one_line("abcdef", 4) == "abc…"
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.text(max_size=2000), st.integers(1, 400))
+    def test_any_text_is_bounded_and_printable(self, text: str, limit: int) -> None:
+        shown = one_line(text, limit)
+        assert len(shown) <= limit
+        assert shown.isprintable()
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        st.sampled_from(["http", "https", "HTTPS"]),
+        st.from_regex(r"[a-z]{1,9}(\.[a-z]{1,9}){0,2}", fullmatch=True),
+        st.from_regex(r"(/[A-Za-z0-9._~%-]{0,9}){0,4}", fullmatch=True),
+        st.text(max_size=30),
+        st.text(max_size=30),
+    )
+    def test_no_query_of_a_url_within_a_text_is_shown(
+        self, scheme: str, host: str, path: str, before: str, after: str
+    ) -> None:
+        shown = one_line(f"{before} {scheme}://{host}{path}?sig=SECRETSIG {after}")
+        assert "SECRETSIG" not in shown
+
+    def test_megabytes_cost_nothing(self) -> None:
+        text = "https://h.example/" * 2_000_000
+        began = time.process_time()
+        assert len(one_line(text)) <= 300
+        assert time.process_time() - began < 0.5
+
+
+class TestShorten:
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("abc", "'abc'"),
+            ("x" * 60, repr("x" * 60)),
+            (b"secret bytes", "<12 bytes>"),
+            (bytearray(1500), "<1,500 bytes>"),
+            (memoryview(b"abc"), "<3 bytes>"),
+            (None, "None"),
+            (True, "True"),
+            (7, "7"),
+            (0.5, "0.5"),
+            (float("nan"), "nan"),
+            ([1, 2, 3], "<list of 3>"),
+            ((1,), "<tuple of 1>"),
+            ({"token": "SECRET"}, "<dict of 1>"),
+            (object(), "<object>"),
+            (10**100, "1" + "0" * 59),
+        ],
+    )
+    def test_shows_a_value_as_the_user_wrote_it(self, value: object, shown: str) -> None:
+        assert shorten(value) == shown
+
+    def test_a_long_text_is_cut_and_its_length_told(self) -> None:
+        assert shorten("x" * 61) == repr("x" * 59 + "…") + " (61 characters)"
+        assert shorten("y" * 13_000_000).endswith("(13,000,000 characters)")
+
+    def test_an_integer_too_long_for_python_to_print_is_still_shown_shortly(self) -> None:
+        # Python refuses str() of more than 4,300 digits with a ValueError.
+        assert len(shorten(10**5000)) <= 80
+
+    def test_the_query_of_a_url_is_not_shown(self) -> None:
+        assert shorten("https://h.example/a.png?token=SECRET") == "'https://h.example/a.png'"

@@ -1,0 +1,732 @@
+"""What `Submission` promises about money, against a model of the gateway that fails in every way we know."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from airflow_provider_kirin.api.record import Record
+from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.api.submission import Submission, Submitted
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinAuthError,
+    KirinConflictError,
+    KirinError,
+    KirinInputError,
+    KirinLostTaskError,
+    KirinNotFoundError,
+    KirinRateLimitError,
+    KirinTaskFailedError,
+    KirinUnavailableError,
+    KirinUnknownSubmitError,
+)
+from airflow_provider_kirin.state.submission_record import StepRecord
+from tests.unit.gateway_model import (
+    CONTRADICTIONS,
+    GET_FATES,
+    LYING_ERRORS,
+    MODEL,
+    POST_FATES,
+    Killed,
+    ModelGateway,
+    ModelRecord,
+    Store,
+    TaskInstance,
+)
+
+NAME = "airflow-abc"
+HAS_STORE = importlib.util.find_spec("airflow.models.task_state_store") is not None
+
+
+def submission(gateway: ModelGateway, record: Record, **how: object) -> Submission:
+    defaults = {"external_task_id": NAME, "model": MODEL, "proofs": {}, "sleep": lambda seconds: None}
+    return Submission(gateway, record, **defaults | how)  # type: ignore[arg-type]
+
+
+def fates(*wanted: str) -> object:
+    """Give the wanted fates one after the other, then only good ones."""
+    left = list(wanted)
+    return lambda: left.pop(0) if left else "ok"
+
+
+def proven(gateway: ModelGateway) -> ModelRecord:
+    """A record that knows of a generation of an earlier run, so that the look-up can be proven."""
+    gateway.submit_as("airflow-earlier")
+    gateway.finish("completed")
+    gateway.submissions = 0
+    return ModelRecord(known=[("airflow-earlier", "t1")])
+
+
+class TestBuysOnce:
+    def test_first_try_looks_then_buys(self) -> None:
+        gateway = ModelGateway()
+        got = submission(gateway, ModelRecord()).run()
+        assert (got.external_task_id, got.adopted, gateway.submissions) == (NAME, False, 1)
+
+    @pytest.mark.parametrize("status", ["in_progress", "completed"])
+    def test_a_second_try_adopts(self, status: str) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        first = submission(gateway, record).run()
+        gateway.finish(status)
+        again = submission(gateway, record).run()
+        assert again.adopted
+        assert again.kirin_task.id == first.kirin_task.id
+        assert gateway.submissions == 1
+
+    def test_adopts_without_any_record(self) -> None:
+        gateway = ModelGateway()
+        submission(gateway, ModelRecord(has_store=False)).run()
+        assert submission(gateway, ModelRecord(has_store=False, try_number=2)).run().adopted
+        assert gateway.submissions == 1
+
+    def test_the_record_adopts_where_the_look_up_does_not_work(self) -> None:
+        gateway, record = ModelGateway(finds_by_external_id=False), ModelRecord()
+        submission(gateway, record).run()
+        assert submission(gateway, record).run().adopted
+        assert gateway.submissions == 1
+
+    def test_a_conflict_is_an_adoption(self) -> None:
+        """Two tries at once: the other one's submission came first, after our look."""
+        gateway, looks = ModelGateway(), 0
+
+        def get_fate() -> str:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                gateway.lag = 1
+                gateway.submit_as(NAME)
+            return "ok"
+
+        gateway.get_fate = get_fate
+        assert submission(gateway, ModelRecord()).run().adopted
+        assert len(gateway.paid) == 1
+
+    def test_failed_generations_are_followed_by_the_next_of_the_series(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        names = []
+        for _ in range(3):
+            names.append(submission(gateway, record).run().external_task_id)
+            gateway.finish("failed")
+        assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
+
+    def test_a_users_own_id_is_honoured_as_given(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record, is_own_id=True).run()
+        gateway.finish("failed")
+        with pytest.raises(KirinTaskFailedError, match="give another external_task_id") as caught:
+            submission(gateway, record, is_own_id=True).run()
+        assert not caught.value.retryable
+        assert len(gateway.paid) == 1
+
+
+class TestAfterALostReply:
+    @pytest.mark.parametrize("fate", ["lost after", "502 after"])
+    def test_what_was_accepted_is_found_and_adopted(self, fate: str) -> None:
+        gateway = ModelGateway(post_fate=fates(fate))  # type: ignore[arg-type]
+        got = submission(gateway, ModelRecord()).run()
+        assert got.adopted
+        assert gateway.billed == 1
+
+    def test_a_look_up_that_lags_is_given_time(self) -> None:
+        gateway = ModelGateway(post_fate=fates("lost after"), lag=len(LAG_PAUSES))  # type: ignore[arg-type]
+        assert submission(gateway, ModelRecord()).run().adopted
+        assert gateway.submissions == 1
+
+    @pytest.mark.parametrize("fate", ["lost before", "502 before"])
+    def test_a_proven_look_up_allows_another_submission_under_the_same_id(self, fate: str) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates(fate)  # type: ignore[assignment]
+        got = submission(gateway, record).run()
+        assert (got.external_task_id, got.adopted, gateway.submissions) == (NAME, False, 2)
+
+    @pytest.mark.parametrize("fate", ["lost before", "lost after", "502 before", "502 after"])
+    @pytest.mark.parametrize("has_proof", [True, False])
+    def test_without_a_working_look_up_it_stops_and_names_the_id(self, fate: str, has_proof: bool) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway) if has_proof else ModelRecord()
+        gateway.finds_by_external_id = False
+        gateway.post_fate = fates(fate)  # type: ignore[assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert gateway.submissions == 1
+        assert not caught.value.retryable
+        assert "may bill" in str(caught.value)
+        assert "take" in str(caught.value)
+        with pytest.raises(KirinUnknownSubmitError):
+            submission(gateway, record).run()
+        assert gateway.submissions == 1, "neither a retry nor a clear pays again"
+
+    def test_resubmit_prefers_to_pay_twice(self) -> None:
+        gateway = ModelGateway(finds_by_external_id=False, rejects_duplicates=False)
+        gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+        submission(gateway, ModelRecord(), on_unknown_submit="resubmit").run()
+        assert gateway.submissions == 2
+
+    def test_resubmit_does_so_once_a_try_and_says_what_may_be_billed(self) -> None:
+        gateway = ModelGateway(finds_by_external_id=False, rejects_duplicates=False)
+        gateway.post_fate, record = lambda: "lost after", ModelRecord()
+        for paid in (2, 3):
+            with pytest.raises(KirinUnknownSubmitError, match="each may be billed") as caught:
+                submission(gateway, record, on_unknown_submit="resubmit").run()
+            assert not caught.value.retryable
+            assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
+
+    def test_an_id_that_our_own_lost_submission_took_is_looked_for_again(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.lag = 100
+        gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+        with pytest.raises(KirinConflictError, match="An earlier submission of this step bought it") as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        gateway.hidden.clear()
+        assert submission(gateway, record).run().adopted
+        assert gateway.billed == 2, "the proof, and this one"
+
+    def test_finding_buys_nothing(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        assert submission(gateway, record).find() is None
+        assert gateway.submissions == 0
+        bought = submission(gateway, record).run()
+        found = submission(gateway, record).find()
+        assert found is not None
+        assert (found.kirin_task.id, found.adopted, gateway.submissions) == (bought.kirin_task.id, True, 1)
+
+    def test_a_load_balancers_404_is_not_not_found(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+        really, looks = gateway.get_task, 0
+
+        def deploying(kirin_task_id: str, *, patience: float) -> object:
+            nonlocal looks
+            looks += 1
+            if looks > 1:
+                error = KirinNotFoundError("an HTML page", http_status=404)
+                error.from_api = False
+                raise error
+            return really(kirin_task_id, patience=patience)
+
+        gateway.get_task = deploying  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
+    def test_a_proof_that_cannot_be_done_names_the_id_too(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates("lost before")  # type: ignore[assignment]
+        looks = 1 + 1 + len(LAG_PAUSES)
+        gateway.get_fate = fates(*["ok"] * looks, "network")  # type: ignore[assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven") as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
+    def test_could_not_look_is_not_not_found(self) -> None:
+        gateway = ModelGateway(post_fate=fates("lost after"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
+        record = ModelRecord()
+        with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert submission(gateway, record).run().adopted
+        assert gateway.submissions == 1
+
+
+def test_a_gateway_that_takes_no_foreign_ids_can_still_be_bought_from() -> None:
+    gateway = ModelGateway()
+    record = proven(gateway)
+    really, gateway.finds_by_external_id = gateway.get_task, False
+
+    def picky(kirin_task_id: str, *, patience: float) -> object:
+        if not kirin_task_id.startswith("t"):
+            raise KirinInputError("invalid task id", http_status=400)
+        return really(kirin_task_id, patience=patience)
+
+    gateway.get_task = picky  # type: ignore[method-assign, assignment]
+    assert not submission(gateway, record).run().adopted
+    gateway.post_fate = fates("lost after")  # type: ignore[assignment]
+    with pytest.raises(KirinUnknownSubmitError):
+        Submission(gateway, record, external_task_id="airflow-other", proofs={}, sleep=lambda seconds: None).run()
+    assert gateway.submissions == 2
+
+
+class TestNothingIsPaid:
+    def test_while_the_look_up_cannot_be_done(self) -> None:
+        gateway = ModelGateway(get_fate=lambda: "503")
+        with pytest.raises(KirinUnavailableError, match=NAME) as caught:
+            submission(gateway, ModelRecord()).run()
+        assert gateway.submissions == 0
+        assert caught.value.retryable
+
+    def test_where_a_generation_on_record_is_not_known_any_more(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record).run()
+        gateway.paid.clear()
+        with pytest.raises(KirinLostTaskError, match="t1") as caught:
+            submission(gateway, record).run()
+        assert gateway.submissions == 1
+        assert not caught.value.retryable
+
+    def test_a_load_balancers_404_is_no_loss_of_what_is_on_record(self) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record).run()
+
+        def deploying(kirin_task_id: str, *, patience: float) -> None:
+            error = KirinNotFoundError("an HTML page", http_status=404)
+            error.from_api = False
+            raise error
+
+        gateway.get_task = deploying  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnavailableError, match=NAME) as caught:
+            submission(gateway, record).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
+    def test_a_generation_on_record_is_given_time_to_show(self) -> None:
+        gateway, record = ModelGateway(lag=2), ModelRecord()
+        submission(gateway, record).run()
+        assert submission(gateway, record).run().adopted
+
+    def test_refusals_that_may_pass_are_waited_out_and_leave_no_doubt_behind(self) -> None:
+        gateway = ModelGateway(post_fate=fates("429", "connection refused", "ok"))  # type: ignore[arg-type]
+        pauses: list[float] = []
+        record = ModelRecord()
+        submission(gateway, record, sleep=pauses.append).run()
+        assert gateway.submissions == 3
+        assert len(pauses) == 2
+        assert gateway.billed == 1
+
+    def test_a_gateway_that_stays_full_ends_in_its_own_error(self) -> None:
+        gateway, record = ModelGateway(post_fate=lambda: "429"), ModelRecord()
+        with pytest.raises(KirinRateLimitError):
+            submission(gateway, record).run()
+        assert record.entries == {}, "nothing was accepted, so the next try has nothing to look for"
+
+    def test_a_refusal_does_not_wipe_out_an_earlier_doubt(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        fate = fates("lost before", *["429"] * 50)
+        gateway.post_fate = fate  # type: ignore[assignment]
+        with pytest.raises(KirinRateLimitError):
+            submission(gateway, record).run()
+        assert record.may_have_posted(NAME)
+
+    def test_a_wrong_key_ends_at_once(self) -> None:
+        gateway = ModelGateway()
+
+        def refuse(kirin_task_id: str, *, patience: float) -> None:
+            raise KirinAuthError("wrong key", http_status=401)
+
+        gateway.get_task = refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinAuthError):
+            submission(gateway, ModelRecord()).run()
+        assert gateway.submissions == 0
+
+
+class TestNoErrorIsTakenAtItsWord:
+    """An answer that may come after the acceptance leaves the outcome unknown, whatever it says."""
+
+    @pytest.mark.parametrize("lie", LYING_ERRORS)
+    def test_what_was_accepted_is_found_and_adopted(self, lie: str) -> None:
+        gateway = ModelGateway(post_fate=fates(f"{lie} after"), rejects_duplicates=False)  # type: ignore[arg-type]
+        assert submission(gateway, ModelRecord()).run().adopted
+        assert (gateway.submissions, gateway.billed) == (1, 1)
+
+    @pytest.mark.parametrize("lie", LYING_ERRORS)
+    def test_what_was_not_is_submitted_again_only_with_a_proven_look_up(self, lie: str) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates(f"{lie} before")  # type: ignore[assignment]
+        assert not submission(gateway, record).run().adopted
+        gateway = ModelGateway(post_fate=fates(f"{lie} before"))  # type: ignore[arg-type]
+        with pytest.raises(KirinUnknownSubmitError, match=NAME):
+            submission(gateway, ModelRecord()).run()
+        assert gateway.submissions == 1
+
+    def test_nothing_is_submitted_twice_without_a_look_up_in_between(self) -> None:
+        asked: list[str] = []
+        gateway = ModelGateway(post_fate=fates("429", "429", "connection refused"))  # type: ignore[arg-type]
+        look, submit = gateway.get_task, gateway.submit_as
+
+        def watched_look(kirin_task_id: str, *, patience: float) -> object:
+            asked.append("look")
+            return look(kirin_task_id, patience=patience)
+
+        def watched_submit(external_task_id: str) -> object:
+            asked.append("submit")
+            return submit(external_task_id)
+
+        gateway.get_task, gateway.submit_as = watched_look, watched_submit  # type: ignore[method-assign, assignment]
+        submission(gateway, ModelRecord()).run()
+        assert asked == ["look", "submit"] * 4
+
+    def test_a_gateway_that_rejects_and_accepts_all_the_same_is_paid_once(self) -> None:
+        gateway = ModelGateway(rejects_duplicates=False)
+        submit = gateway.submit_as
+
+        def rejecting(external_task_id: str) -> None:
+            submit(external_task_id)
+            raise KirinRateLimitError("too many", http_status=429)
+
+        gateway.submit_as = rejecting  # type: ignore[method-assign, assignment]
+        assert submission(gateway, ModelRecord()).run().adopted
+        assert gateway.billed == 1
+
+    def test_a_load_balancers_404_is_no_look_up_in_between(self) -> None:
+        gateway = ModelGateway(post_fate=fates("429"))  # type: ignore[arg-type]
+        look, looks = gateway.get_task, 0
+
+        def deploying(kirin_task_id: str, *, patience: float) -> object:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                error = KirinNotFoundError("an HTML page", http_status=404)
+                error.from_api = False
+                raise error
+            return look(kirin_task_id, patience=patience)
+
+        gateway.get_task = deploying  # type: ignore[method-assign, assignment]
+        with pytest.raises(KirinUnavailableError, match=NAME):
+            submission(gateway, ModelRecord()).run()
+        assert gateway.submissions == 1
+
+    def test_nothing_is_submitted_again_while_the_look_up_cannot_be_done(self) -> None:
+        gateway = ModelGateway(post_fate=fates("429"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
+        with pytest.raises(KirinUnavailableError, match=NAME):
+            submission(gateway, ModelRecord()).run()
+        assert gateway.submissions == 1
+
+
+@pytest.mark.parametrize("answer", ["no id", *CONTRADICTIONS])
+class TestAnAnswerToAnotherQuestion:
+    """Neither found, nor "not found", nor evidence that the look-up works."""
+
+    def test_before_the_submission_nothing_is_paid(self, answer: str) -> None:
+        gateway, record = ModelGateway(get_fate=fates(answer)), ModelRecord()  # type: ignore[arg-type]
+        proofs: dict[str, bool] = {}
+        with pytest.raises(KirinUnavailableError, match=f"{NAME}.*answered with") as caught:
+            submission(gateway, record, proofs=proofs).run()
+        assert caught.value.retryable
+        assert (gateway.submissions, proofs, record.entries) == (0, {}, {})
+
+    def test_after_a_lost_reply_the_error_names_the_id(self, answer: str) -> None:
+        gateway = ModelGateway(post_fate=fates("lost before"))  # type: ignore[arg-type]
+        gateway.get_fate = fates("ok", answer)  # type: ignore[assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*answered with") as caught:
+            submission(gateway, ModelRecord()).run()
+        assert caught.value.retryable
+        assert gateway.submissions == 1
+
+    def test_it_is_no_proof(self, answer: str) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.post_fate = fates("lost before")  # type: ignore[assignment]
+        looks = 1 + 1 + len(LAG_PAUSES)
+        gateway.get_fate = fates(*["ok"] * looks, answer)  # type: ignore[assignment]
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven"):
+            submission(gateway, record).run()
+        assert gateway.submissions == 1
+
+    def test_what_is_on_record_is_only_what_has_its_id(self, answer: str) -> None:
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record).run()
+        really = gateway.get_task
+        gateway.get_task = lambda kirin_task_id, *, patience: CONTRADICTIONS.get(  # type: ignore[method-assign, assignment]
+            answer, CONTRADICTIONS["another's"]
+        )
+        with pytest.raises(KirinUnavailableError, match="answered with Kirin generation"):
+            submission(gateway, record).run()
+        gateway.get_task = really  # type: ignore[method-assign]
+        assert submission(gateway, record).run().kirin_task.id == "t1"
+
+
+def test_an_own_id_may_stand_for_another_model() -> None:
+    gateway = ModelGateway(get_fate=fates("another model"))  # type: ignore[arg-type]
+    assert submission(gateway, ModelRecord(), is_own_id=True).run().kirin_task.id == "carols"
+
+
+class Deployment:
+    """Tries of one task in a deployment, with the operators' own record in a task state store."""
+
+    def __init__(self, gateway: ModelGateway, known: list[tuple[str, str]] | None = None) -> None:
+        self.gateway, self.store, self.proofs = gateway, Store(), {}  # type: ignore[var-annotated]
+        self.ti = TaskInstance(known=known or [])
+        #: The round of each generation that was paid, by id.
+        self.rounds: dict[str, int] = {}
+        self.payloads: dict[str, str] = {}
+        self.has_store = True
+
+    def attempt(self, payload: str, *, find: bool = False, **how: Any) -> Submitted | None:
+        """Let one try want a payload."""
+        context: Any = {"ti": self.ti, "task_state_store": self.store if self.has_store else None}
+        record = StepRecord(context, {"kirin_conn_id": how.get("conn_id", "")}, origin={"of": payload}, model=MODEL)
+        name, before = f"airflow-{payload}", len(self.gateway.paid)
+        try:
+            one = submission(self.gateway, record, **{"external_task_id": name, "proofs": self.proofs} | how)
+            return one.find() if find else one.run()
+        finally:
+            self.ti.try_number += 1
+            for _, kirin_task in self.gateway.paid[before:]:
+                self.rounds[kirin_task.id] = self.ti.max_tries
+                self.payloads[kirin_task.id] = payload
+
+    def clear(self) -> None:
+        """As a person does it to a task that does not run."""
+        self.ti.max_tries = self.ti.try_number - 1 + 2
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    gateway = ModelGateway(rejects_duplicates=False)
+    return Deployment(gateway, proven(gateway).known)
+
+
+needs_store = pytest.mark.skipif(not HAS_STORE, reason="the task state store is of Airflow 3.3")
+
+
+@needs_store
+class TestARoundBuysOneGeneration:
+    @pytest.mark.parametrize("fate", ["ok", "lost after", "killed after", "504 with 1302 after"])
+    def test_a_retry_with_another_payload_adopts(
+        self, deployment: Deployment, fate: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
+        with contextlib.suppress(Killed):
+            deployment.attempt("a")
+        got = deployment.attempt("b")
+        assert got is not None
+        assert (got.adopted, got.differs, got.external_task_id, deployment.gateway.submissions) == (
+            True,
+            True,
+            "airflow-a",
+            1,
+        )
+        assert "payload, model, `take` or external_task_id of this try differs" in caplog.text
+
+    def test_what_was_surely_refused_binds_nobody(self, deployment: Deployment) -> None:
+        deployment.gateway.post_fate = fates("429")  # type: ignore[assignment]
+        with pytest.raises(KirinRateLimitError):
+            deployment.attempt("a", sleep=lambda seconds: deployment.gateway.__setattr__("post_fate", lambda: "429"))
+        deployment.gateway.post_fate = lambda: "ok"
+        got = deployment.attempt("b")
+        assert got is not None
+        assert (got.external_task_id, got.adopted) == ("airflow-b", False)
+
+    def test_after_a_failed_one_the_next_try_buys_what_it_wants(self, deployment: Deployment) -> None:
+        names = []
+        for payload in ("a", "b", "b", "a"):
+            got = deployment.attempt(payload)
+            assert got is not None
+            names.append(got.external_task_id)
+            deployment.gateway.finish("failed")
+        assert names == ["airflow-a", "airflow-b", "airflow-b-2", "airflow-a-2"]
+
+    def test_a_doubt_is_settled_under_the_id_it_is_about(self, deployment: Deployment) -> None:
+        """So that a gateway that refuses a used id refuses the first submission, should it arrive after all."""
+        deployment.gateway.post_fate = fates("killed before")  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            deployment.attempt("a")
+        got = deployment.attempt("b")
+        assert got is not None
+        assert (got.adopted, got.external_task_id, deployment.gateway.billed) == (False, "airflow-a", 2)
+        deployment.clear()
+        again = deployment.attempt("b")
+        assert again is not None
+        assert (again.adopted, again.kirin_task.id) == (True, got.kirin_task.id)
+        assert deployment.gateway.billed == 2, "the proof, and this one"
+
+    def test_a_settled_doubt_does_not_buy_again_what_an_earlier_round_bought(self, deployment: Deployment) -> None:
+        first = deployment.attempt("a")
+        deployment.clear()
+        deployment.gateway.post_fate = fates("killed before")  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            deployment.attempt("b")
+        got = deployment.attempt("a")
+        assert first is not None
+        assert got is not None
+        assert got.kirin_task.id == first.kirin_task.id
+        assert deployment.gateway.billed == 2, "the proof, and this one"
+
+    def test_what_failed_generations_cost_is_remembered_whoever_adopts_the_next(self, deployment: Deployment) -> None:
+        first = deployment.attempt("a")
+        assert first is not None
+        deployment.gateway.finish("failed", cost="0.28")
+        deployment.gateway.post_fate = fates("killed after")  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            deployment.attempt("a")
+        got = deployment.attempt("b")
+        assert got is not None
+        assert (got.adopted, got.external_task_id) == (True, "airflow-a-2")
+        assert deployment.ti.xcoms["kirin_submission"]["failed_costs"] == {first.kirin_task.id: "0.28"}
+
+    def test_a_payload_error_names_what_an_earlier_round_bought(self, deployment: Deployment) -> None:
+        first = deployment.attempt("a")
+        deployment.clear()
+        context: Any = {"ti": deployment.ti, "task_state_store": deployment.store}
+        said = StepRecord(context).earlier()
+        assert first is not None
+        assert first.kirin_task.id in said
+        assert "airflow-a" in said
+
+    def test_a_doubt_that_cannot_be_settled_stops_the_next_payload_too(self) -> None:
+        deployment = Deployment(ModelGateway(finds_by_external_id=False))
+        deployment.gateway.post_fate = fates("killed after")  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            deployment.attempt("a")
+        for payload in ("b", "c"):
+            with pytest.raises(KirinUnknownSubmitError, match="airflow-a"):
+                deployment.attempt(payload)
+        assert deployment.gateway.submissions == 1
+
+    @pytest.mark.parametrize("fate", ["killed after", "lost after"])
+    def test_a_users_own_id_in_doubt_is_not_bought_through_another_connection(self, fate: str) -> None:
+        """On the other account the look-up surely finds nothing."""
+        deployment, other = Deployment(ModelGateway()), ModelGateway()
+        deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
+        deployment.gateway.get_fate = fates("ok", "network")  # type: ignore[assignment]
+        with pytest.raises((Killed, KirinUnknownSubmitError)):
+            deployment.attempt("order-7", is_own_id=True, conn_id="one")
+        deployment.gateway, paid = other, deployment.gateway.paid
+        with pytest.raises(KirinUnknownSubmitError, match="airflow-order-7"):
+            deployment.attempt("order-7", is_own_id=True, conn_id="two", proofs={"two": True})
+        assert (len(paid), len(other.paid)) == (1, 0)
+        deployment.clear()
+        got = deployment.attempt("b")
+        assert got is not None
+        assert got.external_task_id == "airflow-b", "a person may pay for another payload all the same"
+
+    def test_a_clear_with_another_payload_buys_anew_and_names_the_first(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = deployment.attempt("a")
+        deployment.clear()
+        got = deployment.attempt("b")
+        assert first is not None
+        assert got is not None
+        assert (got.adopted, got.external_task_id) == (False, "airflow-b")
+        assert "It bought before: Kirin generation " + first.kirin_task.id in caplog.text
+        deployment.clear()
+        back = deployment.attempt("a")
+        assert back is not None
+        assert back.kirin_task.id == first.kirin_task.id
+
+    def test_what_a_round_adopted_binds_it_too(self, deployment: Deployment) -> None:
+        first = deployment.attempt("a")
+        deployment.clear()
+        deployment.attempt("a")
+        got = deployment.attempt("b")
+        assert first is not None
+        assert got is not None
+        assert got.kirin_task.id == first.kirin_task.id
+
+    def test_an_own_id_that_changes_is_no_reason_to_pay(self, deployment: Deployment) -> None:
+        deployment.attempt("a", external_task_id="mine-1", is_own_id=True)
+        got = deployment.attempt("a", external_task_id="mine-2", is_own_id=True)
+        assert got is not None
+        assert (got.external_task_id, got.differs) == ("mine-1", True)
+        deployment.gateway.finish("failed")
+        fresh = deployment.attempt("a", external_task_id="mine-2", is_own_id=True)
+        assert fresh is not None
+        assert (fresh.external_task_id, fresh.adopted) == ("mine-2", False)
+
+    def test_another_connection_is_not_paid_by_a_retry(self, deployment: Deployment) -> None:
+        deployment.attempt("a", conn_id="one")
+        with pytest.raises(KirinUnknownSubmitError, match="connection one; this try has the connection two"):
+            deployment.attempt("b", conn_id="two")
+        assert deployment.gateway.submissions == 1
+        deployment.clear()
+        deployment.attempt("b", conn_id="two")
+        assert deployment.gateway.submissions == 2
+
+    def test_a_try_without_any_payload_finds_it_too(self, deployment: Deployment) -> None:
+        assert deployment.attempt("", external_task_id="", find=True) is None
+        first = deployment.attempt("a")
+        found = deployment.attempt("", external_task_id="", find=True)
+        assert first is not None
+        assert found is not None
+        assert found.kirin_task.id == first.kirin_task.id
+        deployment.clear()
+        assert deployment.attempt("", external_task_id="", find=True) is None
+
+
+class OneTask(RuleBasedStateMachine):
+    """Tries of one task, killed, cut off, lied to and cleared at random, whose payload may differ each time."""
+
+    @initialize(
+        has_store=st.booleans() if HAS_STORE else st.just(False),
+        rejects_duplicates=st.booleans(),
+        lag=st.integers(0, len(LAG_PAUSES)),
+        proof=st.booleans(),
+    )
+    def start(self, has_store: bool, rejects_duplicates: bool, lag: int, proof: bool) -> None:
+        gateway = ModelGateway(rejects_duplicates=rejects_duplicates)
+        self.deployment = Deployment(gateway, proven(gateway).known if proof else [])
+        self.deployment.has_store = has_store
+        gateway.lag = lag
+
+    @rule(
+        payload=st.sampled_from("abc"),
+        posts=st.lists(st.sampled_from(POST_FATES), max_size=4),
+        gets=st.lists(st.sampled_from(GET_FATES), max_size=8),
+        is_new_process=st.booleans(),
+    )
+    def try_once(self, payload: str, posts: list[str], gets: list[str], is_new_process: bool) -> None:
+        self.deployment.gateway.post_fate = fates(*posts)  # type: ignore[assignment]
+        self.deployment.gateway.get_fate = fates(*gets)  # type: ignore[assignment]
+        if is_new_process:
+            self.deployment.proofs = {}
+        with contextlib.suppress(Killed):
+            self.attempt(payload)
+
+    @rule(payload=st.sampled_from("abc"))
+    def a_quiet_try_gets_a_paid_one_or_names_the_id(self, payload: str) -> None:
+        self.deployment.gateway.post_fate = self.deployment.gateway.get_fate = lambda: "ok"
+        got = self.attempt(payload)
+        assert isinstance(got, KirinUnknownSubmitError) or got.kirin_task.id in {one.id for one in self.own}
+
+    def attempt(self, payload: str) -> Any:
+        try:
+            # Without a record there are no rounds: there only the same payload is the same step.
+            return self.deployment.attempt(payload if self.deployment.has_store else "a")
+        except KirinUnknownSubmitError as error:
+            assert error.external_task_id in str(error)  # noqa: PT017 - it need not be raised
+            return error
+        except KirinError as error:
+            return error
+
+    @rule()
+    def clear(self) -> None:
+        self.deployment.clear()
+
+    @precondition(lambda self: self.own and self.own[-1].status == "in_progress")
+    @rule(status=st.sampled_from(["completed", "failed"]))
+    def end(self, status: str) -> None:
+        self.deployment.gateway.finish(status)
+
+    @property
+    def own(self) -> list[KirinTask]:
+        rounds = self.deployment.rounds
+        return [kirin_task for _, kirin_task in self.deployment.gateway.paid if kirin_task.id in rounds]
+
+    @invariant()
+    def at_most_one_is_billed_in_each_round_and_for_each_payload(self) -> None:
+        if hasattr(self, "deployment"):
+            billed = [one.id for one in self.own if one.status != "failed"]
+            for by in (self.deployment.rounds, self.deployment.payloads):
+                counts = Counter(by[one] for one in billed)
+                assert not counts or max(counts.values()) <= 1, (by, billed)
+
+
+OneTask.TestCase.settings = settings(max_examples=300, stateful_step_count=14, deadline=None)
+TestOneTask = OneTask.TestCase
