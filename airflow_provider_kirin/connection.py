@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow_provider_kirin.api.pricing import read_table
+from airflow_provider_kirin.api.pricing import parse_prices
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import shorten, spellings
+from airflow_provider_kirin.api.redaction import short_repr, spellings
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -199,7 +199,7 @@ def _private_hosts(value: Any, own_host: str) -> PrivateHosts:
 
 def _prices(value: Any) -> dict[str, Decimal]:
     try:
-        return read_table(value)
+        return parse_prices(value)
     except ValueError as error:
         raise KirinConfigError(f"The Kirin connection's extra prices: {error}.") from None
 
@@ -217,4 +217,4 @@ def _namespace(value: Any) -> str:
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:
-    return KirinConfigError(f"The Kirin connection's extra {name} = {shorten(value)} {rule}.")
+    return KirinConfigError(f"The Kirin connection's extra {name} = {short_repr(value)} {rule}.")

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
 
 
-def origin_of(ready: PreparedPayload) -> dict[str, Any]:
+def inputs_of(prepared: PreparedPayload) -> dict[str, Any]:
     """Return what a generation is made from, as it may be shown: no text, no image, no query.
 
-    :param ready: what is bought
+    :param prepared: what is bought
     :return: ``prompt_digest``, the SHA-256 of the prompt in UTF-8, and ``images``, the URIs of those that have one
     """
-    prompt = ready.params.get("prompt")
+    prompt = prepared.params.get("prompt")
     return {
         "prompt_digest": f"sha256:{sha256(prompt.encode()).hexdigest()}" if isinstance(prompt, str) else None,
-        "images": [image.uri for image in ready.images.values() if image.uri],
+        "images": [image.uri for image in prepared.images.values() if image.uri],
     }
 
 
@@ -40,7 +40,7 @@ class Provenance:
     :param outputs: the videos' URIs: of the files, with the Airflow connection that opens them
         (``s3://conn_id@bucket/key``), or where Kirin keeps them
     :param cost: US dollars as text, None where it is not known
-    :param prompt_digest: see :func:`origin_of`; None where it is not known
+    :param prompt_digest: see :func:`inputs_of`; None where it is not known
     """
 
     kirin_task_id: str
@@ -50,21 +50,21 @@ class Provenance:
     prompt_digest: str | None = None
 
     @classmethod
-    def of(cls, kirin_task: KirinTask, files: Iterable[str], origin: Mapping[str, Any]) -> Provenance:
+    def of(cls, kirin_task: KirinTask, files: Iterable[str], inputs: Mapping[str, Any]) -> Provenance:
         """Put together what is known of a finished generation.
 
         :param kirin_task: the generation
         :param files: URIs of the files that were written
-        :param origin: what :func:`origin_of` returned, or nothing
+        :param inputs: what :func:`inputs_of` returned, or nothing
         """
         uris = list(files) or [video.url for video in kirin_task.videos]
         cost = kirin_task.usage.cost if kirin_task.usage else None
         return cls(
             kirin_task_id=kirin_task.id,
-            inputs=origin.get("images") or (),
+            inputs=inputs.get("images") or (),
             outputs=[openable for uri in uris if (openable := _openable(uri))],
             cost=None if cost is None else format(cost, "f"),
-            prompt_digest=origin.get("prompt_digest"),
+            prompt_digest=inputs.get("prompt_digest"),
         )
 
     def as_extra(self, uri: str | None) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
             log.warning("%s has no event of its own: %s", outlet, error)
 
 
-class ReportsToOpenLineage:
+class OpenLineageMixin:
     """An operator that tells OpenLineage what came from what."""
 
     _provenance: Provenance | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 
-from airflow_provider_kirin.api.retry import pause
+from airflow_provider_kirin.api.retry import backoff_delay
 from airflow_provider_kirin.exceptions import KirinError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class KirinRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         if not error.retryable:
             return RetryDecision.fail(reason=error.message)
-        delay = max(pause(error, try_number), self.shortest)
+        delay = max(backoff_delay(error, try_number), self.shortest)
         return RetryDecision.retry(delay=timedelta(seconds=delay), reason=error.message)
 
     def serialize(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api.pricing import Estimate, billed, show_usd
-from airflow_provider_kirin.api.task import read_decimal
+from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
 _REMEDY = (
@@ -42,33 +42,37 @@ class Purchase:
         return fallback if known is None else known
 
 
-def read_purchases(notes: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]:
+def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]:
     """Return what a DAG run bought, each generation once, from what its tasks left in XComs.
 
-    :param notes: mappings with ``external_task_id`` and maybe ``kirin_task_id``, ``price_key``, ``usd``; several may
+    :param records: mappings with ``external_task_id`` and maybe ``kirin_task_id``, ``price_key``, ``usd``; several may
         speak of the same generation. ``failed_costs`` maps the ids of generations that failed to what they cost.
     :param usage: mappings with ``kirin_task_id``, ``status`` and ``cost``, of generations that have ended
     """
     costs = {
-        one["kirin_task_id"]: billed(read_decimal(one.get("cost")), str(one.get("status")))
+        one["kirin_task_id"]: billed(parse_decimal(one.get("cost")), str(one.get("status")))
         for one in _mappings(usage)
         if isinstance(one.get("kirin_task_id"), str)
     }
     found: dict[str, Purchase] = {}
     failed: dict[str, Any] = {}
-    for note in _mappings(notes):
-        failed |= note["failed_costs"] if isinstance(note.get("failed_costs"), Mapping) else {}
-        name, kirin_task_id, key = note.get("external_task_id"), note.get("kirin_task_id"), note.get("price_key")
-        if not isinstance(name, str):
+    for record in _mappings(records):
+        failed |= record["failed_costs"] if isinstance(record.get("failed_costs"), Mapping) else {}
+        external_task_id, kirin_task_id, key = (
+            record.get("external_task_id"),
+            record.get("kirin_task_id"),
+            record.get("price_key"),
+        )
+        if not isinstance(external_task_id, str):
             continue
-        known = found.get(name, Purchase(name))
-        found[name] = Purchase(
-            name,
+        known = found.get(external_task_id, Purchase(external_task_id))
+        found[external_task_id] = Purchase(
+            external_task_id,
             kirin_task_id=kirin_task_id if isinstance(kirin_task_id, str) else known.kirin_task_id,
             price_key=key if isinstance(key, str) else known.price_key,
-            estimate=known.estimate if note.get("usd") is None else read_decimal(note["usd"]),
+            estimate=known.estimate if record.get("usd") is None else parse_decimal(record["usd"]),
         )
-    costs |= {kirin_task_id: read_decimal(cost) for kirin_task_id, cost in failed.items()}
+    costs |= {kirin_task_id: parse_decimal(cost) for kirin_task_id, cost in failed.items()}
     # Before Airflow 3.3 nothing else says that a generation was bought by an earlier try.
     noted = {one.kirin_task_id for one in found.values()}
     forgotten = [Purchase(one, kirin_task_id=one) for one in failed if one not in noted]
@@ -79,7 +83,7 @@ def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
     return (entry for entry in entries if isinstance(entry, Mapping))
 
 
-def learnt(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:
+def estimate_from_history(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:
     """Return what such a generation cost before: the most, where it was not always the same.
 
     :param purchases: of this run, and of earlier ones
@@ -90,7 +94,7 @@ def learnt(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:
 
 
 def over_budget(
-    budget: Decimal, estimate: Estimate, others: Iterable[Purchase], *, name: str
+    budget: Decimal, estimate: Estimate, others: Iterable[Purchase], *, external_task_id: str
 ) -> KirinBudgetError | None:
     """Return the error where one more generation would exceed the budget, None where it may be bought.
 
@@ -100,9 +104,9 @@ def over_budget(
     :param budget: US dollars for the whole DAG run
     :param estimate: what this generation would cost
     :param others: what the run bought; an entry of this generation's own is left out
-    :param name: this generation's external task id
+    :param external_task_id: this generation's external task id
     """
-    others = [one for one in others if one.external_task_id != name]
+    others = [one for one in others if one.external_task_id != external_task_id]
     spent = sum((one.counts(estimate.usd) for one in others), Decimal(0))
     if spent + estimate.usd <= budget:
         return None

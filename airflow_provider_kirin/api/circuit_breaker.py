@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import TypeGuard
 
-from airflow_provider_kirin.api.retry import pause
+from airflow_provider_kirin.api.retry import backoff_delay
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinError,
@@ -21,12 +21,12 @@ from airflow_provider_kirin.exceptions import (
 )
 
 #: So many troubles in a row, with no sign of life between them, mean that it is down.
-TROUBLES_THAT_MEAN_DOWN = 5
+FAILURE_THRESHOLD = 5
 #: A probe without an answer for so many seconds is not waited for: it may have been cancelled.
-LONGEST_PROBE = 30.0
+PROBE_TIMEOUT = 30.0
 
 
-class Health:
+class CircuitBreaker:
     """Let one call at a time through while the gateway is down.
 
     :param jitter: returns 0 to 1; spreads the probes of several processes
@@ -34,48 +34,48 @@ class Health:
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
-        self._troubles = 0
+        self._failures = 0
         self._probe_at = 0.0
         self._is_probing = False
         #: The last trouble, while the gateway is down.
-        self.trouble: KirinError | None = None
+        self.last_error: KirinError | None = None
 
-    def take(self, now: float) -> float:
+    def acquire(self, now: float) -> float:
         """Take leave to call: return 0, or the seconds until it may be given.
 
         While the gateway is down, the first one that asks when a probe is due is the probe.
 
         :param now: the time
         """
-        if self.trouble is None:
+        if self.last_error is None:
             return 0.0
         if now < self._probe_at:
             return self._probe_at - now
-        self._probe_at, self._is_probing = now + LONGEST_PROBE, True
+        self._probe_at, self._is_probing = now + PROBE_TIMEOUT, True
         return 0.0
 
-    def heard(self, error: KirinError | None, now: float) -> bool:
+    def record_result(self, error: KirinError | None, now: float) -> bool:
         """Take note of how a call ended, and return whether the gateway came back with it.
 
         :param error: what it ended in, if not well; one that only a living gateway gives is a sign of life
         :param now: the time
         """
-        if not _is_trouble(error):
-            was_down = self.trouble is not None
-            self._troubles, self.trouble = 0, None
+        if not _is_failure(error):
+            was_down = self.last_error is not None
+            self._failures, self.last_error = 0, None
             return was_down
-        if self.trouble is not None and not self._is_probing:
+        if self.last_error is not None and not self._is_probing:
             # It was under way when the gateway was found to be down, and says nothing new.
             return False
-        self._troubles += 1
-        if self._troubles >= TROUBLES_THAT_MEAN_DOWN:
-            self.trouble, self._is_probing = error, False
-            beyond = self._troubles - TROUBLES_THAT_MEAN_DOWN + 1
-            self._probe_at = now + pause(error, beyond, jitter=self._jitter)
+        self._failures += 1
+        if self._failures >= FAILURE_THRESHOLD:
+            self.last_error, self._is_probing = error, False
+            beyond = self._failures - FAILURE_THRESHOLD + 1
+            self._probe_at = now + backoff_delay(error, beyond, jitter=self._jitter)
         return False
 
 
-def _is_trouble(error: KirinError | None) -> TypeGuard[KirinError]:
+def _is_failure(error: KirinError | None) -> TypeGuard[KirinError]:
     if isinstance(error, (KirinAuthError, KirinNotFoundError)):
         # A load balancer without a gateway behind it says 404, too, and a firewall that has enough 403.
         return not error.from_api

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_kirin.api.errors import error_from_response, read_error, speaks_of_a_path
+from airflow_provider_kirin.api.errors import error_from_response, is_about_a_path, parse_error
 
 #: An id that no gateway gives out: real ones are short and hold no hyphens.
 PROBE_ID = "airflow-provider-kirin-connection-test"
@@ -13,7 +13,7 @@ PROBE_ID = "airflow-provider-kirin-connection-test"
 _ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
 
 
-def judge(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> tuple[bool, str]:
+def interpret(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> tuple[bool, str]:
     """Tell a usable connection from a wrong key, a wrong path and a gateway in trouble.
 
     :param status: the HTTP status of the reply to a look-up of :data:`PROBE_ID`
@@ -22,7 +22,7 @@ def judge(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> t
     :param base: the base URL that was asked, for the message
     :return: whether the connection works, and a sentence for the user
     """
-    code, message = read_error(body)
+    code, message = parse_error(body)
     is_fine = 200 <= status < 300
     # 400 and 422 refuse the odd id, that is: behind the check of the key.
     is_about_a_task = (is_fine or status in (400, 404, 422)) and _names_a_task(f"{code} {message}".lower())
@@ -39,4 +39,4 @@ def judge(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> t
 
 
 def _names_a_task(said: str) -> bool:
-    return any(word in said for word in _ABOUT_A_TASK) and not speaks_of_a_path(said)
+    return any(word in said for word in _ABOUT_A_TASK) and not is_about_a_path(said)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.redaction import one_line, shorten
+from airflow_provider_kirin.api.errors import error_from_response, parse_error
+from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.requests import ApiRequest
-from airflow_provider_kirin.api.responses import inner_status
+from airflow_provider_kirin.api.responses import envelope_status
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinReplyError
 
 #: What is compared, by its name in a JSON Schema; and what a spec calls it.
@@ -98,9 +98,9 @@ def read_description(status: int, headers: Mapping[str, str], body: Any, *, doin
     :raises KirinAPIError: the gateway said something else than yes
     :raises KirinReplyError: it is no description
     """
-    status = inner_status(body) or status
+    status = envelope_status(body) or status
     if status in (404, 405):
-        raise KirinNotFoundError(f"HTTP {status}: {read_error(body)[1] or 'no message'}", http_status=status)
+        raise KirinNotFoundError(f"HTTP {status}: {parse_error(body)[1] or 'no message'}", http_status=status)
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing=doing)
     data = body.get("data") if isinstance(body, Mapping) and isinstance(body.get("data"), Mapping) else body
@@ -109,7 +109,7 @@ def read_description(status: int, headers: Mapping[str, str], body: Any, *, doin
             return dict(data["input_schema"])
         if isinstance(data.get("parameters"), list):
             return _from_spec(data["parameters"])
-    raise KirinReplyError(f"What came while {doing} describes no model: {one_line(shorten(body), 120)}")
+    raise KirinReplyError(f"What came while {doing} describes no model: {one_line(short_repr(body), 120)}")
 
 
 def _from_spec(parameters: list[Any]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _compare_facts(field: str, ours: Mapping[str, Any], theirs: Mapping[str, Any
             if fact == "type" and mine is None:
                 mine = "string"  # what has an enum here has no type
             if mine != other:
-                yield Difference(field, fact, _say(mine), _say(other))
+                yield Difference(field, fact, _shown(mine), _shown(other))
 
 
 def _compare_required(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> Iterator[Difference]:
@@ -181,5 +181,5 @@ def _children(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: rules for name, rules in properties.items() if name != "model" and isinstance(rules, Mapping)}
 
 
-def _say(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "not stated" if value is None else one_line(value, 200)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api.pricing import billed, show_usd
-from airflow_provider_kirin.api.task import read_decimal
+from airflow_provider_kirin.api.task import parse_decimal
 
 #: What a report can be grouped by.
 FIELDS = ("dag", "run", "task", "model", "day")
@@ -18,7 +18,7 @@ _READ = ("kirin_task_id", "model", "price_key", "kirin_conn_id", "status", "cost
 
 
 @dataclass(frozen=True)
-class Spent:
+class GenerationCost:
     """One generation, and who bought it.
 
     :param kirin_task_id: its id
@@ -44,7 +44,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class CostRecord:
     """What one task instance left about generations.
 
     :param dag: the DAG's id
@@ -63,41 +63,43 @@ class Note:
     value: Any
 
 
-def merge(notes: Iterable[Note]) -> list[Spent]:
+def merge_records(records: Iterable[CostRecord]) -> list[GenerationCost]:
     """Return every generation once: bought by whoever submitted it, its cost from whoever saw it end.
 
-    :param notes: in any order; a generation may be noted by its buyer, by sensors, and after each clear again
+    :param records: in any order; a generation may be noted by its buyer, by sensors, and after each clear again
     """
-    found: dict[str, Spent] = {}
-    single = (one for note in notes for one in _single(note))
-    for note in sorted(single, key=lambda one: (not one.bought, one.at)):
-        kirin_task_id = note.value["kirin_task_id"]
-        known = found.get(kirin_task_id) or Spent(kirin_task_id, note.dag, note.run, note.task, note.at)
-        found[kirin_task_id] = _with(known, note)
+    found: dict[str, GenerationCost] = {}
+    single = (one for record in records for one in _single(record))
+    for record in sorted(single, key=lambda one: (not one.bought, one.at)):
+        kirin_task_id = record.value["kirin_task_id"]
+        known = found.get(kirin_task_id) or GenerationCost(
+            kirin_task_id, record.dag, record.run, record.task, record.at
+        )
+        found[kirin_task_id] = _with(known, record)
     return list(found.values())
 
 
-def _single(note: Note) -> Iterator[Note]:
+def _single(record: CostRecord) -> Iterator[CostRecord]:
     """Yield a note for each generation that it speaks of, dated by what that says: a row may be written again."""
-    for entry in note.value if isinstance(note.value, list) else [note.value]:
+    for entry in record.value if isinstance(record.value, list) else [record.value]:
         if isinstance(entry, Mapping) and isinstance(entry.get("kirin_task_id"), str):
             value = {field: entry[field] for field in _READ if field in entry}
-            yield replace(note, at=_time(entry.get("at")) or note.at, value=value)
+            yield replace(record, at=_time(entry.get("at")) or record.at, value=value)
 
 
-def _with(known: Spent, note: Note) -> Spent:
-    entry = note.value
+def _with(known: GenerationCost, record: CostRecord) -> GenerationCost:
+    entry = record.value
     model, conn_id = _text(entry.get("model")), _text(entry.get("kirin_conn_id"))
-    if note.bought:
+    if record.bought:
         # The model stands first in a price key.
         return replace(
             known,
             model=known.model or _text(entry.get("price_key")).partition("/")[0],
             conn_id=known.conn_id or conn_id or None,
         )
-    cost = billed(read_decimal(entry.get("cost")), _text(entry.get("status")))
+    cost = billed(parse_decimal(entry.get("cost")), _text(entry.get("status")))
     # Of several looks at the same end the first one dates it.
-    at = known.at if known.ended else note.at
+    at = known.at if known.ended else record.at
     return replace(known, model=model or known.model, cost=known.cost if cost is None else cost, at=at, ended=True)
 
 
@@ -113,13 +115,13 @@ def _time(value: Any) -> datetime | None:
 
 
 def select(
-    spent: Iterable[Spent],
+    spent: Iterable[GenerationCost],
     *,
     dag: str | None = None,
     run: str | None = None,
     first: date | None = None,
     last: date | None = None,
-) -> list[Spent]:
+) -> list[GenerationCost]:
     """Return the generations that a DAG or a run bought, or that belong to some days; None means all.
 
     :param spent: generations, merged from the notes of all DAGs: another one than the buyer may have seen the end
@@ -137,19 +139,19 @@ def select(
     ]
 
 
-def summarize(spent: Iterable[Spent], by: Sequence[str]) -> list[dict[str, Any]]:
+def summarize(spent: Iterable[GenerationCost], by: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row a group, sorted: its fields, and how many generations, US dollars (text), unknown costs.
 
     :param spent: generations
     :param by: some of :data:`FIELDS`
     """
-    groups: dict[tuple[str, ...], list[Spent]] = {}
+    groups: dict[tuple[str, ...], list[GenerationCost]] = {}
     for one in spent:
         groups.setdefault(tuple(_value(one, field) for field in by), []).append(one)
     return [dict(zip(by, key, strict=True)) | total(groups[key]) for key in sorted(groups)]
 
 
-def total(spent: Sequence[Spent]) -> dict[str, Any]:
+def total(spent: Sequence[GenerationCost]) -> dict[str, Any]:
     """Return how many generations, US dollars (text), and how many whose cost is not known.
 
     :param spent: generations
@@ -162,5 +164,5 @@ def total(spent: Sequence[Spent]) -> dict[str, Any]:
     }
 
 
-def _value(one: Spent, field: str) -> str:
+def _value(one: GenerationCost, field: str) -> str:
     return one.at.date().isoformat() if field == "day" else str(getattr(one, field))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_kirin.api.redaction import one_line, shorten
+from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.task import KirinTask, read_reason
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -32,7 +32,7 @@ from airflow_provider_kirin.exceptions import (
 )
 
 #: A gateway may ask for a pause; more than this is taken for a mistake. Seconds.
-LONGEST_RETRY_AFTER = 300.0
+MAX_RETRY_AFTER = 300.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
             "Redirects are not followed with a key. Put the right address into the connection's Host.",
             http_status=status,
         )
-    code, message = read_error(body)
+    code, message = parse_error(body)
     meaning = _meaning(status, code, message)
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
@@ -120,7 +120,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
         http_status=status,
         code=code or None,
         request_id=one_line(request_id, 80) if request_id else None,
-        retry_after=retry_after(lowered.get("retry-after")),
+        retry_after=parse_retry_after(lowered.get("retry-after")),
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):
@@ -137,10 +137,10 @@ def _is_about_a_task(body: Any, code: str, message: str) -> bool:
     A gateway says what it has to say under other names (APISIX: ``error_msg``), a web framework repeats the ``path``.
     """
     is_own = isinstance(body, Mapping) and _NOT_THE_API.isdisjoint(body)
-    return is_own and bool(message) and not speaks_of_a_path(f"{code} {message}")
+    return is_own and bool(message) and not is_about_a_path(f"{code} {message}")
 
 
-def speaks_of_a_path(said: str) -> bool:
+def is_about_a_path(said: str) -> bool:
     """Return whether a message is about an address that does not exist, not about a task that does not.
 
     :param said: code and message of an error
@@ -169,7 +169,7 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
     return _Meaning(KirinAPIError, "See the message")
 
 
-def read_error(body: Any) -> tuple[str, str]:
+def parse_error(body: Any) -> tuple[str, str]:
     """Return code and message of an error body, in any of the shapes that were seen.
 
     :param body: decoded JSON or text
@@ -178,7 +178,7 @@ def read_error(body: Any) -> tuple[str, str]:
         looks_like_html = body.lstrip()[:200].lower().startswith(("<!doctype", "<html"))
         return "", "an HTML page, not the API's JSON" if looks_like_html else one_line(body)
     if not isinstance(body, Mapping):
-        return "", "" if body is None else shorten(body)
+        return "", "" if body is None else short_repr(body)
     # A bare word under status or data is no error's; under error it is the last resort.
     nested = [body.get(name) for name in ("status", "error", "data") if isinstance(body.get(name), Mapping)]
     found = [read_reason(source) for source in (*nested, body, body.get("errors"), body.get("error"))]
@@ -187,8 +187,8 @@ def read_error(body: Any) -> tuple[str, str]:
     return code, message or one_line(body.get("detail") or "")
 
 
-def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, never more than :data:`LONGEST_RETRY_AFTER`.
+def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, never more than :data:`MAX_RETRY_AFTER`.
 
     :param value: seconds or an HTTP date
     :param now: the time
@@ -205,7 +205,7 @@ def retry_after(value: str | None, *, now: datetime | None = None) -> float | No
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         seconds = (at - (now or datetime.now(UTC))).total_seconds()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:

@@ -20,27 +20,27 @@ from typing import Any
 from uuid import UUID
 
 from airflow_provider_kirin.api.payload import PreparedPayload
-from airflow_provider_kirin.api.payload.paths import place_of, put
+from airflow_provider_kirin.api.payload.paths import parse_path, replace_at
 from airflow_provider_kirin.api.presigned import without_signature
 
 _PREFIX = "airflow-"
 
 
-def digest(ready: PreparedPayload) -> str:
+def payload_fingerprint(prepared: PreparedPayload) -> str:
     """Return a digest of a payload as it will be sent; images count by their bytes, wherever they lay.
 
     What means the same is the same: 1 and 1.0, both Unicode forms of a string, a URL signed now or an hour ago. Of an
     image that was made to fit, the bytes that were given count: a Pillow that encodes differently on the next
     try must not make another step of it.
 
-    :param ready: the prepared payload; its own external task id does not count
+    :param prepared: the prepared payload; its own external task id does not count
     """
-    params = {name: value for name, value in ready.params.items() if name != "external_task_id"}
-    images = {place_of(name): image.identity or image.text for name, image in ready.images.items()}
-    return _hash(ready.model, json.dumps(_canonical(put(params, images)), sort_keys=True, ensure_ascii=True))
+    params = {name: value for name, value in prepared.params.items() if name != "external_task_id"}
+    images = {parse_path(name): image.identity or image.text for name, image in prepared.images.items()}
+    return _hash(prepared.model, json.dumps(_canonical(replace_at(params, images)), sort_keys=True, ensure_ascii=True))
 
 
-def digest_arguments(model: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+def arguments_fingerprint(model: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
     """Return a digest of what a function that makes a payload is called with.
 
     It stands for the payload where calling the function twice may give two payloads. Values of a kind that has no
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
     return ["object", type(value).__qualname__]
 
 
-def step_id(
+def make_external_task_id(
     *,
     conn_id: str,
     dag_id: str,
@@ -102,7 +102,7 @@ def step_id(
     :param task_id: the task
     :param map_index: of a mapped task; -1 for one that is not mapped
     :param take: which take of the same payload it is
-    :param payload: what :func:`digest` or :func:`digest_arguments` returned
+    :param payload: what :func:`payload_fingerprint` or :func:`arguments_fingerprint` returned
     :param namespace: tells deployments apart that share an account and the ids above; empty for none
     """
     step = (conn_id, dag_id, run_id, task_id, str(map_index), _take(take), payload)
@@ -120,7 +120,7 @@ def _take(take: Any) -> str:
     return str(int(number)) if is_whole else text
 
 
-def nth(external_task_id: str, number: int) -> str:
+def attempt_id(external_task_id: str, number: int) -> str:
     """Return the name of the n-th generation of a step: after one that failed, a retry buys the next.
 
     :param external_task_id: the name of the first
@@ -130,7 +130,7 @@ def nth(external_task_id: str, number: int) -> str:
 
 
 def is_of_series(external_task_id: str, first: str) -> bool:
-    """Return whether an external task id is the first one of a series, or one that :func:`nth` made from it.
+    """Return whether an external task id is the first one of a series, or one that :func:`attempt_id` made from it.
 
     :param external_task_id: any
     :param first: the external task id of the first generation

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, MutableMapping
 from logging import getLogger
 from typing import Any, Protocol
 
-from airflow_provider_kirin.api.redaction import shorten
-from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinInputError,
@@ -47,13 +47,15 @@ def check_response(
     :raises KirinReplyError: if the response names another generation, or none
     """
     if kirin_task_id is not None and kirin_task.id != kirin_task_id:
-        found = f"Kirin generation {shorten(kirin_task.id)}"
+        found = f"Kirin generation {short_repr(kirin_task.id)}"
     elif external_task_id is not None and kirin_task.id == external_task_id:
         found = "a generation without an id of its own"
     elif external_task_id is not None and kirin_task.external_task_id not in (None, external_task_id):
-        found = f"the generation with the external task id {shorten(kirin_task.external_task_id)}"
+        found = f"the generation with the external task id {short_repr(kirin_task.external_task_id)}"
     elif model and kirin_task.model and _model_name(kirin_task.model) != _model_name(model):
-        found = f"a generation of the model {shorten(kirin_task.model)}, and it was submitted with {shorten(model)}"
+        found = (
+            f"a generation of the model {short_repr(kirin_task.model)}, and it was submitted with {short_repr(model)}"
+        )
     else:
         return kirin_task
     raise KirinReplyError(f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}.")
@@ -97,20 +99,22 @@ class Lookup:
         """Whether the look-up by external task id was seen to find a generation that exists."""
         return self._verified.get(self._conn_id, False)
 
-    def by_external_id(self, external_task_id: str, *, model: str = "", in_doubt: bool = False) -> KirinTask | None:
+    def by_external_id(
+        self, external_task_id: str, *, model: str = "", has_unresolved_intent: bool = False
+    ) -> KirinTask | None:
         """Return the generation with an external task id; None if the gateway does not know it.
 
         :param external_task_id: what to look for
         :param model: its model; empty if that is not known
-        :param in_doubt: whether a generation may have been bought under it: then only the API itself may say that it
-            does not exist, and not a load balancer in front of it
+        :param has_unresolved_intent: whether a generation may have been bought under it: then only the API itself may
+            say that it does not exist, and not a load balancer in front of it
         :raises KirinError: it could not be looked up
         """
         try:
             found = self._client.get_task(external_task_id, patience=PATIENCE)
         except KirinNotFoundError as error:
-            if in_doubt:
-                _insist_on_the_api(error)
+            if has_unresolved_intent:
+                _require_api_answer(error)
             return None
         except KirinInputError as error:
             if error.http_status not in (400, 422):
@@ -129,12 +133,12 @@ class Lookup:
         :param kirin_task_id: its id
         :raises KirinError: it could not be looked up
         """
-        for delay in (0.0, *LAG_PAUSES):
+        for delay in (0.0, *LOOKUP_RETRY_DELAYS):
             self._sleep(delay)
             try:
                 return self._get(kirin_task_id)
             except KirinNotFoundError as error:
-                _insist_on_the_api(error)
+                _require_api_answer(error)
                 self._log.info("The gateway does not know Kirin generation %s (yet).", kirin_task_id)
         return None
 
@@ -173,7 +177,7 @@ class Lookup:
         return check_response(self._client.get_task(kirin_task_id, patience=PATIENCE), kirin_task_id=kirin_task_id)
 
 
-def _insist_on_the_api(error: KirinNotFoundError) -> None:
+def _require_api_answer(error: KirinNotFoundError) -> None:
     """Let only the API itself say that a generation does not exist: a load balancer's 404 does not mean that."""
     if not error.from_api:
         raise KirinUnavailableError(error.message, http_status=404) from error

@@ -1,7 +1,7 @@
 """When to ask again, and when to stop: one poller without I/O and without a clock, for every way of waiting.
 
-A :class:`Poller` is told what the last look brought and what time it is; it answers with a :class:`Step`. The sync
-hook, the async hook, the trigger and the sensor's poke mode only do what it says.
+A :class:`Poller` is told what the last look brought and what time it is; it answers with a :class:`PollResult`. The
+sync hook, the async hook, the trigger and the sensor's poke mode only do what it says.
 
 The schedule (:func:`next_poll_delay`): one poll at once and one soon after, since progress may show how fast this one
 is. Then a few until the earliest end that is known, and from there on at intervals that grow with the time that has
@@ -17,16 +17,16 @@ from dataclasses import dataclass
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.redaction import one_line
-from airflow_provider_kirin.api.retry import LAG_PAUSES, pause
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, backoff_delay
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNotFoundError, KirinTimeoutError
 
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
-SHORTEST_INTERVAL = 2.0
-LONGEST_INTERVAL = 120.0
+MIN_INTERVAL = 2.0
+MAX_INTERVAL = 120.0
 #: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
-SHORTEST_FIXED_INTERVAL = 0.1
+MIN_FIXED_INTERVAL = 0.1
 #: Seconds before which no end is expected: public clients wait for one to ten minutes; the API documents no time.
 EARLIEST_END = 55.0
 #: Until then, the time passed grows by this factor from poll to poll: few polls, and a faster gateway is noticed, too.
@@ -36,28 +36,28 @@ GROWTH = 0.16
 #: Where progress predicts the end, the next poll comes after this share of the time that remains.
 SHARE_OF_REMAINING = 0.6
 #: The bounds of that, as shares of the time passed.
-LEAST_SHARE, MOST_SHARE = 0.045, 0.5
+MIN_SHARE, MAX_SHARE = 0.045, 0.5
 #: Progress is told when it has moved by this much: a triggerer answers each line of its log with some queries.
-WORTH_A_LINE = 0.25
+PROGRESS_LOG_STEP = 0.25
 #: ``created_at`` is taken for the beginning where it lies this many seconds before the wait at most: its unit and its
 #: clock are not documented.
-LONGEST_HEADSTART = 600.0
+MAX_CREATED_AT_SKEW = 600.0
 
 
 @dataclass(frozen=True)
-class Step:
+class PollResult:
     """What to do next: look again after ``delay`` seconds, or stop with a task or an error.
 
     :param delay: seconds until the next look, where there is one
     :param kirin_task: the finished generation, with its video
     :param error: why waiting is over without a video
-    :param news: a line for the log where something changed, else None
+    :param log_line: a line for the log where something changed, else None
     """
 
     delay: float = 0.0
     kirin_task: KirinTask | None = None
     error: KirinError | None = None
-    news: str | None = None
+    log_line: str | None = None
 
     @property
     def is_last(self) -> bool:
@@ -98,20 +98,20 @@ class Poller:
         self.kirin_task_id = kirin_task_id
         self.started_at = started_at
         self.deadline = deadline
-        self.poll_interval = None if poll_interval is None else max(poll_interval, SHORTEST_FIXED_INTERVAL)
+        self.poll_interval = None if poll_interval is None else max(poll_interval, MIN_FIXED_INTERVAL)
         self._jitter = jitter
-        self._looks = 0
-        self._troubles = 0
+        self._poll_count = 0
+        self._error_count = 0
         #: How often the API did not know it since it was last seen.
-        self._not_founds = 0
+        self._not_found_count = 0
         #: Whether the last look ended so, which may be lag: the next looks tell.
         self.is_not_found = False
-        self._told: tuple[str, float | None] | None = None
+        self._logged: tuple[str, float | None] | None = None
         #: Seconds and progress when the progress last moved, and the end that it predicts, in seconds.
         self._moved = (0.0, 0.0)
         self._predicted_end: float | None = None
 
-    def heard(self, outcome: KirinTask | KirinError, now: float) -> Step:
+    def on_outcome(self, outcome: KirinTask | KirinError, now: float) -> PollResult:
         """Decide what a look means.
 
         The status is judged before the deadline: a generation that finished in time is a success.
@@ -119,53 +119,57 @@ class Poller:
         :param outcome: the task as the gateway reports it, or the error that the look ended in
         :param now: the time of the look
         """
-        self._looks += 1
+        self._poll_count += 1
         self.is_not_found = isinstance(outcome, KirinNotFoundError) and outcome.from_api
         if isinstance(outcome, KirinError):
-            return self._after_trouble(outcome, now)
-        self._troubles = self._not_founds = 0
+            return self._after_error(outcome, now)
+        self._error_count = self._not_found_count = 0
         if outcome.is_final:
-            return Step(kirin_task=outcome) if (error := error_from_task(outcome)) is None else Step(error=error)
-        news = self._news(outcome, now)
+            return (
+                PollResult(kirin_task=outcome)
+                if (error := error_from_task(outcome)) is None
+                else PollResult(error=error)
+            )
+        log_line = self._progress_line(outcome, now)
         if now >= self.deadline:
             word = one_line(outcome.raw_status or outcome.status, 40)
             return self._timed_out(now, f"it is still {word}", is_running=not outcome.has_unknown_status)
         interval = self.poll_interval
         if interval is None:
             interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
-        return Step(delay=self._until_deadline(interval, now), news=news)
+        return PollResult(delay=self._until_deadline(interval, now), log_line=log_line)
 
-    def _after_trouble(self, error: KirinError, now: float) -> Step:
+    def _after_error(self, error: KirinError, now: float) -> PollResult:
         # A load balancer's 404, a firewall's 403 say nothing about the generation: they are trouble as a 503 is.
         if not isinstance(error, KirinAPIError) or error.from_api:
             if isinstance(error, KirinNotFoundError):
                 return self._after_not_found(error, now)
             if not error.retryable:
-                return Step(error=error)
+                return PollResult(error=error)
         if now >= self.deadline:
             return self._timed_out(now, f"the last look ended in: {error}")
-        self._troubles += 1
-        delay = max(pause(error, self._troubles, jitter=self._jitter), self.poll_interval or 0.0)
+        self._error_count += 1
+        delay = max(backoff_delay(error, self._error_count, jitter=self._jitter), self.poll_interval or 0.0)
         delay = self._until_deadline(delay, now)
-        news = f"Could not look at Kirin generation {self.kirin_task_id}, next look in {delay:.0f} s: {error}"
-        return Step(delay=delay, news=news)
+        log_line = f"Could not look at Kirin generation {self.kirin_task_id}, next look in {delay:.0f} s: {error}"
+        return PollResult(delay=delay, log_line=log_line)
 
-    def _after_not_found(self, error: KirinNotFoundError, now: float) -> Step:
+    def _after_not_found(self, error: KirinNotFoundError, now: float) -> PollResult:
         """Take the API's word only when it has said so for a while, whatever the user's own interval is."""
-        if self._not_founds >= len(LAG_PAUSES) or now >= self.deadline:
-            return Step(error=error)
-        delay = self._until_deadline(max(LAG_PAUSES[self._not_founds], error.retry_after or 0.0), now)
-        news = None
-        if not self._not_founds:
-            news = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
-        self._not_founds += 1
-        return Step(delay=delay, news=news)
+        if self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline:
+            return PollResult(error=error)
+        delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], error.retry_after or 0.0), now)
+        log_line = None
+        if not self._not_found_count:
+            log_line = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
+        self._not_found_count += 1
+        return PollResult(delay=delay, log_line=log_line)
 
-    def _timed_out(self, now: float, why: str, *, is_running: bool = False) -> Step:
+    def _timed_out(self, now: float, why: str, *, is_running: bool = False) -> PollResult:
         waited = now - self.started_at
         end = "did not finish" if is_running else "was not seen to finish"
         fate = "It goes on at Kirin and will be billed" if is_running else "It may go on at Kirin and be billed"
-        return Step(
+        return PollResult(
             error=KirinTimeoutError(
                 f"Kirin generation {self.kirin_task_id} {end} within {waited:.0f} s; {why}. {fate}: "
                 "do not submit it anew, wait for this id again with a longer timeout.",
@@ -177,18 +181,22 @@ class Poller:
         """Make the last look fall on the deadline, not behind it."""
         return max(min(interval, self.deadline - now), 0.0)
 
-    def _news(self, kirin_task: KirinTask, now: float) -> str | None:
+    def _progress_line(self, kirin_task: KirinTask, now: float) -> str | None:
         status = one_line(kirin_task.raw_status or kirin_task.status, 40)
-        if self._told is not None and self._told[0] == status and not _is_news(kirin_task.progress, self._told[1]):
+        if (
+            self._logged is not None
+            and self._logged[0] == status
+            and not _is_worth_logging(kirin_task.progress, self._logged[1])
+        ):
             return None
-        self._told = (status, kirin_task.progress)
+        self._logged = (status, kirin_task.progress)
         share = "" if kirin_task.progress is None else f", {kirin_task.progress:.0%} done"
         return f"Kirin generation {self.kirin_task_id}: {status}{share}, after {max(now - self.started_at, 0):.0f} s"
 
     def _interval(self, kirin_task: KirinTask, now: float) -> float:
         elapsed = max(now - self._began_at(kirin_task), 0.0)
         self._predict_end(kirin_task.progress, elapsed)
-        if self._looks == 1 and now - self.started_at < FIRST_INTERVAL:
+        if self._poll_count == 1 and now - self.started_at < FIRST_INTERVAL:
             return FIRST_INTERVAL
         return next_poll_delay(elapsed, self._predicted_end)
 
@@ -204,7 +212,7 @@ class Poller:
         created = kirin_task.created_at or 0.0
         # Seconds and milliseconds were both seen.
         created = created / 1000 if created > 1e11 else created
-        return created if 0 <= self.started_at - created <= LONGEST_HEADSTART else self.started_at
+        return created if 0 <= self.started_at - created <= MAX_CREATED_AT_SKEW else self.started_at
 
 
 def next_poll_delay(elapsed: float, predicted_end: float | None) -> float:
@@ -218,11 +226,11 @@ def next_poll_delay(elapsed: float, predicted_end: float | None) -> float:
         delay = max(delay, min((EARLY_FACTOR - 1) * elapsed, EARLIEST_END - elapsed))
     # A prediction may be wrong: once its time has passed it no longer counts.
     if predicted_end is not None and (remaining := predicted_end - elapsed) > 0:
-        longest = max(delay, MOST_SHARE * elapsed)
-        delay = min(max(SHARE_OF_REMAINING * remaining, LEAST_SHARE * elapsed), longest)
-    return min(max(delay, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        longest = max(delay, MAX_SHARE * elapsed)
+        delay = min(max(SHARE_OF_REMAINING * remaining, MIN_SHARE * elapsed), longest)
+    return min(max(delay, MIN_INTERVAL), MAX_INTERVAL)
 
 
-def _is_news(progress: float | None, told: float | None) -> bool:
+def _is_worth_logging(progress: float | None, logged: float | None) -> bool:
     """Tell whether a progress is worth a line after the one that was told last."""
-    return progress is not None and (told is None or abs(progress - told) >= WORTH_A_LINE)
+    return progress is not None and (logged is None or abs(progress - logged) >= PROGRESS_LOG_STEP)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.errors import error_from_response, read_error
-from airflow_provider_kirin.api.redaction import one_line, shorten
-from airflow_provider_kirin.api.task import KirinTask, read_decimal
+from airflow_provider_kirin.api.errors import error_from_response, parse_error
+from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.task import KirinTask, parse_decimal
 from airflow_provider_kirin.exceptions import KirinReplyError
 
 #: Parameters that change what a video costs, in the order in which they stand in a price key. Those of the models'
@@ -49,7 +49,7 @@ def price_key(model: str, params: Mapping[str, Any]) -> str:
 def listed_price(table: Mapping[str, Decimal], key: str) -> Decimal | None:
     """Return the price for a key, or for the longest part of it that has one.
 
-    :param table: what :func:`read_table` returned
+    :param table: what :func:`parse_prices` returned
     :param key: what :func:`price_key` returned
     """
     parts = key.split("/")
@@ -61,7 +61,7 @@ def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -
     """Return what one generation would cost: the gateway's word first, then the user's; None where both are silent.
 
     :param preview: what the gateway says, if anything
-    :param table: what :func:`read_table` returned
+    :param table: what :func:`parse_prices` returned
     :param key: what :func:`price_key` returned
     """
     if preview is not None:
@@ -70,7 +70,7 @@ def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -
     return None if listed is None else Estimate(listed, "the connection's prices")
 
 
-def read_table(value: Any) -> dict[str, Decimal]:
+def parse_prices(value: Any) -> dict[str, Decimal]:
     """Read a table of prices: ``{"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": 0.98}``, US dollars.
 
     :param value: decoded JSON; None and "" are an empty table
@@ -79,8 +79,8 @@ def read_table(value: Any) -> dict[str, Decimal]:
     if value is None or value == "":
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{shorten(value)} must map keys such as kirin_v1_6_i2v/std/5 to US dollars")
-    return {str(key).strip(): as_usd(amount, f"{shorten(str(key))}: ") for key, amount in value.items()}
+        raise ValueError(f"{short_repr(value)} must map keys such as kirin_v1_6_i2v/std/5 to US dollars")
+    return {str(key).strip(): as_usd(amount, f"{short_repr(str(key))}: ") for key, amount in value.items()}
 
 
 def as_usd(value: Any, name: str = "") -> Decimal:
@@ -90,9 +90,9 @@ def as_usd(value: Any, name: str = "") -> Decimal:
     :param name: goes before the value in the message
     :raises ValueError: for anything else, and for less than nothing
     """
-    amount = value if isinstance(value, Decimal) and value.is_finite() else read_decimal(value)
+    amount = value if isinstance(value, Decimal) and value.is_finite() else parse_decimal(value)
     if amount is None or amount < 0:
-        raise ValueError(f"{name}{shorten(value)} must be an amount of US dollars, 0 or more, such as 2.50")
+        raise ValueError(f"{name}{short_repr(value)} must be an amount of US dollars, 0 or more, such as 2.50")
     return amount
 
 
@@ -113,7 +113,7 @@ def billed(cost: Decimal | None, status: str) -> Decimal | None:
     return Decimal(0) if cost is None and status == "failed" else cost
 
 
-def billed_for(kirin_task: KirinTask) -> Decimal | None:
+def billed_cost(kirin_task: KirinTask) -> Decimal | None:
     """Return what a generation costs, None as long as that is not known.
 
     :param kirin_task: as the gateway reports it
@@ -121,7 +121,7 @@ def billed_for(kirin_task: KirinTask) -> Decimal | None:
     return billed(kirin_task.usage.cost if kirin_task.usage else None, kirin_task.status)
 
 
-def read_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple[Decimal | None, str]:
+def parse_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple[Decimal | None, str]:
     """Read the reply to a price preview.
 
     :param status: the HTTP status
@@ -135,11 +135,11 @@ def read_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple[
         raise error_from_response(status, body, headers=headers, doing="asking for the price")
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(body, Mapping) or not isinstance(data, Mapping):
-        said = read_error(body)[1] or "an empty body"
+        said = parse_error(body)[1] or "an empty body"
         raise KirinReplyError(f"The gateway's price preview cannot be read: {one_line(said, 120)}")
-    cost, currency = read_decimal(data.get("cost")), str(data.get("currency") or "USD")
+    cost, currency = parse_decimal(data.get("cost")), str(data.get("currency") or "USD")
     if str(body.get("status")).lower() != "success" or cost is None or cost < 0:
-        reason = one_line(data.get("reason") or read_error(body)[1] or "no reason given", 80)
+        reason = one_line(data.get("reason") or parse_error(body)[1] or "no reason given", 80)
         return None, f"the gateway's price preview knows no price ({reason})"
     if currency.upper() != "USD":
         return None, f"the gateway's price preview speaks in {one_line(currency, 20)}, not in USD"

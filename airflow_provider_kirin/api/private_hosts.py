@@ -32,13 +32,13 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, IPv6Address):
-        ip = _carried(ip) or ip
+        ip = _embedded_ipv4(ip) or ip
     if isinstance(ip, IPv6Address) and ip not in _PUBLIC_IPV6:
         return False
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
-def _carried(ip: IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address that packets to an IPv6 address end up at, if there is one in it."""
     if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)

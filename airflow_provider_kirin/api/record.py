@@ -10,7 +10,7 @@ from airflow_provider_kirin.api.task import KirinTask
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierSubmission:
     """What the task instance bought last, or may have bought.
 
     :param external_task_id: the external task id it was submitted under
@@ -38,25 +38,25 @@ class Record(Protocol):
     def kirin_task_id(self, external_task_id: str) -> str | None:
         """Return the id of the generation that was bought under this external task id, if that is on record."""
 
-    def may_have_posted(self, external_task_id: str) -> bool:
+    def has_unresolved_intent(self, external_task_id: str) -> bool:
         """Return whether an earlier try may have sent a submission whose answer is not on record."""
 
-    def latest(self) -> Earlier | None:
+    def latest(self) -> EarlierSubmission | None:
         """Return what was bought last, or may have been bought, if that is on record."""
 
     def sent_as(self, external_task_id: str) -> str:
         """Return the external task id under which this one's payload was submitted: as a rule the same."""
 
-    def posting(self, external_task_id: str, *, instead_of: str | None = None) -> None:
+    def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
         """Remember, before it is sent, that a submission is about to be sent, maybe in place of another id's."""
 
-    def refused(self, external_task_id: str) -> None:
+    def clear_intent(self, external_task_id: str) -> None:
         """Remember that nothing was accepted."""
 
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+    def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
         """Remember what was accepted."""
 
-    def failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
+    def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
         """Remember a generation that failed: it may have cost something."""
 
     def known_generations(self) -> Iterable[tuple[str, str]]:
@@ -70,11 +70,11 @@ class NoRecord:
         """Return nothing."""
         return None
 
-    def may_have_posted(self, external_task_id: str) -> bool:
+    def has_unresolved_intent(self, external_task_id: str) -> bool:
         """Return that nothing was sent."""
         return False
 
-    def latest(self) -> Earlier | None:
+    def latest(self) -> EarlierSubmission | None:
         """Return nothing."""
         return None
 
@@ -82,16 +82,16 @@ class NoRecord:
         """Return the same."""
         return external_task_id
 
-    def posting(self, external_task_id: str, *, instead_of: str | None = None) -> None:
+    def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
         """Remember nothing."""
 
-    def refused(self, external_task_id: str) -> None:
+    def clear_intent(self, external_task_id: str) -> None:
         """Remember nothing."""
 
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+    def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
         """Remember nothing."""
 
-    def failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
+    def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
         """Remember nothing."""
 
     def known_generations(self) -> Iterable[tuple[str, str]]:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 #: A URL, or a run of characters that may be Base64 (escaped as JSON escapes it).
 _URL_OR_RUN = re.compile(r"(?P<url>https?://[^\s\"'<>\\]+)|[a-z0-9+/\\=_-]{60,}", re.IGNORECASE)
-_LONGEST_MESSAGE = 300
+_MAX_MESSAGE = 300
 
 
-def safe_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without its query, fragment and user info: what may be signed or secret.
 
     :param url: any text; what is no URL comes back shortened
@@ -53,7 +53,7 @@ def is_web_url(text: Any) -> bool:
         return False
 
 
-def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
+def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     """Return a string from outside as one printable line of bounded length, without what a log should not have.
 
     URLs lose their queries, and what looks like Base64 (a gateway may repeat the image) is only counted.
@@ -72,7 +72,7 @@ def one_line(text: Any, limit: int = _LONGEST_MESSAGE) -> str:
 def _describe(match: re.Match[str], *, is_cut: bool) -> str:
     run = match[0]
     if match["url"]:
-        return safe_url(run)
+        return redact_url(run)
     # An id in hexadecimal, or a path, seldom has all three.
     looks_like_base64 = all(any(map(test, run)) for test in (str.isupper, str.islower, str.isdigit))
     if not looks_like_base64:
@@ -103,7 +103,7 @@ def _spellings_of(char: str) -> str:
     return f"(?:{'|'.join(forms)})"
 
 
-def shorten(value: Any, limit: int = 60) -> str:
+def short_repr(value: Any, limit: int = 60) -> str:
     """Return a value as users wrote it, shortened, for an error message.
 
     :param value: a JSON value or anything else that found its way into a payload

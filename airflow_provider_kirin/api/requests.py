@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_kirin import __version__
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 
 DEFAULT_HOST = "https://cloud.vtrix.ai"
@@ -72,7 +72,7 @@ def base_url(host: str | None, *, port: int | None = None, scheme: str | None = 
     except ValueError:
         raise _bad_host(text, "is not a host") from None
     if parts.scheme not in ("http", "https"):
-        raise _bad_host(text, f"has the scheme {shorten(parts.scheme)}; only http and https work")
+        raise _bad_host(text, f"has the scheme {short_repr(parts.scheme)}; only http and https work")
     if not parts.hostname or not text.isprintable() or any(char in text for char in " \\"):
         raise _bad_host(text, "names no host")
     if parts.query or parts.fragment:
@@ -93,7 +93,7 @@ def _is_loopback(text: str) -> bool:
 
 def _bad_host(text: str, why: str) -> KirinConfigError:
     return KirinConfigError(
-        f"The Kirin connection's Host {shorten(text)} {why}. Give something like {DEFAULT_HOST}, or leave it empty."
+        f"The Kirin connection's Host {short_repr(text)} {why}. Give something like {DEFAULT_HOST}, or leave it empty."
     )
 
 
@@ -129,7 +129,7 @@ def get_generation(base: str, any_id: str) -> ApiRequest:
     return ApiRequest("GET", f"{base}/v1/generation/task/{quote(any_id, safe='')}")
 
 
-def check_id(any_id: Any) -> str:
+def validate_task_id(any_id: Any) -> str:
     """Return what can be the id of a generation.
 
     :param any_id: a Kirin task id or an external task id, as a user or a template gave it
@@ -148,25 +148,25 @@ def check_id(any_id: Any) -> str:
             else ""
         )
         raise KirinIdError(
-            f"kirin_task_id = {shorten(any_id)} is not the id of one Kirin generation. "
+            f"kirin_task_id = {short_repr(any_id)} is not the id of one Kirin generation. "
             f"Give what KirinSubmitOperator returned, for example kirin_task_id=submit.output.{native}"
         )
     return text
 
 
-def check_ids(given: Any) -> list[str]:
+def validate_task_ids(given: Any) -> list[str]:
     """Return the ids of generations, of one or of many.
 
     :param given: an id, or any iterable of ids: a mapped task's output arrives as a lazy sequence, which is no list
     :raises KirinIdError: for anything else
     """
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
-        return [check_id(given)]
+        return [validate_task_id(given)]
     # Airflow fetches the items of its lazy sequence one by one, a slice at once.
-    return [check_id(one) for one in (given[:] if isinstance(given, Sequence) else given)]
+    return [validate_task_id(one) for one in (given[:] if isinstance(given, Sequence) else given)]
 
 
-def headers(api_key: str, *, with_body: bool) -> dict[str, str]:
+def request_headers(api_key: str, *, with_body: bool) -> dict[str, str]:
     """Return the headers of a call: the only place where the key goes.
 
     :param api_key: the connection's password; empty for a host that must not see it

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_kirin.api.errors import error_from_response, read_error
+from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
@@ -21,7 +21,7 @@ _MOST_CONTAINERS = 2_000
 _TASK_FIELDS = {"id", "task_id", "output"}
 
 
-def read_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
+def parse_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
     """Return a response's JSON, or its text if it is not JSON. Everything in it is harmless from here on.
 
     :param raw: the body as it came
@@ -49,7 +49,7 @@ def _integer(text: str) -> int | None:
     return int(text) if len(text) <= MAX_DIGITS else None
 
 
-def inner_status(body: Any) -> int | None:
+def envelope_status(body: Any) -> int | None:
     """Return the error that an envelope of the gateway's older services tells in the body, where HTTP said 200.
 
     :param body: decoded JSON or text
@@ -59,14 +59,14 @@ def inner_status(body: Any) -> int | None:
     return code if isinstance(code, int) and 400 <= code < 600 else None
 
 
-def read_task(
+def parse_task(
     status: int, headers: Mapping[str, str], body: Any, *, doing: str, asked_for: str | None = None
 ) -> KirinTask:
     """Return the generation that a response describes.
 
     :param status: the HTTP status
     :param headers: the response's headers
-    :param body: what :func:`read_body` returned
+    :param body: what :func:`parse_body` returned
     :param doing: what was tried, for messages
     :param asked_for: the id that was asked for; None for a submission
     :raises KirinAPIError: where the gateway said no
@@ -75,19 +75,19 @@ def read_task(
     """
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing=doing)
-    if (inner := inner_status(body)) is not None:
+    if (inner := envelope_status(body)) is not None:
         raise error_from_response(inner, body, headers=headers, doing=doing)
     if not isinstance(body, Mapping):
-        said = read_error(body)[1] or "an empty body"
+        said = parse_error(body)[1] or "an empty body"
         raise KirinReplyError(
             f"The gateway answered HTTP {status} while {doing}, and not with a task object: {one_line(said, 120)}. "
             "Check the connection's Host; a proxy or a login page may have answered."
         )
     try:
-        return KirinTask.from_reply(body, asked_for=asked_for)
+        return KirinTask.from_response(body, asked_for=asked_for)
     except KirinReplyError:
         # What describes no generation at all may be an error under HTTP 200.
-        code, message = read_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
+        code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
         if code or message:
             raise error_from_response(status, body, headers=headers, doing=doing) from None
         raise

@@ -29,12 +29,12 @@ from airflow_provider_kirin.exceptions import (
 )
 
 #: The first pause and the longest, doubling in between. Seconds.
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+MIN_BACKOFF, MAX_BACKOFF = 2.0, 60.0
 #: Seconds that one call to the hook rides out trouble for a single look.
-LOOK_PATIENCE = 10.0
+LOOKUP_PATIENCE = 10.0
 #: Right after a submission, and on a replica that lags, the API may not know what is there: pauses between further
 #: looks. Seconds.
-LAG_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+LOOKUP_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 #: HTTP statuses by which a server says that it did not do what it was asked to. Not among them: 408 and 499, after
@@ -47,42 +47,42 @@ _REFUSING = frozenset(
 _AFTER_ACCEPTANCE = re.compile(r"\d{6,}(006|09[5-9])")
 
 
-class Verdict(Enum):
+class SubmissionOutcome(Enum):
     """What the error of a submission says about money."""
 
-    REFUSED = "nothing was accepted"
-    EXISTS = "a generation with this external task id exists"
+    REJECTED = "nothing was accepted"
+    ALREADY_EXISTS = "a generation with this external task id exists"
     UNKNOWN = "it may have been accepted, and be billed"
 
 
-def pause(error: KirinError, attempt: int, *, jitter: Callable[[], float] = random.random) -> float:
+def backoff_delay(error: KirinError, attempt: int, *, jitter: Callable[[], float] = random.random) -> float:
     """Return the seconds to wait after an error: doubling, jittered, never less than the gateway asked for.
 
     :param error: what went wrong
     :param attempt: how many errors there were in a row, 1 for the first
     :param jitter: returns 0 to 1
     """
-    grown = min(FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), LONGEST_PAUSE) * (0.5 + jitter())
+    grown = min(MIN_BACKOFF * 2.0 ** min(attempt - 1, 10), MAX_BACKOFF) * (0.5 + jitter())
     asked = error.retry_after if isinstance(error, KirinAPIError) else None
     return max(grown, asked or 0.0)
 
 
-def judge_submission(error: KirinError) -> Verdict:
+def classify_submission_error(error: KirinError) -> SubmissionOutcome:
     """Tell whether a submission that ended in an error can have bought something.
 
     :param error: what :meth:`KirinHook.submit` raised
     """
     if isinstance(error, KirinConflictError):
-        return Verdict.EXISTS
+        return SubmissionOutcome.ALREADY_EXISTS
     if isinstance(error, (KirinPayloadError, KirinIdError, KirinBudgetError)):
-        return Verdict.REFUSED
+        return SubmissionOutcome.REJECTED
     if isinstance(error, KirinNetworkError):
-        return Verdict.UNKNOWN if error.sent else Verdict.REFUSED
+        return SubmissionOutcome.UNKNOWN if error.sent else SubmissionOutcome.REJECTED
     if isinstance(error, KirinConfigError):
         # 307 and 308: the same request again, elsewhere. The others may mean that this one was done.
-        return Verdict.REFUSED if error.http_status in (None, 307, 308) else Verdict.UNKNOWN
+        return SubmissionOutcome.REJECTED if error.http_status in (None, 307, 308) else SubmissionOutcome.UNKNOWN
     is_refusal = isinstance(error, KirinAPIError) and _is_refusal(error)
-    return Verdict.REFUSED if is_refusal else Verdict.UNKNOWN
+    return SubmissionOutcome.REJECTED if is_refusal else SubmissionOutcome.UNKNOWN
 
 
 def _is_refusal(error: KirinAPIError) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args
 
-from airflow_provider_kirin.api.redaction import one_line, safe_url
-from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.redaction import one_line, redact_url
+from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.sanitize import sanitize
 from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
@@ -64,7 +64,7 @@ class KirinVideo:
     job_id: str | None = None
 
     def __repr__(self) -> str:
-        return f"KirinVideo(url={safe_url(self.url)!r}, duration={self.duration!r}, job_id={self.job_id!r})"
+        return f"KirinVideo(url={redact_url(self.url)!r}, duration={self.duration!r}, job_id={self.job_id!r})"
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,15 @@ class KirinTask:
         return self.raw_status.strip().lower() not in STATUSES
 
     @classmethod
-    def from_reply(cls, reply: Any, *, asked_for: str | None = None) -> KirinTask:
+    def from_response(cls, response: Any, *, asked_for: str | None = None) -> KirinTask:
         """Read a response of the gateway. Whatever is in it, the result can be stored and sent by Airflow.
 
-        :param reply: decoded JSON
+        :param response: decoded JSON
         :param asked_for: the id that was asked for; None for a submission
         :raises KirinReplyError: if it names no usable id, or another generation than the one that was asked for, or
             has no status
         """
-        fields = unwrap(sanitize(reply))
+        fields = unwrap(sanitize(response))
         kirin_task_id, external_task_id = _identify(fields, asked_for)
         raw_status = _text(fields.get("status"))
         if not raw_status and asked_for is not None:
@@ -259,7 +259,7 @@ def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, st
 def _usable_id(value: Any) -> str:
     """Return an id by which the gateway can be asked; empty if it cannot be one."""
     try:
-        return check_id(_text(value))
+        return validate_task_id(_text(value))
     except KirinIdError:
         return ""
 
@@ -290,8 +290,8 @@ def _videos(output: Any) -> Iterator[KirinVideo]:
         for entry in content if isinstance(content, list) else [item]:
             if not isinstance(entry, Mapping):
                 continue
-            url, kind = _text(entry.get("url")).strip(), _text(entry.get("type")) or "video"
-            if url and kind.lower() == "video":
+            url, media_type = _text(entry.get("url")).strip(), _text(entry.get("type")) or "video"
+            if url and media_type.lower() == "video":
                 job_id = _name(entry.get("jobId")) or _name(entry.get("job_id")) or None
                 yield KirinVideo(url=url, duration=_number(entry.get("duration")), job_id=job_id)
 
@@ -299,7 +299,7 @@ def _videos(output: Any) -> Iterator[KirinVideo]:
 def _usage(usage: Any, dropped: list[str]) -> KirinUsage | None:
     if not isinstance(usage, Mapping):
         return None
-    cost, discount = read_decimal(usage.get("cost")), _number(usage.get("discount"))
+    cost, discount = parse_decimal(usage.get("cost")), _number(usage.get("discount"))
     if cost is not None and cost < 0:
         dropped.append(f"usage.cost = {cost:f}")
         cost = None
@@ -369,7 +369,7 @@ def _fraction(value: Any) -> float | None:
     return None if number is None else min(max(number, 0.0), 1.0)
 
 
-def read_decimal(value: Any) -> Decimal | None:
+def parse_decimal(value: Any) -> Decimal | None:
     """Return an amount exactly, None for what is none: the API says it as text, or as a number.
 
     :param value: a JSON value

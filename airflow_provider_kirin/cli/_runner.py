@@ -48,11 +48,11 @@ def fail(message: Any) -> NoReturn:
 
     :param message: a text or an exception
     """
-    say(one_line(message, _LONGEST_LINE))
+    echo(one_line(message, _LONGEST_LINE))
     raise SystemExit(1)
 
 
-def say(message: str) -> None:
+def echo(message: str) -> None:
     """Print what is not a result to stderr.
 
     :param message: a line
@@ -84,7 +84,7 @@ class ConsoleLog:
 
         :param message: as :mod:`logging` takes it
         """
-        say(one_line(str(message) % args if args else message, _LONGEST_LINE))
+        echo(one_line(str(message) % args if args else message, _LONGEST_LINE))
 
     def info(self, message: object, *args: object) -> None:
         """Print nothing: the command prints its result."""

@@ -11,13 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_kirin.api.payload import prepare
-from airflow_provider_kirin.api.pricing import Estimate, billed_for, estimated, price_key, show_usd
+from airflow_provider_kirin.api.payload import prepare_payload
+from airflow_provider_kirin.api.pricing import Estimate, billed_cost, estimated, price_key, show_usd
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission
-from airflow_provider_kirin.cli._runner import ConsoleLog, command, fail, say, show
+from airflow_provider_kirin.cli._runner import ConsoleLog, command, echo, fail, show
 from airflow_provider_kirin.cli.payload_file import read_payload
-from airflow_provider_kirin.download.destination import Place, fetch_finished, save_videos
+from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
 from airflow_provider_kirin.exceptions import (
     KirinError,
@@ -25,7 +25,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnknownSubmitError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.generation_client import HookGateway
+from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
@@ -39,14 +39,14 @@ def validate(args: Namespace) -> None:
     :param args: payload, model
     """
     try:
-        ready = prepare(read_payload(args.payload), args.model, open_uri=open_uri)
+        prepared = prepare_payload(read_payload(args.payload), args.model, open_uri=open_uri)
     except KirinPayloadError as error:
         for problem in error.problems:
-            say(str(problem))
+            echo(str(problem))
         raise SystemExit(1) from None
-    for notice in ready.notices:
-        say(notice)
-    show(f"{ready.model}: {ready.describe()}")
+    for warning in prepared.warnings:
+        echo(warning)
+    show(f"{prepared.model}: {prepared.describe()}")
 
 
 @command
@@ -56,31 +56,37 @@ def submit(args: Namespace) -> None:
     :param args: payload, model, conn_id, external_task_id, yes
     """
     with _hook(args) as hook:
-        own_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
-        ready = hook.prepare(read_payload(args.payload), model=args.model, replacing=own_id)
-        _confirm(args, hook, ready)
+        user_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
+        prepared = hook.prepare(read_payload(args.payload), model=args.model, replacing=user_id)
+        _confirm(args, hook, prepared)
         # Always named, so that a submission whose reply is lost can be found.
-        name = ready.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
+        external_task_id = prepared.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
         submission = Submission(
-            HookGateway(hook, ready),
+            HookClient(hook, prepared),
             NoRecord(),
-            external_task_id=name,
-            is_own_id="external_task_id" in ready.params,
+            external_task_id=external_task_id,
+            is_user_id="external_task_id" in prepared.params,
             conn_id=args.conn_id,
             log=hook.log,
         )
         try:
-            submitted = submission.run()
+            submitted = submission.submit_or_adopt()
         except KirinUnknownSubmitError as error:
             fail(
-                f"Kirin may have accepted, and may bill, a generation with the external task id {name}. Look for it "
-                f"with this program's `status --conn-id {args.conn_id} {name}`. Only if it is not in your account "
+                f"Kirin may have accepted, and may bill, a generation with the external task id {external_task_id}. "
+                "Look for it "
+                f"with this program's `status --conn-id {args.conn_id} {external_task_id}`. Only if it is not in your "
+                "account "
                 f"either, submit again. Cause: {error.__cause__}"
             )
         except KeyboardInterrupt:
             in_flight = submission.in_flight
-            fail(f"interrupted; look for external task id {name}: it may be billed." if in_flight else "interrupted.")
-    say(f"{'adopted, nothing is paid' if submitted.adopted else 'submitted'}; external task id {name}")
+            fail(
+                f"interrupted; look for external task id {external_task_id}: it may be billed."
+                if in_flight
+                else "interrupted."
+            )
+    echo(f"{'adopted, nothing is paid' if submitted.adopted else 'submitted'}; external task id {external_task_id}")
     show(submitted.kirin_task.id)
 
 
@@ -107,14 +113,14 @@ def download(args: Namespace) -> None:
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
-    place = Place(args.destination, overwrite=not args.no_overwrite)
-    if not place.is_file:
+    destination = Destination(args.destination, overwrite=not args.no_overwrite)
+    if not destination.is_file:
         # There is no DAG here to name a folder after.
-        place = replace(place, template="{kirin_task_id}-{index}.mp4")
-    place.check()
+        destination = replace(destination, template="{kirin_task_id}-{index}.mp4")
+    destination.check()
     with _hook(args) as hook:
         kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
-        show("\n".join(save_videos(hook, kirin_task, place)))
+        show("\n".join(save_videos(hook, kirin_task, destination)))
 
 
 @command
@@ -137,13 +143,13 @@ class _ConsoleHook(KirinHook):
     log = ConsoleLog()  # type: ignore[assignment]
 
 
-def _confirm(args: Namespace, hook: KirinHook, ready: PreparedPayload) -> None:
-    estimate = _estimate(hook, ready)
+def _confirm(args: Namespace, hook: KirinHook, prepared: PreparedPayload) -> None:
+    estimate = _estimate(hook, prepared)
     price = f"about {show_usd(estimate.usd)} USD (says {estimate.source})" if estimate else "an unknown price"
     # What is unusual about the payload, the hook has shown already.
-    say(f"{ready.model}: {ready.describe()}")
+    echo(f"{prepared.model}: {prepared.describe()}")
     if args.yes:
-        say(f"submitting for {price}")
+        echo(f"submitting for {price}")
         return
     if args.payload == "-" or not sys.stdin.isatty():
         fail("this costs money, and there is nobody to ask: give --yes. Nothing was submitted.")
@@ -152,12 +158,12 @@ def _confirm(args: Namespace, hook: KirinHook, ready: PreparedPayload) -> None:
         fail("nothing was submitted.")
 
 
-def _estimate(hook: KirinHook, ready: PreparedPayload) -> Estimate | None:
+def _estimate(hook: KirinHook, prepared: PreparedPayload) -> Estimate | None:
     try:
-        usd, _ = hook.precharge(ready)
+        usd, _ = hook.precharge(prepared)
     except KirinError:
         usd = None
-    return estimated(usd, hook.connection.prices, price_key(ready.model, ready.params))
+    return estimated(usd, hook.connection.prices, price_key(prepared.model, prepared.params))
 
 
 def _describe(kirin_task: KirinTask) -> Iterator[str]:
@@ -167,7 +173,7 @@ def _describe(kirin_task: KirinTask) -> Iterator[str]:
     if kirin_task.progress is not None:
         yield f"progress: {kirin_task.progress:.0%}"
     if kirin_task.is_final:
-        cost = billed_for(kirin_task)
+        cost = billed_cost(kirin_task)
         yield f"cost:     {'unknown' if cost is None else f'{show_usd(cost)} USD'}"
     if kirin_task.error:
         yield f"error:    {kirin_task.error.code} {kirin_task.error.message}"

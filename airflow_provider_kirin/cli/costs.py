@@ -16,13 +16,21 @@ from datetime import UTC, date
 from itertools import chain
 from typing import Any
 
-from airflow_provider_kirin.api.cost_report import FIELDS, Note, Spent, merge, select, summarize, total
-from airflow_provider_kirin.api.pricing import billed_for
-from airflow_provider_kirin.api.redaction import shorten
-from airflow_provider_kirin.cli._runner import fail, printable, say, show
+from airflow_provider_kirin.api.cost_report import (
+    FIELDS,
+    CostRecord,
+    GenerationCost,
+    merge_records,
+    select,
+    summarize,
+    total,
+)
+from airflow_provider_kirin.api.pricing import billed_cost
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.cli._runner import echo, fail, printable, show
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.state.keys import TOLD_KEY, USAGE_KEY, XCOM_KEY
+from airflow_provider_kirin.state.keys import SUBMISSION_KEY, USAGE_KEY, USAGE_STATE_KEY
 
 
 def report(args: Namespace) -> None:
@@ -32,38 +40,43 @@ def report(args: Namespace) -> None:
     """
     by = [field.strip() for field in args.by.split(",") if field.strip()]
     if unknown := [field for field in by if field not in FIELDS]:
-        fail(f"--by {shorten(unknown[0])} must be some of {', '.join(FIELDS)}, with commas between them.")
+        fail(f"--by {short_repr(unknown[0])} must be some of {', '.join(FIELDS)}, with commas between them.")
     first, last = _day(args.from_, "--from"), _day(args.to, "--to")
     # Who bought a generation, and when it ended, is known when all notes are read, whichever DAG and day they are of.
-    spent = merge(chain(_xcoms(), _kept()))
-    spent = select(spent, dag=args.dag_id, run=args.run_id, first=first, last=last)
+    costs = merge_records(chain(_xcoms(), _state_store()))
+    costs = select(costs, dag=args.dag_id, run=args.run_id, first=first, last=last)
     if args.ask:
-        spent = list(_asked_for(spent))
-    _print(summarize(spent, by), total(spent), output=args.output)
+        costs = list(_asked_for(costs))
+    _print(summarize(costs, by), total(costs), output=args.output)
 
 
 def _day(text: str | None, name: str) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        fail(f"{name} {shorten(text)} must be a date such as 2026-11-25.")
+        fail(f"{name} {short_repr(text)} must be a date such as 2026-11-25.")
 
 
-def _xcoms() -> Iterator[Note]:
+def _xcoms() -> Iterator[CostRecord]:
     """Yield what tasks left in XComs, read as a custom XCom backend wrote it."""
     from airflow.models import xcom
     from airflow.providers.common.compat.sdk import XCom
 
     # Airflow 2 has the model under the name that is the backend's on Airflow 3.
     model: Any = getattr(xcom, "XComModel", None) or xcom.XCom
-    keys = model.key.in_((XCOM_KEY, USAGE_KEY))
+    keys = model.key.in_((SUBMISSION_KEY, USAGE_KEY))
     for row in _rows(model, keys, model.timestamp):
-        yield Note(
-            row.dag_id, row.run_id, row.task_id, _utc(row.timestamp), row.key == XCOM_KEY, XCom.deserialize_value(row)
+        yield CostRecord(
+            row.dag_id,
+            row.run_id,
+            row.task_id,
+            _utc(row.timestamp),
+            row.key == SUBMISSION_KEY,
+            XCom.deserialize_value(row),
         )
 
 
-def _kept() -> Iterator[Note]:
+def _state_store() -> Iterator[CostRecord]:
     """Yield what survives a clear: the task state store of Airflow 3.3 and later."""
     try:
         from airflow.models.task_state_store import TaskStateStoreModel
@@ -75,7 +88,7 @@ def _kept() -> Iterator[Note]:
             value = json.loads(row.value)
         except ValueError:
             continue
-        yield Note(row.dag_id, row.run_id, row.task_id, _utc(row.updated_at), row.key != TOLD_KEY, value)
+        yield CostRecord(row.dag_id, row.run_id, row.task_id, _utc(row.updated_at), row.key != USAGE_STATE_KEY, value)
 
 
 def _rows(model: Any, keys: Any, at: Any) -> Iterator[Any]:
@@ -94,9 +107,9 @@ def _utc(at: Any) -> Any:
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _asked_for(spent: Iterable[Spent]) -> Iterator[Spent]:
+def _asked_for(costs: Iterable[GenerationCost]) -> Iterator[GenerationCost]:
     """Ask Kirin for what is not on record, each by the connection that bought it."""
-    for one in spent:
+    for one in costs:
         if one.cost is not None:
             yield one
             continue
@@ -104,10 +117,10 @@ def _asked_for(spent: Iterable[Spent]) -> Iterator[Spent]:
             with closing(KirinHook(one.conn_id or KirinHook.default_conn_name)) as hook:
                 kirin_task = hook.get_task(one.kirin_task_id)
         except KirinError as error:
-            say(f"{one.kirin_task_id}: {error}")
+            echo(f"{one.kirin_task_id}: {error}")
             yield one
             continue
-        yield replace(one, cost=billed_for(kirin_task), model=one.model or kirin_task.model)
+        yield replace(one, cost=billed_cost(kirin_task), model=one.model or kirin_task.model)
 
 
 def _print(groups: list[dict[str, Any]], whole: dict[str, Any], *, output: str) -> None:

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     determine_kwargs,
 )
 
-from airflow_provider_kirin.api.idempotency import digest_arguments
+from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 from airflow_provider_kirin.utils.retry_defaults import add_retry_defaults
@@ -48,7 +48,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = DecoratedOperator.template_fields_renderers
     custom_operator_name = "@task.kirin"
-    _is_payload_the_step = False
+    _payload_identifies_step = False
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         self.inlets.extend(arg for arg in (*self.op_args, *self.op_kwargs.values()) if isinstance(arg, Asset))
         return KirinGenerateVideoOperator.execute(self, context)
 
-    def _refuse_payload(self) -> None:
+    def _reject_payload(self) -> None:
         if isinstance(self.payload, Mapping) and self.payload.get("external_task_id") is not None:
             problem = Problem(
                 field="external_task_id",
@@ -90,8 +90,8 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
             )
             raise KirinPayloadError([problem], model=self.model)
 
-    def _digest(self, ready: PreparedPayload | None) -> str:
-        return digest_arguments(self.model, self.op_args, self.op_kwargs)
+    def _fingerprint(self, prepared: PreparedPayload | None) -> str:
+        return arguments_fingerprint(self.model, self.op_args, self.op_kwargs)
 
 
 class _KirinTaskDecorator(_TaskDecorator[..., Any, KirinDecoratedOperator]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from airflow_provider_kirin.api.redaction import one_line, safe_url
+from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.download.storage import OBJECT_STORES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
@@ -17,7 +17,7 @@ _PART = 8 * 1024 * 1024
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class Writing(Protocol):
+class AtomicFile(Protocol):
     """A file on its way.
 
     :param size: bytes written so far
@@ -36,16 +36,16 @@ class Writing(Protocol):
 
 
 @contextlib.contextmanager
-def writing(path: Any) -> Iterator[Writing]:
+def open_atomic(path: Any) -> Iterator[AtomicFile]:
     """Begin a file; it is discarded unless it was committed.
 
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     """
-    file: Writing
+    file: AtomicFile
     if isinstance(path, Path):
         file = _LocalFile(path)
     else:
-        file = _Object(path) if path.protocol in OBJECT_STORES else _RemoteFile(path)
+        file = _Object(path) if path.protocol in OBJECT_STORES else _FsspecFile(path)
     try:
         yield file
     finally:
@@ -53,7 +53,7 @@ def writing(path: Any) -> Iterator[Writing]:
 
 
 @contextlib.contextmanager
-def telling(path: Any, doing: str = "written") -> Iterator[None]:
+def storage_errors(path: Any, doing: str = "written") -> Iterator[None]:
     """Turn whatever a storage raises into one error that names the place.
 
     :param path: where
@@ -66,7 +66,7 @@ def telling(path: Any, doing: str = "written") -> Iterator[None]:
     except Exception as error:
         why = one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
         raise KirinDestinationError(
-            f"destination = {safe_url(str(path))} cannot be {doing}: {why}. Check the path, the storage's Airflow "
+            f"destination = {redact_url(str(path))} cannot be {doing}: {why}. Check the path, the storage's Airflow "
             "connection and its permissions; the video is not lost, and downloading again is free.",
             retryable=not isinstance(error, _FINAL),
         ) from error
@@ -77,7 +77,7 @@ def size_of(path: Any) -> int | None:
 
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     """
-    with telling(path, "looked at"):
+    with storage_errors(path, "looked at"):
         try:
             return path.stat().st_size if isinstance(path, Path) else path.fs.info(path.path)["size"]
         except (FileNotFoundError, NotADirectoryError):
@@ -90,7 +90,7 @@ def first_bytes(path: Any, count: int) -> bytes:
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     :param count: bytes at most
     """
-    with telling(path, "read"):
+    with storage_errors(path, "read"):
         if isinstance(path, Path):
             with path.open("rb") as file:
                 return file.read(count)
@@ -98,17 +98,17 @@ def first_bytes(path: Any, count: int) -> bytes:
         return found
 
 
-def already_there(path: Any) -> KirinDestinationError:
+def file_exists_error(path: Any) -> KirinDestinationError:
     """Return the error for a file that may not be replaced.
 
     :param path: where
     """
     return KirinDestinationError(
-        f"{safe_url(str(path))} is there already, and overwriting was not allowed (overwrite=False)."
+        f"{redact_url(str(path))} is there already, and overwriting was not allowed (overwrite=False)."
     )
 
 
-class _Whole:
+class _BaseFile:
     """What the three kinds of storage have in common."""
 
     def __init__(self, path: Any) -> None:
@@ -132,7 +132,7 @@ class _Whole:
     def _all_or_nothing(self) -> Iterator[None]:
         """After a failure nobody knows how much was written: nothing may be appended to it."""
         try:
-            with telling(self.path):
+            with storage_errors(self.path):
                 yield
         except BaseException:
             self.discard()
@@ -155,7 +155,7 @@ class _Whole:
         raise NotImplementedError
 
 
-class _LocalFile(_Whole):
+class _LocalFile(_BaseFile):
     """Written under a hidden name beside the final one, then renamed."""
 
     path: Path
@@ -176,7 +176,7 @@ class _LocalFile(_Whole):
             self._part.unlink(missing_ok=True)
 
 
-class _RemoteFile(_Whole):
+class _FsspecFile(_BaseFile):
     """The same on a file system that fsspec knows: SFTP, HDFS, SMB..."""
 
     def _open(self) -> Any:
@@ -207,7 +207,7 @@ class _RemoteFile(_Whole):
                 self.path.fs.rm_file(self._part)
 
 
-class _Object(_Whole):
+class _Object(_BaseFile):
     """Uploaded in parts. The store shows the object when the upload is completed, which closing the file does."""
 
     def _open(self) -> Any:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.redaction import shorten
-from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.download.atomic_file import already_there, size_of
-from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, fill
+from airflow_provider_kirin.download.atomic_file import file_exists_error, size_of
+from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, render_filename
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import as_path, as_text, check_absolute, check_bucket
+from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket, to_str
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
@@ -30,10 +30,10 @@ _UNKNOWN = KirinTask("not-known-before-it-is-submitted", "in_progress")
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a step's files go.
 
-    :param destination: a folder, or a file name where it ends with ``.mp4``
+    :param path: a folder, or a file name where it ends with ``.mp4``
     :param template: names the files in a folder; None takes the default
     :param step: values of the step's own placeholders
     :param overwrite: whether another file that is there may be replaced
@@ -41,7 +41,7 @@ class Place:
     :param is_first_try: whether no earlier try of the step can have put the file there
     """
 
-    destination: str
+    path: str
     template: str | None = None
     step: Mapping[str, object] = field(default_factory=dict)
     overwrite: bool = True
@@ -49,19 +49,19 @@ class Place:
     is_first_try: bool = True
 
     @classmethod
-    def of(cls, operator: Any, context: Context) -> Place:
+    def of(cls, operator: Any, context: Context) -> Destination:
         """Return the place that an operator's arguments name.
 
-        :param operator: with ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
+        :param operator: with ``path``, ``filename_template``, ``overwrite`` and ``max_bytes``
         :param context: Airflow's
-        :raises KirinDestinationError: ``destination`` does not name a place, or turned out empty
+        :raises KirinDestinationError: ``path`` does not name a place, or turned out empty
         """
         if empty := operator.empty_arguments("destination", "filename_template"):
             raise KirinDestinationError(" ".join(map(str, empty)))
-        destination = as_text(operator.destination)
+        destination = to_str(operator.destination)
         if not isinstance(destination, str):
             raise KirinDestinationError(
-                f"destination = {shorten(destination)} must be a text, a Path or an ObjectStoragePath. "
+                f"destination = {short_repr(destination)} must be a text, a Path or an ObjectStoragePath. "
                 f"Look at what its template or upstream task makes of it{operator.native_rendering('destination')}."
             )
         ti = context["ti"]
@@ -83,7 +83,7 @@ class Place:
     @property
     def is_file(self) -> bool:
         """Whether the destination is a file's own name."""
-        return self.destination.lower().endswith(".mp4")
+        return self.path.lower().endswith(".mp4")
 
     def names(self, kirin_task: KirinTask) -> list[str]:
         """Return the names of a generation's files, one a video.
@@ -94,7 +94,7 @@ class Place:
 
     def _name(self, kirin_task: KirinTask, index: int) -> str:
         if self.is_file:
-            return self.destination
+            return self.path
         values = {
             **self.step,
             "kirin_task_id": kirin_task.id,
@@ -103,7 +103,7 @@ class Place:
             "model": kirin_task.model or "unknown",
             "index": index,
         }
-        return f"{self.destination.rstrip('/')}/{fill(self.template or DEFAULT_TEMPLATE, values)}"
+        return f"{self.path.rstrip('/')}/{render_filename(self.template or DEFAULT_TEMPLATE, values)}"
 
     def check(self) -> None:
         """Find out what can be found out before anything is paid.
@@ -112,7 +112,7 @@ class Place:
             not be replaced
         """
         self.check_names()
-        path = as_path(self.destination)
+        path = as_path(self.path)
         if isinstance(path, Path):
             _check_folder(path.parent if self.is_file else path)
         else:
@@ -122,33 +122,33 @@ class Place:
         if not self.overwrite and self.is_first_try and _UNKNOWN.id not in name:
             place = as_path(name)
             if size_of(place) is not None:
-                raise already_there(place)
+                raise file_exists_error(place)
 
     def check_names(self) -> None:
         """Judge what names the files.
 
         :raises KirinDestinationError: they cannot be named so
         """
-        check_absolute(self.destination)
+        check_absolute(self.path)
         check_arguments(self.template, self.max_bytes)
         if self.is_file and self.template is not None:
             raise KirinDestinationError(
-                f"destination = {shorten(self.destination, 120)} names a file, and filename_template names files in a "
+                f"destination = {short_repr(self.path, 120)} names a file, and filename_template names files in a "
                 "folder. Give a folder, or leave filename_template out."
             )
 
 
-def check_arguments(template: str | None, max_bytes: object) -> None:
+def check_arguments(filename_template: str | None, max_bytes: object) -> None:
     """Judge what does not depend on a run.
 
-    :param template: the operator's ``filename_template``
+    :param filename_template: the operator's ``filename_template``
     :param max_bytes: the operator's
     :raises KirinDestinationError: one of them cannot be used
     """
-    if template is not None:
-        check_template(template)
+    if filename_template is not None:
+        check_template(filename_template)
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-        raise KirinDestinationError(f"max_bytes = {shorten(max_bytes)} must be a whole number above 0.")
+        raise KirinDestinationError(f"max_bytes = {short_repr(max_bytes)} must be a whole number above 0.")
 
 
 def _check_folder(folder: Path) -> None:
@@ -161,7 +161,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def fetch_finished(
-    hook: KirinHook, kirin_task_id: str, *, remedy: str = "", pauses: Iterable[float] = LAG_PAUSES
+    hook: KirinHook, kirin_task_id: str, *, remedy: str = "", pauses: Iterable[float] = LOOKUP_RETRY_DELAYS
 ) -> KirinTask:
     """Return a generation that has its video, fetched afresh: its links expire.
 
@@ -198,16 +198,16 @@ def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
     return kirin_task
 
 
-def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[str]:
+def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination) -> list[str]:
     """Download every video of a finished generation and return the files' URIs.
 
     :param hook: downloads, and gets fresh links
     :param kirin_task: finished, and fetched just now: its links expire
-    :param place: where they go
+    :param destination: where they go
     """
-    place.check_names()
+    destination.check_names()
     files = []
-    for index, (name, video) in enumerate(zip(place.names(kirin_task), kirin_task.videos, strict=True)):
+    for index, (name, video) in enumerate(zip(destination.names(kirin_task), kirin_task.videos, strict=True)):
 
         def fresh_url(index: int = index) -> str:
             videos = fetch_finished(hook, kirin_task.id).videos
@@ -215,7 +215,9 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, place: Place) -> list[st
                 raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} does not show its video any more.")
             return videos[index].url
 
-        size = hook.download(video.url, name, overwrite=place.overwrite, max_bytes=place.max_bytes, fresh_url=fresh_url)
+        size = hook.download(
+            video.url, name, overwrite=destination.overwrite, max_bytes=destination.max_bytes, fresh_url=fresh_url
+        )
         path = as_path(name)
         files.append(path.absolute().as_uri() if isinstance(path, Path) else str(path))
         hook.log.info("The video of Kirin generation %s is saved (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])

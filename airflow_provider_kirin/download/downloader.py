@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.redaction import safe_url
-from airflow_provider_kirin.download.atomic_file import Writing, already_there, first_bytes, size_of, writing
-from airflow_provider_kirin.download.http import ExpiredLinkError, check_reply, get
+from airflow_provider_kirin.api.redaction import redact_url
+from airflow_provider_kirin.download.atomic_file import AtomicFile, file_exists_error, first_bytes, open_atomic, size_of
+from airflow_provider_kirin.download.http import ExpiredLinkError, check_response, get
 from airflow_provider_kirin.download.http_range import (
-    HEAD,
-    Announced,
-    Progress,
-    continues,
+    SNIFF_BYTES,
+    DownloadProgress,
+    RemoteFile,
+    is_continuation,
     is_mp4,
+    is_self_delimited,
     range_headers,
-    read_announced,
-    says_its_end,
+    read_remote_file,
 )
-from airflow_provider_kirin.download.mp4 import Boxes
+from airflow_provider_kirin.download.mp4 import BoxParser
 from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
 
@@ -65,8 +65,8 @@ class Download:
         self._overwrite = overwrite
         self._max_bytes = max_bytes
         self._fresh_url = fresh_url
-        self._announced = Announced()
-        self._boxes = Boxes()
+        self._remote_file = RemoteFile()
+        self._box_parser = BoxParser()
 
     def run(self) -> int:
         """Fetch the file, unless it is there, going on after cuts; return its length in bytes.
@@ -76,10 +76,10 @@ class Download:
         """
         from airflow_provider_kirin.download.ssrf import guarded_session
 
-        self._there = self._look_at_the_place()
-        self._progress = Progress(time.monotonic())
+        self._size_there = self._existing_size()
+        self._progress = DownloadProgress(time.monotonic())
         fruitless = most = fresh_links = 0
-        with guarded_session(self._connection.private_hosts) as session, writing(self._path) as file:
+        with guarded_session(self._connection.private_hosts) as session, open_atomic(self._path) as file:
             for attempt in range(1, _MOST_TRIES + 1):
                 try:
                     return self._fetch(session, file)
@@ -101,7 +101,7 @@ class Download:
                     time.sleep(fruitless)
         raise AssertionError("unreachable")
 
-    def _look_at_the_place(self) -> int | None:
+    def _existing_size(self) -> int | None:
         try:
             return size_of(self._path)
         except KirinDestinationError as error:
@@ -110,74 +110,75 @@ class Download:
                 return None
             raise
 
-    def _fetch(self, session: requests.Session, file: Writing) -> int:
-        wanted = range_headers(file.size, self._announced)
-        with get(session, self._url, self._connection, wanted) as (reply, chunks):
-            self._begin(reply, file)
+    def _fetch(self, session: requests.Session, file: AtomicFile) -> int:
+        wanted = range_headers(file.size, self._remote_file)
+        with get(session, self._url, self._connection, wanted) as (response, chunks):
+            self._begin(response, file)
             if not file.size:
                 head = self._read_head(chunks)
                 if self._is_there(head):
-                    return self._there or 0
-                self._boxes = Boxes()
+                    return self._size_there or 0
+                self._box_parser = BoxParser()
                 self._keep(head, file)
             for chunk in chunks:
                 self._check_limit(file.size + len(chunk))
                 self._keep(chunk, file)
-                if news := self._progress.news(file.size, self._announced, time.monotonic()):
-                    log.info("Downloading %s: %s", safe_url(self._url), news)
+                if log_line := self._progress.log_line(file.size, self._remote_file, time.monotonic()):
+                    log.info("Downloading %s: %s", redact_url(self._url), log_line)
             size = file.size
             self._check_length(size)
-            self._check_end(size, reply)
+            self._check_end(size, response)
         file.commit()
         return size
 
-    def _keep(self, data: bytes, file: Writing) -> None:
+    def _keep(self, data: bytes, file: AtomicFile) -> None:
         file.write(data)
-        self._boxes.feed(data)
+        self._box_parser.feed(data)
 
-    def _begin(self, reply: requests.Response, file: Writing) -> None:
+    def _begin(self, response: requests.Response, file: AtomicFile) -> None:
         """Judge the head of a reply: does it go on, or begin anew?"""
-        status = reply.status_code
-        if file.size and continues(status, reply.headers, start=file.size, announced=self._announced):
+        status = response.status_code
+        if file.size and is_continuation(status, response.headers, start=file.size, remote_file=self._remote_file):
             log.info("The host goes on after byte %s.", f"{file.size:,}")
-            if self._announced.size is None:
-                self._announced = read_announced(reply.headers)
+            if self._remote_file.size is None:
+                self._remote_file = read_remote_file(response.headers)
             return
         if status in (200, 206, 416):
             # What is here belongs to another state of the file, or the host knows no ranges.
             file.discard()
-        check_reply(reply, self._url)
-        self._announced = read_announced(reply.headers)
-        self._check_limit(self._announced.size or 0)
+        check_response(response, self._url)
+        self._remote_file = read_remote_file(response.headers)
+        self._check_limit(self._remote_file.size or 0)
 
     def _read_head(self, chunks: Iterator[bytes]) -> bytes:
         head = bytearray()
         for chunk in chunks:
             head += chunk
             self._check_limit(len(head))
-            if len(head) >= HEAD:
+            if len(head) >= SNIFF_BYTES:
                 break
         if not head:
             self._check_length(0)
         if not is_mp4(bytes(head[:12])):
             raise KirinReplyError(
-                f"{safe_url(self._url)} is no MP4 by its content ({len(head):,} bytes were looked at).", retryable=False
+                f"{redact_url(self._url)} is no MP4 by its content ({len(head):,} bytes were looked at).",
+                retryable=False,
             )
         return bytes(head)
 
     def _is_there(self, head: bytes) -> bool:
         """Return whether the file is there: of the length that the host announces, and beginning alike."""
-        if self._there is None:
+        if self._size_there is None:
             return False
-        if self._announced.size == self._there and self._begins_with(head[:HEAD]):
+        if self._remote_file.size == self._size_there and self._begins_with(head[:SNIFF_BYTES]):
             log.info(
                 "%s is there already, with the length (%s bytes) and the beginning of the video: not fetched again.",
-                safe_url(str(self._path)),
-                f"{self._there:,}",
+                redact_url(str(self._path)),
+                f"{self._size_there:,}",
             )
             return True
         if not self._overwrite:
-            raise already_there(self._path)
+            raise file_exists_error(self._path)
         return False
 
     def _begins_with(self, head: bytes) -> bool:
@@ -191,20 +192,26 @@ class Download:
     def _check_limit(self, size: int) -> None:
         if size > self._max_bytes:
             raise KirinReplyError(
-                f"{safe_url(self._url)} has {size:,} bytes or more, and max_bytes = {self._max_bytes:,}. If the video "
+                f"{redact_url(self._url)} has {size:,} bytes or more, and max_bytes = {self._max_bytes:,}. If the "
+                "video "
                 "is meant to be that long, raise max_bytes; downloading again is free.",
                 retryable=False,
             )
 
     def _check_length(self, size: int) -> None:
-        if not size or self._announced.size not in (None, size):
-            wanted = "some" if self._announced.size is None else f"{self._announced.size:,}"
-            raise KirinReplyError(f"{safe_url(self._url)} gave {size:,} bytes where {wanted} were announced.")
+        if not size or self._remote_file.size not in (None, size):
+            wanted = "some" if self._remote_file.size is None else f"{self._remote_file.size:,}"
+            raise KirinReplyError(f"{redact_url(self._url)} gave {size:,} bytes where {wanted} were announced.")
 
-    def _check_end(self, size: int, reply: requests.Response) -> None:
+    def _check_end(self, size: int, response: requests.Response) -> None:
         """Where nothing else tells a whole body from a cut one, the video has to."""
-        if self._boxes.is_cut and self._announced.size is None and not says_its_end(reply.headers):
+        if (
+            self._box_parser.is_incomplete
+            and self._remote_file.size is None
+            and not is_self_delimited(response.headers)
+        ):
             raise KirinReplyError(
-                f"{safe_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not say "
+                f"{redact_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not "
+                "say "
                 "how long the whole is."
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from string import Formatter
 
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
 #: Where a video goes below a folder.
@@ -20,9 +20,9 @@ _NUMBER_FORMAT = re.compile(r"(0\d{1,2})?d?")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Airflow's run ids hold them, in their date. Every other sign is rare enough to make the name longer.
 _TIME_SIGNS = str.maketrans(":+", "--")
-_LONGEST_VALUE = 120
+_MAX_VALUE = 120
 #: Most file systems and stores take 255 bytes; our own hidden name for half a file needs some of them.
-_LONGEST_PART = 200
+_MAX_PART = 200
 
 
 def check_template(template: str) -> None:
@@ -31,10 +31,10 @@ def check_template(template: str) -> None:
     :param template: such as ``"{run_id}/{index:03d}.mp4"``
     :raises KirinDestinationError: with the rule and the remedy
     """
-    fill(template, {name: 0 if name in _NUMBERS else name for name in PLACEHOLDERS})
+    render_filename(template, {name: 0 if name in _NUMBERS else name for name in PLACEHOLDERS})
 
 
-def fill(template: str, values: Mapping[str, object]) -> str:
+def render_filename(template: str, values: Mapping[str, object]) -> str:
     """Return a relative path.
 
     :param template: with placeholders in braces
@@ -58,7 +58,7 @@ def fill(template: str, values: Mapping[str, object]) -> str:
 
 def _value(template: str, name: str, form: str, conversion: str | None, values: Mapping[str, object]) -> str:
     if name not in PLACEHOLDERS:
-        raise _unusable(template, f"has an unknown placeholder {shorten(name)}; known are {', '.join(PLACEHOLDERS)}")
+        raise _unusable(template, f"has an unknown placeholder {short_repr(name)}; known are {', '.join(PLACEHOLDERS)}")
     if conversion or not _NUMBER_FORMAT.fullmatch(form) or (form and name not in _NUMBERS):
         raise _unusable(template, f"formats {name}; only map_index and index may have a width, like {{index:03d}}")
     value = values[name]
@@ -74,7 +74,7 @@ def safe_part(value: str) -> str:
     :param value: any text
     """
     timed = value.translate(_TIME_SIGNS)
-    safe = _UNSAFE.sub("_", timed)[:_LONGEST_VALUE]
+    safe = _UNSAFE.sub("_", timed)[:_MAX_VALUE]
     # No "..", and no hidden file.
     if safe.startswith("."):
         safe = "_" + safe[1:]
@@ -87,10 +87,10 @@ def _check_path(template: str, path: str) -> None:
     for part in path.split("/"):
         if part.strip() in ("", ".", ".."):
             raise _unusable(template, "must be a relative path that stays in its folder: no empty part, no . and no ..")
-        if len(part.encode()) > _LONGEST_PART:
-            raise _unusable(template, f"makes a name of more than {_LONGEST_PART} bytes")
+        if len(part.encode()) > _MAX_PART:
+            raise _unusable(template, f"makes a name of more than {_MAX_PART} bytes")
 
 
 def _unusable(template: object, rule: str) -> KirinDestinationError:
-    shown = shorten(template, 120)
+    shown = short_repr(template, 120)
     return KirinDestinationError(f'filename_template = {shown} {rule}. The default is "{DEFAULT_TEMPLATE}".')

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_kirin.api.redaction import one_line, safe_url
+from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.api.request_url import RequestUrl
 from airflow_provider_kirin.api.requests import USER_AGENT
 from airflow_provider_kirin.download import http_range
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.connection import KirinConnection
     from airflow_provider_kirin.hooks.deadline import Deadline
 
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 #: Bytes that are read at once.
 _CHUNK = 1024 * 1024
 #: Packed bytes that are read at once: before version 2.6, urllib3 unpacks all of them at once, to a thousand times as
@@ -48,7 +48,7 @@ def get(
 
     from airflow_provider_kirin.hooks.deadline import Deadline, DeadlineError
 
-    seconds = http_range.PERIOD + connection.timeout
+    seconds = http_range.WINDOW_SECONDS + connection.timeout
     reason = f"the host sends next to nothing: no byte of the video in {seconds:g} seconds"
     try:
         with (
@@ -57,7 +57,7 @@ def get(
         ):
             yield response, _read(response, deadline)
     except (requests.RequestException, HTTPError, DeadlineError) as error:
-        raise KirinNetworkError(f"The download of {safe_url(url)} failed: {_why(error)}") from None
+        raise KirinNetworkError(f"The download of {redact_url(url)} failed: {_why(error)}") from None
 
 
 def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
@@ -65,7 +65,7 @@ def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
     from airflow_provider_kirin.hooks.deadline import DeadlineError
 
     is_packed = http_range.is_packed(response.headers)
-    flow = http_range.Flow()
+    flow = http_range.ThroughputGuard()
     while True:
         deadline.restart()
         began = time.monotonic()
@@ -79,29 +79,30 @@ def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
         yield chunk
         if not flow.is_enough(len(chunk), waited):
             raise DeadlineError(
-                f"the host sends next to nothing: less than {http_range.LEAST / 1000:g} kB in {http_range.PERIOD:g} "
+                f"the host sends next to nothing: less than {http_range.MIN_BYTES / 1000:g} kB in "
+                f"{http_range.WINDOW_SECONDS:g} "
                 "seconds"
             )
 
 
-def check_reply(reply: requests.Response, url: str) -> None:
+def check_response(response: requests.Response, url: str) -> None:
     """Refuse a response that is no video from its beginning.
 
-    :param reply: its head
+    :param response: its head
     :param url: for messages
     :raises ExpiredLinkError: the link is refused or gone
     :raises KirinReplyError: trouble of the host, or something else than a video
     """
-    status, content_type = reply.status_code, reply.headers.get("Content-Type", "")
-    said = f"The host of the video answered HTTP {status} for {safe_url(url)}"
+    status, content_type = response.status_code, response.headers.get("Content-Type", "")
+    said = f"The host of the video answered HTTP {status} for {redact_url(url)}"
     if http_range.is_expired(status):
         raise ExpiredLinkError(f"{said}. The link has expired. Nothing is lost: a fresh one is free.")
     if status not in (200, 206):
         raise KirinReplyError(f"{said}.", retryable=status >= 500 or status in (408, 416, 429))
-    if http_range.first_byte(status, reply.headers) != 0:
+    if http_range.first_byte(status, response.headers) != 0:
         raise KirinReplyError(f"{said} with a part of the video that was not asked for.")
     if not http_range.may_be_video(content_type):
-        raise KirinReplyError(f"{safe_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
+        raise KirinReplyError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
 
 
 def _follow(
@@ -109,7 +110,7 @@ def _follow(
 ) -> requests.Response:
     """Follow redirects ourselves: each hop is judged, and requests would take credentials for it from ~/.netrc."""
     url = _parse(link)
-    for _ in range(_MOST_REDIRECTS + 1):
+    for _ in range(_MAX_REDIRECTS + 1):
         deadline.restart()
         response = _send(session, url, connection, headers)
         if not response.is_redirect:
@@ -117,7 +118,7 @@ def _follow(
         # Its body is nobody's business.
         response.close()
         url = _target(url, response.headers["Location"])
-    raise KirinReplyError(f"{safe_url(link)} redirects more than {_MOST_REDIRECTS} times.", retryable=False)
+    raise KirinReplyError(f"{redact_url(link)} redirects more than {_MAX_REDIRECTS} times.", retryable=False)
 
 
 def _target(url: RequestUrl, location: str) -> RequestUrl:
@@ -125,7 +126,8 @@ def _target(url: RequestUrl, location: str) -> RequestUrl:
         return url.follow(location)
     except ValueError:
         raise KirinReplyError(
-            f"{safe_url(str(url))} redirects to no URL that can be called: {one_line(safe_url(location), 60)} is no "
+            f"{redact_url(str(url))} redirects to no URL that can be called: {one_line(redact_url(location), 60)} is "
+            "no "
             "http or https URL.",
             retryable=False,
         ) from None
@@ -136,7 +138,7 @@ def _parse(link: str) -> RequestUrl:
         return RequestUrl.parse(link)
     except (TypeError, ValueError):
         raise KirinReplyError(
-            f"The video's address {safe_url(link)} is no http or https URL.", retryable=False
+            f"The video's address {redact_url(link)} is no http or https URL.", retryable=False
         ) from None
 
 

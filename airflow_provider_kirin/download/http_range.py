@@ -9,9 +9,9 @@ from dataclasses import dataclass
 #: The longest file that is taken unless the user says otherwise: far more than minutes of video need. Bytes.
 DEFAULT_MAX_BYTES = 4 * 1024**3
 #: So much of a file is looked at before it is kept: what it is, and whether it is here already. Bytes.
-HEAD = 64 * 1024
+SNIFF_BYTES = 64 * 1024
 #: A host that sends less than so many bytes in so many seconds of waiting is not waited for: 5 kB/s.
-LEAST, PERIOD = 300_000, 60.0
+MIN_BYTES, WINDOW_SECONDS = 300_000, 60.0
 #: Seconds between two lines about a long download.
 REPORT_EVERY = 10.0
 
@@ -24,7 +24,7 @@ _EXPIRED = frozenset({401, 403, 404, 410})
 
 
 @dataclass(frozen=True)
-class Announced:
+class RemoteFile:
     """What a host says of a file, before its bytes.
 
     :param size: bytes; None where the host does not say
@@ -35,19 +35,19 @@ class Announced:
     validator: str | None = None
 
 
-def read_announced(headers: Mapping[str, str]) -> Announced:
+def read_remote_file(headers: Mapping[str, str]) -> RemoteFile:
     """Read the headers of a response that begins with the first byte.
 
     :param headers: of the reply; names in any case (``requests`` gives such a mapping)
     """
     if is_packed(headers):
         # The length is that of the packed bytes, and so would be the offsets of a range.
-        return Announced()
+        return RemoteFile()
     content_range = _content_range(headers)
-    return Announced(content_range[1] if content_range else _length(headers), _validator(headers))
+    return RemoteFile(content_range[1] if content_range else _length(headers), _validator(headers))
 
 
-def says_its_end(headers: Mapping[str, str]) -> bool:
+def is_self_delimited(headers: Mapping[str, str]) -> bool:
     """Return whether the headers tell a whole file from one that is cut. Otherwise only the file itself can.
 
     :param headers: of the reply
@@ -82,18 +82,18 @@ def first_byte(status: int, headers: Mapping[str, str]) -> int | None:
     return 0 if status == 200 else None
 
 
-def range_headers(start: int, announced: Announced) -> dict[str, str]:
+def range_headers(start: int, remote_file: RemoteFile) -> dict[str, str]:
     """Return the headers that ask for the rest of a file, or for all of it where a rest could not be trusted.
 
     :param start: bytes that are here already
-    :param announced: of the reply that they came with
+    :param remote_file: of the reply that they came with
     """
-    if not start or announced.validator is None:
+    if not start or remote_file.validator is None:
         return {}
-    return {"Range": f"bytes={start}-", "If-Range": announced.validator}
+    return {"Range": f"bytes={start}-", "If-Range": remote_file.validator}
 
 
-def continues(status: int, headers: Mapping[str, str], *, start: int, announced: Announced) -> bool:
+def is_continuation(status: int, headers: Mapping[str, str], *, start: int, remote_file: RemoteFile) -> bool:
     """Return whether a reply is the rest of the same file.
 
     Some hosts do not look at an ETag in ``If-Range`` (aiohttp's file server is one), so the reply has to repeat it.
@@ -101,14 +101,14 @@ def continues(status: int, headers: Mapping[str, str], *, start: int, announced:
     :param status: of the reply
     :param headers: of the reply
     :param start: bytes that are here already
-    :param announced: of the reply that they came with
+    :param remote_file: of the reply that they came with
     """
     content_range = _content_range(headers)
     if status != 206 or content_range is None or is_packed(headers):
         return False
     first, total = content_range
-    same_size = announced.size is None or total is None or total == announced.size
-    return first == start and same_size and _validator(headers) == announced.validator
+    same_size = remote_file.size is None or total is None or total == remote_file.size
+    return first == start and same_size and _validator(headers) == remote_file.validator
 
 
 def is_expired(status: int) -> bool:
@@ -135,8 +135,8 @@ def is_mp4(head: bytes) -> bool:
     return head[4:8] == b"ftyp"
 
 
-class Flow:
-    """Judges whether a host sends enough to be waited for: :data:`LEAST` bytes in each :data:`PERIOD`.
+class ThroughputGuard:
+    """Judges whether a host sends enough to be waited for: :data:`MIN_BYTES` bytes in each :data:`WINDOW_SECONDS`.
 
     What counts is the time of waiting, not what is done with the bytes, and without the longest pause: a host may have
     to fetch or to render the video.
@@ -157,36 +157,36 @@ class Flow:
         self._bytes += count
         self._waited += waited
         self._pause = max(self._pause, waited)
-        if self._waited - self._pause < PERIOD:
+        if self._waited - self._pause < WINDOW_SECONDS:
             return True
-        is_enough = self._bytes >= LEAST
+        is_enough = self._bytes >= MIN_BYTES
         self._begin()
         return is_enough
 
 
-class Progress:
+class DownloadProgress:
     """Says now and then how far a long download is.
 
     :param started_at: seconds, on any clock
     """
 
     def __init__(self, started_at: float) -> None:
-        self._started_at = self._said_at = started_at
+        self._started_at = self._logged_at = started_at
 
-    def news(self, done: int, announced: Announced, now: float) -> str | None:
+    def log_line(self, done: int, remote_file: RemoteFile, now: float) -> str | None:
         """Return a line that is worth logging, or None.
 
         :param done: bytes that are here
-        :param announced: what the host said
+        :param remote_file: what the host said
         :param now: seconds, on the same clock
         """
-        if now - self._said_at < REPORT_EVERY:
+        if now - self._logged_at < REPORT_EVERY:
             return None
-        self._said_at = now
+        self._logged_at = now
         speed = done / (now - self._started_at) / 1e6
-        if announced.size is None:
+        if remote_file.size is None:
             return f"{done:,} bytes so far, {speed:.1f} MB/s"
-        return f"{done:,} of {announced.size:,} bytes ({done * 100 // max(announced.size, 1)} %), {speed:.1f} MB/s"
+        return f"{done:,} of {remote_file.size:,} bytes ({done * 100 // max(remote_file.size, 1)} %), {speed:.1f} MB/s"
 
 
 def _content_range(headers: Mapping[str, str]) -> tuple[int, int | None] | None:

@@ -7,7 +7,7 @@ _SHORT, _LONG = 8, 16
 _SIZE_FOLLOWS = 1
 
 
-class Boxes:
+class BoxParser:
     """Knows, at any byte of a file, whether it may end there. Keeps no bytes but those of a header."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Boxes:
         self._is_last = False
 
     @property
-    def is_cut(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether a box has begun and not ended."""
         return bool(self._head or self._left)
 

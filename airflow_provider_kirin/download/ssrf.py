@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from requests import PreparedRequest, Response
 
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinReplyError
 from airflow_provider_kirin.utils.session import (
     BoundedConnection,
     DirectConnection,
+    IsolatedSession,
     PlainAdapter,
-    PlainSession,
     resolve,
 )
 
@@ -31,7 +31,7 @@ class _Current(threading.local):
 _current = _Current()
 
 
-def guarded_session(private_hosts: PrivateHosts, resolve: Resolve = resolve) -> PlainSession:
+def guarded_session(private_hosts: PrivateHosts, resolve: Resolve = resolve) -> IsolatedSession:
     """Return a session that connects to the open internet, and to what is allowed besides; nowhere else.
 
     A name is looked up once, the addresses are judged, and the connection is made to one of those: a name that means
@@ -42,7 +42,7 @@ def guarded_session(private_hosts: PrivateHosts, resolve: Resolve = resolve) -> 
     :param resolve: looks up names
     """
     rules = {"private_hosts": private_hosts, "resolve": staticmethod(resolve)}
-    return PlainSession(_ExactAdapter(direct=type("Guarded", (_Guarded,), rules), proxied=_Exact))
+    return IsolatedSession(_ExactAdapter(direct=type("Guarded", (_Guarded,), rules), proxied=_Exact))
 
 
 def check_literal(host: str, private_hosts: PrivateHosts) -> None:
@@ -67,7 +67,8 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
 
 def _refused(host: str) -> KirinReplyError:
     return KirinReplyError(
-        f"The video's link leads to {shorten(host)}, which is not an address of the open internet, and was not called. "
+        f"The video's link leads to {short_repr(host)}, which is not an address of the open internet, and was not "
+        "called. "
         "If your videos are served there, name the host in the Kirin connection's extra allow_private_hosts.",
         retryable=False,
     )

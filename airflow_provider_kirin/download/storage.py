@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from airflow_provider_kirin.api.images.sources import from_file_uri
-from airflow_provider_kirin.api.redaction import one_line, safe_url, shorten
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
 #: Stores with buckets (or containers), that show an object when its upload is completed, and not before.
@@ -35,7 +35,7 @@ def open_uri(uri: str) -> AbstractContextManager[BinaryIO]:
     return opened
 
 
-def as_text(destination: Any) -> Any:
+def to_str(destination: Any) -> Any:
     """Return a path object as the text that says the same; anything else as it is.
 
     :param destination: an operator's argument: a text, a Path, an ObjectStoragePath, or what is known at run time only
@@ -54,12 +54,14 @@ def check_absolute(destination: str) -> None:
     """
     if not destination.strip():
         raise KirinDestinationError(
-            f"destination = {shorten(destination)} must name a folder, or a file that ends with .mp4. Look at what its "
+            f"destination = {short_repr(destination)} must name a folder, or a file that ends with .mp4. Look at what "
+            "its "
             "template renders to, and repair the template or write the name out."
         )
     if "://" not in destination and not destination.startswith(("/", "~")):
         raise KirinDestinationError(
-            f"destination = {shorten(destination, 120)} is relative, and would depend on the worker's current folder. "
+            f"destination = {short_repr(destination, 120)} is relative, and would depend on the worker's current "
+            "folder. "
             "Give an absolute path or a URI; if it was rendered from a template, check what the template gets."
         )
 
@@ -75,7 +77,7 @@ def as_path(destination: Any) -> Any:
         try:
             return from_file_uri(str(destination))
         except ValueError as error:
-            raise KirinDestinationError(f"destination = {shorten(str(destination), 120)} is {error}.") from None
+            raise KirinDestinationError(f"destination = {short_repr(str(destination), 120)} is {error}.") from None
     if not isinstance(destination, str):
         return destination
     if "://" in destination:
@@ -88,12 +90,14 @@ def as_path(destination: Any) -> Any:
             return path
         except AirflowNotFoundException as error:
             raise KirinDestinationError(
-                f"destination = {shorten(safe_url(destination), 120)} names an Airflow connection, before its @, that "
+                f"destination = {short_repr(redact_url(destination), 120)} names an Airflow connection, before its @, "
+                "that "
                 f"does not exist: {one_line(error)}. Define it, or name another one."
             ) from None
         except (ImportError, ValueError) as error:
             raise KirinDestinationError(
-                f"destination = {shorten(safe_url(destination), 120)} is out of reach for Airflow: {one_line(error)}. "
+                f"destination = {short_repr(redact_url(destination), 120)} is out of reach for Airflow: "
+                f"{one_line(error)}. "
                 "Install the provider of this storage (for s3: apache-airflow-providers-amazon[s3fs]) where tasks run."
             ) from None
         except Exception as error:
@@ -122,7 +126,7 @@ def check_bucket(path: Any) -> None:
             return
         raise _out_of_reach(str(path), error) from error
     raise KirinDestinationError(
-        f"destination = {shorten(safe_url(str(path)), 120)}: there is no bucket {shorten(bucket)}, and none is "
+        f"destination = {short_repr(redact_url(str(path)), 120)}: there is no bucket {short_repr(bucket)}, and none is "
         "created. Correct the name, or create the bucket."
     )
 
@@ -130,7 +134,8 @@ def check_bucket(path: Any) -> None:
 def _out_of_reach(destination: str, error: Exception) -> KirinDestinationError:
     why = one_line(f"{type(error).__name__}: {error}")
     return KirinDestinationError(
-        f"destination = {shorten(safe_url(destination), 120)} cannot be reached: {why}. Check the storage, its Airflow "
+        f"destination = {short_repr(redact_url(destination), 120)} cannot be reached: {why}. Check the storage, its "
+        "Airflow "
         "connection and the credentials.",
         retryable=True,
     )

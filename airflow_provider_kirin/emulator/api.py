@@ -8,15 +8,15 @@ from aiohttp import web
 
 from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
-from airflow_provider_kirin.emulator.faults import LAG, perform
+from airflow_provider_kirin.emulator.faults import LAG, apply_fault
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.order import external_id_hint
 from airflow_provider_kirin.emulator.prices import usd
-from airflow_provider_kirin.emulator.responses import created_reply, price_reply, task_object
-from airflow_provider_kirin.emulator.services import Parts, parts_of
+from airflow_provider_kirin.emulator.responses import created_response, price_response, task_object
+from airflow_provider_kirin.emulator.services import Services, services_of
 from airflow_provider_kirin.emulator.signing import signed_path
-from airflow_provider_kirin.emulator.submit import accept, cents_of, decode_json, judge
+from airflow_provider_kirin.emulator.submit import accept, cents_of, decode_json, validate_order
 
 OWNER = "kirin_owner"
 
@@ -32,44 +32,44 @@ async def submit(request: web.Request) -> web.StreamResponse:
         # Kept for later: a fault that was planned for this request comes before any judgement of it.
         problem = refusal
 
-    async def take() -> web.StreamResponse:
+    async def answer() -> web.StreamResponse:
         if problem is not None:
             raise problem
-        parts, model = parts_of(request), request.headers.get("X-Model")
-        origin = origin_of(request, parts)
+        services, model = services_of(request), request.headers.get("X-Model")
+        origin = origin_of(request, services)
         lag: float = request.get(LAG, 0.0)
-        generation, fresh = await accept(parts, body, model, owner=request[OWNER], origin=origin, lag=lag)
+        generation, fresh = await accept(services, body, model, owner=request[OWNER], origin=origin, lag=lag)
         # A new one is in progress even where --seconds 0 ends it at once.
         status = IN_PROGRESS if fresh else generation.status(now_ms())
-        return web.json_response(created_reply(generation, status))
+        return web.json_response(created_response(generation, status))
 
-    return await perform(request, "submit", take, request.path, external_id_hint(body))
+    return await apply_fault(request, "submit", answer, request.path, external_id_hint(body))
 
 
 async def look_up(request: web.Request) -> web.StreamResponse:
     """GET /model/v1/generation/task/{id or external_task_id} ([V] section 3; by external id [I] section 15)."""
-    parts, ref = parts_of(request), request.match_info["ref"]
-    found = _find(parts, request[OWNER], ref)
+    services, ref = services_of(request), request.match_info["ref"]
+    found = _find(services, request[OWNER], ref)
 
     async def answer() -> web.StreamResponse:
-        generation = found or _find(parts, request[OWNER], ref)
+        generation = found or _find(services, request[OWNER], ref)
         now = now_ms()
         if generation is None or now < generation.visible_ms:
             raise detail(404, "Request not found")
         # Read again: a slow or held reply tells how things are when it leaves.
-        generation = parts.store.by_id(generation.id) or generation
-        url = video_url(parts, generation, origin_of(request, parts))
+        generation = services.store.by_id(generation.id) or generation
+        url = video_url(services, generation, origin_of(request, services))
         return web.json_response(task_object(generation, now, url))
 
     about = (found.id, found.external_id or "") if found else ()
-    return await perform(request, "get", answer, request.path, *about)
+    return await apply_fault(request, "get", answer, request.path, *about)
 
 
-def _find(parts: Parts, owner: str, ref: str) -> Generation | None:
-    generation = parts.store.by_id(ref)
+def _find(services: Services, owner: str, ref: str) -> Generation | None:
+    generation = services.store.by_id(ref)
     if generation is not None and generation.owner == owner:
         return generation
-    return parts.store.by_external_id(owner, ref) if parts.settings.external_lookup else None
+    return services.store.by_external_id(owner, ref) if services.settings.external_lookup else None
 
 
 async def precharge(request: web.Request) -> web.StreamResponse:
@@ -77,18 +77,18 @@ async def precharge(request: web.Request) -> web.StreamResponse:
     body = await decode_json(await read_body(request))
 
     async def answer() -> web.StreamResponse:
-        order = await judge(body, request.headers.get("X-Model"))
+        order = await validate_order(body, request.headers.get("X-Model"))
         what = f"{order.model}/{order.mode}/{order.video_seconds}/{order.has_sound}"
-        return web.json_response(price_reply(order.model, what, cents_of(order), read_directives(order.prompt)))
+        return web.json_response(price_response(order.model, what, cents_of(order), read_directives(order.prompt)))
 
-    return await perform(request, "price", answer, request.path, external_id_hint(body))
+    return await apply_fault(request, "price", answer, request.path, external_id_hint(body))
 
 
 async def balance(request: web.Request) -> web.Response:
     """GET .../api/v1/user/balance ([C] section 8: the path; [E]: the body, in the accounts' envelope)."""
-    parts = parts_of(request)
-    start = parts.settings.balance_cents
-    left = None if start is None else usd(start - parts.store.spent_cents(request[OWNER], now_ms()))
+    services = services_of(request)
+    start = services.settings.balance_cents
+    left = None if start is None else usd(start - services.store.spent_cents(request[OWNER], now_ms()))
     data = {"balance": left, "currency": "USD", "unlimited": start is None}
     return web.json_response({"status": {"code": 200, "message": "success"}, "data": data})
 
@@ -100,11 +100,11 @@ async def read_body(request: web.Request) -> bytes:
     return await request.read()
 
 
-def origin_of(request: web.Request, parts: Parts) -> str:
+def origin_of(request: web.Request, services: Services) -> str:
     """Where links lead: the public URL, or whatever host the client reached this emulator by."""
-    return parts.settings.public_url or f"{request.scheme}://{request.host}"
+    return services.settings.public_url or f"{request.scheme}://{request.host}"
 
 
-def video_url(parts: Parts, generation: Generation, origin: str) -> str:
+def video_url(services: Services, generation: Generation, origin: str) -> str:
     """A freshly signed link to the video."""
-    return origin + signed_path(parts.store.secret, generation.id, parts.settings.url_ttl)
+    return origin + signed_path(services.store.secret, generation.id, services.settings.url_ttl)

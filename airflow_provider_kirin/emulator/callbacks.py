@@ -126,7 +126,7 @@ class Callbacks:
             self._later(delivery, now + _NOT_READY_MS, delivery.tries)
             return
         subjects = (delivery.url, generation.id, generation.external_id or "")
-        fault = self._faults.take("callback", *subjects)
+        fault = self._faults.next_fault("callback", *subjects)
         if fault and fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
         if fault and fault.kind == "hold":

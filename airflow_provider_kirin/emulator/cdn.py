@@ -6,10 +6,10 @@ import logging
 
 from aiohttp import web
 
-from airflow_provider_kirin.emulator.faults import FILE, perform
+from airflow_provider_kirin.emulator.faults import FILE, apply_fault
 from airflow_provider_kirin.emulator.generation import COMPLETED
 from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.services import parts_of
+from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.signing import is_valid
 from airflow_provider_kirin.emulator.video_cache import RenderError
 
@@ -22,21 +22,21 @@ async def video(request: web.Request) -> web.StreamResponse:
     async def answer() -> web.StreamResponse:
         return await _answer(request)
 
-    return await perform(request, "video", answer, request.path)
+    return await apply_fault(request, "video", answer, request.path)
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    parts, id_ = parts_of(request), request.match_info["id"]
+    services, id_ = services_of(request), request.match_info["id"]
     if "Authorization" in request.headers:
         # A key that reaches the video host is a leak, and a mistake worth finding.
         return _text(400, "the video host must not be sent an Authorization header")
-    if not is_valid(parts.store.secret, id_, request.query.get("Expires", ""), request.query.get("Signature", "")):
+    if not is_valid(services.store.secret, id_, request.query.get("Expires", ""), request.query.get("Signature", "")):
         return _text(403, "the link's signature is wrong or it has expired")
-    generation = parts.store.by_id(id_)
+    generation = services.store.by_id(id_)
     if generation is None or not generation.has_video or generation.status(now_ms()) != COMPLETED:
         return _text(404, "there is no such video")
     try:
-        path = await parts.videos.path(generation)
+        path = await services.video_cache.path(generation)
     except RenderError as error:
         log.error("video of %s: %s", id_, error)
         return _text(500, "the video could not be rendered")

@@ -11,7 +11,7 @@ from airflow_provider_kirin.emulator.errors import platform
 from airflow_provider_kirin.emulator.generation import FAILED, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.prices import usd
-from airflow_provider_kirin.emulator.services import parts_of
+from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.submit import decode_json
 
 
@@ -29,11 +29,11 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 async def ledger(request: web.Request) -> web.Response:
     """Every generation of every key that costs money, finished or not; failed ones are given back and listed apart."""
-    parts, now = parts_of(request), now_ms()
-    rows = [_row(generation, now) for generation in parts.store.all()]
+    services, now = services_of(request), now_ms()
+    rows = [_row(generation, now) for generation in services.store.all()]
     paid = [row for row in rows if row["status"] != FAILED]
     failed = [row for row in rows if row["status"] == FAILED]
-    journal = parts.journal
+    journal = services.journal
     counts = {"submits": journal.submits, "gets": journal.gets, "downloads": journal.downloads}
     return web.json_response({"paid": paid, "failed": failed, **counts})
 
@@ -51,40 +51,40 @@ def _row(generation: Generation, now: int) -> dict[str, Any]:
 
 async def requests(request: web.Request) -> web.Response:
     """The last requests, oldest first, without those to the control plane."""
-    return web.json_response({"requests": list(parts_of(request).journal.requests)})
+    return web.json_response({"requests": list(services_of(request).journal.requests)})
 
 
 async def reset(request: web.Request) -> web.Response:
     """Forget generations, callbacks, faults, counts; let go what is held. Images and videos stay: they are a cache."""
-    parts = parts_of(request)
-    parts.store.clear()
-    parts.journal.clear()
-    parts.faults.clear()
-    parts.faults.release()
+    services = services_of(request)
+    services.store.clear()
+    services.journal.clear()
+    services.faults.clear()
+    services.faults.release()
     return web.json_response({"reset": True})
 
 
 async def show_faults(request: web.Request) -> web.Response:
     """The faults that still wait."""
-    return web.json_response({"faults": parts_of(request).faults.as_json()})
+    return web.json_response({"faults": services_of(request).faults.as_json()})
 
 
 async def add_faults(request: web.Request) -> web.Response:
     """Add faults behind those that wait."""
-    plan = parts_of(request).faults
+    plan = services_of(request).faults
     plan.add(await decode_json(await read_body(request)))
     return web.json_response({"faults": plan.as_json()})
 
 
 async def clear_faults(request: web.Request) -> web.Response:
     """Forget all faults."""
-    parts_of(request).faults.clear()
+    services_of(request).faults.clear()
     return web.json_response({"faults": []})
 
 
 async def held(request: web.Request) -> web.Response:
     """The requests that wait for a release."""
-    return web.json_response({"held": [each.as_json() for each in parts_of(request).faults.held.values()]})
+    return web.json_response({"held": [each.as_json() for each in services_of(request).faults.held.values()]})
 
 
 async def release(request: web.Request) -> web.Response:
@@ -95,4 +95,4 @@ async def release(request: web.Request) -> web.Response:
         numbers = body.get("numbers") if isinstance(body, dict) else None
         if not isinstance(numbers, list):
             raise platform(400, "INVALID_RELEASE", 'the body must be {"numbers": [...]}')
-    return web.json_response({"released": parts_of(request).faults.release(numbers)})
+    return web.json_response({"released": services_of(request).faults.release(numbers)})

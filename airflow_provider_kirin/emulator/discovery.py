@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from airflow_provider_kirin.emulator.models import MODELS
-from airflow_provider_kirin.emulator.schema import Fields, shown
+from airflow_provider_kirin.emulator.schema import ObjectOf, shown
 
 #: JSON Schema's words, and those of a spec.
 _WORDS = {
@@ -39,7 +39,7 @@ async def contract(request: web.Request) -> web.Response:
         "protocol": "generation",
         "body_mode": "generation_wrapper",
         "endpoints": {"create": _origin(request) + "/model/v1/generation"},
-        "input_schema": Fields(model.params, closed=model.strict).spec(),
+        "input_schema": ObjectOf(model.params, closed=model.strict).spec(),
     }
     return web.json_response(body)
 
@@ -50,9 +50,9 @@ async def spec(request: web.Request) -> web.Response:
     if name not in MODELS:
         return _unknown(name)
     parameters = [
-        {"name": each, "type": kind.spec()["type"], "required": kind.required}
-        | {word: kind.spec()[ours] for ours, word in _WORDS.items() if ours in kind.spec()}
-        for each, kind in MODELS[name].params.items()
+        {"name": each, "type": param_type.spec()["type"], "required": param_type.required}
+        | {word: param_type.spec()[ours] for ours, word in _WORDS.items() if ours in param_type.spec()}
+        for each, param_type in MODELS[name].params.items()
     ]
     api = {"endpoint": _origin(request) + "/model/v1/generation", "method": "POST"}
     return _enveloped({"id": name, "parameters": parameters, "api": api})

@@ -60,12 +60,12 @@ def too_many_at_once() -> Refusal:
     return platform(429, 1303, "parallel task over resource pack limit", {"Retry-After": "1"})
 
 
-class Wrong(Exception):
+class ParameterError(Exception):
     """A parameter that is refused.
 
-    ``trouble`` names what some models have a code for: ``missing``, ``format``, ``ratio``, ``prompt``, ``duration``.
+    ``error_key`` names what some models have a code for: ``missing``, ``format``, ``ratio``, ``prompt``, ``duration``.
     """
 
-    def __init__(self, name: str, text: str, trouble: str = "") -> None:
-        super().__init__(name, text, trouble)
-        self.name, self.text, self.trouble = name, text, trouble
+    def __init__(self, name: str, text: str, error_key: str = "") -> None:
+        super().__init__(name, text, error_key)
+        self.name, self.text, self.error_key = name, text, error_key

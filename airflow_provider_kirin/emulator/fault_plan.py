@@ -80,7 +80,7 @@ class FaultPlan:
         """The faults that still wait."""
         return [asdict(fault) for fault in self.faults if fault.times != 0]
 
-    def take(self, on: str, *subjects: str) -> Fault | None:
+    def next_fault(self, on: str, *subjects: str) -> Fault | None:
         """The fault that meets this request, one turn of it used up; one that still skips lets later ones through."""
         for fault in self.faults:
             if not fault.meets(on, subjects):

@@ -11,23 +11,23 @@ from aiohttp import web
 
 from airflow_provider_kirin.emulator.errors import Refusal
 from airflow_provider_kirin.emulator.fault_plan import Fault
-from airflow_provider_kirin.emulator.services import parts_of
+from airflow_provider_kirin.emulator.services import services_of
 
 Accept = Callable[[], Awaitable[web.StreamResponse]]
 CUT, LAG, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_fault", "kirin_file"
 """What handlers note on a request: that it was cut, a wanted lag, the fault it met, the file it is answered with."""
 
 
-async def perform(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:
+async def apply_fault(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:
     """Answer a request: with ``accept`` alone, or in the way of the fault that waits for such a request.
 
     ``subjects`` are what a fault's ``match`` may pick the request by: its path, its id, its external id.
     """
-    fault = parts_of(request).faults.take(on, *subjects)
+    fault = services_of(request).faults.next_fault(on, *subjects)
     if fault is None:
         return await accept()
     request[KIND] = fault.kind
-    return await _STAGED[fault.kind](request, fault, accept, on, subjects)
+    return await _HANDLERS[fault.kind](request, fault, accept, on, subjects)
 
 
 async def _status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
@@ -35,7 +35,7 @@ async def _status(request: web.Request, fault: Fault, accept: Accept, *_: object
 
 
 async def _accepted_status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    await _settled(request, accept)
+    await _response_of(request, accept)
     return _made_up(request, fault)
 
 
@@ -44,7 +44,7 @@ async def _cut_before(request: web.Request, fault: Fault, accept: Accept, *_: ob
 
 
 async def _lose_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    await _settled(request, accept)
+    await _response_of(request, accept)
     return cut(request)
 
 
@@ -71,11 +71,11 @@ async def _hang(request: web.Request, fault: Fault, accept: Accept, *_: object) 
 async def _hold(
     request: web.Request, fault: Fault, accept: Accept, on: str, subjects: tuple[str, ...]
 ) -> web.StreamResponse:
-    reply = await _settled(request, accept) if fault.after else None
-    await _or_stop(request, parts_of(request).faults.hold(on, subjects))
-    if parts_of(request).stopping.is_set():
+    response = await _response_of(request, accept) if fault.after else None
+    await _or_stop(request, services_of(request).faults.hold(on, subjects))
+    if services_of(request).stopping.is_set():
         return cut(request)
-    return await accept() if reply is None else reply
+    return await accept() if response is None else response
 
 
 async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
@@ -84,9 +84,9 @@ async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: objec
 
 
 async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    reply = await _settled(request, accept)
-    body = await _bytes_of(request, reply)
-    half = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.content_type})
+    response = await _response_of(request, accept)
+    body = await _bytes_of(request, response)
+    half = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type})
     half.content_length = len(body)
     await half.prepare(request)
     await half.write(body[: len(body) // 2])
@@ -98,7 +98,7 @@ async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_:
     return half
 
 
-_STAGED: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
+_HANDLERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "status": _status,
     "accepted_status": _accepted_status,
     "cut_before": _cut_before,
@@ -120,7 +120,7 @@ def cut(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-def refusal_reply(request: web.Request, refusal: Refusal) -> web.Response:
+def refusal_response(request: web.Request, refusal: Refusal) -> web.Response:
     """A refusal as JSON, with the request's id where the gateway puts one ([V] section 9)."""
     body = dict(refusal.body)
     if isinstance(body.get("error"), dict):
@@ -128,18 +128,18 @@ def refusal_reply(request: web.Request, refusal: Refusal) -> web.Response:
     return web.json_response(body, status=refusal.status, headers=refusal.headers)
 
 
-async def _settled(request: web.Request, accept: Accept) -> web.StreamResponse:
+async def _response_of(request: web.Request, accept: Accept) -> web.StreamResponse:
     """The reply there would have been, even where it is a refusal."""
     try:
         return await accept()
     except Refusal as refusal:
-        return refusal_reply(request, refusal)
+        return refusal_response(request, refusal)
 
 
 async def _or_stop(request: web.Request, waiting: Awaitable[None]) -> None:
     """Wait, but no longer than the emulator runs."""
     waiter = asyncio.ensure_future(waiting)
-    stop = asyncio.ensure_future(parts_of(request).stopping.wait())
+    stop = asyncio.ensure_future(services_of(request).stopping.wait())
     try:
         await asyncio.wait({waiter, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -164,9 +164,9 @@ def _encoded(body: object) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-async def _bytes_of(request: web.Request, reply: web.StreamResponse) -> bytes:
+async def _bytes_of(request: web.Request, response: web.StreamResponse) -> bytes:
     path: Path | None = request.get(FILE)
-    if path is not None and isinstance(reply, web.FileResponse):
+    if path is not None and isinstance(response, web.FileResponse):
         return await asyncio.to_thread(path.read_bytes)
-    body = reply.body if isinstance(reply, web.Response) else b""
+    body = response.body if isinstance(response, web.Response) else b""
     return bytes(body) if isinstance(body, bytes | bytearray) else b""

@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image
 
-from airflow_provider_kirin.emulator.errors import Wrong
+from airflow_provider_kirin.emulator.errors import ParameterError
 
 MAX_BYTES = 10_000_000
 """The page says "under 10 MB"; the smaller of the two readings of MB is the safe one ([V] models.json)."""
@@ -17,17 +17,17 @@ _MAX_PIXELS = 50_000_000
 
 
 def check_image(data: bytes, name: str, *, any_ratio: bool, any_size: bool = False) -> None:
-    """Raise :class:`Wrong` unless ``data`` is a whole JPEG or PNG within the page's limits ([V] models.json).
+    """Raise :class:`ParameterError` unless ``data`` is a whole JPEG or PNG within the page's limits ([V] models.json).
 
     Slow on purpose (it decodes the picture, so that a truncated file is caught): call it in a worker thread.
     """
     if len(data) >= MAX_BYTES:
-        raise Wrong(name, f"the image has {len(data)} bytes, it must be under 10 MB", "format")
+        raise ParameterError(name, f"the image has {len(data)} bytes, it must be under 10 MB", "format")
     width, height = _decoded_size(data, name)
     if not any_size and (width < MIN_SIDE or height < MIN_SIDE):
-        raise Wrong(name, f"the image is {width}x{height}, each side needs at least {MIN_SIDE} px", "format")
+        raise ParameterError(name, f"the image is {width}x{height}, each side needs at least {MIN_SIDE} px", "format")
     if not any_ratio and max(width, height) > MAX_RATIO * min(width, height):
-        raise Wrong(name, f"the image is {width}x{height}, the ratio must be within 1:2.5 and 2.5:1", "ratio")
+        raise ParameterError(name, f"the image is {width}x{height}, the ratio must be within 1:2.5 and 2.5:1", "ratio")
 
 
 def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
@@ -38,12 +38,12 @@ def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "MPO")) as picture:
                 size = picture.size
                 if size[0] * size[1] > _MAX_PIXELS:
-                    raise Wrong(name, f"the image has more than {_MAX_PIXELS} pixels", "format")
+                    raise ParameterError(name, f"the image has more than {_MAX_PIXELS} pixels", "format")
                 # A JPEG decodes several times faster at an eighth of its size, and a cut file still shows.
                 picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
                 picture.load()
                 return size
-    except Wrong:
+    except ParameterError:
         raise
     except Exception as error:  # Pillow raises many kinds on broken files; each of them means "not an image".
-        raise Wrong(name, "this is no JPEG or PNG image", "format") from error
+        raise ParameterError(name, "this is no JPEG or PNG image", "format") from error

@@ -9,11 +9,11 @@ from dataclasses import replace
 import aiohttp
 
 from airflow_provider_kirin.emulator.directives import Failure
-from airflow_provider_kirin.emulator.errors import Wrong
+from airflow_provider_kirin.emulator.errors import ParameterError
 from airflow_provider_kirin.emulator.generation import Frame, Generation
 from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.image_check import MAX_BYTES, check_image
-from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.image_store import ImageStore
 from airflow_provider_kirin.emulator.order import refusal_of
 from airflow_provider_kirin.emulator.store import Store
 
@@ -25,8 +25,8 @@ _AT_ONCE = 16
 class Fetcher:
     """One asyncio task for each generation with an image URL, a few of them working at a time."""
 
-    def __init__(self, store: Store, pictures: Pictures, http: aiohttp.ClientSession) -> None:
-        self._store, self._pictures, self._http = store, pictures, http
+    def __init__(self, store: Store, image_store: ImageStore, http: aiohttp.ClientSession) -> None:
+        self._store, self._image_store, self._http = store, image_store, http
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -51,13 +51,13 @@ class Fetcher:
     async def _with_images(self, generation: Generation) -> Generation:
         try:
             images = tuple([await self._kept(frame) for frame in generation.images])
-        except Wrong as wrong:
+        except ParameterError as wrong:
             error = refusal_of(generation.model, wrong).body["error"]
             failure = Failure(error["code"], error.get("error_message") or error["message"])
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             # Only the kind of error: its text may carry a signed URL.
             text = f"the image could not be fetched: {type(error).__name__}"
-            code = refusal_of(generation.model, Wrong("image", text, "format")).body["error"]["code"]
+            code = refusal_of(generation.model, ParameterError("image", text, "format")).body["error"]["code"]
             failure = Failure(code, text)
             log.info("generation %s: image not fetched: %s", generation.id, type(error).__name__)
         else:
@@ -72,15 +72,15 @@ class Fetcher:
 
         def check_and_keep() -> str:
             check_image(data, frame.name, any_ratio=frame.any_ratio)
-            return self._pictures.keep(data)
+            return self._image_store.keep(data)
 
         return replace(frame, ref=await asyncio.to_thread(check_and_keep))
 
     async def _download(self, url: str) -> bytes:
-        async with self._http.get(url, timeout=_SECONDS, max_redirects=5) as reply:
-            reply.raise_for_status()
+        async with self._http.get(url, timeout=_SECONDS, max_redirects=5) as response:
+            response.raise_for_status()
             data = bytearray()
-            async for chunk in reply.content.iter_chunked(65_536):
+            async for chunk in response.content.iter_chunked(65_536):
                 data += chunk
                 if len(data) >= MAX_BYTES:
                     # check_image refuses this length; no need to read the rest.

@@ -8,7 +8,7 @@ from pathlib import Path
 from airflow_provider_kirin.emulator.ids import new_id
 
 
-class Pictures:
+class ImageStore:
     """A folder of images by digest."""
 
     def __init__(self, folder: Path) -> None:

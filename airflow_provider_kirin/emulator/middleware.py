@@ -13,8 +13,8 @@ from aiohttp.typedefs import Handler
 
 from airflow_provider_kirin.emulator.api import OWNER
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
-from airflow_provider_kirin.emulator.faults import CUT, KIND, refusal_reply
-from airflow_provider_kirin.emulator.services import parts_of
+from airflow_provider_kirin.emulator.faults import CUT, KIND, refusal_response
+from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.submit import owner_of
 
 log = logging.getLogger(__name__)
@@ -22,18 +22,18 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @web.middleware
-async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one middleware."""
     given = request.headers.get("X-Request-Id", "")
     # [V] section 1: the platform makes a request id if the client sends none.
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     request["kirin_request_id"] = request_id
-    journal, started, clock = parts_of(request).journal, time.time(), time.perf_counter()
+    journal, started, clock = services_of(request).journal, time.time(), time.perf_counter()
     journal.count(request.method, request.path)
-    reply = await _answer(request, handler)
-    if not reply.prepared:
-        reply.headers["X-Request-Id"] = request_id
-    status = None if request.get(CUT) else reply.status
+    response = await _answer(request, handler)
+    if not response.prepared:
+        response.headers["X-Request-Id"] = request_id
+    status = None if request.get(CUT) else response.status
     took = round((time.perf_counter() - clock) * 1000, 1)
     if not request.path.startswith("/emulator/"):
         entry = {
@@ -48,7 +48,7 @@ async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
         journal.requests.append(entry)
     if log.isEnabledFor(logging.INFO):
         log.info("%s %s %s %.1f ms %s", request.method, request.path, status or "cut", took, request_id)
-    return reply
+    return response
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,16 +57,16 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[OWNER] = _owner(request)
         return await handler(request)
     except Refusal as refusal:
-        return refusal_reply(request, refusal)
+        return refusal_response(request, refusal)
     except web.HTTPException as error:
         # aiohttp's own 404, 405 and 413, which would be plain text.
         kept = {name: value for name, value in error.headers.items() if name == "Allow"}
         text = "Not Found" if error.status == 404 else error.reason
-        return refusal_reply(request, Refusal(error.status, detail(error.status, text).body, kept))
+        return refusal_response(request, Refusal(error.status, detail(error.status, text).body, kept))
     except Exception:
         log.exception("%s %s", request.method, request.path)
         # [V] section 9: what the gateway says of its own errors.
-        return refusal_reply(request, detail(500, "Runtime execution failed"))
+        return refusal_response(request, detail(500, "Runtime execution failed"))
 
 
 def _owner(request: web.Request) -> str:
@@ -76,7 +76,7 @@ def _owner(request: web.Request) -> str:
         raise Refusal(401, {"error": "Missing Token"})
     scheme, _, key = header.partition(" ")
     given = key.strip().encode("utf-8", "surrogateescape")
-    known = [each for each in parts_of(request).settings.api_keys if hmac.compare_digest(each.encode(), given)]
+    known = [each for each in services_of(request).settings.api_keys if hmac.compare_digest(each.encode(), given)]
     if scheme.lower() != "bearer" or not known:
         raise platform(401, "UNAUTHORIZED", "invalid token")
     return owner_of(known[0])

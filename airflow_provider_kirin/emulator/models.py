@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_kirin.emulator import rules
-from airflow_provider_kirin.emulator.rules import Tie
+from airflow_provider_kirin.emulator.rules import Rule
 from airflow_provider_kirin.emulator.schema import (
     Choice,
-    Fields,
     Flag,
+    ImageParam,
     Integer,
-    Kind,
-    Many,
+    ListOf,
     Number,
-    Picture,
+    ObjectOf,
+    ParamType,
     Text,
     Url,
-    needed,
+    required,
 )
 
 
@@ -31,8 +31,8 @@ class Model:
     """What a model takes and makes. ``sizes``: short side and frames a second by mode; None where there is no mode."""
 
     task: str
-    params: Mapping[str, Kind]
-    rules: tuple[Tie, ...] = ()
+    params: Mapping[str, ParamType]
+    rules: tuple[Rule, ...] = ()
     strict: bool = False
     codes: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str | None, tuple[int, int]] = field(default_factory=lambda: {"std": (720, 30), "pro": (1080, 30)})
@@ -42,8 +42,8 @@ I2V, T2V, MULTI, OMNI, EXTENSION, OTHER = "i2v", "t2v", "multi_i2v", "omni_video
 
 _PROMPT = Text(1, 2500, "prompt")
 _ANY_PROMPT = Text(0, 2500, "prompt")
-_TEXTS: dict[str, Kind] = {"prompt": _ANY_PROMPT, "negative_prompt": _ANY_PROMPT}
-_NEEDED_TEXTS: dict[str, Kind] = {**_TEXTS, "prompt": needed(_ANY_PROMPT)}
+_TEXTS: dict[str, ParamType] = {"prompt": _ANY_PROMPT, "negative_prompt": _ANY_PROMPT}
+_NEEDED_TEXTS: dict[str, ParamType] = {**_TEXTS, "prompt": required(_ANY_PROMPT)}
 _MODE = Choice(("std", "pro"), default="std")
 _PRO = Choice(("std", "pro"), default="pro")
 _DURATION = Choice(("5", "10"), "duration", default="5")
@@ -52,35 +52,35 @@ _LONG = Choice(tuple(map(str, range(3, 16))), "duration", default="5")
 _SCALE = Number(0, 1, default=0.5)
 _RATIO = Choice(("16:9", "9:16", "1:1"), default="16:9")
 _SOUND = Choice(("on", "off"), default="off")
-_FRAME = Picture()
-_TAIL = Picture(any_ratio=True)
-_MASK = Picture(any_ratio=True, any_size=True)
-_COMMON: dict[str, Kind] = {
-    "watermark_info": Fields({"enabled": needed(Flag())}, closed=True),
+_FRAME = ImageParam()
+_TAIL = ImageParam(any_ratio=True)
+_MASK = ImageParam(any_ratio=True, any_size=True)
+_COMMON: dict[str, ParamType] = {
+    "watermark_info": ObjectOf({"enabled": required(Flag())}, closed=True),
     "callback_url": Url(),
     "external_task_id": Text(1),
 }
-_MODE_DURATION: dict[str, Kind] = {"mode": _MODE, "duration": _DURATION, **_COMMON}
-_MASKS: dict[str, Kind] = {
+_MODE_DURATION: dict[str, ParamType] = {"mode": _MODE, "duration": _DURATION, **_COMMON}
+_MASKS: dict[str, ParamType] = {
     "static_mask": _MASK,
-    "dynamic_masks": Many(
-        Fields({"mask": _MASK, "trajectories": Many(Fields({"x": Integer(), "y": Integer()}), 2, 77)}), high=6
+    "dynamic_masks": ListOf(
+        ObjectOf({"mask": _MASK, "trajectories": ListOf(ObjectOf({"x": Integer(), "y": Integer()}), 2, 77)}), high=6
     ),
 }
-_AXES = Fields(dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), Number(-10, 10)), closed=True)
-_SHOTS: dict[str, Kind] = {
+_AXES = ObjectOf(dict.fromkeys(("horizontal", "vertical", "pan", "tilt", "roll", "zoom"), Number(-10, 10)), closed=True)
+_SHOTS: dict[str, ParamType] = {
     "multi_shot": Flag(default=False),
     "shot_type": Choice(("customize",)),
     "prompt": _ANY_PROMPT,
-    "multi_prompt": Many(
-        Fields({"index": Integer(), "prompt": Text(0, 512), "duration": Choice(tuple(map(str, range(1, 16))))}), 1, 6
+    "multi_prompt": ListOf(
+        ObjectOf({"index": Integer(), "prompt": Text(0, 512), "duration": Choice(tuple(map(str, range(1, 16))))}), 1, 6
     ),
 }
-_VOICES = Many(Fields({"voice_id": Text()}), high=2)
-_VIDEO = Many(
-    Fields(
+_VOICES = ListOf(ObjectOf({"voice_id": Text()}), high=2)
+_VIDEO = ListOf(
+    ObjectOf(
         {
-            "video_url": needed(Url()),
+            "video_url": required(Url()),
             "refer_type": Choice(("feature", "base")),
             "keep_original_sound": Choice(("yes", "no")),
         }
@@ -90,12 +90,12 @@ _VIDEO = Many(
 _FRAME_TYPE = Choice(("first_frame", "end_frame"))
 
 
-def _elements(most: int) -> Kind:
-    return Many(Fields({"element_id": Integer()}), high=most)
+def _elements(most: int) -> ParamType:
+    return ListOf(ObjectOf({"element_id": Integer()}), high=most)
 
 
-def _camera(*types: str) -> Kind:
-    return Fields({"type": Choice(types), "config": _AXES})
+def _camera(*types: str) -> ParamType:
+    return ObjectOf({"type": Choice(types), "config": _AXES})
 
 
 _TAIL_PRO = rules.needs("image_tail", "image_tail", mode="pro")
@@ -108,11 +108,11 @@ _VOICE_TIES = (
 )
 
 
-def _five(*names: str) -> tuple[Tie, ...]:
+def _five(*names: str) -> tuple[Rule, ...]:
     return tuple(rules.needs(name, name, duration="5") for name in names)
 
 
-def _pro(*names: str) -> tuple[Tie, ...]:
+def _pro(*names: str) -> tuple[Rule, ...]:
     return tuple(rules.needs(name, name, mode="pro") for name in names)
 
 
@@ -153,7 +153,7 @@ MODELS: dict[str, Model] = {
     "kirin_v1_6_multi_i2v": Model(
         task=MULTI,
         params={
-            "image_list": needed(Many(Fields({"image": needed(_FRAME)}), 1, 4)),
+            "image_list": required(ListOf(ObjectOf({"image": required(_FRAME)}), 1, 4)),
             **_NEEDED_TEXTS,
             "aspect_ratio": _RATIO,
             **_MODE_DURATION,
@@ -162,7 +162,7 @@ MODELS: dict[str, Model] = {
     "kirin_v1_i2v": Model(
         task=I2V,
         params={
-            "image": needed(_FRAME),
+            "image": required(_FRAME),
             "image_tail": _TAIL,
             **_MASKS,
             "prompt": _PROMPT,
@@ -175,7 +175,7 @@ MODELS: dict[str, Model] = {
     "kirin_v1_t2v": Model(
         task=T2V,
         params={
-            "prompt": needed(_PROMPT),
+            "prompt": required(_PROMPT),
             "duration": _DURATION,
             "aspect_ratio": _RATIO,
             "negative_prompt": _ANY_PROMPT,
@@ -212,7 +212,7 @@ MODELS: dict[str, Model] = {
     "kirin_v2_master_i2v": Model(
         task=I2V,
         params={
-            "image": needed(_FRAME),
+            "image": required(_FRAME),
             **_TEXTS,
             "duration": _DURATION,
             **_COMMON,
@@ -222,7 +222,7 @@ MODELS: dict[str, Model] = {
     "kirin_v2_master_t2v": Model(
         task=T2V,
         params={
-            "prompt": needed(_PROMPT),
+            "prompt": required(_PROMPT),
             "negative_prompt": _ANY_PROMPT,
             "aspect_ratio": _RATIO,
             "duration": _NO_DEFAULT,
@@ -243,18 +243,18 @@ MODELS: dict[str, Model] = {
     ),
     "kirin_v2_1_master_i2v": Model(
         task=I2V,
-        params={"image": needed(_FRAME), "prompt": _ANY_PROMPT, "duration": _DURATION, **_COMMON},
+        params={"image": required(_FRAME), "prompt": _ANY_PROMPT, "duration": _DURATION, **_COMMON},
         sizes={None: (1080, 24)},
     ),
     "kirin_v2_1_master_t2v": Model(
         task=T2V,
-        params={"prompt": needed(_PROMPT), "aspect_ratio": _RATIO, "duration": _NO_DEFAULT, **_COMMON},
+        params={"prompt": required(_PROMPT), "aspect_ratio": _RATIO, "duration": _NO_DEFAULT, **_COMMON},
         sizes={None: (1080, 24)},
     ),
     "kirin_v2_5_turbo_i2v": Model(
         task=I2V,
         params={
-            "image": needed(_FRAME),
+            "image": required(_FRAME),
             **_TEXTS,
             "duration": _DURATION,
             "mode": _MODE,
@@ -267,7 +267,7 @@ MODELS: dict[str, Model] = {
     "kirin_v2_5_turbo_t2v": Model(
         task=T2V,
         params={
-            "prompt": needed(_PROMPT),
+            "prompt": required(_PROMPT),
             "duration": _DURATION,
             "aspect_ratio": _RATIO,
             "mode": _MODE,
@@ -338,7 +338,7 @@ MODELS: dict[str, Model] = {
         task=OMNI,
         params={
             **_SHOTS,
-            "image_list": Many(Fields({"image_url": needed(_FRAME), "type": _FRAME_TYPE})),
+            "image_list": ListOf(ObjectOf({"image_url": required(_FRAME), "type": _FRAME_TYPE})),
             "element_list": _elements(7),
             "video_list": _VIDEO,
             "sound": _SOUND,
@@ -352,8 +352,8 @@ MODELS: dict[str, Model] = {
     "kirin_video_o1": Model(
         task=OMNI,
         params={
-            "prompt": needed(_ANY_PROMPT),
-            "image_list": Many(Fields({"image_url": _FRAME, "image": _FRAME, "type": _FRAME_TYPE})),
+            "prompt": required(_ANY_PROMPT),
+            "image_list": ListOf(ObjectOf({"image_url": _FRAME, "image": _FRAME, "type": _FRAME_TYPE})),
             "element_list": _elements(7),
             "video_list": _VIDEO,
             "mode": _PRO,
@@ -367,7 +367,7 @@ MODELS: dict[str, Model] = {
         task=EXTENSION,
         strict=True,
         params={
-            "video_id": needed(Text(1)),
+            "video_id": required(Text(1)),
             **_TEXTS,
             "cfg_scale": _SCALE,
             **_COMMON,

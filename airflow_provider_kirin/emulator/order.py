@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_kirin.emulator.errors import Refusal, Wrong, coded, detail, invalid, platform
+from airflow_provider_kirin.emulator.errors import ParameterError, Refusal, coded, detail, invalid, platform
 from airflow_provider_kirin.emulator.models import MODELS, OTHER, Model
-from airflow_provider_kirin.emulator.schema import Fields, Given, shown
+from airflow_provider_kirin.emulator.schema import GivenImage, ObjectOf, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Order:
     """
 
     model: str
-    images: tuple[Given, ...] = ()
+    images: tuple[GivenImage, ...] = ()
     prompt: str | None = None
     card: str = ""
     mode: str | None = None
@@ -46,15 +46,15 @@ def read_order(body: Any, header_model: str | None) -> Order:
     model = MODELS[name]
     try:
         values = _values(model, _params(body.get("input")))
-    except Wrong as wrong:
-        raise refusal_of(name, wrong) from wrong
+    except ParameterError as error:
+        raise refusal_of(name, error) from error
     return _order(name, model, values)
 
 
-def refusal_of(model: str, wrong: Wrong) -> Refusal:
+def refusal_of(model: str, error: ParameterError) -> Refusal:
     """How a model says that a parameter is wrong."""
-    code = MODELS[model].codes.get(wrong.trouble)
-    return coded(code, f"{wrong.name} {wrong.text}") if code else invalid(wrong.name, wrong.text)
+    code = MODELS[model].codes.get(error.error_key)
+    return coded(code, f"{error.name} {error.text}") if code else invalid(error.name, error.text)
 
 
 def external_id_hint(body: Any) -> str:
@@ -91,10 +91,10 @@ def _params(items: Any) -> dict[str, Any]:
 
 
 def _values(model: Model, params: dict[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = Fields(model.params, closed=model.strict).check("", params)
-    for name, kind in model.params.items():
-        if kind.default is not None:
-            values.setdefault(name, kind.default)
+    values: dict[str, Any] = ObjectOf(model.params, closed=model.strict).check("", params)
+    for name, param_type in model.params.items():
+        if param_type.default is not None:
+            values.setdefault(name, param_type.default)
     for rule in model.rules:
         rule(values)
     return values
@@ -123,13 +123,13 @@ def _order(name: str, model: Model, values: dict[str, Any]) -> Order:
     )
 
 
-def _images(model: Model, values: dict[str, Any]) -> tuple[Given, ...]:
+def _images(model: Model, values: dict[str, Any]) -> tuple[GivenImage, ...]:
     """What is seen in the video, in order; masks are not. Of a model that nobody documents, nothing is known."""
     if model.task == OTHER:
         return ()
     items = values.get("image_list", []) if "image_list" in model.params else []
     found = [values.get("image"), *(item.get("image_url") or item.get("image") for item in items)]
-    return tuple(each for each in [*found, values.get("image_tail")] if isinstance(each, Given))
+    return tuple(each for each in [*found, values.get("image_tail")] if isinstance(each, GivenImage))
 
 
 def _card(name: str, values: dict[str, Any]) -> str:

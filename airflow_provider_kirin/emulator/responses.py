@@ -11,7 +11,7 @@ from airflow_provider_kirin.emulator.ids import now_ms
 from airflow_provider_kirin.emulator.prices import usd
 
 
-def created_reply(generation: Generation, status: str) -> dict[str, Any]:
+def created_response(generation: Generation, status: str) -> dict[str, Any]:
     """The reply to a submit ([V] section 2); ``created_at`` in milliseconds, as the older page shows it."""
     return {
         "id": generation.id,
@@ -21,7 +21,7 @@ def created_reply(generation: Generation, status: str) -> dict[str, Any]:
     }
 
 
-def price_reply(model: str, what: str, cents: int, wishes: Directives) -> dict[str, Any]:
+def price_response(model: str, what: str, cents: int, wishes: Directives) -> dict[str, Any]:
     """What a submit would cost, or that nobody knows: a miss is HTTP 200 too ([C] section 11).
 
     ``what`` is all that the price hangs on.

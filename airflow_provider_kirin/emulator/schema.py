@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from airflow_provider_kirin.emulator.errors import Wrong
+from airflow_provider_kirin.emulator.errors import ParameterError
 from airflow_provider_kirin.emulator.image_check import check_image
 
 Source = bytes | str
@@ -17,7 +17,7 @@ Source = bytes | str
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenImage:
     """An image of a request."""
 
     name: str
@@ -26,7 +26,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ParamType:
     """What a parameter may be. ``default`` is what the gateway takes where it is absent; ``type`` is JSON Schema's."""
 
     type: ClassVar[str] = "string"
@@ -34,7 +34,7 @@ class Kind:
     required: bool = field(default=False, kw_only=True)
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as the emulator goes on with it, or :class:`Wrong`."""
+        """The value as the emulator goes on with it, or :class:`ParameterError`."""
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
@@ -42,9 +42,9 @@ class Kind:
         return {"type": self.type} | ({} if self.default is None else {"default": self.default})
 
 
-def needed(kind: Kind) -> Kind:
+def required(param_type: ParamType) -> ParamType:
     """The same kind, required."""
-    return replace(kind, required=True)
+    return replace(param_type, required=True)
 
 
 def shown(value: object) -> str:
@@ -55,27 +55,29 @@ def shown(value: object) -> str:
 def text_of(name: str, value: Any) -> str:
     """A string that can be written down."""
     if not isinstance(value, str):
-        raise Wrong(name, f"must be a string, not {type(value).__name__}")
+        raise ParameterError(name, f"must be a string, not {type(value).__name__}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Wrong(name, "has half of a surrogate pair in it") from error
+        raise ParameterError(name, "has half of a surrogate pair in it") from error
     return value
 
 
 @dataclass(frozen=True)
-class Text(Kind):
+class Text(ParamType):
     """A string of so many characters."""
 
     low: int = 0
     high: int | None = None
-    trouble: str = ""
+    error_key: str = ""
 
     def check(self, name: str, value: Any) -> str:
         """The text."""
         text = text_of(name, value)
         if len(text) < self.low or (self.high is not None and len(text) > self.high):
-            raise Wrong(name, f"has {len(text)} characters, {self.low} to {self.high} are allowed", self.trouble)
+            raise ParameterError(
+                name, f"has {len(text)} characters, {self.low} to {self.high} are allowed", self.error_key
+            )
         return text
 
     def spec(self) -> dict[str, Any]:
@@ -85,16 +87,18 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
-class Choice(Kind):
+class Choice(ParamType):
     """One of some strings. A number is refused: the pages say string, and so does Kling (section 16, 3)."""
 
     options: tuple[str, ...] = ()
-    trouble: str = ""
+    error_key: str = ""
 
     def check(self, name: str, value: Any) -> str:
         """The option."""
         if not isinstance(value, str) or value not in self.options:
-            raise Wrong(name, "must be one of " + ", ".join(f'"{option}"' for option in self.options), self.trouble)
+            raise ParameterError(
+                name, "must be one of " + ", ".join(f'"{option}"' for option in self.options), self.error_key
+            )
         return value
 
     def spec(self) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True)
-class Number(Kind):
+class Number(ParamType):
     """A number within bounds."""
 
     type = "number"
@@ -113,7 +117,7 @@ class Number(Kind):
     def check(self, name: str, value: Any) -> float:
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
-            raise Wrong(name, f"must be a number from {self.low} to {self.high}")
+            raise ParameterError(name, f"must be a number from {self.low} to {self.high}")
         return float(value)
 
     def spec(self) -> dict[str, Any]:
@@ -122,7 +126,7 @@ class Number(Kind):
 
 
 @dataclass(frozen=True)
-class Integer(Kind):
+class Integer(ParamType):
     """A whole number."""
 
     type = "integer"
@@ -130,12 +134,12 @@ class Integer(Kind):
     def check(self, name: str, value: Any) -> int:
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int):
-            raise Wrong(name, "must be a whole number")
+            raise ParameterError(name, "must be a whole number")
         return value
 
 
 @dataclass(frozen=True)
-class Flag(Kind):
+class Flag(ParamType):
     """True or false."""
 
     type = "boolean"
@@ -143,62 +147,64 @@ class Flag(Kind):
     def check(self, name: str, value: Any) -> bool:
         """The flag."""
         if not isinstance(value, bool):
-            raise Wrong(name, "must be true or false")
+            raise ParameterError(name, "must be true or false")
         return value
 
 
 @dataclass(frozen=True)
-class Url(Kind):
+class Url(ParamType):
     """An http or https URL."""
 
     def check(self, name: str, value: Any) -> str:
         """The URL."""
         text = text_of(name, value)
         if not is_url(text):
-            raise Wrong(name, "must be an http or https URL")
+            raise ParameterError(name, "must be an http or https URL")
         return text
 
 
 @dataclass(frozen=True)
-class Picture(Kind):
+class ImageParam(ParamType):
     """An image: a URL, or bare base64. Of masks no size is stated."""
 
     any_ratio: bool = False
     any_size: bool = False
 
-    def check(self, name: str, value: Any) -> Given:
+    def check(self, name: str, value: Any) -> GivenImage:
         """The image. Decodes it: call it in a worker thread."""
         text = text_of(name, value)
         if not text:
-            raise Wrong(name, "is empty", "missing")
+            raise ParameterError(name, "is empty", "missing")
         if text.lower().startswith(("http://", "https://")):
             if not is_url(text):
-                raise Wrong(name, "this URL is not usable", "format")
-            return Given(name, text, self.any_ratio)
+                raise ParameterError(name, "this URL is not usable", "format")
+            return GivenImage(name, text, self.any_ratio)
         data = _plain_base64(name, text)
         check_image(data, name, any_ratio=self.any_ratio, any_size=self.any_size)
-        return Given(name, data, self.any_ratio)
+        return GivenImage(name, data, self.any_ratio)
 
 
 @dataclass(frozen=True)
-class Fields(Kind):
+class ObjectOf(ParamType):
     """An object. ``closed`` ones take no other fields than those."""
 
     type = "object"
-    fields: Mapping[str, Kind] = field(default_factory=dict)
+    fields: Mapping[str, ParamType] = field(default_factory=dict)
     closed: bool = False
 
     def check(self, name: str, value: Any) -> dict[str, Any]:
         """The object, each field checked."""
         if not isinstance(value, dict):
-            raise Wrong(name, f"must be an object, not {type(value).__name__}")
+            raise ParameterError(name, f"must be an object, not {type(value).__name__}")
         prefix = f"{name}." if name else ""
         for each in value:
             if self.closed and each not in self.fields:
-                raise Wrong(f"{prefix or 'params.'}{shown(each)}", "unknown parameter")
-        for each, kind in self.fields.items():
-            if kind.required and each not in value:
-                raise Wrong(f"{prefix}{each}", "is required", "missing" if isinstance(kind, Picture) else "")
+                raise ParameterError(f"{prefix or 'params.'}{shown(each)}", "unknown parameter")
+        for each, param_type in self.fields.items():
+            if param_type.required and each not in value:
+                raise ParameterError(
+                    f"{prefix}{each}", "is required", "missing" if isinstance(param_type, ImageParam) else ""
+                )
         return {
             each: self.fields[each].check(f"{prefix}{each}", inner) if each in self.fields else inner
             for each, inner in value.items()
@@ -206,30 +212,30 @@ class Fields(Kind):
 
     def spec(self) -> dict[str, Any]:
         """An object with its fields."""
-        needed = [name for name, kind in self.fields.items() if kind.required]
+        needed = [name for name, param_type in self.fields.items() if param_type.required]
         return {
             **super().spec(),
-            "properties": {name: kind.spec() for name, kind in self.fields.items()},
+            "properties": {name: param_type.spec() for name, param_type in self.fields.items()},
             **({"required": needed} if needed else {}),
             "additionalProperties": not self.closed,
         }
 
 
 @dataclass(frozen=True)
-class Many(Kind):
+class ListOf(ParamType):
     """A list of objects."""
 
     type = "array"
-    item: Fields = field(default_factory=Fields)
+    item: ObjectOf = field(default_factory=ObjectOf)
     low: int = 0
     high: int | None = None
 
     def check(self, name: str, value: Any) -> list[dict[str, Any]]:
         """The list, each item checked."""
         if not isinstance(value, list):
-            raise Wrong(name, f"must be a list, not {type(value).__name__}")
+            raise ParameterError(name, f"must be a list, not {type(value).__name__}")
         if len(value) < self.low or (self.high is not None and len(value) > self.high):
-            raise Wrong(name, f"has {len(value)} items, {self.low} to {self.high} are allowed")
+            raise ParameterError(name, f"has {len(value)} items, {self.low} to {self.high} are allowed")
         return [self.item.check(f"{name}.{index}", item) for index, item in enumerate(value)]
 
     def spec(self) -> dict[str, Any]:
@@ -251,8 +257,8 @@ def is_url(text: str) -> bool:
 def _plain_base64(name: str, text: str) -> bytes:
     """Bare base64: a ``data:`` prefix is refused ([V] section 16, 6), and so are line breaks and URL-safe letters."""
     if text[:5].lower() == "data:":
-        raise Wrong(name, "base64 must come without a data: prefix", "format")
+        raise ParameterError(name, "base64 must come without a data: prefix", "format")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Wrong(name, "neither a URL nor plain base64", "format") from error
+        raise ParameterError(name, "neither a URL nor plain base64", "format") from error

@@ -10,21 +10,21 @@ from aiohttp import web
 from airflow_provider_kirin.emulator.callbacks import Callbacks
 from airflow_provider_kirin.emulator.fault_plan import FaultPlan
 from airflow_provider_kirin.emulator.image_fetcher import Fetcher
-from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.image_store import ImageStore
 from airflow_provider_kirin.emulator.journal import Journal
 from airflow_provider_kirin.emulator.settings import Settings
 from airflow_provider_kirin.emulator.store import Store
-from airflow_provider_kirin.emulator.video_cache import Videos
+from airflow_provider_kirin.emulator.video_cache import VideoCache
 
 
 @dataclass(kw_only=True)
-class Parts:
+class Services:
     """The parts, and the event that tells waiting handlers that the emulator stops."""
 
     settings: Settings
     store: Store
-    pictures: Pictures
-    videos: Videos
+    image_store: ImageStore
+    video_cache: VideoCache
     callbacks: Callbacks
     fetcher: Fetcher
     faults: FaultPlan
@@ -32,9 +32,9 @@ class Parts:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-PARTS = web.AppKey("kirin_parts", Parts)
+SERVICES = web.AppKey("kirin_services", Services)
 
 
-def parts_of(request: web.Request) -> Parts:
+def services_of(request: web.Request) -> Services:
     """The parts of the emulator that serves this request."""
-    return request.app[PARTS]
+    return request.app[SERVICES]

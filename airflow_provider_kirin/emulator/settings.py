@@ -25,6 +25,6 @@ class Settings:
     callback_style: str = "gateway"
     verbose: bool = False
 
-    def draw_seconds(self) -> float:
+    def random_duration(self) -> float:
         """How long the next generation takes."""
         return random.uniform(*self.seconds)

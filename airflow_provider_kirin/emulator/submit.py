@@ -12,11 +12,11 @@ from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
 from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation
 from airflow_provider_kirin.emulator.ids import job_id, new_id, now_ms
-from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.image_store import ImageStore
 from airflow_provider_kirin.emulator.order import Order, read_order
 from airflow_provider_kirin.emulator.prices import price
 from airflow_provider_kirin.emulator.schema import Source
-from airflow_provider_kirin.emulator.services import Parts
+from airflow_provider_kirin.emulator.services import Services
 
 _BIG = 65_536
 LONGEST_CLIP = 180
@@ -38,34 +38,34 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-async def judge(body: Any, header_model: str | None) -> Order:
+async def validate_order(body: Any, header_model: str | None) -> Order:
     """The order in a body; the work on images is done in a worker thread."""
     return await asyncio.to_thread(read_order, body, header_model)
 
 
 async def accept(
-    parts: Parts, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float
+    services: Services, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float
 ) -> tuple[Generation, bool]:
     """Accept a generation, or raise the refusal. Also says whether it is a new one.
 
     From the look for duplicates to the row in the store there is no await: of two equal submits, one is first.
     """
-    order = await judge(body, header_model)
+    order = await validate_order(body, header_model)
     frames = tuple(
-        [Frame(each.name, await _kept(parts.pictures, each.source), each.any_ratio) for each in order.images]
+        [Frame(each.name, await _kept(services.image_store, each.source), each.any_ratio) for each in order.images]
     )
-    known = _known(parts, owner, order.external_id)
+    known = _existing(services, owner, order.external_id)
     if known is not None:
         return known, False
     now = now_ms()
-    _check_limits(parts, owner, cents_of(order), now)
-    generation = _generation(parts, order, frames, owner=owner, origin=origin, now=now, lag=lag)
+    _check_limits(services, owner, cents_of(order), now)
+    generation = _generation(services, order, frames, owner=owner, origin=origin, now=now, lag=lag)
     if order.extends is not None:
-        generation = _extended(parts, generation, order.extends)
-    parts.store.add(generation)
-    parts.callbacks.expect(generation)
+        generation = _extended(services, generation, order.extends)
+    services.store.add(generation)
+    services.callbacks.expect(generation)
     if generation.waits_for_images:
-        parts.fetcher.start(generation)
+        services.fetcher.start(generation)
     return generation, True
 
 
@@ -74,34 +74,34 @@ def cents_of(order: Order) -> int:
     return price(order.mode, order.video_seconds, has_sound=order.has_sound)
 
 
-async def _kept(pictures: Pictures, source: Source) -> str:
+async def _kept(pictures: ImageStore, source: Source) -> str:
     return await asyncio.to_thread(pictures.keep, source) if isinstance(source, bytes) else source
 
 
-def _known(parts: Parts, owner: str, external_id: str | None) -> Generation | None:
+def _existing(services: Services, owner: str, external_id: str | None) -> Generation | None:
     """What the policy says about an external id that was used before (section 15: the gateway's answer is unknown)."""
-    policy = parts.settings.duplicates
+    policy = services.settings.duplicates
     if external_id is None or policy == "bill":
         return None
-    known = parts.store.by_external_id(owner, external_id)
+    known = services.store.by_external_id(owner, external_id)
     if known is not None and policy == "reject":
         raise platform(409, "EXTERNAL_TASK_ID_EXISTS", "external_task_id was used before")
     return known
 
 
-def _check_limits(parts: Parts, owner: str, cents: int, now: int) -> None:
-    limit, balance = parts.settings.max_concurrent, parts.settings.balance_cents
-    if balance is not None and parts.store.spent_cents(owner, now) + cents > balance:
+def _check_limits(services: Services, owner: str, cents: int, now: int) -> None:
+    limit, balance = services.settings.max_concurrent, services.settings.balance_cents
+    if balance is not None and services.store.spent_cents(owner, now) + cents > balance:
         raise insufficient_balance()
-    if limit is not None and parts.store.running(owner, now) >= limit:
+    if limit is not None and services.store.running(owner, now) >= limit:
         raise too_many_at_once()
 
 
 def _generation(
-    parts: Parts, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
+    services: Services, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
 ) -> Generation:
     wishes = read_directives(order.prompt)
-    seconds = parts.settings.draw_seconds() if wishes.seconds is None else wishes.seconds
+    seconds = services.settings.random_duration() if wishes.seconds is None else wishes.seconds
     id_ = new_id()
     return Generation(
         id=id_,
@@ -129,9 +129,9 @@ def _generation(
     )
 
 
-def _extended(parts: Parts, generation: Generation, video_id: str) -> Generation:
+def _extended(services: Services, generation: Generation, video_id: str) -> Generation:
     """The generation as one that goes on where a clip ends; [K]: of v1 models and their extensions, up to 3 minutes."""
-    clip = parts.store.by_job_id(generation.owner, video_id)
+    clip = services.store.by_job_id(generation.owner, video_id)
     if clip is None or clip.status(generation.created_ms) != COMPLETED or not clip.has_video:
         raise invalid("video_id", "there is no such video; give the job id of a finished one")
     if not clip.model.startswith(("kirin_v1_", "kirin_duration_")) or clip.video_seconds > LONGEST_CLIP:

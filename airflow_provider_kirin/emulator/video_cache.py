@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from airflow_provider_kirin.emulator.generation import Generation
-from airflow_provider_kirin.emulator.image_store import Pictures
+from airflow_provider_kirin.emulator.image_store import ImageStore
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -19,12 +19,12 @@ class RenderError(Exception):
     """The rendering process failed; the text is its last line."""
 
 
-class Videos:
+class VideoCache:
     """A folder of MP4 files by digest. Thousands of generations of one image cost one rendering."""
 
-    def __init__(self, folder: Path, pictures: Pictures) -> None:
+    def __init__(self, folder: Path, image_store: ImageStore) -> None:
         self._folder = folder
-        self._pictures = pictures
+        self._image_store = image_store
         self._running: dict[str, asyncio.Task[None]] = {}
         # One at a time: a rendering takes both cores of a small machine already.
         self._turn = asyncio.Semaphore(1)
@@ -52,7 +52,7 @@ class Videos:
 
     async def _render(self, generation: Generation, out: Path) -> None:
         job = {
-            "images": [str(self._pictures.path(frame.ref)) for frame in generation.images],
+            "images": [str(self._image_store.path(frame.ref)) for frame in generation.images],
             "card": generation.card,
             "aspect_ratio": generation.aspect_ratio,
             "short_side": generation.short_side,

@@ -37,7 +37,7 @@ def current_deadline() -> Deadline | None:
 class Deadline:
     """Bounds every phase of an exchange: TLS, sending, each interim response, header, chunk and trailer.
 
-    The connections that a :class:`~airflow_provider_kirin.utils.session.PlainSession` opens or reuses inside of
+    The connections that a :class:`~airflow_provider_kirin.utils.session.IsolatedSession` opens or reuses inside of
     it are watched. When the time is up they are shut down, so that whatever blocks on one of them ends at once, and
     leaving the deadline raises. No thread and no socket outlives it. A failed exchange is reset: what the kernel has
     not sent by then is never sent. Only a DNS look-up cannot be interrupted: the system's resolver has its own limits.

@@ -12,28 +12,28 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_kirin.api import connection_test
 from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
-from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare, refuse_secret
-from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.pricing import read_precharge
-from airflow_provider_kirin.api.rate_limiter import Pace
-from airflow_provider_kirin.api.redaction import one_line, shorten
+from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare_payload, refuse_secret
+from airflow_provider_kirin.api.polling import Poller, PollResult
+from airflow_provider_kirin.api.pricing import parse_precharge
+from airflow_provider_kirin.api.rate_limiter import RateLimiter
+from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.requests import (
     ApiRequest,
-    check_id,
     create_generation,
     get_generation,
     precharge_generation,
+    validate_task_id,
 )
-from airflow_provider_kirin.api.responses import read_task
-from airflow_provider_kirin.api.retry import LOOK_PATIENCE, pause
+from airflow_provider_kirin.api.responses import parse_task
+from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_delay
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, open_uri
 from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
-from airflow_provider_kirin.hooks.poller_factory import log_news, log_oddities, new_poller
-from airflow_provider_kirin.hooks.transport import Reply, call_sync, check_bundle, verify_with
+from airflow_provider_kirin.hooks.poller_factory import log_oddities, log_progress, new_poller
+from airflow_provider_kirin.hooks.transport import RawResponse, call_sync, check_bundle, verify_with
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class KirinHook(BaseHook):
         self.kirin_conn_id = kirin_conn_id
         self._connection: KirinConnection | None = None
         self._session: requests.Session | None = None
-        self._pace: Pace | None = None
+        self._rate_limiter: RateLimiter | None = None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -93,12 +93,12 @@ class KirinHook(BaseHook):
     def get_conn(self) -> requests.Session:
         """Return the HTTP session: kept open between calls; no cookies, and no key, which each call adds."""
         if self._session is None:
-            from airflow_provider_kirin.utils.session import PlainSession
+            from airflow_provider_kirin.utils.session import IsolatedSession
 
             if self.connection.base_url.startswith("https:"):
                 # Reading a whole bundle takes 20 ms; plain http, to an emulator say, has no use for it.
                 check_bundle(verify_with(self.connection))
-            self._session = PlainSession()
+            self._session = IsolatedSession()
         return self._session
 
     def prepare(
@@ -120,7 +120,7 @@ class KirinHook(BaseHook):
         :param allow_unknown_model: whether a model that this provider does not know is let through, unchecked
         :raises KirinPayloadError: with everything that is wrong
         """
-        ready = prepare(
+        prepared = prepare_payload(
             payload,
             model,
             replacing=replacing,
@@ -128,23 +128,25 @@ class KirinHook(BaseHook):
             fit_images=fit_images,
             allow_unknown_model=allow_unknown_model,
         )
-        for notice in ready.notices:
+        for notice in prepared.warnings:
             self.log.warning(notice)
-        for name, image in ready.images.items():
+        for name, image in prepared.images.items():
             if image.fitted:
                 self.log.info("%s was made to fit. It was %s. It is %s.", name, image.fitted, image)
         # What lies in a storage was reported by ObjectStoragePath, which read it.
-        plain = [image.uri for image in ready.images.values() if image.uri and image.uri.startswith(("http", "file:"))]
+        plain = [
+            image.uri for image in prepared.images.values() if image.uri and image.uri.startswith(("http", "file:"))
+        ]
         report_lineage(self, inputs=plain)
-        return ready
+        return prepared
 
-    def refuse_key(self, ready: PreparedPayload) -> None:
+    def refuse_key(self, prepared: PreparedPayload) -> None:
         """Refuse a payload that holds the connection's API key: a template in a table's cell can bring it in.
 
-        :param ready: what :meth:`prepare` returned
+        :param prepared: what :meth:`prepare` returned
         :raises KirinPayloadError: with the field, and without the key
         """
-        refuse_secret(ready, self.connection.api_key)
+        refuse_secret(prepared, self.connection.api_key)
 
     def submit(
         self,
@@ -166,20 +168,24 @@ class KirinHook(BaseHook):
         :raises KirinReplyError: a response that cannot be read, or describes another generation; the outcome is unknown
         :raises KirinAPIError: the gateway said no
         """
-        ready = payload
-        if not isinstance(ready, PreparedPayload):
-            ready = self.prepare(payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model)
-        self.refuse_key(ready)
-        request = create_generation(self.connection.base_url, ready.model, ready.params)
-        kirin_task = self._ask(request, doing="submitting the generation")
-        sent = str(ready.params.get("external_task_id") or "").strip()
+        prepared = payload
+        if not isinstance(prepared, PreparedPayload):
+            prepared = self.prepare(
+                payload, model=model, fit_images=fit_images, allow_unknown_model=allow_unknown_model
+            )
+        self.refuse_key(prepared)
+        request = create_generation(self.connection.base_url, prepared.model, prepared.params)
+        kirin_task = self._request_task(request, doing="submitting the generation")
+        sent = str(prepared.params.get("external_task_id") or "").strip()
         if sent and kirin_task.external_task_id not in (None, sent):
             raise KirinReplyError(
-                f"The response to the submission of {shorten(sent)} describes another generation: "
-                f"{shorten(kirin_task.id)}, external task id {shorten(kirin_task.external_task_id)}."
+                f"The response to the submission of {short_repr(sent)} describes another generation: "
+                f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
             )
         # The gateway does not repeat the caller's own id in every reply.
-        return replace(kirin_task, external_task_id=ready.params.get("external_task_id") or kirin_task.external_task_id)
+        return replace(
+            kirin_task, external_task_id=prepared.params.get("external_task_id") or kirin_task.external_task_id
+        )
 
     def precharge(self, payload: Any, *, model: str = DEFAULT_MODEL) -> tuple[Decimal | None, str]:
         """Ask the gateway what a generation would cost. Free, and buys nothing; many gateways do not know.
@@ -189,11 +195,13 @@ class KirinHook(BaseHook):
         :return: US dollars, or None and why there is no price
         :raises KirinError: no answer, or a refusal
         """
-        ready = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
-        self.refuse_key(ready)
-        return read_precharge(*self._send(precharge_generation(self.connection.base_url, ready.model, ready.params)))
+        prepared = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
+        self.refuse_key(prepared)
+        return parse_precharge(
+            *self._send(precharge_generation(self.connection.base_url, prepared.model, prepared.params))
+        )
 
-    def get_task(self, kirin_task_id: str, *, patience: float = LOOK_PATIENCE) -> KirinTask:
+    def get_task(self, kirin_task_id: str, *, patience: float = LOOKUP_PATIENCE) -> KirinTask:
         """Ask for a generation's state, riding out trouble for a while: asking is free.
 
         :param kirin_task_id: a Kirin task id or an external task id
@@ -208,13 +216,13 @@ class KirinHook(BaseHook):
                 return self._get_once(kirin_task_id)
             except KirinError as error:
                 attempt += 1
-                delay = pause(error, attempt)
+                delay = backoff_delay(error, attempt)
                 if not error.retryable or time.monotonic() + delay > give_up_at:
                     raise
                 self.log.warning("Asking again in %.0f s: %s", delay, error)
             time.sleep(delay)
 
-    def look(self, poller: Poller) -> Step:
+    def poll_once(self, poller: Poller) -> PollResult:
         """Ask once for a poller's generation and return what to do next.
 
         :param poller: the state of the wait
@@ -223,7 +231,7 @@ class KirinHook(BaseHook):
             outcome: KirinTask | KirinError = self._get_once(poller.kirin_task_id)
         except KirinError as error:
             outcome = error
-        return log_news(self.log, poller.heard(outcome, time.time()))
+        return log_progress(self.log, poller.on_outcome(outcome, time.time()))
 
     def wait(self, kirin_task_id: str, *, timeout: float, poll_interval: float | None = None) -> KirinTask:
         """Wait, in this process, until a generation has its video.
@@ -235,7 +243,7 @@ class KirinHook(BaseHook):
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval)
-        while not (step := self.look(poller)).is_last:
+        while not (step := self.poll_once(poller)).is_last:
             time.sleep(step.delay)
         return step.result()
 
@@ -281,12 +289,12 @@ class KirinHook(BaseHook):
             connection = self.connection
             if connection.unknown_extras:
                 return False, connection.unknown_extras
-            reply = self._send(get_generation(connection.base_url, connection_test.PROBE_ID))
+            response = self._send(get_generation(connection.base_url, connection_test.PROBE_ID))
         except KirinError as error:
             return False, str(error)
         except Exception as error:
             return False, one_line(f"{type(error).__name__}: {error}")
-        return connection_test.judge(*reply, base=connection.base_url)
+        return connection_test.interpret(*response, base=connection.base_url)
 
     def check_model(self, model: str = DEFAULT_MODEL, *, models_url: str | None = None) -> list[Difference]:
         """Compare this provider's schema of a model with what the gateway itself says of it. Nothing needs this.
@@ -307,19 +315,19 @@ class KirinHook(BaseHook):
             self._session.close()
             self._session = None
 
-    def _send(self, request: ApiRequest) -> Reply:
-        if self._pace is None:
-            self._pace = Pace(self.connection.requests_per_second)
-        while delay := self._pace.take(time.monotonic()):
+    def _send(self, request: ApiRequest) -> RawResponse:
+        if self._rate_limiter is None:
+            self._rate_limiter = RateLimiter(self.connection.requests_per_second)
+        while delay := self._rate_limiter.acquire(time.monotonic()):
             time.sleep(delay)
         return call_sync(self.get_conn(), request, self.connection)
 
     def _get_once(self, kirin_task_id: str) -> KirinTask:
-        asked_for = check_id(kirin_task_id)
+        asked_for = validate_task_id(kirin_task_id)
         request = get_generation(self.connection.base_url, asked_for)
-        return self._ask(request, doing=f"asking for {asked_for}", asked_for=asked_for)
+        return self._request_task(request, doing=f"asking for {asked_for}", asked_for=asked_for)
 
-    def _ask(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
-        kirin_task = read_task(*self._send(request), doing=doing, asked_for=asked_for)
+    def _request_task(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
+        kirin_task = parse_task(*self._send(request), doing=doing, asked_for=asked_for)
         log_oddities(self.log, kirin_task)
         return kirin_task

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.requests import check_id, get_generation
-from airflow_provider_kirin.api.responses import read_task
+from airflow_provider_kirin.api.polling import Poller, PollResult
+from airflow_provider_kirin.api.requests import get_generation, validate_task_id
+from airflow_provider_kirin.api.responses import parse_task
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.hooks.poller_factory import log_news, log_oddities, new_poller
+from airflow_provider_kirin.hooks.poller_factory import log_oddities, log_progress, new_poller
 from airflow_provider_kirin.hooks.transport import call_async
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ class KirinAsyncHook(BaseHook):
         self.kirin_conn_id = kirin_conn_id
         self.patience = patience
         self._entered = 0
-        self._joining: asyncio.Future[SharedSession] | None = None
+        self._acquiring: asyncio.Future[SharedSession] | None = None
 
     async def __aenter__(self) -> Self:
         self._entered += 1
-        if self._joining is None:
+        if self._acquiring is None:
             from airflow_provider_kirin.hooks.shared_session import SharedSession
 
-            self._joining = asyncio.ensure_future(SharedSession.join(self.kirin_conn_id, patience=self.patience))
+            self._acquiring = asyncio.ensure_future(SharedSession.acquire(self.kirin_conn_id, patience=self.patience))
         try:
-            await asyncio.shield(self._joining)
+            await asyncio.shield(self._acquiring)
         except BaseException:
             await self.__aexit__()
             raise
@@ -56,10 +56,10 @@ class KirinAsyncHook(BaseHook):
         self._entered -= 1
         if self._entered:
             return
-        joining, self._joining = self._joining, None
-        if joining is not None:
+        acquiring, self._acquiring = self._acquiring, None
+        if acquiring is not None:
             # Shielded: who is cancelled again meanwhile must not leave the session open.
-            await asyncio.shield(asyncio.ensure_future(_leave(joining)))
+            await asyncio.shield(asyncio.ensure_future(_release(acquiring)))
 
     async def get_task(self, kirin_task_id: str) -> KirinTask:
         """Ask for a generation's state.
@@ -72,46 +72,46 @@ class KirinAsyncHook(BaseHook):
         return await self._get_task(kirin_task_id, patience=self.patience)
 
     async def _get_task(self, kirin_task_id: str, *, patience: float | None) -> KirinTask:
-        asked_for = check_id(kirin_task_id)
+        asked_for = validate_task_id(kirin_task_id)
         async with self:
             used = self._current()
             try:
-                return await self._ask(used, asked_for, patience)
+                return await self._request_task(used, asked_for, patience)
             except KirinAuthError as error:
                 # The key may have been changed since this process read it.
-                if not error.from_api or not await self._read_again(used):
+                if not error.from_api or not await self._reread_connection(used):
                     raise
-                return await self._ask(self._current(), asked_for, patience)
+                return await self._request_task(self._current(), asked_for, patience)
 
-    async def _ask(self, shared: SharedSession, asked_for: str, patience: float | None) -> KirinTask:
+    async def _request_task(self, shared: SharedSession, asked_for: str, patience: float | None) -> KirinTask:
         request = get_generation(shared.connection.base_url, asked_for)
-        async with shared.turn(patience):
+        async with shared.slot(patience):
             try:
-                reply = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
-                kirin_task = read_task(*reply, doing=f"asking for {asked_for}", asked_for=asked_for)
+                response = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
+                kirin_task = parse_task(*response, doing=f"asking for {asked_for}", asked_for=asked_for)
             except KirinError as error:
-                shared.heard(error)
+                shared.record_result(error)
                 raise
-            shared.heard(None)
+            shared.record_result(None)
         log_oddities(self.log, kirin_task)
         return kirin_task
 
     def _current(self) -> SharedSession:
-        assert self._joining is not None, "only inside `async with`"
-        return self._joining.result()
+        assert self._acquiring is not None, "only inside `async with`"
+        return self._acquiring.result()
 
-    async def _read_again(self, used: SharedSession) -> bool:
+    async def _reread_connection(self, used: SharedSession) -> bool:
         """Read the connection anew, unless another coroutine just did, and return whether it says something else."""
         from airflow_provider_kirin.hooks.shared_session import SharedSession
 
         if self._current() is used:
-            now = await SharedSession.join(self.kirin_conn_id, reread=True)
+            now = await SharedSession.acquire(self.kirin_conn_id, reread=True)
             if self._current() is used and now is not used:
-                self._joining = asyncio.get_running_loop().create_future()
-                self._joining.set_result(now)
-                await used.leave()
+                self._acquiring = asyncio.get_running_loop().create_future()
+                self._acquiring.set_result(now)
+                await used.release()
             else:
-                await now.leave()
+                await now.release()
         return self._current() is not used
 
     async def wait(
@@ -133,11 +133,11 @@ class KirinAsyncHook(BaseHook):
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval, started_at)
         async with self:
-            while not (step := await self.look(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
+            while not (step := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
                 await asyncio.sleep(step.delay)
         return step.result()
 
-    async def look(self, poller: Poller) -> Step:
+    async def poll_once(self, poller: Poller) -> PollResult:
         """Ask once for a poller's generation and return what to do next.
 
         :param poller: the state of the wait
@@ -147,11 +147,11 @@ class KirinAsyncHook(BaseHook):
             outcome: KirinTask | KirinError = await self._get_task(poller.kirin_task_id, patience=patience)
         except KirinError as error:
             outcome = error
-        return log_news(self.log, poller.heard(outcome, time.time()))
+        return log_progress(self.log, poller.on_outcome(outcome, time.time()))
 
 
-async def _leave(joining: asyncio.Future[SharedSession]) -> None:
+async def _release(acquiring: asyncio.Future[SharedSession]) -> None:
     """Leave a session, be it that joining it has not ended yet."""
-    await asyncio.wait([joining])
-    if not joining.cancelled() and joining.exception() is None:
-        await joining.result().leave()
+    await asyncio.wait([acquiring])
+    if not acquiring.cancelled() and acquiring.exception() is None:
+        await acquiring.result().release()

@@ -14,7 +14,7 @@ from airflow_provider_kirin.api.contracts import (
     read_description,
 )
 from airflow_provider_kirin.api.models import load_schema
-from airflow_provider_kirin.api.redaction import safe_url
+from airflow_provider_kirin.api.redaction import redact_url
 from airflow_provider_kirin.exceptions import KirinNotFoundError
 from airflow_provider_kirin.hooks.transport import call_sync
 
@@ -40,7 +40,7 @@ def check_model(hook: KirinHook, model: str, models_url: str | None) -> list[Dif
         try:
             return differences(schema, read_description(*reply, doing=f"asking for the description of {model}"))
         except KirinNotFoundError as error:
-            said.append(f"{safe_url(request.url)} says {error}")
+            said.append(f"{redact_url(request.url)} says {error}")
     raise KirinNotFoundError(
         f"This gateway does not describe {model}: {'; '.join(said)}. Nothing else needs that description. "
         "Some gateways have it on another host: give models_url.",

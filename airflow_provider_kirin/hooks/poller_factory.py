@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.polling import Poller, Step
-from airflow_provider_kirin.api.redaction import shorten
-from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.polling import Poller, PollResult
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.requests import validate_task_id
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
@@ -33,7 +33,7 @@ def new_poller(
     """
     started = time.time() if started_at is None else started_at
     return Poller(
-        check_id(kirin_task_id),
+        validate_task_id(kirin_task_id),
         started_at=started,
         deadline=started + timeout,
         poll_interval=poll_interval,
@@ -57,17 +57,17 @@ def log_oddities(log: Any, kirin_task: KirinTask) -> None:
         _unknown_statuses.add(kirin_task.raw_status)
         log.warning(
             "Kirin reports the unknown status %s (task %s); it counts as in progress.",
-            shorten(kirin_task.raw_status),
+            short_repr(kirin_task.raw_status),
             kirin_task.id,
         )
 
 
-def log_news(log: Any, step: Step) -> Step:
+def log_progress(log: Any, step: PollResult) -> PollResult:
     """Say what a look has brought, where that is new, and return it.
 
     :param log: a logger
     :param step: what the look led to
     """
-    if step.news:
-        log.info(step.news)
+    if step.log_line:
+        log.info(step.log_line)
     return step

@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_kirin.api.circuit_breaker import Health
-from airflow_provider_kirin.api.rate_limiter import Pace
-from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.api.circuit_breaker import CircuitBreaker
+from airflow_provider_kirin.api.rate_limiter import RateLimiter
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import aiohttp
 
 #: Calls at a time, and so sockets, of one process: thousands of waits need few, a look takes milliseconds.
-MOST_CALLS = 32
+MAX_CONNECTIONS = 32
 #: Who joins later than this has the connection read anew, since its key may have been changed. Seconds.
-LONGEST_USE = 300.0
+CONNECTION_TTL = 300.0
 #: Seconds that the last look of a wait may stand in line beyond its deadline.
 GRACE = 30.0
 #: Who is next in line looks this often whether it may go already. Seconds.
-_GLANCE = 1.0
+_POLL_SECONDS = 1.0
 
 
 class SharedSession:
@@ -51,14 +51,14 @@ class SharedSession:
     connection: KirinConnection
     session: aiohttp.ClientSession
     proxy: str | None
-    pace: Pace
+    rate_limiter: RateLimiter
 
     def __init__(self, kirin_conn_id: str) -> None:
         self._conn_id = kirin_conn_id
-        self.health = Health()
+        self.circuit_breaker = CircuitBreaker()
         # Both are fair: who came first goes first. Only the one at the head of the line watches the clock, so that
         # ten thousand others wait for nothing, and a pace that changes counts at once.
-        self._lanes = asyncio.Semaphore(MOST_CALLS)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._head_of_line = asyncio.Lock()
         self._users = 0
         self._read_at = time.monotonic()
@@ -66,8 +66,8 @@ class SharedSession:
         self._rereading: asyncio.Task[KirinConnection] | None = None
 
     @classmethod
-    async def join(cls, kirin_conn_id: str, *, reread: bool = False, patience: float | None = None) -> SharedSession:
-        """Return the session of this loop and connection, opened if need be; :meth:`leave` it afterwards.
+    async def acquire(cls, kirin_conn_id: str, *, reread: bool = False, patience: float | None = None) -> SharedSession:
+        """Return the session of this loop and connection, opened if need be; :meth:`release` it afterwards.
 
         :param kirin_conn_id: the connection
         :param reread: whether to read the connection anew, however short ago it was read
@@ -84,14 +84,14 @@ class SharedSession:
                 if await shared._is_up_to_date(reread):
                     return shared
             except BaseException:
-                await shared.leave()
+                await shared.release()
                 raise
             shared._retire()
-            await shared.leave()
+            await shared.release()
             # The next one is as new as can be; a backend that makes a key for each look-up would go on for ever.
             reread = False
 
-    async def leave(self) -> None:
+    async def release(self) -> None:
         """Give the session back; the last one closes it."""
         self._users -= 1
         if self._users:
@@ -107,7 +107,7 @@ class SharedSession:
                 await self.session.close()
 
     @asynccontextmanager
-    async def turn(self, patience: float | None) -> AsyncIterator[None]:
+    async def slot(self, patience: float | None) -> AsyncIterator[None]:
         """Wait until a call may be made, and hold a lane while it is.
 
         :param patience: seconds until it is needed at the latest, None for as long as it takes; a long line is
@@ -117,49 +117,49 @@ class SharedSession:
         # A user of its own: while it stands in line, its hook may move on to a session with a new key.
         self._users += 1
         try:
-            await self._take_lane(patience)
+            await self._acquire_slot(patience)
             try:
                 yield
             finally:
-                self._lanes.release()
+                self._slots.release()
         finally:
-            await self.leave()
+            await self.release()
 
-    async def _take_lane(self, patience: float | None) -> None:
+    async def _acquire_slot(self, patience: float | None) -> None:
         give_up_at = float("inf") if patience is None else time.monotonic() + patience
         try:
             async with asyncio.timeout(None if patience is None else patience + GRACE):
-                await self._lanes.acquire()
+                await self._slots.acquire()
                 try:
-                    await self._stand_in_line(give_up_at)
+                    await self._wait_for_slot(give_up_at)
                 except BaseException:
-                    self._lanes.release()
+                    self._slots.release()
                     raise
         except TimeoutError:
-            why = self.health.trouble or "others that share its requests_per_second come first"
+            why = self.circuit_breaker.last_error or "others that share its requests_per_second come first"
             raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
 
-    def heard(self, error: KirinError | None) -> None:
+    def record_result(self, error: KirinError | None) -> None:
         """Let all that share the session learn from how a call ended.
 
         :param error: what it ended in, if not well
         """
         now = time.monotonic()
         if isinstance(error, KirinRateLimitError):
-            self.pace.too_many(now, error.retry_after)
-        if self.health.heard(error, now):
-            self.pace.ramp(now)
+            self.rate_limiter.on_rate_limited(now, error.retry_after)
+        if self.circuit_breaker.record_result(error, now):
+            self.rate_limiter.slow_start(now)
 
-    async def _stand_in_line(self, give_up_at: float) -> None:
+    async def _wait_for_slot(self, give_up_at: float) -> None:
         async with self._head_of_line:
-            while delay := self._may_go(now := time.monotonic()):
-                if now + delay > give_up_at + (GRACE if self.health.trouble is None else 0.0):
+            while delay := self._delay_until_allowed(now := time.monotonic()):
+                if now + delay > give_up_at + (GRACE if self.circuit_breaker.last_error is None else 0.0):
                     raise TimeoutError
-                await asyncio.sleep(min(delay, _GLANCE))
+                await asyncio.sleep(min(delay, _POLL_SECONDS))
 
-    def _may_go(self, now: float) -> float:
+    def _delay_until_allowed(self, now: float) -> float:
         # The pace first: a turn that is not used costs less than a probe that is not sent.
-        return self.pace.take(now) or self.health.take(now)
+        return self.rate_limiter.acquire(now) or self.circuit_breaker.acquire(now)
 
     def _retire(self) -> None:
         """Let nobody join any more; who is here may stay."""
@@ -176,14 +176,14 @@ class SharedSession:
     async def _start(self, patience: float | None) -> None:
         # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        total = zip(LAG_PAUSES, accumulate(LAG_PAUSES), strict=True)
+        total = zip(LOOKUP_RETRY_DELAYS, accumulate(LOOKUP_RETRY_DELAYS), strict=True)
         self.connection = await self._read([pause for pause, end in total if patience is None or end <= patience])
         self.proxy = proxy_for(self.connection)
-        self.pace = Pace(self.connection.requests_per_second)
+        self.rate_limiter = RateLimiter(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MOST_CALLS, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -191,7 +191,7 @@ class SharedSession:
 
     async def _is_up_to_date(self, reread: bool) -> bool:
         """Tell whether the connection still says what it said; one look-up serves all who ask at the same time."""
-        if not reread and time.monotonic() < self._read_at + LONGEST_USE:
+        if not reread and time.monotonic() < self._read_at + CONNECTION_TTL:
             return True
         if self._rereading is None or self._rereading.done():
             self._rereading = asyncio.create_task(self._read())

@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.redaction import one_line, safe_url, shorten
-from airflow_provider_kirin.api.requests import headers
-from airflow_provider_kirin.api.responses import read_body
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
+from airflow_provider_kirin.api.requests import request_headers
+from airflow_provider_kirin.api.responses import parse_body
 from airflow_provider_kirin.api.sanitize import clean_text
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
 
@@ -35,10 +35,10 @@ _SLOWEST_UPLOAD = 50_000
 _DECODED_AT_ONCE = 8 * 1024
 
 #: HTTP status, headers, and the body: decoded, harmless, without the key.
-Reply = tuple[int, dict[str, str], Any]
+RawResponse = tuple[int, dict[str, str], Any]
 
 
-def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> Reply:
+def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> RawResponse:
     """Send a request and read the reply.
 
     :param session: from :meth:`KirinHook.get_conn`
@@ -59,19 +59,19 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
                 request.method,
                 request.url,
                 data=request.body,
-                headers=headers(connection.api_key, with_body=request.body is not None),
+                headers=request_headers(connection.api_key, with_body=request.body is not None),
                 timeout=connection.timeout,
                 verify=connection.verify,
                 proxies=dict(connection.proxies),
                 allow_redirects=False,
                 stream=True,
-            ) as reply,
+            ) as response,
         ):
             body = bytearray()
-            for chunk in reply.iter_content(_CHUNK):
+            for chunk in response.iter_content(_CHUNK):
                 body += chunk
                 _check_length(len(body), request)
-            return reply.status_code, _safe_headers(reply.headers, connection), _without_key(body, connection)
+            return response.status_code, _safe_headers(response.headers, connection), _without_key(body, connection)
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
     except (OSError, ValueError, HTTPException) as error:
@@ -85,7 +85,7 @@ async def call_async(
     connection: KirinConnection,
     *,
     proxy: str | None,
-) -> Reply:
+) -> RawResponse:
     """Send a request and read the reply, on an event loop. As :func:`call_sync` in everything else.
 
     :param session: from :class:`~airflow_provider_kirin.hooks.shared_session.SharedSession`
@@ -100,15 +100,15 @@ async def call_async(
             request.method,
             request.url,
             data=request.body,
-            headers=headers(connection.api_key, with_body=request.body is not None),
+            headers=request_headers(connection.api_key, with_body=request.body is not None),
             proxy=proxy,
             allow_redirects=False,
-        ) as reply:
+        ) as response:
             body = bytearray()
-            async for chunk in reply.content.iter_chunked(_CHUNK):
+            async for chunk in response.content.iter_chunked(_CHUNK):
                 body += chunk
                 _check_length(len(body), request)
-            status, received = reply.status, _safe_headers(reply.headers, connection)
+            status, received = response.status, _safe_headers(response.headers, connection)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise _from_aiohttp(error, request, connection) from None
     if len(body) > _DECODED_AT_ONCE:
@@ -140,7 +140,7 @@ def check_bundle(verify: bool | str) -> ssl.SSLContext | bool:
         return ssl.create_default_context(**where)  # type: ignore[arg-type]
     except OSError as error:
         raise KirinConfigError(
-            f"The Kirin connection's extra verify = {shorten(verify, 120)} cannot be used as a CA bundle: "
+            f"The Kirin connection's extra verify = {short_repr(verify, 120)} cannot be used as a CA bundle: "
             f"{one_line(error)}. Give the path of a PEM file that the worker and the triggerer can read."
         ) from None
 
@@ -164,7 +164,7 @@ def proxy_for(connection: KirinConnection) -> str | None:
 def _check_length(size: int, request: ApiRequest) -> None:
     if size > request.max_response_bytes:
         raise KirinReplyError(
-            f"The response to {request.method} {safe_url(request.url)} is longer than "
+            f"The response to {request.method} {redact_url(request.url)} is longer than "
             f"{request.max_response_bytes:,} bytes."
         )
 
@@ -175,7 +175,7 @@ def _safe_headers(given: Mapping[str, str], connection: KirinConnection) -> dict
 
 def _without_key(body: bytearray, connection: KirinConnection) -> Any:
     """Decode a body. Whatever a gateway repeats, the key goes no further than here, and nothing harmful either."""
-    return read_body(bytes(body), hide=connection.hide_key)
+    return parse_body(bytes(body), hide=connection.hide_key)
 
 
 def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:
@@ -220,7 +220,7 @@ def _bad_address(said: str) -> KirinConfigError:
 def _tls_error(said: str, request: ApiRequest) -> KirinError:
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return KirinConfigError(
-            f"The TLS certificate of {safe_url(request.url)} cannot be checked: {one_line(said)} If it is signed by "
+            f"The TLS certificate of {redact_url(request.url)} cannot be checked: {one_line(said)} If it is signed by "
             "your own authority, put the path of its CA bundle into the connection's extra, as verify."
         )
     return _network_error(said, request, sent=True)
@@ -228,4 +228,4 @@ def _tls_error(said: str, request: ApiRequest) -> KirinError:
 
 def _network_error(why: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
     how = "No reply to" if sent else "Could not connect for"
-    return KirinNetworkError(f"{how} {request.method} {safe_url(request.url)}: {one_line(why)}", sent=sent)
+    return KirinNetworkError(f"{how} {request.method} {redact_url(request.url)}: {one_line(why)}", sent=sent)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_kirin.api.payload.paths import Place, dotted, leaves
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.payload.paths import FieldPath, format_path, leaves
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.utils.task_instance import arguments_from_outputs
@@ -31,9 +31,9 @@ class TemplatedArguments:
     #: The template fields that are judged: those of a user's subclass are its own.
     checked_fields: ClassVar[Sequence[str]] = ()
     #: What turned out empty, by its path: ``("destination",)``, ``("payload", "prompt")``.
-    _empty: Mapping[Place, Any] = {}
+    _empty: Mapping[FieldPath, Any] = {}
     #: What native rendering made of a template's text, by its path: the name of a type.
-    _native_types: Mapping[Place, str] = {}
+    _native_types: Mapping[FieldPath, str] = {}
 
     def _do_render_template_fields(
         self,
@@ -67,7 +67,7 @@ class TemplatedArguments:
         :param names: arguments
         """
         return [
-            Problem(field, shorten(value), _RULE, _REMEDY.format(field))
+            Problem(field, short_repr(value), _RULE, _REMEDY.format(field))
             for path, value in self._empty.items()
             if path[0] in names
             for field in [_field_of(path)]
@@ -108,7 +108,7 @@ class TemplatedArguments:
 _JUDGED_ELSEWHERE = frozenset({"destination", "filename_template", "max_cost_usd"})
 
 
-def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[Place, Any]]:
+def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[FieldPath, Any]]:
     """Yield path and value of all that is not known before rendering."""
     for name in names:
         for path, value in leaves(getattr(operator, name), (name,)):
@@ -116,14 +116,14 @@ def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[Place, Any]]
                 yield path, value
 
 
-def _at(value: Any, path: Place) -> Any:
+def _at(value: Any, path: FieldPath) -> Any:
     """Return what stands at a path; rendering keeps mappings and lists as they are."""
     for part in path:
         value = value[part]
     return value
 
 
-def _is_empty(path: Place, value: Any) -> bool:
+def _is_empty(path: FieldPath, value: Any) -> bool:
     import jinja2
 
     if value is None or isinstance(value, jinja2.Undefined):
@@ -132,6 +132,6 @@ def _is_empty(path: Place, value: Any) -> bool:
     return isinstance(value, str) and value.strip() in (("None",) if len(path) > 1 else ("None", ""))
 
 
-def _field_of(path: Place) -> str:
+def _field_of(path: FieldPath) -> str:
     """Return how messages name an argument: parameters of the payload without the payload."""
-    return dotted(path[1:] if path[0] == "payload" and len(path) > 1 else path)
+    return format_path(path[1:] if path[0] == "payload" and len(path) > 1 else path)

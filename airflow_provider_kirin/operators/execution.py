@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.idempotency import step_id
-from airflow_provider_kirin.api.pricing import billed_for, price_key, show_usd
-from airflow_provider_kirin.api.requests import check_id
-from airflow_provider_kirin.api.retry import LAG_PAUSES
-from airflow_provider_kirin.api.submission import Gateway, Submission, Submitted
-from airflow_provider_kirin.api.task import read_decimal
-from airflow_provider_kirin.download.destination import Place, fetch_finished, save_videos
+from airflow_provider_kirin.api.idempotency import make_external_task_id
+from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
+from airflow_provider_kirin.api.requests import validate_task_id
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.api.submission import GenerationClient, Submission, Submitted
+from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinBudgetError,
@@ -30,13 +30,13 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.lineage import Provenance, add_asset_events, origin_of
+from airflow_provider_kirin.lineage import Provenance, add_asset_events, inputs_of
 from airflow_provider_kirin.metrics import report_outcome, report_submission
-from airflow_provider_kirin.operators.generation_client import HookGateway
-from airflow_provider_kirin.operators.run_budget import BudgetedGateway, RunBudget, read_budget
-from airflow_provider_kirin.state.submission_record import StepRecord
-from airflow_provider_kirin.state.usage import tell_outcomes
-from airflow_provider_kirin.triggers.events import Outcome, read_event
+from airflow_provider_kirin.operators.generation_client import HookClient
+from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, parse_budget
+from airflow_provider_kirin.state.submission_record import SubmissionRecord
+from airflow_provider_kirin.state.usage import record_outcomes
+from airflow_provider_kirin.triggers.events import Outcome, load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
 
 
-def check_place(operator: KirinGenerateVideoOperator, context: Context) -> None:
+def check_destination(operator: KirinGenerateVideoOperator, context: Context) -> None:
     """Look at the destination before anything is paid.
 
     :param operator: may have one
@@ -62,11 +62,11 @@ def check_place(operator: KirinGenerateVideoOperator, context: Context) -> None:
         place.check()
 
 
-def _place(operator: KirinGenerateVideoOperator, context: Context) -> Place | None:
+def _place(operator: KirinGenerateVideoOperator, context: Context) -> Destination | None:
     """Return where the files go; None for a destination that was left out, not for one that turned out empty."""
     if operator.destination is None and not operator.empty_arguments("destination"):
         return None
-    return Place.of(operator, context)
+    return Destination.of(operator, context)
 
 
 def ends_from_trigger(operator: KirinGenerateVideoOperator, context: Context) -> bool:
@@ -80,7 +80,7 @@ def ends_from_trigger(operator: KirinGenerateVideoOperator, context: Context) ->
         return operator._ends_from_trigger()
     except ValueError as error:
         # Only here: a mapped task is not judged when the DAG is parsed, and this machine may know more.
-        if not StepRecord(context).earlier():
+        if not SubmissionRecord(context).describe_earlier_submission():
             raise AirflowFailException(f"{error} Nothing was sent, nothing was spent.") from error
         operator.log.warning("%s An earlier try has paid, or may have, so this one goes on; a worker ends it.", error)
         return False
@@ -95,67 +95,69 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         try:
             # All that can fail without money comes first: rendering, images, rules, the connection.
-            operator._refuse_payload()
+            operator._reject_payload()
             operator.refuse_empty_arguments(model=operator.model)
             given = operator.external_task_id
-            own_id = {} if given is None or given == "" else {("external_task_id",): given}
-            ready = hook.prepare(
+            user_id = {} if given is None or given == "" else {("external_task_id",): given}
+            prepared = hook.prepare(
                 operator.payload,
                 model=operator.model,
-                replacing=operator._images | own_id,
+                replacing=operator._images | user_id,
                 fit_images=operator.fit_images,
                 allow_unknown_model=operator.allow_unknown_model,
             )
         except KirinPayloadError as error:
-            submitted, images = _bought_before(operator, context, hook, operator.explain_native_types(error))
+            submitted, images = _adopt_without_payload(operator, context, hook, operator.explain_native_types(error))
         else:
-            submitted, images = _buy(operator, context, hook, ready)
+            submitted, images = _submit_or_adopt(operator, context, hook, prepared)
     kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
     operator._kirin_task_id = kirin_task.id
     operator._provenance = Provenance(kirin_task.id, inputs=images)
-    if submitted.adopted and not operator._is_payload_the_step:
+    if submitted.adopted and not operator._payload_identifies_step:
         operator.log.info("What the function returned this time is not used: this step has its generation.")
     if kirin_task.status == "failed" and (failed := error_from_task(kirin_task)):
-        _tell(operator, context, failed)
+        _report(operator, context, failed)
         _say_what_failures_cost(operator, context, failed)
         raise failed
     return kirin_task
 
 
-def _buy(
-    operator: KirinSubmitOperator, context: Context, hook: KirinHook, ready: PreparedPayload
+def _submit_or_adopt(
+    operator: KirinSubmitOperator, context: Context, hook: KirinHook, prepared: PreparedPayload
 ) -> tuple[Submitted, Sequence[str]]:
     """Buy or adopt what a payload asks for; return it with the URIs of its images."""
     _connect(hook)
-    hook.refuse_key(ready)
-    is_own_id = "external_task_id" in ready.params
-    name = ready.params.get("external_task_id") or _step_id(operator, context, hook, operator._digest(ready))
-    operator.log.info("Kirin, %s, external task id %s: %s", ready.model, name, ready.describe())
-    record = StepRecord(
-        context,
-        {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(ready.model, ready.params)},
-        origin=(origin := origin_of(ready)),
-        is_certain=operator._is_payload_the_step and not is_own_id,
-        model="" if is_own_id else ready.model,
+    hook.refuse_key(prepared)
+    is_user_id = "external_task_id" in prepared.params
+    external_task_id = prepared.params.get("external_task_id") or _make_external_task_id(
+        operator, context, hook, operator._fingerprint(prepared)
     )
-    gateway = _gateway(operator, context, record, hook, ready)
+    operator.log.info("Kirin, %s, external task id %s: %s", prepared.model, external_task_id, prepared.describe())
+    record = SubmissionRecord(
+        context,
+        {"kirin_conn_id": operator.kirin_conn_id, "price_key": price_key(prepared.model, prepared.params)},
+        inputs=(inputs := inputs_of(prepared)),
+        inputs_known=operator._payload_identifies_step and not is_user_id,
+        model="" if is_user_id else prepared.model,
+    )
+    client = _client(operator, context, record, hook, prepared)
     submission = operator._submission = _submission(
-        operator, gateway, record, name, is_own_id=is_own_id, model=ready.model
+        operator, client, record, external_task_id, is_user_id=is_user_id, model=prepared.model
     )
     try:
-        submitted = submission.run()
+        submitted = submission.submit_or_adopt()
     except KirinError as error:
         _say_what_failures_cost(operator, context, error, record.failed_costs)
-        report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
+        report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=prepared.model)
         raise
-    if record.is_news(submitted.external_task_id):
-        report_submission(ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=ready.model)
-    return submitted, origin["images"]
+    if record.submitted_in_this_try(submitted.external_task_id):
+        report_submission(ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=prepared.model)
+    return submitted, inputs["images"]
 
 
 def _connect(hook: KirinHook) -> None:
     """Look the connection up, for 15 seconds: Airflow says "not found" also if a secrets backend could not be asked."""
-    for delay in LAG_PAUSES:
+    for delay in LOOKUP_RETRY_DELAYS:
         try:
             _ = hook.connection
         except KirinConfigError as error:
@@ -168,44 +170,48 @@ def _connect(hook: KirinHook) -> None:
     _ = hook.connection
 
 
-def _bought_before(
+def _adopt_without_payload(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, error: KirinPayloadError
 ) -> tuple[Submitted, Sequence[str]]:
     """Return what an earlier try bought, which needs no payload any more; if there is nothing, raise the error.
 
     If the payload is part of the external task id, only what this round of tries bought can be found, by the record.
     """
-    record = StepRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, is_certain=False)
-    own_id = _own_id(operator)
-    name = own_id
-    if own_id or not operator._is_payload_the_step:
+    record = SubmissionRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, inputs_known=False)
+    user_id = _user_id(operator)
+    external_task_id = user_id
+    if user_id or not operator._payload_identifies_step:
         _connect(hook)
-        name = own_id or _step_id(operator, context, hook, operator._digest(None))
+        external_task_id = user_id or _make_external_task_id(operator, context, hook, operator._fingerprint(None))
     try:
-        submitted = _submission(operator, HookGateway(hook, None), record, name, is_own_id=bool(own_id)).find()
+        submitted = _submission(
+            operator, HookClient(hook, None), record, external_task_id, is_user_id=bool(user_id)
+        ).find_existing()
     except KirinIdError:
         # It is the id that is refused.
         raise error from None
     if submitted is None:
-        raise KirinPayloadError(error.problems, model=error.model, earlier=record.earlier()) from None
+        raise KirinPayloadError(
+            error.problems, model=error.model, earlier=record.describe_earlier_submission()
+        ) from None
     operator.log.warning("This try's payload is not needed, and could not be sent. %s", error)
-    return submitted, record.origin_of(submitted.external_task_id).get("images") or ()
+    return submitted, record.inputs_of(submitted.external_task_id).get("images") or ()
 
 
 def _submission(
     operator: KirinSubmitOperator,
-    gateway: Gateway,
-    record: StepRecord,
+    client: GenerationClient,
+    record: SubmissionRecord,
     external_task_id: str,
     *,
-    is_own_id: bool,
+    is_user_id: bool,
     model: str = "",
 ) -> Submission:
     return Submission(
-        gateway,
+        client,
         record,
         external_task_id=external_task_id,
-        is_own_id=is_own_id,
+        is_user_id=is_user_id,
         model=model,
         on_unknown_submit=operator.on_unknown_submit,
         conn_id=operator.kirin_conn_id,
@@ -213,9 +219,9 @@ def _submission(
     )
 
 
-def _own_id(operator: KirinSubmitOperator) -> str:
+def _user_id(operator: KirinSubmitOperator) -> str:
     """Return the user's own external task id: the operator's, or else the payload's."""
-    takes_it = operator._is_payload_the_step and isinstance(operator.payload, Mapping)
+    takes_it = operator._payload_identifies_step and isinstance(operator.payload, Mapping)
     payload = operator.payload if takes_it else {}
     given = [operator.external_task_id, payload.get("external_task_id")]
     return next((str(one) for one in given if one is not None and one != ""), "")
@@ -237,18 +243,18 @@ def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: Kir
     return _after_wait(operator, context, outcome)
 
 
-def conclude(operator: KirinGenerateVideoOperator, context: Context, event: Any) -> dict[str, Any]:
+def resume_after_wait(operator: KirinGenerateVideoOperator, context: Context, event: Any) -> dict[str, Any]:
     """Go on where the trigger ended, and return what the task returns.
 
     :param operator: the one that deferred, made anew
     :param context: Airflow's
     :param event: the trigger's
     """
-    (outcome,) = read_event(event, expected=1)
+    (outcome,) = load_event(event, expected=1)
     return _after_wait(operator, context, outcome)
 
 
-def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
+def download(operator: KirinDownloadOperator, context: Context) -> list[str]:
     """Download the videos of a finished generation, and return the files' URIs.
 
     :param operator: says which, and where to
@@ -256,20 +262,24 @@ def bring_home(operator: KirinDownloadOperator, context: Context) -> list[str]:
     """
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         remedy = "Wait for it with KirinTaskSensor before this task."
-        asked_for = check_id(operator.kirin_task_id)
+        asked_for = validate_task_id(operator.kirin_task_id)
         kirin_task = fetch_finished(hook, asked_for, remedy=remedy)
-        buyers = list(_buyers(operator, context["ti"].map_index))
-        purchase: Mapping[str, Any] = StepRecord(context).purchase(kirin_task.id, buyers) if buyers else {}
+        submitters = list(_upstream_submitters(operator, context["ti"].map_index))
+        submission: Mapping[str, Any] = (
+            SubmissionRecord(context).find_submission(kirin_task.id, submitters) if submitters else {}
+        )
         # The gateway's replies do not repeat it. Who asks by another name than the id, asks by this one.
-        name = asked_for if asked_for != kirin_task.id else purchase.get("external_task_id")
-        files = save_videos(hook, replace(kirin_task, external_task_id=name), Place.of(operator, context))
-    operator._provenance = Provenance.of(kirin_task, files, purchase)
+        external_task_id = asked_for if asked_for != kirin_task.id else submission.get("external_task_id")
+        files = save_videos(
+            hook, replace(kirin_task, external_task_id=external_task_id), Destination.of(operator, context)
+        )
+    operator._provenance = Provenance.of(kirin_task, files, submission)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
     operator._result = files
     return files
 
 
-def _buyers(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[tuple[str, int]]:
+def _upstream_submitters(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[tuple[str, int]]:
     """Yield id and map index of the tasks right before a download that buy generations."""
     from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
 
@@ -283,7 +293,7 @@ def _buyers(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[
 
 def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome: Outcome) -> dict[str, Any]:
     """Return what the task returns, or raise why there is no video: one rule, whoever has waited."""
-    _tell(operator, context, outcome)
+    _report(operator, context, outcome)
     try:
         if isinstance(outcome, KirinError):
             _say_what_failures_cost(operator, context, outcome)
@@ -296,55 +306,59 @@ def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome:
 
 
 def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
-    purchase = StepRecord(context).purchase(kirin_task.id)
+    submission = SubmissionRecord(context).find_submission(kirin_task.id)
     # The gateway's replies do not repeat it.
-    kirin_task = replace(kirin_task, external_task_id=purchase.get("external_task_id"))
+    kirin_task = replace(kirin_task, external_task_id=submission.get("external_task_id"))
     operator.log.info(kirin_task.describe_end())
     files: list[str] = []
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         if operator._submission is None:
             # The images were read before the deferral, in a process that is gone.
-            report_lineage(hook, inputs=purchase.get("images") or ())
+            report_lineage(hook, inputs=submission.get("images") or ())
         if (place := _place(operator, context)) is not None:
             # Links expire, and this task may have queued for long since the trigger saw them.
             fresh = fetch_finished(hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.")
             kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
             files = save_videos(hook, kirin_task, place)
-    operator._provenance = Provenance.of(kirin_task, files, purchase)
+    operator._provenance = Provenance.of(kirin_task, files, submission)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
     operator._result = kirin_task.to_dict() | ({} if place is None else {"files": files})
     return operator._result
 
 
-def _gateway(
-    operator: KirinSubmitOperator, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
-) -> Gateway:
+def _client(
+    operator: KirinSubmitOperator,
+    context: Context,
+    record: SubmissionRecord,
+    hook: KirinHook,
+    prepared: PreparedPayload,
+) -> GenerationClient:
     if empty := operator.empty_arguments("max_cost_usd"):
         raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
     if operator.max_cost_usd is None:
-        return HookGateway(hook, ready)
-    budget = RunBudget(read_budget(operator.max_cost_usd), context, record, hook, ready)
+        return HookClient(hook, prepared)
+    budget = RunBudget(parse_budget(operator.max_cost_usd), context, record, hook, prepared)
     budget.restore()
-    return BudgetedGateway(hook, ready, budget)
+    return BudgetedClient(hook, prepared, budget)
 
 
-def _step_id(operator: KirinSubmitOperator, context: Context, hook: KirinHook, digest: str) -> str:
+def _make_external_task_id(operator: KirinSubmitOperator, context: Context, hook: KirinHook, fingerprint: str) -> str:
     ti = context["ti"]
-    return step_id(
+    return make_external_task_id(
         conn_id=operator.kirin_conn_id,
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
         map_index=map_index_of(ti),
         take=operator.take,
-        payload=digest,
+        payload=fingerprint,
         namespace=hook.connection.namespace,
     )
 
 
-def _tell(operator: KirinSubmitOperator, context: Context, outcome: Outcome) -> None:
+def _report(operator: KirinSubmitOperator, context: Context, outcome: Outcome) -> None:
     """Tell, once, how the generation ended and what it cost."""
-    tell_outcomes(context, [outcome], kirin_conn_id=operator.kirin_conn_id, model=operator.model)
+    record_outcomes(context, [outcome], kirin_conn_id=operator.kirin_conn_id, model=operator.model)
 
 
 def _say_what_failures_cost(
@@ -356,10 +370,10 @@ def _say_what_failures_cost(
         return
     if kirin_task is not None:
         failed_costs = {
-            **(StepRecord(context).purchase(kirin_task.id).get("failed_costs") or {}),
-            kirin_task.id: show_usd(billed_for(kirin_task) or Decimal(0)),
+            **(SubmissionRecord(context).find_submission(kirin_task.id).get("failed_costs") or {}),
+            kirin_task.id: show_usd(billed_cost(kirin_task) or Decimal(0)),
         }
-    costs = [read_decimal(cost) or Decimal(0) for cost in (failed_costs or {}).values()]
+    costs = [parse_decimal(cost) or Decimal(0) for cost in (failed_costs or {}).values()]
     if total := sum(costs, Decimal(0)):
         which = "generation of this step that" if len(costs) == 1 else f"{len(costs)} generations of this step that"
         said = f"The {which} failed cost {show_usd(total)} USD{' in sum' if len(costs) > 1 else ''}."

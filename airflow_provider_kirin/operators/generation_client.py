@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
 
-class HookGateway:
+class HookClient:
     """Looks up generations, and submits one payload under given names.
 
     :param hook: does the I/O
-    :param ready: what is bought; None where there is nothing to buy
+    :param prepared: what is bought; None where there is nothing to buy
     """
 
-    def __init__(self, hook: KirinHook, ready: PreparedPayload | None) -> None:
+    def __init__(self, hook: KirinHook, prepared: PreparedPayload | None) -> None:
         self._hook = hook
-        self._ready = ready
+        self._prepared = prepared
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
         """Look up a generation by its own id or by its external task id.
@@ -35,6 +35,6 @@ class HookGateway:
 
         :param external_task_id: the name
         """
-        assert self._ready is not None, "nothing to buy"
-        params = self._ready.params | {"external_task_id": external_task_id}
-        return self._hook.submit(replace(self._ready, params=params))
+        assert self._prepared is not None, "nothing to buy"
+        params = self._prepared.params | {"external_task_id": external_task_id}
+        return self._hook.submit(replace(self._prepared, params=params))

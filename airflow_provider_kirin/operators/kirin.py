@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import as_text, check_absolute
+from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.lineage import ReportsToOpenLineage
+from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
-from airflow_provider_kirin.operators.payload_templates import is_dynamic, refuse_images, take_out_images
+from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import InstanceProperty, decide, why_end_on_worker
-from airflow_provider_kirin.utils.task_errors import failing_for_good
-from airflow_provider_kirin.utils.task_instance import is_of_mapped, require_task_instance
+from airflow_provider_kirin.utils.task_errors import fail_without_retry
+from airflow_provider_kirin.utils.task_instance import is_unmapped_copy, require_task_instance
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.payload.paths import Place
+    from airflow_provider_kirin.api.payload.paths import FieldPath
     from airflow_provider_kirin.api.submission import OnUnknownSubmit, Submission
 
 
-class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDefault):
+class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
     What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
@@ -60,7 +60,7 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
     checked_fields = template_fields
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
     #: Whether two payloads make two steps, or something else does.
-    _is_payload_the_step = True
+    _payload_identifies_step = True
     operator_extra_links: Sequence[Any] = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
 
@@ -83,12 +83,12 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
             raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
         # On the worker a mapped operator is made anew, from values that execute() judges with all the others: what is
         # raised here would be retried.
-        if not is_of_mapped(self):
+        if not is_unmapped_copy(self):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
             if max_cost_usd is not None and not is_dynamic(max_cost_usd):
-                from airflow_provider_kirin.operators.run_budget import read_budget
+                from airflow_provider_kirin.operators.run_budget import parse_budget
 
-                read_budget(max_cost_usd)
+                parse_budget(max_cost_usd)
         self.payload = payload
         self.model = model
         self.kirin_conn_id = kirin_conn_id
@@ -100,7 +100,7 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
         self.max_cost_usd = max_cost_usd
         self._submission: Submission | None = None
         self._kirin_task_id: str | None = None
-        self._images: dict[Place, Any] = {}
+        self._images: dict[FieldPath, Any] = {}
         self._hide_images()
 
     @classmethod
@@ -110,7 +110,7 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
             model = kwargs.get("model", DEFAULT_MODEL)
             allowed = bool(kwargs.get("allow_unknown_model", False))
             check_static(kwargs["payload"], model, is_dynamic=is_dynamic, allow_unknown_model=allowed)
-            refuse_images(kwargs["payload"], model)
+            reject_inline_images(kwargs["payload"], model)
         return super().partial(**kwargs)
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
@@ -124,11 +124,11 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
         from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
-        with failing_for_good():
+        with fail_without_retry():
             return execution.submit(self, context).id
 
     def _hide_images(self) -> None:
-        self.payload, found = take_out_images(self.payload)
+        self.payload, found = extract_inline_images(self.payload)
         # A new mapping: Airflow runs copies of an operator, which would share the old one.
         self._images = {**self._images, **found}
 
@@ -148,15 +148,15 @@ class KirinSubmitOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDef
                 in_flight,
             )
 
-    def _refuse_payload(self) -> None:
+    def _reject_payload(self) -> None:
         """Refuse what a subclass does not take and a model would: nothing, here."""
 
-    def _digest(self, ready: PreparedPayload | None) -> str:
+    def _fingerprint(self, prepared: PreparedPayload | None) -> str:
         """Return what tells this step's generation from those of the same task with other input."""
-        from airflow_provider_kirin.api.idempotency import digest
+        from airflow_provider_kirin.api.idempotency import payload_fingerprint
 
-        assert ready is not None, "the payload is part of the step"
-        return digest(ready)
+        assert prepared is not None, "the payload is part of the step"
+        return payload_fingerprint(prepared)
 
 
 class KirinGenerateVideoOperator(KirinSubmitOperator):
@@ -197,7 +197,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = as_text(destination)
+        self.destination = to_str(destination)
         _check_files(self, filename_template, max_bytes)
         self.filename_template = filename_template
         self.overwrite = overwrite
@@ -212,8 +212,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
-        with failing_for_good():
-            execution.check_place(self, context)
+        with fail_without_retry():
+            execution.check_destination(self, context)
             ends = execution.ends_from_trigger(self, context)
             kirin_task = execution.submit(self, context)
             if self.deferrable and not kirin_task.is_final:
@@ -223,8 +223,8 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     kirin_conn_id=self.kirin_conn_id,
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
-                    ends="one" if ends else None,
-                    push=self.do_xcom_push,
+                    result_shape="one" if ends else None,
+                    do_xcom_push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
             return execution.wait(self, context, kirin_task)
@@ -237,13 +237,13 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         """
         from airflow_provider_kirin.operators import execution
 
-        with failing_for_good():
-            return execution.conclude(self, context, event)
+        with fail_without_retry():
+            return execution.resume_after_wait(self, context, event)
 
     def _starts_from_trigger(self) -> bool:
         # Never. But Airflow asks after the constructor, and when it serializes the DAG, where all is known that the
         # answer below depends on, and nothing is paid yet.
-        if self.end_from_trigger and not is_of_mapped(self):
+        if self.end_from_trigger and not is_unmapped_copy(self):
             # Raises where that cannot be.
             self._ends_from_trigger()
         return False
@@ -257,7 +257,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
 
-class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByDefault):
+class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
     The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
@@ -291,7 +291,7 @@ class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByD
     ) -> None:
         super().__init__(**kwargs)
         self.kirin_task_id = kirin_task_id
-        self.destination = as_text(destination)
+        self.destination = to_str(destination)
         self.kirin_conn_id = kirin_conn_id
         _check_files(self, filename_template, max_bytes)
         self.filename_template = filename_template
@@ -303,14 +303,14 @@ class KirinDownloadOperator(TemplatedArguments, ReportsToOpenLineage, RetriedByD
         from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
-        with failing_for_good():
-            return execution.bring_home(self, context)
+        with fail_without_retry():
+            return execution.download(self, context)
 
 
 def _check_files(operator: Any, filename_template: str | None, max_bytes: object) -> None:
     """Judge what is written out of where the files go; on a worker, execute() judges it with all the rest."""
     destination = operator.destination
-    if isinstance(destination, str) and not is_dynamic(destination) and not is_of_mapped(operator):
+    if isinstance(destination, str) and not is_dynamic(destination) and not is_unmapped_copy(operator):
         check_absolute(destination)
     if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
         from airflow_provider_kirin.download.destination import check_arguments

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.payload import inline_images, signed_urls
-from airflow_provider_kirin.api.payload.paths import Place, dotted, put
+from airflow_provider_kirin.api.payload.paths import FieldPath, format_path, replace_at
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 _PLAIN = (type(None), bool, int, float, Decimal, bytes, bytearray, memoryview, list, tuple, Mapping, os.PathLike)
@@ -27,53 +27,53 @@ def is_dynamic(value: Any) -> bool:
     return not isinstance(value, _PLAIN) and not hasattr(value, "open")
 
 
-def take_out_images(payload: Any) -> tuple[Any, dict[Place, Any]]:
+def extract_inline_images(payload: Any) -> tuple[Any, dict[FieldPath, Any]]:
     """Return a payload that is fit for Airflow's database and UI, and what was taken out of it.
 
     :param payload: the operator's argument
     :return: the payload with a description in the place of each image that came as bytes or Base64, and of each URL
         that may be signed; and these images and URLs
     """
-    payload = _with_texts_read(payload)
+    payload = _with_json_parsed(payload)
     found = _images_in(payload) | _signed_urls_in(payload)
     if not found:
         return payload, {}
-    return put(payload, {place: images.describe(value) for place, value in found.items()}), found
+    return replace_at(payload, {path: images.describe(value) for path, value in found.items()}), found
 
 
-def _images_in(payload: Any) -> dict[Place, Any]:
+def _images_in(payload: Any) -> dict[FieldPath, Any]:
     """Find images wherever they stand; a template, however long, is none before it is rendered."""
     found = inline_images(payload) if isinstance(payload, Mapping) else {}
-    return {place: value for place, value in found.items() if not is_dynamic(value)}
+    return {path: value for path, value in found.items() if not is_dynamic(value)}
 
 
-def _signed_urls_in(payload: Any) -> dict[Place, Any]:
+def _signed_urls_in(payload: Any) -> dict[FieldPath, Any]:
     """Find URLs that may be signed, and were not taken out before. An id may look like one, and is needed as it is."""
     found = signed_urls(payload) if isinstance(payload, Mapping) else {}
     return {
-        place: url
-        for place, url in found.items()
-        if place != ("external_task_id",) and not is_dynamic(url) and url != images.describe(url)
+        path: url
+        for path, url in found.items()
+        if path != ("external_task_id",) and not is_dynamic(url) and url != images.describe(url)
     }
 
 
-def _with_texts_read(payload: Any) -> Any:
+def _with_json_parsed(payload: Any) -> Any:
     """Read JSON text that a template rendered to: the whole payload, or a parameter with something to hide."""
     if isinstance(payload, str) and not is_dynamic(payload):
         with contextlib.suppress(ValueError, RecursionError):
             payload = json.loads(payload)
     if not isinstance(payload, Mapping):
         return payload
-    read: dict[Place, Any] = {}
+    read: dict[FieldPath, Any] = {}
     for name, value in payload.items():
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and not is_dynamic(value):
             with contextlib.suppress(ValueError, RecursionError):
                 if inline_images(parsed := json.loads(value)) or signed_urls(parsed):
                     read[(name,)] = parsed
-    return put(payload, read) if read else payload
+    return replace_at(payload, read) if read else payload
 
 
-def refuse_images(payload: Any, model: Any) -> None:
+def reject_inline_images(payload: Any, model: Any) -> None:
     """Refuse bytes and Base64 among a mapped task's arguments, which Airflow writes into its database as they are.
 
     :param payload: the argument
@@ -82,12 +82,12 @@ def refuse_images(payload: Any, model: Any) -> None:
     """
     problems = [
         Problem(
-            field=dotted(place)[:80],
+            field=format_path(path)[:80],
             value=images.describe(value),
             rule="an image in a mapped task's fixed arguments would be stored in Airflow's database",
             remedy="Give its path or storage URI",
         )
-        for place, value in _images_in(_with_texts_read(payload)).items()
+        for path, value in _images_in(_with_json_parsed(payload)).items()
     ]
     if problems:
         raise KirinPayloadError(problems, model=str(model))

@@ -10,13 +10,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
-from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_for, estimated, price_key, show_usd
-from airflow_provider_kirin.api.retry import Verdict, judge_submission
+from airflow_provider_kirin.api.budget import Purchase, estimate_from_history, no_estimate, over_budget, read_purchases
+from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_cost, estimated, price_key, show_usd
+from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
-from airflow_provider_kirin.operators.generation_client import HookGateway
-from airflow_provider_kirin.state.keys import BUDGET_KEY, USAGE_KEY, XCOM_KEY
-from airflow_provider_kirin.state.submission_record import StepRecord
+from airflow_provider_kirin.operators.generation_client import HookClient
+from airflow_provider_kirin.state.keys import BUDGET_KEY, SUBMISSION_KEY, USAGE_KEY
+from airflow_provider_kirin.state.submission_record import SubmissionRecord
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
 #: Unfinished generations that are asked for before a submission is refused.
-_MOST_LOOKS = 100
+_MAX_LOOKUPS = 100
 
 
-def read_budget(value: Any) -> Decimal:
+def parse_budget(value: Any) -> Decimal:
     """Return ``max_cost_usd`` as an amount.
 
     :param value: what the user gave, or what a template rendered to
@@ -48,11 +48,11 @@ class RunBudget:
     :param context: Airflow's
     :param record: knows what earlier tries bought
     :param hook: asks for prices and states
-    :param ready: what would be bought
+    :param prepared: what would be bought
     """
 
     def __init__(
-        self, limit: Decimal, context: Context, record: StepRecord, hook: KirinHook, ready: PreparedPayload
+        self, limit: Decimal, context: Context, record: SubmissionRecord, hook: KirinHook, prepared: PreparedPayload
     ) -> None:
         fields: Mapping[str, Any] = context
         self._limit = limit
@@ -63,8 +63,8 @@ class RunBudget:
         self._store = fields.get("task_state_store")
         self._record = record
         self._hook = hook
-        self._ready = ready
-        self._key = price_key(ready.model, ready.params)
+        self._prepared = prepared
+        self._key = price_key(prepared.model, prepared.params)
         self._held: dict[str, dict[str, Any]] = {}
         #: What was held before the latest reservation: an earlier submission of the same name may be in doubt.
         self._before: dict[str, dict[str, Any]] = {}
@@ -74,29 +74,35 @@ class RunBudget:
         """Write down again what earlier tries and takes of this task hold: Airflow cleared it when the try began."""
         stored = self._store.get(BUDGET_KEY) if self._store is not None else None
         for entry in stored if isinstance(stored, list) else []:
-            name = entry.get("external_task_id") if isinstance(entry, dict) else None
-            if isinstance(name, str):
-                self._held[name] = {**entry, "kirin_task_id": self._record.kirin_task_id(name)}
+            external_task_id = entry.get("external_task_id") if isinstance(entry, dict) else None
+            if isinstance(external_task_id, str):
+                self._held[external_task_id] = {**entry, "kirin_task_id": self._record.kirin_task_id(external_task_id)}
         if self._held:
             self._write()
 
-    def reserve(self, name: str) -> None:
+    def reserve(self, external_task_id: str) -> None:
         """Hold money for one generation, right before it is submitted.
 
-        :param name: its external task id
+        :param external_task_id: its external task id
         :raises KirinBudgetError: there is not enough; nothing is held
         """
         estimate = self._find_estimate()
-        self._before = {name: self._held[name]} if name in self._held else {}
-        self._held[name] = {"external_task_id": name, "usd": show_usd(estimate.usd), "price_key": self._key}
+        self._before = {external_task_id: self._held[external_task_id]} if external_task_id in self._held else {}
+        self._held[external_task_id] = {
+            "external_task_id": external_task_id,
+            "usd": show_usd(estimate.usd),
+            "price_key": self._key,
+        }
         self._write()
         purchases = list(self._purchases())
-        error = over_budget(self._limit, estimate, purchases, name=name)
+        error = over_budget(self._limit, estimate, purchases, external_task_id=external_task_id)
         if error:
             # What failed has cost nothing, and what has ended may have cost less than was expected.
-            error = over_budget(self._limit, estimate, list(self._asked_for(purchases)), name=name)
+            error = over_budget(
+                self._limit, estimate, list(self._asked_for(purchases)), external_task_id=external_task_id
+            )
         if error:
-            self.withdraw(name)
+            self.withdraw(external_task_id)
             raise error
         self._hook.log.info(
             "This generation will cost about %s USD (says %s); max_cost_usd = %s for the DAG run.",
@@ -105,12 +111,12 @@ class RunBudget:
             show_usd(self._limit),
         )
 
-    def withdraw(self, name: str) -> None:
+    def withdraw(self, external_task_id: str) -> None:
         """Give back what is held for a submission that surely was not accepted.
 
-        :param name: its external task id
+        :param external_task_id: its external task id
         """
-        del self._held[name]
+        del self._held[external_task_id]
         self._held |= self._before
         self._write()
 
@@ -123,8 +129,8 @@ class RunBudget:
     def _purchases(self, **how: Any) -> Iterator[Purchase]:
         # What this step's earlier generations cost though they failed is in its XCom only once it has bought another.
         failed = {"failed_costs": self._record.failed_costs}
-        notes = [*self._pull(BUDGET_KEY, **how), *self._pull(XCOM_KEY, **how), failed]
-        yield from read_purchases(notes, self._pull(USAGE_KEY, **how))
+        records = [*self._pull(BUDGET_KEY, **how), *self._pull(SUBMISSION_KEY, **how), failed]
+        yield from read_purchases(records, self._pull(USAGE_KEY, **how))
 
     def _pull(self, key: str, **how: Any) -> Iterator[Any]:
         """Yield what all Kirin tasks of the run left under a key; an entry may be one note or a list of them."""
@@ -133,7 +139,7 @@ class RunBudget:
             yield from entry if isinstance(entry, list) else [entry]
 
     def _asked_for(self, purchases: Iterable[Purchase]) -> Iterator[Purchase]:
-        left = _MOST_LOOKS
+        left = _MAX_LOOKUPS
         for one in purchases:
             if one.kirin_task_id is None or one.cost is not None or not left:
                 yield one
@@ -144,7 +150,7 @@ class RunBudget:
             except KirinError:
                 yield one
             else:
-                yield replace(one, cost=billed_for(kirin_task))
+                yield replace(one, cost=billed_cost(kirin_task))
 
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
@@ -153,30 +159,30 @@ class RunBudget:
             if self._estimate is None:
                 # This run knows prices of its own already, an earlier one more.
                 known = [*self._purchases(), *self._purchases(include_prior_dates=True)]
-                self._estimate = learnt(known, self._key)
+                self._estimate = estimate_from_history(known, self._key)
             if self._estimate is None:
                 raise no_estimate(self._limit, self._key, why, retryable=retryable)
         return self._estimate
 
     def _ask_for_price(self) -> tuple[Decimal | None, str, bool]:
         try:
-            return *self._hook.precharge(self._ready), False
+            return *self._hook.precharge(self._prepared), False
         except KirinError as error:
             # Whatever it is: nothing was sent that could buy something, so it is no doubt about a submission.
             self._hook.log.warning("The gateway does not say what this generation would cost: %s", error)
             return None, f"the gateway's price preview fails: {error}", error.retryable
 
 
-class BudgetedGateway(HookGateway):
+class BudgetedClient(HookClient):
     """A gateway that holds money for each submission before it sends it.
 
     :param hook: does the I/O
-    :param ready: what is bought
+    :param prepared: what is bought
     :param budget: the run's
     """
 
-    def __init__(self, hook: KirinHook, ready: PreparedPayload, budget: RunBudget) -> None:
-        super().__init__(hook, ready)
+    def __init__(self, hook: KirinHook, prepared: PreparedPayload, budget: RunBudget) -> None:
+        super().__init__(hook, prepared)
         self._budget = budget
 
     def submit_as(self, external_task_id: str) -> KirinTask:
@@ -189,6 +195,6 @@ class BudgetedGateway(HookGateway):
         try:
             return super().submit_as(external_task_id)
         except KirinError as error:
-            if judge_submission(error) is Verdict.REFUSED:
+            if classify_submission_error(error) is SubmissionOutcome.REJECTED:
                 self._budget.withdraw(external_task_id)
             raise

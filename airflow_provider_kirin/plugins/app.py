@@ -28,7 +28,7 @@ from sqlalchemy import select
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
 from airflow_provider_kirin.plugins.page import HEADERS, render, render_error, render_message
-from airflow_provider_kirin.state.keys import XCOM_KEY
+from airflow_provider_kirin.state.keys import SUBMISSION_KEY
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _page(content: str, status: int = 200) -> HTMLResponse:
 def _read_submission(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any] | None:
     """Return the record of the submission, read as a custom XCom backend wrote it."""
     query = select(XComModel).filter_by(
-        dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, key=XCOM_KEY
+        dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, key=SUBMISSION_KEY
     )
     with create_session(scoped=False) as session:
         row = session.scalar(query)
@@ -90,7 +90,7 @@ def _read_submission(dag_id: str, run_id: str, task_id: str, map_index: int) -> 
         value = None if row is None else XCom.deserialize_value(row)
     except Exception:
         # Whatever a custom XCom backend may raise: a key that was replaced, a bucket that is away.
-        log.warning("The XCom %s of %s, %s, %s cannot be read.", XCOM_KEY, dag_id, run_id, task_id, exc_info=True)
+        log.warning("The XCom %s of %s, %s, %s cannot be read.", SUBMISSION_KEY, dag_id, run_id, task_id, exc_info=True)
         return None
     needed = ("kirin_task_id", "kirin_conn_id", "external_task_id")
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in needed):

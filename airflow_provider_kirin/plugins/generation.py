@@ -10,7 +10,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_kirin.links.kirin import PAGES
 
 
-class _InTheWebServerOnly:
+class _LazyApps:
     """The list of apps, made where it is read: each Airflow process loads the plugin, and only one needs FastAPI."""
 
     def __get__(self, instance: object, owner: type) -> list[dict[str, Any]]:
@@ -26,4 +26,4 @@ class KirinGenerationPlugin(AirflowPlugin):
     """The page behind the button "Kirin generation", on Airflow 3.1 and later."""
 
     name = "kirin_generation"
-    fastapi_apps = _InTheWebServerOnly()
+    fastapi_apps = _LazyApps()

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
@@ -27,8 +27,8 @@ from airflow_provider_kirin.utils.start_from_trigger import (
     why_end_on_worker,
     why_start_on_worker,
 )
-from airflow_provider_kirin.utils.task_errors import failing_or_skipping
-from airflow_provider_kirin.utils.task_instance import is_of_mapped, require_task_instance
+from airflow_provider_kirin.utils.task_errors import fail_or_skip
+from airflow_provider_kirin.utils.task_instance import is_unmapped_copy, require_task_instance
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.triggers.events import Outcome
 
-_SHORTEST_RESCHEDULE = 30.0
+_MIN_RESCHEDULE = 30.0
 #: Who is due within so many seconds is looked at now.
-_SHORTEST_SLEEP = 0.05
+_MIN_SLEEP = 0.05
 #: For the base class, which wants a number. Seconds.
 _ANY_INTERVAL = 3.0
 #: A longer list is left to the trigger, which looks at many at once.
-_MOST_LOOKS = 20
+_MAX_POLLS = 20
 
 
 class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
@@ -113,14 +113,14 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
     def _starts_from_trigger(self) -> bool:
         # Airflow asks while the constructor is still at work, too.
-        if not self._is_set_up or is_of_mapped(self):
+        if not self._is_set_up or is_unmapped_copy(self):
             return False
         if self.end_from_trigger:
             # Raises where that cannot be.
             self._ends_from_trigger()
         return decide(
             self._wants_start_from_trigger,
-            why_start_on_worker(self, at_any_cost=bool(self._wants_start_from_trigger)),
+            why_start_on_worker(self, ignore_dag_size=bool(self._wants_start_from_trigger)),
             argument="start_from_trigger",
             task_id=self.task_id,
         )
@@ -134,7 +134,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         )
 
     def _start_arguments(self) -> StartTriggerArgs | None:
-        return start_arguments(self, ends=self._ends_from_trigger()) if self.start_from_trigger else None
+        return start_arguments(self, end_from_trigger=self._ends_from_trigger()) if self.start_from_trigger else None
 
     # Decided when Airflow serializes the DAG: by then policies, outlets and dependants are known.
     start_from_trigger = InstanceProperty(_starts_from_trigger, on_class=False)
@@ -153,12 +153,12 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         """Wait: in the triggerer, or here."""
         require_task_instance(context)
         self._forget()
-        with failing_or_skipping(self):
+        with fail_or_skip(self):
             ids = self._ids()
             if not ids:
                 self.log.info("There is no Kirin generation to wait for.")
                 return []
-            if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MOST_LOOKS):
+            if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MAX_POLLS):
                 self._defer(ids)
             # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
             return super().execute(context)
@@ -169,14 +169,14 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         :param context: Airflow's
         :param event: the trigger's
         """
-        from airflow_provider_kirin.triggers.events import left_to_worker_until, read_event
+        from airflow_provider_kirin.triggers.events import hand_back_deadline, load_event
 
-        if (deadline := left_to_worker_until(event)) is not None:
+        if (deadline := hand_back_deadline(event)) is not None:
             # What to wait for could not be rendered there.
             self.timeout = max(deadline - time.time(), 0.0)
             return self.execute(context)
-        with failing_or_skipping(self):
-            return self._conclude(context, read_event(event, expected=len(self._ids())))
+        with fail_or_skip(self):
+            return self._conclude(context, load_event(event, expected=len(self._ids())))
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at every generation that has not ended and whose pause is over.
@@ -184,37 +184,37 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         :param context: Airflow's
         """
         from airflow_provider_kirin.hooks.kirin import KirinHook
-        from airflow_provider_kirin.triggers.events import goes_on
+        from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 
         ids = self._ids()
         started_at = self._started_at(context)
         with closing(KirinHook(self.kirin_conn_id)) as hook:
             # Others sleep for longer, maybe: a sensor is poked as often as the one whose turn comes first wants it.
-            latest = time.monotonic() + _SHORTEST_SLEEP
+            latest = time.monotonic() + _MIN_SLEEP
             waiting = dict.fromkeys(one for one in ids if one not in self._outcomes)
-            self._look(hook, [one for one in waiting if self._due.get(one, latest) <= latest], started_at)
+            self._poll(hook, [one for one in waiting if self._due.get(one, latest) <= latest], started_at)
             # A process that is rescheduled forgets how often one was not found: that is told apart here, in seconds.
             while missing := [one for one in self._due if self.reschedule and self._pollers[one].is_not_found]:
                 time.sleep(self._until_due(missing))
-                self._look(hook, missing, started_at)
+                self._poll(hook, missing, started_at)
         if not self._due or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
-            outcomes = [self._outcomes.get(one) or goes_on(one) for one in ids]
-            with failing_or_skipping(self):
+            outcomes = [self._outcomes.get(one) or abandoned_by_fail_fast(one) for one in ids]
+            with fail_or_skip(self):
                 return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
         if self.deferrable:
             self._defer(ids)
         # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
-        floor = _SHORTEST_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
+        floor = _MIN_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
         self.poke_interval = max(self._until_due(self._due), floor)
         return PokeReturnValue(is_done=False)
 
-    def _look(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
+    def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
         from airflow_provider_kirin.hooks.poller_factory import new_poller
 
         for one in ids:
             if one not in self._pollers:
                 self._pollers[one] = new_poller(one, self.timeout, self.poll_interval, started_at)
-            step = hook.look(self._pollers[one])
+            step = hook.poll_once(self._pollers[one])
             self._due[one] = time.monotonic() + step.delay
             if outcome := step.kirin_task or step.error:
                 self._outcomes[one] = outcome
@@ -239,20 +239,20 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             timeout=self.timeout,
             poll_interval=self.poll_interval,
             fail_fast=self.fail_fast,
-            ends=shape if ends else None,
-            push=self.do_xcom_push,
+            result_shape=shape if ends else None,
+            do_xcom_push=self.do_xcom_push,
         )
 
     def on_kill(self) -> None:
         """Say what goes on at Kirin; waiting again costs nothing."""
-        self.log.warning("The wait ended from outside; %s may go on at Kirin.", shorten(self.kirin_task_id, 200))
+        self.log.warning("The wait ended from outside; %s may go on at Kirin.", short_repr(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
-        from airflow_provider_kirin.api.requests import check_ids
+        from airflow_provider_kirin.api.requests import validate_task_ids
 
         if self._known_ids is None:
             # A mapped task's output is asked for at Airflow's API server: once a try, not for each look.
-            self._known_ids = check_ids(self.kirin_task_id)
+            self._known_ids = validate_task_ids(self.kirin_task_id)
         return self._known_ids
 
     @property
@@ -270,11 +270,11 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
     def _conclude(self, context: Context, outcomes: Sequence[Outcome], since: float | None = None) -> Any:
         """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
-        from airflow_provider_kirin.state.usage import tell_outcomes
+        from airflow_provider_kirin.state.usage import record_outcomes
 
         # An id that was given twice is one generation.
         ends = dict(zip(self._ids(), outcomes, strict=True))
-        tell_outcomes(context, list(ends.values()), kirin_conn_id=self.kirin_conn_id, since=since)
+        record_outcomes(context, list(ends.values()), kirin_conn_id=self.kirin_conn_id, since=since)
         errors = [end for end in ends.values() if isinstance(end, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:

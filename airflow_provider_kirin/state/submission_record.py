@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.pricing import billed_for, show_usd
-from airflow_provider_kirin.api.record import Earlier
-from airflow_provider_kirin.state.keys import XCOM_KEY
+from airflow_provider_kirin.api.pricing import billed_cost, show_usd
+from airflow_provider_kirin.api.record import EarlierSubmission
+from airflow_provider_kirin.state.keys import SUBMISSION_KEY
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LATEST = "kirin:latest"
 _ABOUT = ("kirin_conn_id", "price_key")
 
 
-class StepRecord:
+class SubmissionRecord:
     """The record of one task instance.
 
     On Airflow 3.3 and later it lives in the task state store (AIP-103), which survives deferral, retries, killed
@@ -31,27 +31,27 @@ class StepRecord:
     one may have submitted.
 
     :param context: Airflow's
-    :param about: what the XCom says about a purchase beside its two ids
-    :param origin: what this try would buy the generation from, for later readers
-    :param is_certain: whether a generation with this step's external task id can only have been made from that
+    :param xcom_fields: what the XCom says about a purchase beside its two ids
+    :param inputs: what this try would buy the generation from, for later readers
+    :param inputs_known: whether a generation with this step's external task id can only have been made from that
     :param model: what this try would buy; empty if the external task id may stand for another model
     """
 
     def __init__(
         self,
         context: Context,
-        about: Mapping[str, Any] | None = None,
+        xcom_fields: Mapping[str, Any] | None = None,
         *,
-        origin: Mapping[str, Any] | None = None,
-        is_certain: bool = True,
+        inputs: Mapping[str, Any] | None = None,
+        inputs_known: bool = True,
         model: str = "",
     ) -> None:
         fields: Mapping[str, Any] = context
         self._store = fields.get("task_state_store")
         self._ti = fields["ti"]
-        self._about = dict(about or {})
-        self._origin = dict(origin or {})
-        self._is_certain = is_certain
+        self._xcom_fields = dict(xcom_fields or {})
+        self._inputs = dict(inputs or {})
+        self._inputs_known = inputs_known
         self._model = model
         #: External task ids under which this try sent a submission.
         self._sent: set[str] = set()
@@ -61,7 +61,7 @@ class StepRecord:
         #: Kirin task id -> what it cost, of the failed generations of this step.
         self.failed_costs: dict[str, str] = {}
 
-    def is_news(self, external_task_id: str) -> bool:
+    def submitted_in_this_try(self, external_task_id: str) -> bool:
         """Return whether it was not on record before this try that this step bought a generation under this name.
 
         :param external_task_id: the name
@@ -76,24 +76,24 @@ class StepRecord:
         kirin_task_id = self._entry(external_task_id).get("kirin_task_id")
         return kirin_task_id if isinstance(kirin_task_id, str) else None
 
-    def may_have_posted(self, external_task_id: str) -> bool:
+    def has_unresolved_intent(self, external_task_id: str) -> bool:
         """Return whether an earlier try may have sent a submission whose answer is not on record.
 
         :param external_task_id: the name
         """
         if self._store is None:
             return bool(self._ti.try_number > 1)
-        return "posting" in self._entry(external_task_id)
+        return "intent" in self._entry(external_task_id)
 
-    def latest(self) -> Earlier | None:
+    def latest(self) -> EarlierSubmission | None:
         """Return what this task instance bought last, or may have bought, if that is on record."""
         latest = self._read_latest()
         external_task_id = str(latest.get("external_task_id") or "")
         entry = self._entry(external_task_id) if external_task_id else {}
-        if not ("posting" in entry or entry.get("kirin_task_id")):
+        if not ("intent" in entry or entry.get("kirin_task_id")):
             # The gateway surely accepted nothing.
             return None
-        return Earlier(
+        return EarlierSubmission(
             external_task_id=external_task_id,
             kirin_task_id=entry.get("kirin_task_id"),
             conn_id=str(entry.get("kirin_conn_id") or ""),
@@ -109,7 +109,7 @@ class StepRecord:
         other = self._entry(external_task_id).get("sent_as")
         return str(other) if other and self._entry(str(other)) else external_task_id
 
-    def posting(self, external_task_id: str, *, instead_of: str | None = None) -> None:
+    def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
         """Remember, before it is sent, that a submission is about to be sent.
 
         :param external_task_id: the external task id that is sent
@@ -119,15 +119,15 @@ class StepRecord:
             self._set(_key(instead_of), {"sent_as": external_task_id})
         self._sent.add(external_task_id)
         earlier = self._entry(external_task_id)
-        if earlier.get("origin", self._origin) != self._origin:
+        if earlier.get("inputs", self._inputs) != self._inputs:
             # Two tries submit different things under this id; which one is accepted will not be known.
-            self._origin = {}
+            self._inputs = {}
         model = self._model if earlier.get("model", self._model) == self._model else ""
         # Should this fail, so does the task, before anything is paid.
-        about = self._about | {"failed_costs": self.failed_costs}
-        self._keep(external_task_id, {"posting": True, **about, "model": model, "origin": self._origin})
+        about = self._xcom_fields | {"failed_costs": self.failed_costs}
+        self._keep(external_task_id, {"intent": True, **about, "model": model, "inputs": self._inputs})
 
-    def refused(self, external_task_id: str) -> None:
+    def clear_intent(self, external_task_id: str) -> None:
         """Remember that nothing was accepted.
 
         :param external_task_id: the external task id that was sent
@@ -135,7 +135,7 @@ class StepRecord:
         if self._store is not None:
             self._store.delete(_key(external_task_id))
 
-    def failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
+    def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
         """Remember a generation that failed: it may have cost something.
 
         :param external_task_id: its external task id
@@ -143,9 +143,9 @@ class StepRecord:
         """
         costs = self._entry(external_task_id).get("failed_costs")
         self.failed_costs |= costs if isinstance(costs, Mapping) else {}
-        self.failed_costs[kirin_task.id] = show_usd(billed_for(kirin_task) or Decimal(0))
+        self.failed_costs[kirin_task.id] = show_usd(billed_cost(kirin_task) or Decimal(0))
 
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+    def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
         """Remember what was accepted.
 
         :param external_task_id: the external task id that it was bought under
@@ -154,31 +154,33 @@ class StepRecord:
         entry = self._entry(external_task_id)
         is_known = external_task_id not in self._sent and bool(entry)
         # What an earlier try bought may differ from what this one would buy.
-        about = self._about | ({name: entry[name] for name in _ABOUT if name in entry} if is_known else {})
+        about = self._xcom_fields | ({name: entry[name] for name in _ABOUT if name in entry} if is_known else {})
         model = entry.get("model", "" if is_known else self._model)
         if failed_costs := dict(entry.get("failed_costs") or {}) | self.failed_costs:
             about = about | {"failed_costs": failed_costs}
-        origin = self.origin_of(external_task_id)
-        self._keep(external_task_id, {"kirin_task_id": kirin_task_id, **about, "model": model, "origin": origin})
-        self._tell(kirin_task_id, external_task_id, about | origin)
+        inputs = self.inputs_of(external_task_id)
+        self._keep(external_task_id, {"kirin_task_id": kirin_task_id, **about, "model": model, "inputs": inputs})
+        self._push(kirin_task_id, external_task_id, about | inputs)
 
-    def earlier(self) -> str:
+    def describe_earlier_submission(self) -> str:
         """Say what an earlier try has bought, or may have, and how to get it; where it is known, in the XCom too.
 
         :return: a line for an error; empty where there can be nothing
         """
-        name = str(self._read_latest().get("external_task_id") or "")
-        entry = self._entry(name) if name else {}
+        external_task_id = str(self._read_latest().get("external_task_id") or "")
+        entry = self._entry(external_task_id) if external_task_id else {}
         if kirin_task_id := entry.get("kirin_task_id"):
-            self._tell(kirin_task_id, name, dict(entry.get("origin") or {}))
+            self._push(kirin_task_id, external_task_id, dict(entry.get("inputs") or {}))
             return (
-                f"An earlier try of this task bought Kirin generation {kirin_task_id} (external task id {name}). Fix "
+                f"An earlier try of this task bought Kirin generation {kirin_task_id} (external task id "
+                f"{external_task_id}). Fix "
                 "the payload: if it then matches the earlier one, that generation is reused. Or wait for it with "
                 "KirinTaskSensor."
             )
-        if "posting" in entry:
+        if "intent" in entry:
             return (
-                f"An earlier try of this task may have bought a generation, external task id {name}. Look for it with "
+                f"An earlier try of this task may have bought a generation, external task id {external_task_id}. Look "
+                "for it with "
                 "KirinTaskSensor or in your Kirin account."
             )
         if self._store is None and self._ti.try_number > 1:
@@ -210,30 +212,30 @@ class StepRecord:
             # As long as the run itself: what is on record is never bought again.
             self._store.set(key, value, retention=NEVER_EXPIRE)
 
-    def _tell(self, kirin_task_id: str, external_task_id: str, about: Mapping[str, Any]) -> None:
-        bought = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
-        self._ti.xcom_push(XCOM_KEY, {**bought, **about})
+    def _push(self, kirin_task_id: str, external_task_id: str, xcom_fields: Mapping[str, Any]) -> None:
+        ids = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        self._ti.xcom_push(SUBMISSION_KEY, {**ids, **xcom_fields})
 
-    def origin_of(self, external_task_id: str) -> dict[str, Any]:
+    def inputs_of(self, external_task_id: str) -> dict[str, Any]:
         """Return what the generation was made from: an earlier try may have bought it from something else.
 
         :param external_task_id: the name
         """
-        recorded = self._entry(external_task_id).get("origin")
+        recorded = self._entry(external_task_id).get("inputs")
         if isinstance(recorded, Mapping) and external_task_id not in self._sent:
             return dict(recorded)
-        return self._origin if self._is_certain or external_task_id in self._sent else {}
+        return self._inputs if self._inputs_known or external_task_id in self._sent else {}
 
-    def purchase(self, kirin_task_id: str, bought_by: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
+    def find_submission(self, kirin_task_id: str, submitted_by: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
         """Return what :meth:`bought` left in the XCom of the task that bought or adopted a generation.
 
         :param kirin_task_id: the generation
-        :param bought_by: ids and map indexes of other tasks that may have bought it; none means this task
+        :param submitted_by: ids and map indexes of other tasks that may have bought it; none means this task
         :return: ``external_task_id``, ``prompt_digest`` and ``images``, or nothing
         """
         own = (self._ti.task_id, map_index_of(self._ti))
-        for task_id, map_index in list(bought_by) or [own]:
-            entry = self._ti.xcom_pull(task_ids=task_id, key=XCOM_KEY, map_indexes=map_index)
+        for task_id, map_index in list(submitted_by) or [own]:
+            entry = self._ti.xcom_pull(task_ids=task_id, key=SUBMISSION_KEY, map_indexes=map_index)
             if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:
                 return entry
         return {}
@@ -249,12 +251,12 @@ class StepRecord:
                     yield str(entry["external_task_id"]), str(entry["kirin_task_id"])
 
     def _pull(self, **how: Any) -> Any:
-        return self._ti.xcom_pull(task_ids=self._ti.task_id, key=XCOM_KEY, **how)
+        return self._ti.xcom_pull(task_ids=self._ti.task_id, key=SUBMISSION_KEY, **how)
 
     def _entry(self, external_task_id: str) -> Mapping[str, Any]:
         entry = self._store.get(_key(external_task_id)) if self._store is not None else None
         entry = entry if isinstance(entry, Mapping) else {}
-        if "posting" in entry:
+        if "intent" in entry:
             self._open.add(external_task_id)
         return entry
 

@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinUnfinishedError
 from airflow_provider_kirin.metrics import report_outcome
-from airflow_provider_kirin.state.keys import TOLD_KEY, USAGE_KEY
+from airflow_provider_kirin.state.keys import USAGE_KEY, USAGE_STATE_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
 def usage_entries(
-    outcomes: Sequence[KirinTask | KirinError], told: Mapping[str, Mapping[str, Any]] | None = None
+    outcomes: Sequence[KirinTask | KirinError], recorded: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
     """Return what :data:`USAGE_KEY` holds about generations that have ended, also those that failed.
 
     :param outcomes: finished generations, and errors; an error counts where it is about a generation
-    :param told: what was noted before, by id: the time of the first note stays, whenever a task is cleared
+    :param recorded: what was noted before, by id: the time of the first note stays, whenever a task is cleared
     """
-    now, told = datetime.now(UTC).isoformat(timespec="seconds"), told or {}
+    now, recorded = datetime.now(UTC).isoformat(timespec="seconds"), recorded or {}
     return [
-        _entry(one) | {"at": told.get(one.id, {}).get("at") or now} for one in map(ended, outcomes) if one is not None
+        _entry(one) | {"at": recorded.get(one.id, {}).get("at") or now}
+        for one in map(ended, outcomes)
+        if one is not None
     ]
 
 
@@ -49,7 +51,7 @@ def _entry(kirin_task: KirinTask) -> dict[str, Any]:
     }
 
 
-def tell_outcomes(
+def record_outcomes(
     context: Context,
     outcomes: Sequence[KirinTask | KirinError],
     *,
@@ -69,7 +71,7 @@ def tell_outcomes(
     """
     fields: Mapping[str, Any] = context
     ti, store = fields["ti"], fields.get("task_state_store")
-    known = _told(store) if any(map(ended, outcomes)) else {}
+    known = _recorded(store) if any(map(ended, outcomes)) else {}
     if entries := usage_entries(outcomes, known):
         ti.xcom_push(USAGE_KEY, entries)
     # Airflow keeps the start of a try while it is deferred.
@@ -80,16 +82,16 @@ def tell_outcomes(
         # What goes on (fail_fast) has not ended, and what was told is told.
         if not isinstance(outcome, KirinUnfinishedError) and (kirin_task is None or kirin_task.id not in known):
             report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
-    news = [entry for entry in entries if entry["kirin_task_id"] not in known]
-    if store is not None and news:
+    new_entries = [entry for entry in entries if entry["kirin_task_id"] not in known]
+    if store is not None and new_entries:
         from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # loaded lazily
 
         # As long as what was bought is on record.
-        store.set(TOLD_KEY, [*known.values(), *news], retention=NEVER_EXPIRE)
+        store.set(USAGE_STATE_KEY, [*known.values(), *new_entries], retention=NEVER_EXPIRE)
 
 
-def _told(store: Any) -> dict[str, dict[str, Any]]:
+def _recorded(store: Any) -> dict[str, dict[str, Any]]:
     """Return what this task instance has told, by id."""
-    told = store.get(TOLD_KEY) if store is not None else None
-    entries = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    recorded = store.get(USAGE_STATE_KEY) if store is not None else None
+    entries = [one for one in recorded if isinstance(one, dict)] if isinstance(recorded, list) else []
     return {one["kirin_task_id"]: one for one in entries if isinstance(one.get("kirin_task_id"), str)}

@@ -10,7 +10,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.exceptions import KirinReplyError
-from airflow_provider_kirin.triggers.events import EventPayload, Outcome, write_event
+from airflow_provider_kirin.triggers.events import EventPayload, Outcome, dump_event
 
 try:
     from airflow.sdk.serde import serialize
@@ -29,14 +29,14 @@ def make_event(outcomes: Sequence[Outcome]) -> TriggerEvent:
 
     :param outcomes: how each wait ended, in the order of the trigger's ids
     """
-    payload = write_event(outcomes)
+    payload = dump_event(outcomes)
     if _encoding_error(payload) is not None:
-        payload = write_event([_encodable(outcome) for outcome in outcomes])
+        payload = dump_event([_encodable(outcome) for outcome in outcomes])
     return TriggerEvent(payload)
 
 
 def _encodable(outcome: Outcome) -> Outcome:
-    error = _encoding_error(write_event([outcome]))
+    error = _encoding_error(dump_event([outcome]))
     if error is None:
         return outcome
     return KirinReplyError(

@@ -41,7 +41,7 @@ async def end_task(trigger: KirinTaskTrigger, done: Sequence[KirinTask], result:
     if ti is None:
         # dag.test() runs a trigger without one.
         return None
-    values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if trigger.push else {})
+    values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if trigger.do_xcom_push else {})
     try:
         # A backend may do I/O: not in the event loop.
         await sync_to_async(_store, thread_sensitive=False)(ti, values)
@@ -49,7 +49,7 @@ async def end_task(trigger: KirinTaskTrigger, done: Sequence[KirinTask], result:
         trigger.log.warning("The result could not be stored from here; a worker will: %s", one_line(error))
         return None
     # The first metric of a process looks up the address of its server.
-    await sync_to_async(_tell, thread_sensitive=False)(ti, trigger, done)
+    await sync_to_async(_report, thread_sensitive=False)(ti, trigger, done)
     return TaskSuccessEvent()
 
 
@@ -67,7 +67,7 @@ def _store(ti: Any, values: Mapping[str, Any]) -> None:
         )
 
 
-def _tell(ti: Any, trigger: KirinTaskTrigger, done: Sequence[KirinTask]) -> None:
+def _report(ti: Any, trigger: KirinTaskTrigger, done: Sequence[KirinTask]) -> None:
     seconds = time.time() - trigger.started_at
     for kirin_task in done:
         report_outcome(kirin_task, ti=ti, kirin_conn_id=trigger.kirin_conn_id, seconds=seconds)

@@ -21,7 +21,7 @@ from airflow_provider_kirin.exceptions import (
 Outcome = KirinTask | KirinError
 
 _VERSION = 1
-_UNTIL = "left_to_worker_until"
+_DEADLINE = "hand_back_deadline"
 _ERRORS: dict[str, type[KirinError]] = {
     name: value
     for name, value in vars(exceptions).items()
@@ -30,7 +30,7 @@ _ERRORS: dict[str, type[KirinError]] = {
 }
 
 
-def goes_on(kirin_task_id: str) -> KirinUnfinishedError:
+def abandoned_by_fail_fast(kirin_task_id: str) -> KirinUnfinishedError:
     """Return the outcome of a wait that was given up for another one's failure.
 
     :param kirin_task_id: the generation
@@ -44,7 +44,7 @@ class EventPayload(dict[str, Any]):
     """A dict that does not show signed URLs: the triggerer logs every event that it fires."""
 
     def __repr__(self) -> str:
-        if _UNTIL in self:
+        if _DEADLINE in self:
             return "<left to a worker>"
         ends = [result["error"]["type"] if "error" in result else "completed" for result in self["results"]]
         counts = ", ".join(f"{end}: {ends.count(end)}" for end in sorted(set(ends)))
@@ -53,7 +53,7 @@ class EventPayload(dict[str, Any]):
     __str__ = __repr__
 
 
-def write_event(outcomes: Sequence[Outcome]) -> EventPayload:
+def dump_event(outcomes: Sequence[Outcome]) -> EventPayload:
     """Return the payload of a trigger event.
 
     :param outcomes: how each wait ended, in the order of the trigger's ids
@@ -61,8 +61,8 @@ def write_event(outcomes: Sequence[Outcome]) -> EventPayload:
     return EventPayload(version=_VERSION, results=[_write(outcome) for outcome in outcomes])
 
 
-def read_event(event: Any, *, expected: int) -> list[Outcome]:
-    """Read what :func:`write_event` wrote, after its trip through Airflow's database.
+def load_event(event: Any, *, expected: int) -> list[Outcome]:
+    """Read what :func:`dump_event` wrote, after its trip through Airflow's database.
 
     :param event: what Airflow hands to the method that resumes
     :param expected: how many outcomes it has to hold
@@ -74,20 +74,20 @@ def read_event(event: Any, *, expected: int) -> list[Outcome]:
     return [_read(result) for result in results]
 
 
-def leave_to_worker(deadline: float) -> EventPayload:
+def hand_back_to_worker(deadline: float) -> EventPayload:
     """Return the payload of a trigger event that leaves the whole wait to a worker.
 
     :param deadline: when the wait has to end, in seconds since the epoch
     """
-    return EventPayload({"version": _VERSION, _UNTIL: deadline})
+    return EventPayload({"version": _VERSION, _DEADLINE: deadline})
 
 
-def left_to_worker_until(event: Any) -> float | None:
-    """Return the deadline of a wait that :func:`leave_to_worker` left; None for any other event.
+def hand_back_deadline(event: Any) -> float | None:
+    """Return the deadline of a wait that :func:`hand_back_to_worker` left; None for any other event.
 
     :param event: what Airflow hands to the method that resumes
     """
-    deadline = event.get(_UNTIL) if isinstance(event, dict) and event.get("version") == _VERSION else None
+    deadline = event.get(_DEADLINE) if isinstance(event, dict) and event.get("version") == _VERSION else None
     return deadline if isinstance(deadline, float) else None
 
 
@@ -121,21 +121,21 @@ def _read(result: Any) -> Outcome:
 def _read_error(error: Any) -> KirinError:
     fields = error if isinstance(error, dict) else {}
     name, message, retryable = fields.get("type"), fields.get("message"), fields.get("retryable")
-    kind = _ERRORS.get(name) if isinstance(name, str) else None
-    if kind is None or not isinstance(message, str) or not isinstance(retryable, bool):
+    error_class = _ERRORS.get(name) if isinstance(name, str) else None
+    if error_class is None or not isinstance(message, str) or not isinstance(retryable, bool):
         raise KirinReplyError("The trigger's event holds an error that cannot be understood.")
-    if issubclass(kind, KirinTimeoutError):
+    if issubclass(error_class, KirinTimeoutError):
         ids = fields.get("kirin_task_ids")
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise KirinReplyError("The trigger's event holds a timeout that names no generation.")
-        return kind(message, kirin_task_ids=ids)
-    if issubclass(kind, KirinAPIError):
+        return error_class(message, kirin_task_ids=ids)
+    if issubclass(error_class, KirinAPIError):
         known = {name: fields.get(name) for name in ("code", "http_status", "request_id")}
-        refused = kind(message, retryable=retryable, **known)
+        refused = error_class(message, retryable=retryable, **known)
         refused.kirin_task = KirinTask.from_dict(fields["kirin_task"]) if "kirin_task" in fields else None
         return refused
-    if issubclass(kind, KirinConfigError):
-        return kind(message, http_status=fields.get("http_status"), retryable=retryable)
-    plain = kind(message)
+    if issubclass(error_class, KirinConfigError):
+        return error_class(message, http_status=fields.get("http_status"), retryable=retryable)
+    plain = error_class(message)
     plain.retryable = retryable
     return plain

@@ -16,21 +16,21 @@ from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.end import end_task
-from airflow_provider_kirin.triggers.events import Outcome, goes_on
+from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
 
 #: How a trigger that ends its task itself returns the result: as of one generation or as a list; None leaves it to
 #: a worker.
-Ends = Literal["one", "list"] | None
+ResultShape = Literal["one", "list"] | None
 
 
-def by_name(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
+def serialize_arguments(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     """Return what Airflow needs to make a trigger anew, whose attributes are named as its arguments.
 
     :param trigger: the trigger
     """
-    kind = type(trigger)
-    return f"{kind.__module__}.{kind.__qualname__}", {
-        name: getattr(trigger, name) for name in signature(kind).parameters
+    trigger_class = type(trigger)
+    return f"{trigger_class.__module__}.{trigger_class.__qualname__}", {
+        name: getattr(trigger, name) for name in signature(trigger_class).parameters
     }
 
 
@@ -47,9 +47,9 @@ class KirinTaskTrigger(BaseTrigger):
     :param deadline: when it has to end, in seconds since the epoch
     :param poll_interval: seconds between looks at one generation; None adapts them to what is known
     :param fail_fast: whether to fire as soon as one generation gave no video
-    :param ends: whether to end the task here once all have their videos, with a result as ``"one"`` or as a
+    :param result_shape: whether to end the task here once all have their videos, with a result as ``"one"`` or as a
         ``"list"``; whatever else happens goes to a worker. None lets a worker do it in any case.
-    :param push: whether that result goes to XCom
+    :param do_xcom_push: whether that result goes to XCom
     :param external_task_id: the caller's own id, for a result of one: the gateway does not repeat it
     :param earliest_event: when a worker may be woken, in seconds since the epoch: the scheduler must have learned
         before that the worker that deferred has ended. It delays no poll, nor the end of a task that ends here.
@@ -64,8 +64,8 @@ class KirinTaskTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float | None = None,
         fail_fast: bool = False,
-        ends: Ends = None,
-        push: bool = True,
+        result_shape: ResultShape = None,
+        do_xcom_push: bool = True,
         external_task_id: str | None = None,
         earliest_event: float = 0.0,
     ) -> None:
@@ -76,14 +76,14 @@ class KirinTaskTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.fail_fast = fail_fast
-        self.ends = ends
-        self.push = push
+        self.result_shape = result_shape
+        self.do_xcom_push = do_xcom_push
         self.external_task_id = external_task_id
         self.earliest_event = earliest_event
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        return by_name(self)
+        return serialize_arguments(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event with every outcome, in the order of the ids."""
@@ -110,16 +110,16 @@ class KirinTaskTrigger(BaseTrigger):
     async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
         """Return the event that ends the task without a worker; None if a worker has to end it."""
         done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
-        if self.ends is None or len(done) != len(outcomes):
+        if self.result_shape is None or len(done) != len(outcomes):
             return None
-        if self.ends == "one" and self.external_task_id:
+        if self.result_shape == "one" and self.external_task_id:
             done = [replace(done[0], external_task_id=self.external_task_id)]
         # What was asked for twice is returned twice, and reported once.
         distinct = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
         for kirin_task in distinct:
             self.log.info(kirin_task.describe_end())
         results = [kirin_task.to_dict() for kirin_task in done]
-        return await end_task(self, distinct, results[0] if self.ends == "one" else results)
+        return await end_task(self, distinct, results[0] if self.result_shape == "one" else results)
 
     async def on_kill(self) -> None:
         """Say what may go on at Kirin. Airflow calls this on a clear or a mark, and if the task is woken otherwise."""
@@ -149,7 +149,10 @@ class KirinTaskTrigger(BaseTrigger):
             for wait in waits.values():
                 wait.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
-        return [goes_on(one) if waits[one].cancelled() else waits[one].result() for one in self.kirin_task_ids]
+        return [
+            abandoned_by_fail_fast(one) if waits[one].cancelled() else waits[one].result()
+            for one in self.kirin_task_ids
+        ]
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
         try:

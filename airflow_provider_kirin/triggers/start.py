@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_kirin.api.requests import check_ids
+from airflow_provider_kirin.api.requests import validate_task_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.state.keys import USAGE_KEY
 from airflow_provider_kirin.triggers.encoding import make_event
-from airflow_provider_kirin.triggers.events import leave_to_worker
-from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, by_name
+from airflow_provider_kirin.triggers.events import hand_back_to_worker
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, serialize_arguments
 from airflow_provider_kirin.utils.start_from_trigger import has_template
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
@@ -36,8 +36,8 @@ class KirinStartTrigger(BaseTrigger):
     :param backstop: seconds that Airflow's own timeout comes later
     :param poll_interval: seconds between looks at one generation; None adapts them
     :param fail_fast: whether to fire as soon as one generation gave no video
-    :param ends: whether to end the task here, once all have their videos
-    :param push: whether the result goes to XCom
+    :param end_from_trigger: whether to end the task here, once all have their videos
+    :param do_xcom_push: whether the result goes to XCom
     """
 
     #: Airflow's own timeout of the task instance; the triggerer sets it.
@@ -52,8 +52,8 @@ class KirinStartTrigger(BaseTrigger):
         backstop: float,
         poll_interval: float | None = None,
         fail_fast: bool = False,
-        ends: bool = False,
-        push: bool = True,
+        end_from_trigger: bool = False,
+        do_xcom_push: bool = True,
     ) -> None:
         super().__init__()
         self.kirin_task_id = kirin_task_id
@@ -62,13 +62,13 @@ class KirinStartTrigger(BaseTrigger):
         self.backstop = backstop
         self.poll_interval = poll_interval
         self.fail_fast = fail_fast
-        self.ends = ends
-        self.push = push
+        self.end_from_trigger = end_from_trigger
+        self.do_xcom_push = do_xcom_push
         self._waiting: KirinTaskTrigger | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow needs to make this trigger anew, in any triggerer."""
-        return by_name(self)
+        return serialize_arguments(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event."""
@@ -78,11 +78,11 @@ class KirinStartTrigger(BaseTrigger):
             deadline = self.timeout_after.timestamp() - self.backstop
         if self._is_unrendered():
             self.log.warning("The DAG has changed, and Airflow renders nothing for this task here: a worker goes on.")
-            yield TriggerEvent(leave_to_worker(deadline))
+            yield TriggerEvent(hand_back_to_worker(deadline))
             return
         given = await self._look_up()
         try:
-            ids = check_ids(given)
+            ids = validate_task_ids(given)
         except KirinIdError as error:
             # The worker that is woken finds the same, and fails the task for good.
             yield make_event([error])
@@ -94,8 +94,8 @@ class KirinStartTrigger(BaseTrigger):
             deadline=deadline,
             poll_interval=self.poll_interval,
             fail_fast=self.fail_fast,
-            ends=("one" if isinstance(given, (str, int)) else "list") if self.ends else None,
-            push=self.push,
+            result_shape=("one" if isinstance(given, (str, int)) else "list") if self.end_from_trigger else None,
+            do_xcom_push=self.do_xcom_push,
         )
         self._waiting.task_instance = self.task_instance
         yield await self._waiting.wait()

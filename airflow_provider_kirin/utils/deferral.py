@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def as_seconds(value: float | timedelta, name: str) -> float:
     """
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _LONGEST:
-        raise ValueError(f"{name} = {shorten(value)} must be a number of seconds, 0 or more, or a timedelta.")
+        raise ValueError(f"{name} = {short_repr(value)} must be a number of seconds, 0 or more, or a timedelta.")
     return float(number)
 
 

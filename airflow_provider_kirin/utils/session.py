@@ -176,7 +176,7 @@ def _pools(pools: Mapping[str, Any], mixin: type[HTTPConnection]) -> dict[str, A
     return {scheme: with_mixin(pool) for scheme, pool in pools.items()}
 
 
-class PlainSession(Session):
+class IsolatedSession(Session):
     """A session without cookies and ~/.netrc that leaves a redirect, and the body of one, alone.
 
     :param adapter: makes the connections

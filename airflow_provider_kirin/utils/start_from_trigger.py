@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BACKSTOP = 120.0
 #: Tasks of a DAG: for each one that starts in the triggerer, Airflow unpacks the whole DAG in its event loop. With more
 #: it takes longer than it may, and soon more than a worker's run (docs/performance.md).
-LARGEST_DAG = 50
+MAX_DAG_TASKS = 50
 #: What a template may use to be rendered in the triggerer as it is on a worker: plain values of the DAG run.
 _PLAIN_NAMES = frozenset(
     {
@@ -100,15 +100,15 @@ def why_end_on_worker(task: Any) -> Iterator[str]:
     if _is_mapped_over(task):
         yield "another task is mapped over its result, whose length a worker stores"
     yield from (f"its class overrides {name}" for name in ("execute", "execute_complete") if _overrides(task, name))
-    if _listens("on_task_instance_success"):
+    if _has_listener("on_task_instance_success"):
         yield _LISTENER
 
 
-def why_start_on_worker(task: Any, *, at_any_cost: bool = False) -> Iterator[str]:
+def why_start_on_worker(task: Any, *, ignore_dag_size: bool = False) -> Iterator[str]:
     """Yield what would be lost if a sensor started in the triggerer.
 
     :param task: the sensor
-    :param at_any_cost: whether it may load the triggerer more than a worker's run would load a worker
+    :param ignore_dag_size: whether it may load the triggerer more than a worker's run would load a worker
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"
@@ -131,15 +131,15 @@ def why_start_on_worker(task: Any, *, at_any_cost: bool = False) -> Iterator[str
         yield "it may push XComs that only a worker clears before another try"
     if any(param.source == "task" and param.schema for _, param in task.params.items()):
         yield "it has params of its own with a schema, which is checked on a worker"
-    if not at_any_cost and (dag := task.get_dag()) is not None and len(dag.task_dict) > LARGEST_DAG:
-        yield f"its DAG has more than {LARGEST_DAG} tasks, all of which the triggerer would unpack for it"
+    if not ignore_dag_size and (dag := task.get_dag()) is not None and len(dag.task_dict) > MAX_DAG_TASKS:
+        yield f"its DAG has more than {MAX_DAG_TASKS} tasks, all of which the triggerer would unpack for it"
     if task.get_closest_mapped_task_group() is not None:
         yield "it is in a mapped task group"
     if (where := reference(task.kirin_task_id)) is None or not _is_plain(where, task):
         yield "its kirin_task_id is known on a worker only: neither fixed, nor a plain template, nor one task's output"
     if not isinstance(task.kirin_conn_id, str) or not _is_plain(task.kirin_conn_id, task):
         yield "its kirin_conn_id is known on a worker only: neither fixed, nor a plain template"
-    if _listens("on_task_instance_running"):
+    if _has_listener("on_task_instance_running"):
         yield _LISTENER
 
 
@@ -164,11 +164,11 @@ def reference(kirin_task_id: Any) -> Any:
     return None
 
 
-def start_arguments(task: Any, *, ends: bool) -> StartTriggerArgs:
+def start_arguments(task: Any, *, end_from_trigger: bool) -> StartTriggerArgs:
     """Return what Airflow needs to start a sensor in the triggerer.
 
     :param task: the sensor
-    :param ends: whether its task may end there as well
+    :param end_from_trigger: whether its task may end there as well
     """
     from airflow.triggers.base import StartTriggerArgs
 
@@ -181,8 +181,8 @@ def start_arguments(task: Any, *, ends: bool) -> StartTriggerArgs:
             "backstop": BACKSTOP,
             "poll_interval": task.poll_interval,
             "fail_fast": task.fail_fast,
-            "ends": ends,
-            "push": task.do_xcom_push,
+            "end_from_trigger": end_from_trigger,
+            "do_xcom_push": task.do_xcom_push,
         },
         next_method="execute_complete",
         timeout=timedelta(seconds=task.timeout + BACKSTOP),
@@ -205,10 +205,10 @@ def _is_plain(value: Any, task: Any) -> bool:
         return all(_is_plain(one, task) for one in value)
     if isinstance(value, str) and value.endswith(tuple(task.template_ext)):
         return False
-    return not has_template(value) or (not _renders_in_its_own_way(task) and _uses_plain_names(value, task))
+    return not has_template(value) or (not _has_own_template_settings(task) and _uses_plain_names(value, task))
 
 
-def _renders_in_its_own_way(task: Any) -> bool:
+def _has_own_template_settings(task: Any) -> bool:
     """Tell whether a worker renders a task's templates by other rules than the triggerer, which has Airflow's own."""
     import jinja2
 
@@ -265,7 +265,7 @@ def _overrides(task: Any, name: str) -> bool:
     )
 
 
-def _listens(hook: str) -> bool:
+def _has_listener(hook: str) -> bool:
     """Tell whether a plugin wants to hear of this on a worker."""
     from airflow.sdk.listener import get_listener_manager
 

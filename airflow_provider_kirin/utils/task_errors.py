@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def failing_for_good() -> Iterator[None]:
+def fail_without_retry() -> Iterator[None]:
     """Fail the task without a retry where another try cannot help; let Airflow retry what it may."""
     try:
         yield
@@ -26,7 +26,7 @@ def failing_for_good() -> Iterator[None]:
 
 
 @contextmanager
-def failing_or_skipping(sensor: BaseSensorOperator) -> Iterator[None]:
+def fail_or_skip(sensor: BaseSensorOperator) -> Iterator[None]:
     """Fail a sensor for good, or skip it where ``soft_fail`` or ``never_fail`` asks for that.
 
     Airflow does so around each poke, and after a deferral (2.11 for ``soft_fail`` only), but not around what a sensor
@@ -35,7 +35,7 @@ def failing_or_skipping(sensor: BaseSensorOperator) -> Iterator[None]:
     :param sensor: knows what was asked
     """
     try:
-        with failing_for_good():
+        with fail_without_retry():
             yield
     except (AirflowFailException, AirflowSensorTimeout, KirinError) as error:
         # soft_fail leaves to another try what that may mend; never_fail skips in any case.

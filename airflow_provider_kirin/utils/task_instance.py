@@ -14,7 +14,7 @@ def map_index_of(ti: Any) -> int:
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
-def is_of_mapped(operator: Any) -> bool:
+def is_unmapped_copy(operator: Any) -> bool:
     """Tell whether an operator was made anew, on a worker, for one instance of a mapped task.
 
     Airflow marks such an operator only by this private name.
@@ -32,7 +32,7 @@ def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[st
     :param operator: an operator, mapped or not
     :param context: Airflow's
     """
-    dag = operator.get_dag() if is_of_mapped(operator) else None
+    dag = operator.get_dag() if is_unmapped_copy(operator) else None
     mapped: Any = dag.task_dict.get(operator.task_id) if dag is not None else None
     # What the decorated function is called with is its own business, and stands elsewhere.
     expanded = getattr(getattr(mapped, "expand_input", None), "value", None)

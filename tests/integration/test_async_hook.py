@@ -218,7 +218,7 @@ class TestOneSessionForAll:
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
     async def test_a_missing_connection_is_named(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LAG_PAUSES", (0.01, 0.01))
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LOOKUP_RETRY_DELAYS", (0.01, 0.01))
         with pytest.raises(KirinConfigError, match="no_such_connection") as caught:
             await KirinAsyncHook("no_such_connection").get_task("one")
         # Airflow says the same where a secrets backend could not be asked.
@@ -234,7 +234,7 @@ class TestOneSessionForAll:
         self, connect, counting_gateway, monkeypatch
     ):
         conn_id = connect(counting_gateway().url)
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LONGEST_USE", 0.0)
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.CONNECTION_TTL", 0.0)
         async with KirinAsyncHook(conn_id):
             monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
             assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"

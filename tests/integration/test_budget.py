@@ -16,9 +16,9 @@ from airflow_provider_kirin.api.submission import Submission
 from airflow_provider_kirin.exceptions import KirinBudgetError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
-from airflow_provider_kirin.operators.run_budget import BudgetedGateway, RunBudget
+from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from airflow_provider_kirin.state.submission_record import StepRecord
+from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from tests.integration.emulated import KEY, Emulator
 
 pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]
@@ -275,12 +275,14 @@ class TestAllAtOnce:
         def work(map_index: int) -> None:
             context: Any = {"ti": Instance(xcoms, map_index, together), "dag": NoDag()}
             hook = KirinHook()
-            ready = hook.prepare({**payload, "prompt": f"{map_index}"})
-            record = StepRecord(context)
-            budget = RunBudget(Decimal("1.00"), context, record, hook, ready)
-            gateway = BudgetedGateway(hook, ready, budget)
+            prepared = hook.prepare({**payload, "prompt": f"{map_index}"})
+            record = SubmissionRecord(context)
+            budget = RunBudget(Decimal("1.00"), context, record, hook, prepared)
+            gateway = BudgetedClient(hook, prepared, budget)
             try:
-                ended.append(Submission(gateway, record, external_task_id=f"row-{map_index}", sleep=time.sleep).run())
+                ended.append(
+                    Submission(gateway, record, external_task_id=f"row-{map_index}", sleep=time.sleep).submit_or_adopt()
+                )
             except KirinBudgetError as error:
                 ended.append(error)
             finally:

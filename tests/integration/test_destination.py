@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from s3fs import S3FileSystem
 
-from airflow_provider_kirin.download.destination import Place
+from airflow_provider_kirin.download.destination import Destination
 from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.kirin import (
@@ -349,7 +349,7 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
     def test_in_a_storage_without_buckets_nothing_has_to_exist(self, monkeypatch):
         stores = {"memory": lambda conn_id, storage_options: MemoryFileSystem()}
         monkeypatch.setattr("airflow.sdk.io.fs._register_filesystems", lambda: stores)
-        Place("memory://nothing/here/a.mp4").check()
+        Destination("memory://nothing/here/a.mp4").check()
 
 
 class TestImagesThatFit:

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.download.atomic_file import Writing
+from airflow_provider_kirin.download.atomic_file import AtomicFile
 from airflow_provider_kirin.download.ssrf import guarded_session
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
@@ -227,7 +227,7 @@ class Tired(VideoHost):
 class TestAHostThatSendsNextToNothing:
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.download.http_range.PERIOD", 0.5)
+        monkeypatch.setattr("airflow_provider_kirin.download.http_range.WINDOW_SECONDS", 0.5)
 
     HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
     PHASES: ClassVar = {
@@ -266,13 +266,13 @@ class TestAHostThatSendsNextToNothing:
             hook.download("http://videos.invalid/v.mp4", place)
 
     def test_a_slow_store_is_not_the_hosts_fault(self, serve, brisk_hook, place, monkeypatch):
-        write = Writing.write
+        write = AtomicFile.write
 
         def slowly(file: Any, data: bytes) -> None:
             threading.Event().wait(0.3)
             write(file, data)
 
-        monkeypatch.setattr(Writing, "write", slowly)
+        monkeypatch.setattr(AtomicFile, "write", slowly)
         host = serve(video(8 * MEGABYTE))
         brisk_hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 1
@@ -284,7 +284,7 @@ class TestAHostThatSendsNextToNothing:
         assert int(host.ranges[1].removeprefix("bytes=").rstrip("-")) > MEGABYTE // 2
 
     def test_a_slow_link_and_one_long_pause_are_waited_for(self, raw_server, hook, place, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.download.http_range.LEAST", 1000)
+        monkeypatch.setattr("airflow_provider_kirin.download.http_range.MIN_BYTES", 1000)
         body = video(10_000)
 
         def answer(connection: Any, server: RawServer) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.contracts import differences, read_description
 from airflow_provider_kirin.api.models import load_schema, model_names
-from airflow_provider_kirin.api.payload import prepare
+from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.payload.normalize import normalize
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
@@ -58,7 +58,7 @@ def says_yes(running_emulator: Emulator, clip: str) -> Any:
 
 def is_taken(payload: dict[str, Any], model: str) -> bool:
     try:
-        prepare(payload, model)
+        prepare_payload(payload, model)
     except KirinPayloadError:
         return False
     return True
@@ -70,7 +70,7 @@ def as_sent(payload: dict[str, Any], model: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_least_payload_is_taken_by_both(model: str, says_yes: Any) -> None:
-    assert says_yes(model, prepare(LEAST[model], model).params)
+    assert says_yes(model, prepare_payload(LEAST[model], model).params)
 
 
 @pytest.mark.parametrize("model", MODELS)

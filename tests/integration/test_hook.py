@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_kirin.api.retry import Verdict, judge_submission
+from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
@@ -173,7 +173,7 @@ class TestWait:
         hook = KirinHook(connect(raw_server(replying(whole(body))).url))
         with pytest.raises(KirinReplyError, match=r"mine-1.*bobs.*bob-1") as caught:
             hook.submit({**payload, "external_task_id": "mine-1"})
-        assert judge_submission(caught.value) is Verdict.UNKNOWN
+        assert classify_submission_error(caught.value) is SubmissionOutcome.UNKNOWN
 
     def test_what_is_dropped_is_logged_once(self, connect, raw_server, capfd):
         body = {**TASK, "usage": {"cost": "-100"}, "metadata": {"note": "x" * 20_000}}

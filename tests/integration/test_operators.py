@@ -64,7 +64,7 @@ def without_links(result: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def hurried(monkeypatch):
     """What takes 15 seconds in an event loop, where sleeps are not cut, takes none."""
-    monkeypatch.setattr("airflow_provider_kirin.api.polling.LAG_PAUSES", (0.05,) * 5)
+    monkeypatch.setattr("airflow_provider_kirin.api.polling.LOOKUP_RETRY_DELAYS", (0.05,) * 5)
 
 
 @pytest.fixture
@@ -707,7 +707,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply", "cut_before"])
     def test_a_lost_reply_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.api.submission.LAG_PAUSES", (0.1, 0.2), raising=False)
+        monkeypatch.setattr("airflow_provider_kirin.api.submission.LOOKUP_RETRY_DELAYS", (0.1, 0.2), raising=False)
         # Whatever tries it takes: one generation is bought, and it is the one that is returned.
         emulator.fault(on="submit", kind=kind)
         with dag:

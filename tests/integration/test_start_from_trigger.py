@@ -25,7 +25,7 @@ from sqlalchemy import select
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.state.keys import USAGE_KEY
-from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.triggers.events import load_event
 from tests.integration.triggerer import Comms, start, write_dag
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
@@ -120,7 +120,7 @@ class TestADagThatChangedMeanwhile:
         again = deferred.value.trigger
         assert again.kirin_task_ids == ["order-manual__1"]
         assert again.deadline == pytest.approx(time.time() + 540, abs=30)
-        (kirin_task,) = read_event(await fired(again), expected=1)
+        (kirin_task,) = load_event(await fired(again), expected=1)
         assert kirin_task.status == "completed"
 
     @pytest.mark.usefixtures("comms")
@@ -131,7 +131,7 @@ class TestADagThatChangedMeanwhile:
         run = start(dag)
         self.changed(dag, **options)
         trigger, _ = run.trigger()
-        (kirin_task,) = read_event(await fired(trigger), expected=1)
+        (kirin_task,) = load_event(await fired(trigger), expected=1)
         assert kirin_task.status == "completed"
 
 
@@ -154,7 +154,7 @@ class TestWhatAnEarlierRoundLeft:
                 )
             session.get(TaskInstance, run.ti.id).try_number = try_number
         trigger, _ = run.trigger()
-        (failed,) = read_event(await fired(trigger), expected=1)
+        (failed,) = load_event(await fired(trigger), expected=1)
         assert "8002005098" in str(failed)
         cleared = set() if try_number == 1 else {"return_value", USAGE_KEY}
         assert self.stored(dag.dag_id) == {"return_value", USAGE_KEY, "else"} - cleared

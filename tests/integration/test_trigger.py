@@ -25,7 +25,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.integration.emulated import KEY, until
 from tests.waiting import HANG
@@ -69,7 +69,7 @@ async def fired(trigger: KirinTaskTrigger) -> TriggerEvent:
 async def outcomes(trigger: KirinTaskTrigger):
     """What the operator that resumes reads, after the event's trip through JSON."""
     event = await fired(trigger)
-    return read_event(json.loads(json.dumps(event.payload)), expected=len(trigger.kirin_task_ids))
+    return load_event(json.loads(json.dumps(event.payload)), expected=len(trigger.kirin_task_ids))
 
 
 class TestHowItEnds:
@@ -122,7 +122,7 @@ class TestHowItEnds:
         assert [type(end) for end in ended] == [KirinConfigError, KirinConfigError]
 
     async def test_with_a_missing_connection(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LAG_PAUSES", (0.01, 0.01))
+        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LOOKUP_RETRY_DELAYS", (0.01, 0.01))
         (ended,) = await outcomes(trigger_for("one", conn_id="no_such_connection", seconds=3600))
         assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended) and ended.retryable
 
@@ -186,7 +186,7 @@ class TestTheEarliestEvent:
     async def seconds_until_fired(self, trigger):
         began = time.monotonic()
         (event,) = [event async for event in trigger.run()]
-        (end,) = read_event(event.payload, expected=1)
+        (end,) = load_event(event.payload, expected=1)
         return time.monotonic() - began, end
 
     async def test_holds_the_event_and_no_poll(self, submit, emulator):

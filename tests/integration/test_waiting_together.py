@@ -14,8 +14,8 @@ from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_kirin.exceptions import KirinIdError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from airflow_provider_kirin.hooks.shared_session import MOST_CALLS, SharedSession
-from airflow_provider_kirin.triggers.events import read_event
+from airflow_provider_kirin.hooks.shared_session import MAX_CONNECTIONS, SharedSession
+from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from airflow_provider_kirin.triggers.start import KirinStartTrigger
 from tests.integration.emulated import until
@@ -43,7 +43,7 @@ def trigger(*ids: str, seconds: float = 60, every: float | None = 0.1, **options
 
 async def outcomes(waits: KirinTaskTrigger):
     (event,) = [event async for event in waits.run()]
-    return read_event(json.loads(json.dumps(event.payload)), expected=len(waits.kirin_task_ids))
+    return load_event(json.loads(json.dumps(event.payload)), expected=len(waits.kirin_task_ids))
 
 
 def shared() -> SharedSession:
@@ -65,8 +65,8 @@ class TestOneSession:
         gateway = counting_gateway()
         connect(gateway.url)
         async with KirinAsyncHook() as hook:
-            await asyncio.gather(*(hook.get_task(f"one-{n}") for n in range(10 * MOST_CALLS)))
-        assert len(gateway.asked) == 10 * MOST_CALLS and gateway.sockets <= MOST_CALLS
+            await asyncio.gather(*(hook.get_task(f"one-{n}") for n in range(10 * MAX_CONNECTIONS)))
+        assert len(gateway.asked) == 10 * MAX_CONNECTIONS and gateway.sockets <= MAX_CONNECTIONS
 
 
 class TestAGatewayThatIsDown:
@@ -75,11 +75,11 @@ class TestAGatewayThatIsDown:
         emulator.fault(on="get", kind="status", status=503, times=-1)
         runs = [asyncio.create_task(outcomes(trigger(one))) for one in ids]
         await asyncio.to_thread(emulator.until_asked, "GET", "/task/")
-        health = shared().health
-        await asyncio.to_thread(until, lambda: health.trouble is not None, "it is taken for down")
+        health = shared().circuit_breaker
+        await asyncio.to_thread(until, lambda: health.last_error is not None, "it is taken for down")
         asked = len(emulator.requests("GET", "/task/"))
         # What was under way when it went down, at most one call a lane.
-        assert asked <= 2 * MOST_CALLS
+        assert asked <= 2 * MAX_CONNECTIONS
         await asyncio.to_thread(emulator.until_asked, "GET", "/task/", asked + 2)
         assert len(emulator.requests("GET", "/task/")) <= asked + 4
         emulator.call("DELETE", "/emulator/faults")
@@ -146,27 +146,27 @@ class TestStartedInTheTriggerer:
     async def test_it_fires_as_soon_as_the_video_is_there(self, submit):
         one, began = submit("[[seconds:0.2]]"), time.monotonic()
         event = await self.fired(self.starting(one))
-        assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+        assert [end.id for end in load_event(event.payload, expected=1)] == [one]
         assert time.monotonic() - began < 4, "no worker has deferred it, so there is nothing to wait for"
 
     async def test_its_deadline_is_airflows_less_the_backstop_whatever_restarts(self, submit):
         start = self.starting(submit("[[seconds:600]]"))
         start.timeout_after = datetime.fromtimestamp(time.time() + 120 + 0.5, UTC)
-        (late,) = read_event((await self.fired(start)).payload, expected=1)
+        (late,) = load_event((await self.fired(start)).payload, expected=1)
         assert isinstance(late, KirinTimeoutError)
 
     @pytest.mark.parametrize("wrong", ["None", "", 5, ["a", ["b"]], None])
     async def test_what_is_no_id_is_left_to_the_worker_to_say(self, wrong):
         start = self.starting("x")
         start.kirin_task_id = wrong
-        (error,) = read_event((await self.fired(start)).payload, expected=1)
+        (error,) = load_event((await self.fired(start)).payload, expected=1)
         assert isinstance(error, KirinIdError)
 
     async def test_where_the_result_cannot_be_stored_a_worker_gets_it(self, submit):
         # There is no supervisor here to take it.
         one = submit("[[seconds:0.1]]")
         event = await self.fired(self.starting(one, ends=True))
-        assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+        assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
     async def test_an_id_that_is_given_twice_is_returned_twice_and_counted_once(self, submit, monkeypatch):
         stored = {}
@@ -180,7 +180,7 @@ class TestStartedInTheTriggerer:
     async def test_so_does_what_it_cost_where_no_result_is_wanted(self, submit):
         one = submit("[[seconds:0.1]]")
         event = await self.fired(self.starting(one, ends=True, push=False))
-        assert [end.id for end in read_event(event.payload, expected=1)] == [one]
+        assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
     async def test_killed_it_says_what_goes_on(self, submit, caplog, capfd):
         one = submit("[[seconds:600]]")

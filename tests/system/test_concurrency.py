@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_kirin.api.idempotency import digest, step_id
+from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.operators.generation_client import HookGateway
+from airflow_provider_kirin.operators.generation_client import HookClient
 from tests.integration.emulated import KEY, Emulator, picture
 from tests.waiting import HANG
 
@@ -47,12 +47,18 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     :param image: what is bought a video of
     :param barrier: where all of them wait after the look-up that found nothing: then all of them submit
     """
-    ready = KirinHook().prepare({"image": str(image), "prompt": "The cup turns."})
-    name = step_id(
-        conn_id="kirin_default", dag_id="d", run_id="r", task_id="t", map_index=-1, take=1, payload=digest(ready)
+    prepared = KirinHook().prepare({"image": str(image), "prompt": "The cup turns."})
+    name = make_external_task_id(
+        conn_id="kirin_default",
+        dag_id="d",
+        run_id="r",
+        task_id="t",
+        map_index=-1,
+        take=1,
+        payload=payload_fingerprint(prepared),
     )
 
-    class Together(HookGateway):
+    class Together(HookClient):
         def submit_as(self, external_task_id: str):
             if barrier is not None:
                 barrier.wait(HANG)
@@ -61,7 +67,9 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     def attempt(_: int) -> Submitted:
         hook = KirinHook()
         try:
-            return Submission(Together(hook, ready), NoRecord(), external_task_id=name, proofs={}).run()
+            return Submission(
+                Together(hook, prepared), NoRecord(), external_task_id=name, lookup_verified={}
+            ).submit_or_adopt()
         finally:
             hook.close()
 

@@ -196,19 +196,19 @@ class ModelRecord(NoRecord):
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
         entry = self.entries.get(external_task_id)
-        return entry if entry != "posting" else None
+        return entry if entry != "intent" else None
 
-    def may_have_posted(self, external_task_id: str) -> bool:
-        return self.entries.get(external_task_id) == "posting" if self.has_store else self.try_number > 1
+    def has_unresolved_intent(self, external_task_id: str) -> bool:
+        return self.entries.get(external_task_id) == "intent" if self.has_store else self.try_number > 1
 
-    def posting(self, external_task_id: str, *, instead_of: str | None = None) -> None:
+    def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
         if self.has_store:
-            self.entries[external_task_id] = "posting"
+            self.entries[external_task_id] = "intent"
 
-    def refused(self, external_task_id: str) -> None:
+    def clear_intent(self, external_task_id: str) -> None:
         self.entries.pop(external_task_id, None)
 
-    def bought(self, external_task_id: str, kirin_task_id: str) -> None:
+    def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
         if self.has_store:
             self.entries[external_task_id] = kirin_task_id
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.cli._runner import ConsoleLog, printable, say, show
+from airflow_provider_kirin.cli._runner import ConsoleLog, echo, printable, show
 
 ANY = st.text(st.characters())
 
@@ -28,7 +28,7 @@ def test_json_stays_the_same_json(value: dict[str, str]) -> None:
 
 def test_every_way_to_the_console(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "one\x1b]0;owned\x07\x9b31m\u202e\r"
-    say(evil)
+    echo(evil)
     show(evil)
     ConsoleLog().warning("%s in %.0f s: %s", "Asking again", 2.0, evil)
     ConsoleLog().info("%s", evil)

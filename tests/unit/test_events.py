@@ -29,13 +29,13 @@ from airflow_provider_kirin.exceptions import (
 from airflow_provider_kirin.triggers.events import (
     EventPayload,
     Outcome,
-    leave_to_worker,
-    left_to_worker_until,
-    read_event,
-    write_event,
+    dump_event,
+    hand_back_deadline,
+    hand_back_to_worker,
+    load_event,
 )
 
-DONE = KirinTask.from_reply(
+DONE = KirinTask.from_response(
     {
         "id": "d1",
         "status": "completed",
@@ -52,11 +52,11 @@ ERRORS: list[KirinError] = [
     error_from_response(404, {"detail": "Request not found"}, doing="d"),
     error_from_response(503, None, doing="d"),
     error_from_response(302, None, doing="d"),
-    error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": {"code": "8002005006"}}))
+    error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": {"code": "8002005006"}}))
     or KirinError(""),
-    error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": "broke"})) or KirinError(""),
+    error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": "broke"})) or KirinError(""),
     KirinNoVideoError("nothing in it"),
-    error_from_task(KirinTask.from_reply({"id": "d2", "status": "completed", "usage": {"cost": "0.28"}}))
+    error_from_task(KirinTask.from_response({"id": "d2", "status": "completed", "usage": {"cost": "0.28"}}))
     or KirinError(""),
     KirinTimeoutError("it goes on", kirin_task_ids=["d1"]),
     KirinNetworkError("cut"),
@@ -80,36 +80,36 @@ def traits(outcome: Outcome) -> Any:
 
 class TestRoundTrip:
     def test_a_finished_generation(self) -> None:
-        (outcome,) = read_event(through_the_database(write_event([DONE])), expected=1)
+        (outcome,) = load_event(through_the_database(dump_event([DONE])), expected=1)
         assert outcome == DONE
 
     @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
     def test_every_reason_why_there_is_none(self, error: KirinError) -> None:
-        (outcome,) = read_event(through_the_database(write_event([error])), expected=1)
+        (outcome,) = load_event(through_the_database(dump_event([error])), expected=1)
         assert traits(outcome) == traits(error)
 
     def test_every_class_that_a_wait_can_end_in_is_known(self) -> None:
         for kind in vars(exceptions).values():
             if isinstance(kind, type) and issubclass(kind, KirinAPIError):
                 error = kind("x", code="014002095", http_status=418, request_id="r", retryable=True)
-                (outcome,) = read_event(through_the_database(write_event([error])), expected=1)
+                (outcome,) = load_event(through_the_database(dump_event([error])), expected=1)
                 assert traits(outcome) == traits(error)
 
     @settings(deadline=None)
     @given(st.lists(st.sampled_from([DONE, *ERRORS]), max_size=5))
     def test_many_in_their_order(self, outcomes: list[Outcome]) -> None:
-        read = read_event(through_the_database(write_event(outcomes)), expected=len(outcomes))
+        read = load_event(through_the_database(dump_event(outcomes)), expected=len(outcomes))
         assert [traits(outcome) for outcome in read] == [traits(outcome) for outcome in outcomes]
 
     def test_no_outcome_at_all(self) -> None:
-        assert read_event(through_the_database(write_event([])), expected=0) == []
+        assert load_event(through_the_database(dump_event([])), expected=0) == []
 
 
 class TestFailsClosed:
     @pytest.mark.parametrize("expected", [0, 1, 3])
     def test_another_number_of_outcomes_than_asked_for(self, expected: int) -> None:
         with pytest.raises(KirinReplyError):
-            read_event(write_event([DONE, DONE]), expected=expected)
+            load_event(dump_event([DONE, DONE]), expected=expected)
 
     @pytest.mark.parametrize(
         "event",
@@ -159,12 +159,12 @@ class TestFailsClosed:
     )
     def test_what_is_not_understood_is_refused(self, event: Any) -> None:
         with pytest.raises(KirinReplyError):
-            read_event(event, expected=1)
+            load_event(event, expected=1)
 
     def test_an_error_that_no_wait_ends_in_is_refused_on_the_way_back(self) -> None:
         error = KirinPayloadError([Problem("a", "b", "c", "d")], model="m")
         with pytest.raises(KirinReplyError):
-            read_event(through_the_database(write_event([error])), expected=1)
+            load_event(through_the_database(dump_event([error])), expected=1)
 
 
 json_values = st.recursive(
@@ -183,7 +183,7 @@ json_values = st.recursive(
 
 def read_safely(event: Any, expected: int) -> list[Outcome] | None:
     try:
-        return read_event(event, expected=expected)
+        return load_event(event, expected=expected)
     except KirinReplyError:
         return None
 
@@ -198,7 +198,7 @@ class TestAnythingElse:
     @given(st.data())
     def test_a_changed_event_is_refused_or_still_makes_sense(self, data: st.DataObject) -> None:
         outcome = data.draw(st.sampled_from([DONE, *ERRORS]))
-        event = through_the_database(write_event([outcome]))
+        event = through_the_database(dump_event([outcome]))
         # Walk to some place within it, and put something else there.
         parent, place = event, data.draw(st.sampled_from(sorted(event)))
         while isinstance(parent[place], dict | list) and parent[place] and data.draw(st.booleans()):
@@ -239,7 +239,7 @@ class TestAnythingElse:
 
 class TestWhatTheTriggererLogs:
     def test_counts_and_no_urls(self) -> None:
-        event = write_event([DONE, DONE, KirinAuthError("see https://h/a?sig=SECRET")])
+        event = dump_event([DONE, DONE, KirinAuthError("see https://h/a?sig=SECRET")])
         for shown in (repr(event), str(event), f"{event}", f"{[event]}", "%s %r" % (event, event)):  # noqa: UP031
             assert "http" not in shown
             assert "SECRET" not in shown
@@ -247,18 +247,18 @@ class TestWhatTheTriggererLogs:
             assert "KirinAuthError: 1" in shown
 
     def test_nothing(self) -> None:
-        assert repr(write_event([])) == "<Kirin generations none>"
+        assert repr(dump_event([])) == "<Kirin generations none>"
 
     def test_nor_within_airflow_s_own_wrapper(self) -> None:
         from airflow.triggers.base import TriggerEvent
 
-        event = TriggerEvent(write_event([DONE]))
+        event = TriggerEvent(dump_event([DONE]))
         for shown in (repr(event), str(event)):
             assert "completed: 1" in shown
             assert "SECRET" not in shown
 
     def test_is_still_a_plain_dict_for_the_database(self) -> None:
-        event = write_event([DONE])
+        event = dump_event([DONE])
         assert isinstance(event, EventPayload)
         assert isinstance(event, dict)
         assert json.loads(json.dumps(event))["results"][0]["kirin_task"]["videos"][0]["url"].endswith("?sig=SECRET")
@@ -266,17 +266,17 @@ class TestWhatTheTriggererLogs:
 
 class TestAWaitThatIsLeftToAWorker:
     def test_comes_back_with_its_deadline(self):
-        payload = leave_to_worker(1234.5)
-        assert left_to_worker_until(json.loads(json.dumps(payload))) == 1234.5
+        payload = hand_back_to_worker(1234.5)
+        assert hand_back_deadline(json.loads(json.dumps(payload))) == 1234.5
         assert str(payload) == "<left to a worker>"
 
     def test_holds_no_outcome(self):
         with pytest.raises(KirinReplyError):
-            read_event(leave_to_worker(1234.5), expected=0)
+            load_event(hand_back_to_worker(1234.5), expected=0)
 
     @pytest.mark.parametrize(
         "event",
-        [write_event([DONE]), None, {}, {"left_to_worker_until": 1.0}, {"version": 1, "left_to_worker_until": "soon"}],
+        [dump_event([DONE]), None, {}, {"hand_back_deadline": 1.0}, {"version": 1, "hand_back_deadline": "soon"}],
     )
     def test_is_no_other_event(self, event):
-        assert left_to_worker_until(event) is None
+        assert hand_back_deadline(event) is None

@@ -12,13 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.responses import read_body, read_task
+from airflow_provider_kirin.api.responses import parse_body, parse_task
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.connection import KirinConnection
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinReplyError
 from airflow_provider_kirin.hooks.transport import _safe_headers
 from airflow_provider_kirin.triggers.encoding import _new_encoder, make_event, serialize
-from airflow_provider_kirin.triggers.events import Outcome, read_event
+from airflow_provider_kirin.triggers.events import Outcome, load_event
 
 KEY = 'sk-KEY/M+A\\RK"1'
 CONNECTION = KirinConnection("https://cloud.vtrix.ai/model", KEY)
@@ -29,8 +29,8 @@ DONE = {"id": "d1", "status": "completed", **VIDEO}
 def outcome_of(raw: bytes, status: int = 200, asked_for: str | None = "d1", **headers: str) -> Outcome:
     """Return how a wait ends that gets this response."""
     try:
-        body = read_body(raw, hide=CONNECTION.hide_key)
-        kirin_task = read_task(
+        body = parse_body(raw, hide=CONNECTION.hide_key)
+        kirin_task = parse_task(
             status, _safe_headers(headers, CONNECTION), body, doing="asking for d1", asked_for=asked_for
         )
         return error_from_task(kirin_task) or kirin_task if kirin_task.is_final else kirin_task
@@ -56,7 +56,7 @@ def judge(outcome: Outcome) -> None:
     assert KEY not in json.dumps(arrived, ensure_ascii=False).replace("\\\\", "\\").replace('\\"', '"')
     if isinstance(outcome, KirinTask) and not outcome.is_final:
         return
-    (read,) = read_event(arrived, expected=1)
+    (read,) = load_event(arrived, expected=1)
     assert str(read) == str(outcome)
 
 
@@ -138,7 +138,7 @@ class TestTheKey:
         ]
         spelt = "".join(data.draw(st.sampled_from(forms))(char) for char in KEY)
         raw = f'{{"{spelt}": ["x{spelt}y"], "error": "Bearer {spelt}"}}'.encode(encoding)
-        assert read_body(raw, hide=CONNECTION.hide_key) == {"***": ["x***y"], "error": "Bearer ***"}
+        assert parse_body(raw, hide=CONNECTION.hide_key) == {"***": ["x***y"], "error": "Bearer ***"}
 
     @pytest.mark.parametrize(
         "spelt",
@@ -151,7 +151,7 @@ class TestTheKey:
     )
     def test_is_hidden_in_text_that_is_escaped_otherwise(self, spelt: str) -> None:
         assert CONNECTION.hide_key(f"no such key: {spelt}!") == "no such key: ***!"
-        assert read_body(f"<p>{spelt}</p>".encode(), hide=CONNECTION.hide_key) == "<p>***</p>"
+        assert parse_body(f"<p>{spelt}</p>".encode(), hide=CONNECTION.hide_key) == "<p>***</p>"
 
 
 odd_text = st.text(max_size=12) | st.sampled_from(
@@ -212,10 +212,10 @@ class TestAnythingAnywhere:
 
 class TestTheProof:
     def test_an_outcome_that_airflow_cannot_encode_is_an_error_of_its_own(self) -> None:
-        fine = KirinTask.from_reply(DONE)
+        fine = KirinTask.from_response(DONE)
         for metadata in ({"a": 2**64}, {"a": "\ud83d"}, {"a": "\x00"}, {"__classname__": "x"}, {"a": object()}):
             bad = KirinTask(id="d2", status="completed", videos=fine.videos, metadata=metadata)
-            first, second = read_event(make_event([fine, bad]).payload, expected=2)
+            first, second = load_event(make_event([fine, bad]).payload, expected=2)
             assert first == fine
             assert isinstance(second, KirinReplyError)
             assert second.retryable
@@ -229,5 +229,5 @@ def test_a_key_that_is_repeated_beyond_the_cut_leaves_no_part_of_it(shift: int, 
     key = "sk-" + "abcdefghij" * 4
     text = "-" * shift + key * 2000
     raw = json.dumps({"note": text}) if as_json else text
-    read = read_body(raw.encode(), hide=KirinConnection("https://cloud.vtrix.ai/model", key).hide_key)
+    read = parse_body(raw.encode(), hide=KirinConnection("https://cloud.vtrix.ai/model", key).hide_key)
     assert "abcde" not in json.dumps(read)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.api.idempotency import digest
-from airflow_provider_kirin.api.payload import prepare
-from airflow_provider_kirin.api.payload.paths import put
+from airflow_provider_kirin.api.idempotency import payload_fingerprint
+from airflow_provider_kirin.api.payload import prepare_payload
+from airflow_provider_kirin.api.payload.paths import replace_at
 from airflow_provider_kirin.exceptions import KirinPayloadError
-from airflow_provider_kirin.operators.payload_templates import refuse_images, take_out_images
+from airflow_provider_kirin.operators.payload_templates import extract_inline_images, reject_inline_images
 from tests.family import png
 
 BYTES = png()
@@ -24,11 +24,11 @@ MANY = {"image_list": [{"image": TEXT}, {"image": BYTES}, {"image": "https://h.e
     "given", [MANY, json.dumps({"image_list": [{"image": TEXT}], "prompt": "p"})], ids=["dict", "json"]
 )
 def test_images_are_replaced_by_descriptions_and_come_back(given: Any) -> None:
-    shown, found = take_out_images(given)
+    shown, found = extract_inline_images(given)
     assert TEXT[:40] not in str(shown) and str(BYTES)[2:40] not in str(shown)
     assert shown["image_list"][0]["image"].startswith("<PNG image")
-    again = prepare(shown, "kirin_v1_6_multi_i2v", replacing=found)
-    assert again.params == prepare(given, "kirin_v1_6_multi_i2v").params
+    again = prepare_payload(shown, "kirin_v1_6_multi_i2v", replacing=found)
+    assert again.params == prepare_payload(given, "kirin_v1_6_multi_i2v").params
 
 
 SIGNED = [
@@ -44,27 +44,30 @@ SIGNED = [
 @pytest.mark.parametrize("url", SIGNED)
 def test_a_url_that_may_be_signed_is_shown_without_its_secret(url: str, as_json: bool) -> None:
     payload = {"image_list": [{"image": url}], "callback_url": SIGNED[0], "prompt": f"Like {url}"}
-    shown, found = take_out_images(json.dumps(payload) if as_json else payload)
+    shown, found = extract_inline_images(json.dumps(payload) if as_json else payload)
     assert found == {("image_list", 0, "image"): url, ("callback_url",): SIGNED[0]}
-    assert take_out_images(shown) == (shown, {}), "rendering goes over it again"
+    assert extract_inline_images(shown) == (shown, {}), "rendering goes over it again"
     assert "secret" not in str(shown["image_list"]) + shown["callback_url"] and "bucket" in shown["callback_url"]
-    assert put(shown, found) == payload
+    assert replace_at(shown, found) == payload
 
 
 @pytest.mark.parametrize("url", ["https://h.example/a.png", "s3://aws_default@bucket/a.png", "{{ x }}?y", "a.png?b"])
 def test_any_other_stays_in_sight(url: str) -> None:
-    assert take_out_images({"image": url, "external_task_id": SIGNED[0]})[1] == {}
+    assert extract_inline_images({"image": url, "external_task_id": SIGNED[0]})[1] == {}
 
 
 def test_the_identity_is_that_of_the_url_itself() -> None:
     payload = {"image": SIGNED[0], "prompt": "p"}
-    shown, found = take_out_images(payload)
-    again = prepare(shown, "kirin_v1_6_i2v", replacing=found)
-    assert digest(again) == digest(prepare(payload, "kirin_v1_6_i2v")) and "secret" not in again.describe()
+    shown, found = extract_inline_images(payload)
+    again = prepare_payload(shown, "kirin_v1_6_i2v", replacing=found)
+    assert (
+        payload_fingerprint(again) == payload_fingerprint(prepare_payload(payload, "kirin_v1_6_i2v"))
+        and "secret" not in again.describe()
+    )
 
 
 def test_a_list_that_a_template_rendered_to_text_is_read() -> None:
-    shown, found = take_out_images({"image_list": json.dumps([{"image": TEXT}]), "prompt": "[a text]", "x": "{}"})
+    shown, found = extract_inline_images({"image_list": json.dumps([{"image": TEXT}]), "prompt": "[a text]", "x": "{}"})
     assert list(found) == [("image_list", 0, "image")]
     assert TEXT[:40] not in str(shown)
     assert (shown["prompt"], shown["x"]) == ("[a text]", "{}")
@@ -72,21 +75,21 @@ def test_a_list_that_a_template_rendered_to_text_is_read() -> None:
 
 @pytest.mark.parametrize("payload", [None, 5, "text", "{{ template }}", [BYTES], {"prompt": "p"}, {"image": "a.png"}])
 def test_what_holds_none_stays_as_it_is(payload: Any) -> None:
-    assert take_out_images(payload) == (payload, {})
+    assert extract_inline_images(payload) == (payload, {})
 
 
 def test_a_long_template_is_no_image_before_it_is_rendered() -> None:
     payload = {"prompt": "word " * 1000 + "{{ params.end }}"}
-    assert take_out_images(payload) == (payload, {})
+    assert extract_inline_images(payload) == (payload, {})
 
 
 def test_the_user_s_own_payload_is_left_alone() -> None:
-    take_out_images(MANY)
+    extract_inline_images(MANY)
     assert MANY["image_list"][1] == {"image": BYTES}  # type: ignore[index]
 
 
 def test_a_mapped_task_s_images_are_refused_by_their_places() -> None:
     with pytest.raises(KirinPayloadError) as caught:
-        refuse_images(MANY, "kirin_v1_6_multi_i2v")
+        reject_inline_images(MANY, "kirin_v1_6_multi_i2v")
     assert [problem.field for problem in caught.value.problems] == ["image_list.0.image", "image_list.1.image"]
-    refuse_images({"image": "a.png"}, "kirin_v1_6_i2v")
+    reject_inline_images({"image": "a.png"}, "kirin_v1_6_i2v")

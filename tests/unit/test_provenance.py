@@ -9,9 +9,9 @@ from unittest.mock import MagicMock
 import pytest
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_kirin.api.payload import prepare
+from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.lineage import Provenance, add_asset_events, dataset_name, origin_of
+from airflow_provider_kirin.lineage import Provenance, add_asset_events, dataset_name, inputs_of
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,17 @@ def test_datasets_are_named_as_openlineage_names_them(uri: str, name: tuple[str,
 
 def test_what_a_generation_is_made_from() -> None:
     payload = {"image": "https://h.example/cup.png?sign=secret", "prompt": "Steam, ökologisch."}
-    assert origin_of(prepare(payload, "kirin_v1_6_i2v")) == {
+    assert inputs_of(prepare_payload(payload, "kirin_v1_6_i2v")) == {
         "prompt_digest": "sha256:" + hashlib.sha256("Steam, ökologisch.".encode()).hexdigest(),
         "images": ["https://h.example/cup.png"],
     }
-    assert origin_of(prepare({"image": "https://h.example/cup.png"}, "kirin_v1_6_i2v"))["prompt_digest"] is None
+    assert inputs_of(prepare_payload({"image": "https://h.example/cup.png"}, "kirin_v1_6_i2v"))["prompt_digest"] is None
 
 
 def test_what_nobody_knows_is_left_open() -> None:
     content = [{"type": "video", "url": "https://cdn.example/v.mp4?Signature=secret"}]
     reply = {"id": "a", "status": "completed", "output": [{"content": content}]}
-    provenance = Provenance.of(KirinTask.from_reply(reply), [], {})
+    provenance = Provenance.of(KirinTask.from_response(reply), [], {})
     assert provenance == Provenance("a", outputs=["https://cdn.example/v.mp4"])
     assert provenance.as_extra("https://cdn.example/v.mp4") == {
         "uri": "https://cdn.example/v.mp4",

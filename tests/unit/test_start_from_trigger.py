@@ -14,7 +14,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from airflow_provider_kirin.utils.start_from_trigger import LARGEST_DAG
+from airflow_provider_kirin.utils.start_from_trigger import MAX_DAG_TASKS
 
 if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("before 3.3 a worker always starts and ends it", allow_module_level=True)
@@ -45,7 +45,7 @@ def sensor(kirin_task_id: Any = "abc", **options: Any) -> KirinTaskSensor:
 
 def ends(task: KirinTaskSensor) -> bool:
     assert task.start_trigger_args is not None
-    return bool(task.start_trigger_args.trigger_kwargs["ends"])
+    return bool(task.start_trigger_args.trigger_kwargs["end_from_trigger"])
 
 
 class TestItStartsInTheTriggerer:
@@ -197,7 +197,7 @@ class TestItStartsOnAWorker:
     def test_in_a_dag_of_many_tasks_unless_the_user_insists(self, dag):
         wait = sensor()
         insisting = KirinTaskSensor(task_id="insisting", kirin_task_id="abc", start_from_trigger=True)
-        for number in range(LARGEST_DAG - 2):
+        for number in range(MAX_DAG_TASKS - 2):
             KirinTaskSensor(task_id=f"wait_{number}", kirin_task_id="abc", start_from_trigger=False)
         assert wait.start_from_trigger is True
         KirinTaskSensor(task_id="one_more", kirin_task_id="abc", start_from_trigger=False)
@@ -315,7 +315,7 @@ class TestTheUserInsists:
         wait.on_success_callback = [print]
         with caplog.at_level("WARNING"), pytest.raises(TaskDeferred) as deferred:
             wait.execute({"ti": SimpleNamespace(try_number=1)})
-        assert deferred.value.trigger.ends is None
+        assert deferred.value.trigger.result_shape is None
         assert "on_success_callback" in caplog.text + "".join(capfd.readouterr())
 
     def test_with_the_decorator(self, dag):

@@ -18,7 +18,7 @@ from airflow_provider_kirin.exceptions import (
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from airflow_provider_kirin.triggers.events import write_event
+from airflow_provider_kirin.triggers.events import dump_event
 
 NOTHING = {"ti": SimpleNamespace(try_number=1, start_date=None, dag_id="d", task_id="wait", map_index=-1)}
 ENDS: dict[str, KirinError] = {
@@ -41,10 +41,10 @@ def wait_for(request, monkeypatch):
     """Let a sensor see how its generation ends."""
 
     def deferred(wait: KirinTaskSensor, end: KirinError) -> Any:
-        return resumed(wait, dict(write_event([end])))
+        return resumed(wait, dict(dump_event([end])))
 
     def poke(wait: KirinTaskSensor, end: KirinError) -> Any:
-        monkeypatch.setattr(KirinHook, "look", lambda *_: SimpleNamespace(kirin_task=None, error=end, delay=0.0))
+        monkeypatch.setattr(KirinHook, "poll_once", lambda *_: SimpleNamespace(kirin_task=None, error=end, delay=0.0))
         return wait.poke(NOTHING)
 
     return deferred if request.param == "deferred" else poke
@@ -77,7 +77,7 @@ class TestAnIdThatIsNone:
     @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
     def test_and_where_the_triggerer_has_started(self, asked):
         with pytest.raises(AirflowSkipException):
-            resumed(sensor("None", **{asked: True}), dict(write_event([KirinReplyError("x")])))
+            resumed(sensor("None", **{asked: True}), dict(dump_event([KirinReplyError("x")])))
 
 
 class TestAConnectionThatCouldNotBeLookedUp:
@@ -89,15 +89,15 @@ class TestAConnectionThatCouldNotBeLookedUp:
     @pytest.mark.parametrize("ids", ["abc", ["abc", "def"]])
     def test_is_left_to_another_try(self, ids, asked):
         with pytest.raises(KirinConfigError, match="no Airflow connection"):
-            resumed(sensor(ids, **asked), dict(write_event([self.missing] * len(sensor(ids)._ids()))))
+            resumed(sensor(ids, **asked), dict(dump_event([self.missing] * len(sensor(ids)._ids()))))
 
     def test_is_skipped_by_never_fail(self):
         with pytest.raises(AirflowSkipException):
-            resumed(sensor(never_fail=True), dict(write_event([self.missing])))
+            resumed(sensor(never_fail=True), dict(dump_event([self.missing])))
 
     def test_a_connection_that_is_unusable_fails_for_good(self):
         with pytest.raises(AirflowFailException):
-            resumed(sensor(), dict(write_event([KirinConfigError("it has no API key")])))
+            resumed(sensor(), dict(dump_event([KirinConfigError("it has no API key")])))
 
 
 class TestAnEventThatCannotBeUnderstood:

@@ -10,8 +10,8 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.state.keys import TOLD_KEY, USAGE_KEY
-from airflow_provider_kirin.state.usage import tell_outcomes
+from airflow_provider_kirin.state.keys import USAGE_KEY, USAGE_STATE_KEY
+from airflow_provider_kirin.state.usage import record_outcomes
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the task state store came with Airflow 3.3")
 
@@ -39,8 +39,10 @@ def tell(store: Store | None, *ids: str) -> Any:
     ti = SimpleNamespace(xcom_push=pushed.__setitem__, start_date=None)
     context: Any = {"ti": ti, "task_state_store": store}
     usage = {"cost": "0.28", "discount": 1}
-    outcomes = [KirinTask.from_reply({"id": one, "status": "completed", "output": [], "usage": usage}) for one in ids]
-    tell_outcomes(context, outcomes, kirin_conn_id="kirin_default")
+    outcomes = [
+        KirinTask.from_response({"id": one, "status": "completed", "output": [], "usage": usage}) for one in ids
+    ]
+    record_outcomes(context, outcomes, kirin_conn_id="kirin_default")
     return pushed[USAGE_KEY]
 
 
@@ -54,19 +56,19 @@ class TestTheTimeOfAnEnd:
         before = datetime.now(UTC).replace(microsecond=0)
         entries = tell(store, "t1")
         assert before <= datetime.fromisoformat(entries[0]["at"]) <= datetime.now(UTC)
-        assert store is None or store[TOLD_KEY] == entries
+        assert store is None or store[USAGE_STATE_KEY] == entries
 
     def test_stays_when_the_task_is_cleared_and_nothing_is_written_again(self) -> None:
-        store = Store({TOLD_KEY: [told("t1", at=THEN)]})
+        store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
         assert [entry["at"] for entry in tell(store, "t1")] == [THEN]
         assert store.written == 0
 
     def test_stays_when_another_generation_ends(self) -> None:
-        store = Store({TOLD_KEY: [told("t1", at=THEN)]})
+        store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
         first, second = tell(store, "t1", "t2")
         assert first["at"] == THEN != second["at"]
-        assert store[TOLD_KEY] == [told("t1", at=THEN), second]
+        assert store[USAGE_STATE_KEY] == [told("t1", at=THEN), second]
 
     @pytest.mark.parametrize("kept", [[told("t1")], ["x", {}, None], "x", None])
     def test_is_now_where_the_store_does_not_say(self, kept: Any) -> None:
-        assert tell(Store({TOLD_KEY: kept}), "t1")[0]["at"] != THEN
+        assert tell(Store({USAGE_STATE_KEY: kept}), "t1")[0]["at"] != THEN

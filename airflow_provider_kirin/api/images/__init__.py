@@ -4,8 +4,8 @@ from airflow_provider_kirin.api.images.preparation import (
     PreparedImage,
     check_without_reading,
     is_inline,
-    looks_like_one,
-    prepare,
+    looks_like_image,
+    prepare_image,
 )
 from airflow_provider_kirin.api.images.rules import ImageRules
 from airflow_provider_kirin.api.images.sources import ImageRejected, OpenUri, describe
@@ -18,6 +18,6 @@ __all__ = [
     "check_without_reading",
     "describe",
     "is_inline",
-    "looks_like_one",
-    "prepare",
+    "looks_like_image",
+    "prepare_image",
 ]

@@ -36,7 +36,7 @@ _ROWS: Final = 32
 _SAMPLE: Final = 16 * 1024
 
 
-class UnfitFile(Exception):
+class InvalidImage(Exception):
     """The file cannot be used as an image.
 
     :param rule: what a file must be, and what this one is
@@ -49,7 +49,7 @@ class UnfitFile(Exception):
         self.remedy = remedy
 
 
-class DamagedFile(UnfitFile):
+class CorruptImage(InvalidImage):
     """The file is not whole.
 
     :param what: what is wrong with "this one"
@@ -59,7 +59,7 @@ class DamagedFile(UnfitFile):
         super().__init__(f"the file must be whole and undamaged; {what}", "Copy or export the image again.")
 
 
-class IncompleteFile(DamagedFile):
+class IncompleteFile(CorruptImage):
     """The file has no end, and nothing else is wrong with it."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ def read_header(data: bytes, kind: str) -> Header:
 
     :param data: the file, or as much of its beginning as there is
     :param kind: ``JPEG`` or ``PNG``, by its first bytes
-    :raises UnfitFile: the header is damaged or missing
+    :raises InvalidImage: the header is damaged or missing
     """
     image, _ = _open(without_notes(data) if kind == "PNG" else data, kind)
     return Header(kind, *image.size)
@@ -97,7 +97,7 @@ def check_whole(data: bytes, kind: str) -> None:
     :param data: the whole file; what follows its first image (MPO files hold more) does not matter
     :param kind: ``JPEG`` or ``PNG``, by its first bytes
     :raises IncompleteFile: the file is cut
-    :raises UnfitFile: the file is damaged, animated or built to overwhelm its reader
+    :raises InvalidImage: the file is damaged, animated or built to overwhelm its reader
     """
     if kind == "PNG":
         _check_png(without_notes(data))
@@ -131,28 +131,28 @@ def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
         with warnings.catch_warnings(action="ignore"):
             image = (PngImageFile if kind == "PNG" else JpegImageFile)(file)
     except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
-        raise DamagedFile(f"this one has no {kind} header") from None
+        raise CorruptImage(f"this one has no {kind} header") from None
     return image, file.tell()
 
 
 def _check_png(data: bytes) -> None:
     image, _ = _open(data, "PNG")
     if getattr(image, "is_animated", False):
-        raise UnfitFile("the image must be a still one; this PNG is animated", "Export one frame of it.")
+        raise InvalidImage("the image must be a still one; this PNG is animated", "Export one frame of it.")
     if not data.endswith(_PNG_END):
         raise IncompleteFile
     if len(data) > _PIXEL * image.width * image.height + _OVERHEAD:
-        raise DamagedFile("this one holds far more than the pixels of an image of its size")
+        raise CorruptImage("this one holds far more than the pixels of an image of its size")
     try:
         pixels = image.tile[0][2]
         image.verify()
     except Exception:
-        raise DamagedFile("a checksum in this one is wrong") from None
+        raise CorruptImage("a checksum in this one is wrong") from None
     try:
         size = int.from_bytes(data[pixels - 8 : pixels - 4], "big")
         zlib.decompressobj().decompress(data[pixels : pixels + min(size, _SAMPLE)], _SAMPLE)
     except zlib.error:
-        raise DamagedFile("the pixels of this one cannot be unpacked") from None
+        raise CorruptImage("the pixels of this one cannot be unpacked") from None
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -160,11 +160,11 @@ def _check_jpeg(data: bytes) -> None:
     markers = [found[0] for found in islice(_SCAN_OR_END.finditer(data, scan), _MAX_SCANS)]
     is_cut = _JPEG_END not in markers
     if is_cut and len(markers) == _MAX_SCANS:
-        raise DamagedFile("this one has far more scans than a photograph")
+        raise CorruptImage("this one has far more scans than a photograph")
     try:
         _open(_first_rows(data, image.size, scan), "JPEG")[0].load()
     except Exception:
-        raise DamagedFile("the pixels of this one cannot be decoded") from None
+        raise CorruptImage("the pixels of this one cannot be decoded") from None
     if is_cut:
         raise IncompleteFile
 

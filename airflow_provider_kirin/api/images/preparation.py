@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from airflow_provider_kirin.api.images.rules import ImageRules
 from airflow_provider_kirin.api.images.sources import (
     ImageRejected,
-    Kind,
     OpenUri,
+    SourceType,
     address,
     describe,
-    kind_of,
     load,
     shape_problems,
+    source_type_of,
 )
 from airflow_provider_kirin.api.requests import Base64Text
 from airflow_provider_kirin.exceptions import Problem
@@ -57,7 +57,7 @@ class PreparedImage:
         return f"<PreparedImage {self}>"
 
 
-def prepare(
+def prepare_image(
     value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None, fitting: bool = False
 ) -> PreparedImage:
     """Turn what a user gave into what the API takes, having found out whether it will take it.
@@ -70,16 +70,16 @@ def prepare(
     :raises ImageRejected: holds everything that is wrong with the image. An error of a storage that another try may
         cure (network, throttling) is raised as it came, so that Airflow tries again.
     """
-    kind = kind_of(value)
-    if problems := shape_problems(value, kind, field):
+    source_type = source_type_of(value)
+    if problems := shape_problems(value, source_type, field):
         raise ImageRejected(problems)
-    if kind is Kind.URL:
+    if source_type is SourceType.URL:
         return PreparedImage(text=str(value), uri=address(value))
 
     from airflow_provider_kirin.api.images.resize import MAX_ORIGINAL
 
     limit = MAX_ORIGINAL if fitting else rules.max_bytes
-    name, data = load(value, kind, field=field, limit=limit, open_uri=open_uri)
+    name, data = load(value, source_type, field=field, limit=limit, open_uri=open_uri)
 
     from airflow_provider_kirin.api.images.validation import check
 
@@ -127,11 +127,11 @@ def check_without_reading(value: object, *, field: str) -> list[Problem]:
     :param value: whatever the user gave; of a template, or of a reference to another task's result, nothing is known
     :param field: the payload's field, for messages
     """
-    kind = kind_of(value)
+    source_type = source_type_of(value)
     # XComArg and its kin have resolve(): their value is there when the task runs.
-    if kind is Kind.TEMPLATE or callable(getattr(value, "resolve", None)):
+    if source_type is SourceType.TEMPLATE or callable(getattr(value, "resolve", None)):
         return []
-    return shape_problems(value, kind, field)
+    return shape_problems(value, source_type, field)
 
 
 def is_inline(value: object) -> bool:
@@ -139,15 +139,15 @@ def is_inline(value: object) -> bool:
 
     :param value: whatever the user gave; the cost does not grow with it
     """
-    return kind_of(value) in (Kind.BYTES, Kind.DATA_URI, Kind.BASE64)
+    return source_type_of(value) in (SourceType.BYTES, SourceType.DATA_URI, SourceType.BASE64)
 
 
-def looks_like_one(value: object) -> bool:
+def looks_like_image(value: object) -> bool:
     """Tell whether a value in a field that nobody describes is surely an image that has to be read here.
 
     :param value: whatever the user gave; a URL is not read here, and other text may be an id
     """
-    kind = kind_of(value)
-    if isinstance(value, str) and kind in (Kind.PATH, Kind.FILE_URI, Kind.STORAGE):
+    source_type = source_type_of(value)
+    if isinstance(value, str) and source_type in (SourceType.PATH, SourceType.FILE_URI, SourceType.STORAGE):
         return value.lower().endswith((".jpg", ".jpeg", ".png"))
-    return kind in (Kind.PATH, Kind.OPENABLE) or is_inline(value)
+    return source_type in (SourceType.PATH, SourceType.OPENABLE) or is_inline(value)

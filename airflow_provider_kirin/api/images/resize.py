@@ -13,9 +13,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_kirin.api.images.integrity import (
-    DamagedFile,
+    CorruptImage,
     IncompleteFile,
-    UnfitFile,
+    InvalidImage,
     check_whole,
     without_notes,
 )
@@ -74,7 +74,7 @@ def fit(data: bytes, *, name: str, field: str, rules: ImageRules) -> Fitted | li
         return [Problem(field, f"{name} ({found})", rule, "Scale it down or save it as JPEG.")]
     try:
         return _fit(data, found, rules)
-    except UnfitFile as unfit:
+    except InvalidImage as unfit:
         return [Problem(field, f"{name} ({found}, {len(data):,} bytes)", unfit.rule, unfit.remedy)]
 
 
@@ -118,7 +118,7 @@ def _fit(data: bytes, found: str, rules: ImageRules) -> Fitted:
                 steps += [f"padded to {canvas[0]} x {canvas[1]} px"] if size != canvas else []
                 return Fitted(encoded, f"{found}, {_shown(image)}, {len(data):,} bytes: {', '.join([*steps, how])}")
         if scale * min(image.size) < 1:
-            raise UnfitFile(f"the file must be smaller than {rules.max_bytes:,} bytes", "Give a simpler image.")
+            raise InvalidImage(f"the file must be smaller than {rules.max_bytes:,} bytes", "Give a simpler image.")
         scale *= _SHRINK
 
 
@@ -129,7 +129,7 @@ def _shown(image: Image.Image) -> str:
 def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
     """Return the pixels, upright, as RGB or RGBA, and what was done for it.
 
-    :raises UnfitFile: the file is damaged, or Pillow cannot read it
+    :raises InvalidImage: the file is damaged, or Pillow cannot read it
     """
     from PIL import ImageFile
 
@@ -144,7 +144,7 @@ def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
             cut = incomplete
     try:
         return _decode(data, found)
-    except DamagedFile as damaged:
+    except CorruptImage as damaged:
         if found == "PNG":
             # Its pixels are whole: it is a note that Pillow stumbles over.
             return _decode(without_notes(data), found)
@@ -169,11 +169,11 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
             image = _upright(_as_colours(opened), _orientation(opened))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         rule = f"an image that is made to fit may have at most {MAX_PIXELS:,} pixels (a guard of the worker's memory)"
-        raise UnfitFile(rule, "Scale the image down.") from None
-    except UnfitFile:
+        raise InvalidImage(rule, "Scale the image down.") from None
+    except InvalidImage:
         raise
     except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
-        raise DamagedFile("the pixels of this one cannot be decoded") from None
+        raise CorruptImage("the pixels of this one cannot be decoded") from None
     return image, [*steps, "turned upright"] if orientation not in (0, 1) else steps
 
 
@@ -192,7 +192,7 @@ def _as_colours(opened: Image.Image) -> Image.Image:
         image = opened.convert("I").point(lambda sample: sample * (1 / 257)).convert("L").convert("RGB")
     elif opened.mode not in _MODES:
         rule = f"the colours of an image that is made to fit must be RGB, CMYK or grey; these are {opened.mode}"
-        raise UnfitFile(rule, "Export it as PNG.")
+        raise InvalidImage(rule, "Export it as PNG.")
     else:
         wanted = "RGBA" if opened.has_transparency_data else "RGB"
         image = opened if opened.mode == wanted else opened.convert(wanted)
@@ -271,7 +271,7 @@ def _flattened(image: Image.Image) -> Image.Image:
     return flat
 
 
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+def _encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
     out = BytesIO()
-    image.save(out, kind, icc_profile=image.info.get("icc_profile"), **options)
+    image.save(out, file_format, icc_profile=image.info.get("icc_profile"), **options)
     return out.getvalue()

@@ -40,7 +40,7 @@ _FINAL_STORAGE_ERRORS: Final = (*_FINAL_FILE_ERRORS, AttributeError, ImportError
 _EXPECTED: Final = "an image is a URL, a file path, a storage URI, bytes or Base64 text"
 
 
-class Kind(Enum):
+class SourceType(Enum):
     """What a value is, as far as can be told without reading anything."""
 
     URL = "http(s) URL"
@@ -70,36 +70,38 @@ class ImageRejected(ValueError):
         return "\n".join(str(problem) for problem in self.problems)
 
 
-def kind_of(value: object) -> Kind:
+def source_type_of(value: object) -> SourceType:
     """Tell what a value is, at a cost that does not grow with it.
 
     :param value: whatever the user gave
     """
     if isinstance(value, str):
-        return _kind_of_text(value)
+        return _source_type_of_text(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return Kind.BYTES if _size(value) else Kind.EMPTY
+        return SourceType.BYTES if _size(value) else SourceType.EMPTY
     # Airflow's ObjectStoragePath is a PathLike too, yet only its own open() knows the storage behind it.
     if isinstance(value, os.PathLike) and not hasattr(value, "protocol"):
-        return Kind.PATH
-    return Kind.OPENABLE if callable(getattr(value, "open", None)) else Kind.OTHER
+        return SourceType.PATH
+    return SourceType.OPENABLE if callable(getattr(value, "open", None)) else SourceType.OTHER
 
 
-def _kind_of_text(text: str) -> Kind:
+def _source_type_of_text(text: str) -> SourceType:
     head = text[:_MAX_PATH]
     if not head or (len(text) <= _MAX_PATH and head.isspace()):
-        return Kind.EMPTY
+        return SourceType.EMPTY
     if "{{" in head or "{%" in head:
-        return Kind.TEMPLATE
+        return SourceType.TEMPLATE
     if head.lstrip()[:5].lower() == "data:":
-        return Kind.DATA_URI
+        return SourceType.DATA_URI
     if scheme := _SCHEME.match(head[:64]):
-        return {"http": Kind.URL, "https": Kind.URL, "file": Kind.FILE_URI}.get(scheme[1].lower(), Kind.STORAGE)
+        return {"http": SourceType.URL, "https": SourceType.URL, "file": SourceType.FILE_URI}.get(
+            scheme[1].lower(), SourceType.STORAGE
+        )
     if len(text) > _MAX_PATH:
-        return Kind.BASE64 if _BASE64_ONLY.fullmatch(head[:64]) else Kind.PATH
+        return SourceType.BASE64 if _BASE64_ONLY.fullmatch(head[:64]) else SourceType.PATH
     if len(text) >= _MIN_BASE64 and head.lstrip().startswith(_BASE64_STARTS) and _BASE64_ONLY.fullmatch(head):
-        return Kind.BASE64
-    return Kind.PATH
+        return SourceType.BASE64
+    return SourceType.PATH
 
 
 def _size(data: bytes | bytearray | memoryview) -> int:
@@ -115,15 +117,15 @@ def describe(value: object) -> str:
     :param value: whatever the user gave
     :return: ``<JPEG image, 123456 bytes, sha256 1a2b3c4d>``, a path, or a URL without query and user
     """
-    kind = kind_of(value)
+    source_type = source_type_of(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        shown = _describe_bytes(value) if kind is Kind.BYTES else "<empty bytes>"
+        shown = _describe_bytes(value) if source_type is SourceType.BYTES else "<empty bytes>"
     elif isinstance(value, str):
-        shown = _describe_text(value, kind)
-    elif kind is Kind.PATH:
-        shown = _describe_text(os.fsdecode(value), Kind.PATH)  # type: ignore[arg-type]
-    elif kind is Kind.OPENABLE and hasattr(value, "protocol"):
-        shown = _describe_text(str(value), Kind.STORAGE)
+        shown = _describe_text(value, source_type)
+    elif source_type is SourceType.PATH:
+        shown = _describe_text(os.fsdecode(value), SourceType.PATH)  # type: ignore[arg-type]
+    elif source_type is SourceType.OPENABLE and hasattr(value, "protocol"):
+        shown = _describe_text(str(value), SourceType.STORAGE)
     elif isinstance(value, list | tuple | set | dict):
         shown = f"<{type(value).__name__} of {len(value)}>"
     else:
@@ -138,14 +140,16 @@ def address(value: object) -> str | None:
     :return: None for an image that lies nowhere (bytes, Base64), and where no host can be told from a password
     """
     # An ObjectStoragePath says its URI; other objects with open() have none.
-    text = os.fsdecode(value) if kind_of(value) is Kind.PATH else str(value)  # type: ignore[arg-type]
-    kind = kind_of(text) if isinstance(value, str | os.PathLike) or hasattr(value, "protocol") else Kind.OTHER
-    if kind in (Kind.URL, Kind.STORAGE):
+    text = os.fsdecode(value) if source_type_of(value) is SourceType.PATH else str(value)  # type: ignore[arg-type]
+    source_type = (
+        source_type_of(text) if isinstance(value, str | os.PathLike) or hasattr(value, "protocol") else SourceType.OTHER
+    )
+    if source_type in (SourceType.URL, SourceType.STORAGE):
         return without_secrets(text)
-    if kind not in (Kind.PATH, Kind.FILE_URI):
+    if source_type not in (SourceType.PATH, SourceType.FILE_URI):
         return None
     with suppress(RuntimeError, ValueError):  # no home folder; a null byte
-        path = from_file_uri(text) if kind is Kind.FILE_URI else Path(text)
+        path = from_file_uri(text) if source_type is SourceType.FILE_URI else Path(text)
         return Path(os.path.abspath(path.expanduser())).as_uri()  # noqa: PTH100 - resolve() would follow links
     return None
 
@@ -173,13 +177,13 @@ def is_signed_url(value: object) -> bool:
 
     :param value: whatever the user gave
     """
-    if not isinstance(value, str) or (kind := kind_of(value)) not in (Kind.URL, Kind.STORAGE):
+    if not isinstance(value, str) or (source_type := source_type_of(value)) not in (SourceType.URL, SourceType.STORAGE):
         return False
     link = _URL_LIKE.match(value[:_MAX_URL])
     if link is None:
         return False
     user, at, host = link[2].rpartition("@")
-    if kind is Kind.STORAGE:
+    if source_type is SourceType.STORAGE:
         return ":" in user
     return bool(at or "?" in value or "#" in value or may_hold_password(host, link[3]))
 
@@ -198,13 +202,13 @@ def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
     return f"<{what}{size} bytes, sha256 {sha256(whole).hexdigest()[:8]}>"
 
 
-def _describe_text(text: str, kind: Kind) -> str:
-    if kind is Kind.EMPTY:
+def _describe_text(text: str, source_type: SourceType) -> str:
+    if source_type is SourceType.EMPTY:
         return "<empty text>"
-    if kind in (Kind.DATA_URI, Kind.BASE64):
+    if source_type in (SourceType.DATA_URI, SourceType.BASE64):
         if len(text) <= _MAX_HASHED:
             with suppress(ValueError):
-                return _describe_bytes(_decode(text, kind, _MAX_HASHED))
+                return _describe_bytes(_decode(text, source_type, _MAX_HASHED))
         return f"<text of {len(text)} characters>"
     if link := _URL_LIKE.match(text[:_MAX_URL]):
         plain = without_secrets(link[0])
@@ -216,39 +220,39 @@ def _describe_text(text: str, kind: Kind) -> str:
     return f"{path}?..." if question else path
 
 
-def shape_problems(value: object, kind: Kind, field: str) -> list[Problem]:
+def shape_problems(value: object, source_type: SourceType, field: str) -> list[Problem]:
     """Find what is wrong with a value as such, without reading or decoding anything.
 
     :param value: whatever the user gave
-    :param kind: what :func:`kind_of` said of it
+    :param source_type: what :func:`source_type_of` said of it
     :param field: the payload's field
     """
     rule = remedy = ""
-    if kind is Kind.EMPTY:
+    if source_type is SourceType.EMPTY:
         rule, remedy = "an image cannot be empty", f"Give an image: {_EXPECTED}."
-    elif kind is Kind.OTHER:
+    elif source_type is SourceType.OTHER:
         rule, remedy = _EXPECTED, "Give one of these."
         if isinstance(value, list | tuple | set):
             rule, remedy = "one image is meant here, not several", "Give the image itself; map the task over a list."
-    elif kind is Kind.TEMPLATE:
+    elif source_type is SourceType.TEMPLATE:
         rule, remedy = "a template must be rendered before it is used", "Give it in a templated field of the operator."
     elif isinstance(value, str):
-        rule, remedy = _text_problem(value, kind)
+        rule, remedy = _text_problem(value, source_type)
     return [Problem(field, describe(value), rule, remedy)] if rule else []
 
 
-def _text_problem(text: str, kind: Kind) -> tuple[str, str]:
-    if kind is Kind.PATH and len(text) > _MAX_PATH:
+def _text_problem(text: str, source_type: SourceType) -> tuple[str, str]:
+    if source_type is SourceType.PATH and len(text) > _MAX_PATH:
         return f"{_EXPECTED}; this long text is none of them", "Encode the file with base64.b64encode(...).decode()."
-    if kind is Kind.DATA_URI and not text[:256].partition(",")[0].rstrip().lower().endswith(";base64"):
+    if source_type is SourceType.DATA_URI and not text[:256].partition(",")[0].rstrip().lower().endswith(";base64"):
         return "a data URI must be like data:image/png;base64,...", "Encode the image in Base64."
-    if kind in (Kind.URL, Kind.STORAGE):
+    if source_type in (SourceType.URL, SourceType.STORAGE):
         if len(text) > _MAX_URL:
             return f"a URL may have at most {_MAX_URL} characters", "Use a shorter URL."
         # The keys of a storage may hold spaces; its URIs need no host either (hdfs:///teapot.png).
-        if not text.isprintable() or (" " in text if kind is Kind.URL else text[0] == " "):
+        if not text.isprintable() or (" " in text if source_type is SourceType.URL else text[0] == " "):
             return "a URL has no spaces, line breaks or control characters", "Strip it, or write a space as %20."
-        if kind is Kind.URL and not _has_host(text):
+        if source_type is SourceType.URL and not _has_host(text):
             return "a URL must name a host, like https://example.com/teapot.jpg", "Write the URL in full."
     return "", ""
 
@@ -261,40 +265,40 @@ def _has_host(url: str) -> bool:
         return False
 
 
-def load(value: Any, kind: Kind, *, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
+def load(value: Any, source_type: SourceType, *, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
     """Fetch the bytes of an image.
 
     :param value: a value that has no :func:`shape_problems`
-    :param kind: what :func:`kind_of` said of it; not a URL
+    :param source_type: what :func:`source_type_of` said of it; not a URL
     :param field: the payload's field
     :param limit: read no more than this; a result of this length or more means that there was too much
     :param open_uri: opens a storage URI
     :return: what to call the image, and its first ``limit`` bytes or a little more
     :raises ImageRejected: the bytes cannot be had
     """
-    if kind is Kind.BYTES:
+    if source_type is SourceType.BYTES:
         view = memoryview(value)
         return "the given bytes", (view[:limit] if view.ndim == view.itemsize == 1 else view).tobytes()
-    if kind in (Kind.DATA_URI, Kind.BASE64):
+    if source_type in (SourceType.DATA_URI, SourceType.BASE64):
         try:
-            return "the given Base64 text", _decode(value, kind, limit)
+            return "the given Base64 text", _decode(value, source_type, limit)
         except ValueError:
             rule = "Base64 text uses A-Z a-z 0-9 + / and is padded with = to a multiple of four"
             remedy = "Encode the file with base64.b64encode(...).decode(), and do not cut the text."
             raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from None
-    if kind in (Kind.PATH, Kind.FILE_URI):
-        return _load_file(value, kind, field, limit)
-    return _load_storage(value, kind, field, limit, open_uri)
+    if source_type in (SourceType.PATH, SourceType.FILE_URI):
+        return _load_file(value, source_type, field, limit)
+    return _load_storage(value, source_type, field, limit, open_uri)
 
 
-def _decode(text: str, kind: Kind, limit: int) -> bytes:
+def _decode(text: str, source_type: SourceType, limit: int) -> bytes:
     """Decode Base64 strictly, and no more of it than ``limit`` needs.
 
     :raises ValueError: it is not Base64
     """
     from binascii import a2b_base64
 
-    start = text.find(",", 0, 256) + 1 if kind is Kind.DATA_URI else 0
+    start = text.find(",", 0, 256) + 1 if source_type is SourceType.DATA_URI else 0
     needed = (limit + 2) // 3 * 4
     # Line breaks are a few percent of a text; room for as many again is ample, and a bound.
     window = text[start : start + 2 * needed]
@@ -305,10 +309,10 @@ def _decode(text: str, kind: Kind, limit: int) -> bytes:
     return a2b_base64(window[:needed], strict_mode=True)
 
 
-def _load_file(value: Any, kind: Kind, field: str, limit: int) -> tuple[str, bytes]:
+def _load_file(value: Any, source_type: SourceType, field: str, limit: int) -> tuple[str, bytes]:
     rule = remedy = ""
     try:
-        path = (from_file_uri(value) if kind is Kind.FILE_URI else Path(os.fsdecode(value))).expanduser()
+        path = (from_file_uri(value) if source_type is SourceType.FILE_URI else Path(os.fsdecode(value))).expanduser()
         if path.is_file():
             with path.open("rb") as file:
                 # In one piece: putting pieces together would take as long as encoding the image.
@@ -334,12 +338,14 @@ def from_file_uri(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _load_storage(value: Any, kind: Kind, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
-    if kind is Kind.STORAGE and open_uri is None:
+def _load_storage(
+    value: Any, source_type: SourceType, field: str, limit: int, open_uri: OpenUri | None
+) -> tuple[str, bytes]:
+    if source_type is SourceType.STORAGE and open_uri is None:
         rule, remedy = "storage URIs cannot be read here", "Read the file yourself and give its bytes, or give a URL."
         raise ImageRejected([Problem(field, describe(value), rule, remedy)])
     try:
-        with open_uri(value) if open_uri and kind is Kind.STORAGE else value.open("rb") as file:
+        with open_uri(value) if open_uri and source_type is SourceType.STORAGE else value.open("rb") as file:
             return describe(value).rpartition("/")[2], _read(file, limit)
     except _FINAL_STORAGE_ERRORS as error:
         rule = f"the storage must have the file and let it be read ({type(error).__name__})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_provider_kirin.api.images.integrity import Header, UnfitFile, check_whole, read_header
+from airflow_provider_kirin.api.images.integrity import Header, InvalidImage, check_whole, read_header
 from airflow_provider_kirin.api.images.rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 
@@ -71,14 +71,14 @@ def check(data: bytes, *, name: str, field: str, rules: ImageRules) -> tuple[Hea
         return None, [_wrong_format(found, f"{name} ({found or 'unknown format'}, {size})", field, rules), *problems]
     try:
         header = read_header(data, found)
-    except UnfitFile as unfit:
+    except InvalidImage as unfit:
         return None, problems or [Problem(field, f"{name} ({found}, {size})", unfit.rule, unfit.remedy)]
     value = f"{name} ({found}, {header.width} x {header.height} px)"
     too_many_pixels = header.width * header.height > rules.max_pixels
     if not problems and not too_many_pixels:
         try:
             check_whole(data, found)
-        except UnfitFile as unfit:
+        except InvalidImage as unfit:
             problems.append(Problem(field, value, unfit.rule, unfit.remedy))
     return header, problems + _check_shape(header, value, field, rules)
 

@@ -8,7 +8,7 @@ import re
 from importlib.resources import files
 from typing import Any, Final
 
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 DEFAULT_MODEL = "kirin_v1_6_i2v"
@@ -45,8 +45,8 @@ def find_schema(model: Any, *, allow_unknown: bool = False) -> dict[str, Any]:
         return load_schema(model)
     if not isinstance(model, str) or not _ID.fullmatch(model):
         rule = "is not the id of a model"
-        problem = Problem("model", shorten(model), rule, f"Give a model's id, such as {DEFAULT_MODEL!r}")
-        raise KirinPayloadError([problem], model=shorten(model))
+        problem = Problem("model", short_repr(model), rule, f"Give a model's id, such as {DEFAULT_MODEL!r}")
+        raise KirinPayloadError([problem], model=short_repr(model))
     return {"type": "object", "properties": {"model": {"const": model}}, "additionalProperties": True}
 
 
@@ -57,7 +57,7 @@ def load_schema(model: Any) -> dict[str, Any]:
     :raises KirinPayloadError: for a model without a schema file, with the nearest known name
     """
     if not isinstance(model, str) or model not in model_names():
-        raise KirinPayloadError([_unknown_model(model)], model=shorten(model))
+        raise KirinPayloadError([_unknown_model(model)], model=short_repr(model))
     return _read_schema(model)
 
 
@@ -89,13 +89,13 @@ def _without_references(part: Any) -> Any:
 def _unknown_model(model: Any) -> Problem:
     import difflib
 
-    name = shorten(model).strip("'")
+    name = short_repr(model).strip("'")
     # The gateways' command-line clients say kling_... for kirin_..., and allow a prefix.
     kirin = name.removeprefix("seacloud__").replace("kling_", "kirin_", 1).replace("kirin_image_o1", "kirin_image_omni")
     if kirin in _NO_VIDEO:
         rule = f"{_NO_VIDEO[kirin]}; this provider makes videos"
-        return Problem(field="model", value=shorten(model), rule=rule, remedy=_REMEDY)
+        return Problem(field="model", value=short_repr(model), rule=rule, remedy=_REMEDY)
     near = difflib.get_close_matches(kirin, model_names(), n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(model_names())}."
     rule = "is not a model that this provider knows"
-    return Problem(field="model", value=shorten(model), rule=rule, remedy=f"{hint} {_REMEDY}")
+    return Problem(field="model", value=short_repr(model), rule=rule, remedy=f"{hint} {_REMEDY}")

@@ -6,7 +6,7 @@ from airflow_provider_kirin.api.payload.preparation import (
     check_fit_images,
     check_static,
     inline_images,
-    prepare,
+    prepare_payload,
     refuse_secret,
     signed_urls,
 )
@@ -17,7 +17,7 @@ __all__ = [
     "check_fit_images",
     "check_static",
     "inline_images",
-    "prepare",
+    "prepare_payload",
     "refuse_secret",
     "signed_urls",
 ]

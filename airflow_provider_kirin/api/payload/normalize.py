@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.payload.paths import DEEPEST, MOST_VALUES, Place, dotted, is_larger_than, leaves
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.payload.paths import (
+    MAX_DEPTH,
+    MOST_VALUES,
+    FieldPath,
+    format_path,
+    is_larger_than,
+    leaves,
+)
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,10 +41,10 @@ def as_mapping(payload: Any, model: str) -> dict[str, Any]:
         rule = f"holds more than {MOST_VALUES:,} values"
         problem = Problem("payload", "(not shown)", rule, "No Kirin model wants that: give the model's parameters only")
         raise KirinPayloadError([problem], model=model)
-    for place, _ in leaves(payload):
-        if len(place) > DEEPEST:
-            rule = f"is nested more than {DEEPEST} levels deep"
-            problem = Problem(dotted(place[:1])[:80], "(not shown)", rule, "No Kirin model wants that: flatten it")
+    for path, _ in leaves(payload):
+        if len(path) > MAX_DEPTH:
+            rule = f"is nested more than {MAX_DEPTH} levels deep"
+            problem = Problem(format_path(path[:1])[:80], "(not shown)", rule, "No Kirin model wants that: flatten it")
             raise KirinPayloadError([problem], model=model)
     return dict(payload)
 
@@ -45,7 +52,7 @@ def as_mapping(payload: Any, model: str) -> dict[str, Any]:
 def _not_a_mapping(payload: Any) -> Problem:
     return Problem(
         field="payload",
-        value=shorten(payload),
+        value=short_repr(payload),
         rule="must be a mapping of the model's parameters",
         remedy='Give a dict such as {"image": ..., "prompt": ...}',
     )
@@ -75,19 +82,19 @@ def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
     if isinstance(value, int) and value.bit_length() > 1024:
         # Neither a float nor, beyond 4,300 digits, printable: jsonschema could not even say what is wrong.
         return math.inf
-    kind = rules.get("type")
-    if isinstance(value, str) and kind in ("object", "array", "number", "integer", "boolean"):
-        value = _from_text(value, kind)
+    json_type = rules.get("type")
+    if isinstance(value, str) and json_type in ("object", "array", "number", "integer", "boolean"):
+        value = _from_text(value, json_type)
     if isinstance(value, Mapping):
         children = rules.get("properties", {})
         return {_as_name(name): _convert(item, children.get(name, {})) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_convert(item, rules.get("items", {})) for item in value]
-    is_text = kind == "string" and "x-image" not in rules
+    is_text = json_type == "string" and "x-image" not in rules
     if _is_number(value) and (is_text or str(value) in rules.get("enum", ())):
         # Native rendering makes numbers of strings that look like some: an order number, "5" seconds.
         return str(value)
-    if kind == "number" and isinstance(value, Decimal) and not value.is_snan():
+    if json_type == "number" and isinstance(value, Decimal) and not value.is_snan():
         return float(value)
     return value
 
@@ -103,38 +110,38 @@ def _as_name(name: Any) -> Any:
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
-def _from_text(text: str, kind: str) -> Any:
+def _from_text(text: str, json_type: str) -> Any:
     """Read a rendered template as what it stands for; what cannot be read so stays as it is."""
-    if kind == "boolean":
+    if json_type == "boolean":
         return {"true": True, "false": False}.get(text.strip().lower(), text)
     try:
-        if kind == "number":
+        if json_type == "number":
             return float(text)
-        if kind == "integer":
+        if json_type == "integer":
             return int(text)
         found = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if not isinstance(found, dict if kind == "object" else list):
+    if not isinstance(found, dict if json_type == "object" else list):
         return text
-    return text if any(len(place) > DEEPEST for place, _ in leaves(found)) else found
+    return text if any(len(path) > MAX_DEPTH for path, _ in leaves(found)) else found
 
 
-def unsayable(params: Mapping[str, Any]) -> list[Problem]:
+def find_unserializable(params: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each value that JSON has no word for.
 
     :param params: what is to be sent, images as text already
     """
     return [
-        Problem(dotted(place)[:80], shorten(value), "is nothing that JSON can say", _remedy(value))
-        for place, value in leaves(params)
-        if not _is_sayable(place, value)
+        Problem(format_path(path)[:80], short_repr(value), "is nothing that JSON can say", _remedy(value))
+        for path, value in leaves(params)
+        if not _is_json_serializable(path, value)
     ]
 
 
-def _is_sayable(place: Place, value: Any) -> bool:
+def _is_json_serializable(path: FieldPath, value: Any) -> bool:
     # What stands among the keys of a mapping is typed as a name, and may be anything.
-    if any(type(part) not in (str, int) for part in place):
+    if any(type(part) not in (str, int) for part in path):
         return False
     if isinstance(value, str):
         # Half of an emoji, as a text that was cut has it, is no text in UTF-8.

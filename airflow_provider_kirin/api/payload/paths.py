@@ -8,16 +8,16 @@ from typing import Any, Final
 from airflow_provider_kirin.api.images.rules import ImageRules
 
 #: The way to a value: ``("image_list", 0, "image")``.
-Place = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 #: The same with ``"*"`` for each item of a list.
-Pattern = tuple[str, ...]
+FieldPattern = tuple[str, ...]
 
 #: No model nests deeper than five; whatever goes beyond this is a mistake, or an attack.
-DEEPEST: Final = 20
+MAX_DEPTH: Final = 20
 #: Nor does any model take a tenth of this. Lists in which the same list stands again and again may hold billions.
 MOST_VALUES: Final = 10_000
 #: Where Kirin models have their images: looked at where a model is not documented.
-USUAL: Final[tuple[Pattern, ...]] = (
+COMMON_IMAGE_FIELDS: Final[tuple[FieldPattern, ...]] = (
     ("image",),
     ("image_tail",),
     ("image_url",),
@@ -28,39 +28,39 @@ USUAL: Final[tuple[Pattern, ...]] = (
     ("dynamic_masks", "*", "mask"),
 )
 #: The largest that a first-party client sends as Base64 (seacloud-cli: 10 MiB); nothing else is known.
-LENIENT: Final = ImageRules(max_bytes=10 * 1024 * 1024 + 1, min_side=1)
+DEFAULT_IMAGE_RULES: Final = ImageRules(max_bytes=10 * 1024 * 1024 + 1, min_side=1)
 
 
-def dotted(place: Place) -> str:
+def format_path(path: FieldPath) -> str:
     """Return a place as messages name it: ``image_list.0.image``.
 
-    :param place: the way to a value
+    :param path: the way to a value
     """
-    return ".".join(map(str, place))
+    return ".".join(map(str, path))
 
 
-def place_of(name: str) -> Place:
-    """Return the place that :func:`dotted` named.
+def parse_path(name: str) -> FieldPath:
+    """Return the place that :func:`format_path` named.
 
     :param name: such as ``image_list.0.image``
     """
     return tuple(int(part) if part.isdecimal() else part for part in name.split("."))
 
 
-def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def leaves(value: Any, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
     """Yield everything in a payload that holds nothing else, and what lies too deep as it is.
 
     :param value: a payload, or a part of one
-    :param place: where that part stands
+    :param path: where that part stands
     """
-    if len(place) <= DEEPEST and isinstance(value, Mapping):
+    if len(path) <= MAX_DEPTH and isinstance(value, Mapping):
         for name, item in value.items():
-            yield from leaves(item, (*place, name))
-    elif len(place) <= DEEPEST and isinstance(value, (list, tuple)):
+            yield from leaves(item, (*path, name))
+    elif len(path) <= MAX_DEPTH and isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from leaves(item, (*place, index))
+            yield from leaves(item, (*path, index))
     else:
-        yield place, value
+        yield path, value
 
 
 def is_larger_than(limit: int, value: Any, children: Callable[[Any], Collection[Any]] | None = None) -> bool:
@@ -83,7 +83,7 @@ def _children(value: Any) -> Collection[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def put(value: Any, changes: Mapping[Place, Any]) -> Any:
+def replace_at(value: Any, changes: Mapping[FieldPath, Any]) -> Any:
     """Return a copy of a payload with other values in some places; a place that is not there is passed over.
 
     :param value: a payload, or a part of one
@@ -93,32 +93,32 @@ def put(value: Any, changes: Mapping[Place, Any]) -> Any:
         return changes[()]
     if not isinstance(value, (Mapping, list, tuple)):
         return value
-    heads: dict[str | int, dict[Place, Any]] = {}
-    for place, new in changes.items():
-        heads.setdefault(place[0], {})[place[1:]] = new
+    heads: dict[str | int, dict[FieldPath, Any]] = {}
+    for path, new in changes.items():
+        heads.setdefault(path[0], {})[path[1:]] = new
     if isinstance(value, Mapping):
-        return {**value, **{head: put(value.get(head), inner) for head, inner in heads.items()}}
-    return [put(item, heads[index]) if index in heads else item for index, item in enumerate(value)]
+        return {**value, **{head: replace_at(value.get(head), inner) for head, inner in heads.items()}}
+    return [replace_at(item, heads[index]) if index in heads else item for index, item in enumerate(value)]
 
 
-def matching(value: Any, pattern: Pattern, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def find_matches(value: Any, pattern: FieldPattern, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
     """Yield what stands in the places that a pattern means.
 
     :param value: a payload, or a part of one
     :param pattern: the rest of the way
-    :param place: where that part stands
+    :param path: where that part stands
     """
     if not pattern:
-        yield place, value
+        yield path, value
     elif pattern[0] == "*":
         if isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
-                yield from matching(item, pattern[1:], (*place, index))
+                yield from find_matches(item, pattern[1:], (*path, index))
     elif isinstance(value, Mapping) and pattern[0] in value:
-        yield from matching(value[pattern[0]], pattern[1:], (*place, pattern[0]))
+        yield from find_matches(value[pattern[0]], pattern[1:], (*path, pattern[0]))
 
 
-def image_patterns(schema: Mapping[str, Any], pattern: Pattern = ()) -> Iterator[tuple[Pattern, ImageRules]]:
+def image_patterns(schema: Mapping[str, Any], pattern: FieldPattern = ()) -> Iterator[tuple[FieldPattern, ImageRules]]:
     """Yield where a schema wants images (``x-image``), at any depth, and what they must be like.
 
     :param schema: a model's JSON Schema, or a part of one

@@ -13,22 +13,22 @@ from typing import Any, Literal
 
 from airflow_provider_kirin.api import images
 from airflow_provider_kirin.api.models import find_schema
-from airflow_provider_kirin.api.payload.normalize import as_mapping, normalize, unsayable
+from airflow_provider_kirin.api.payload.normalize import as_mapping, find_unserializable, normalize
 from airflow_provider_kirin.api.payload.paths import (
-    LENIENT,
-    USUAL,
-    Place,
-    dotted,
+    COMMON_IMAGE_FIELDS,
+    DEFAULT_IMAGE_RULES,
+    FieldPath,
+    find_matches,
+    format_path,
     image_patterns,
     leaves,
-    matching,
-    place_of,
-    put,
+    parse_path,
+    replace_at,
 )
-from airflow_provider_kirin.api.payload.validation import broken_rules
-from airflow_provider_kirin.api.payload.warnings import notices
-from airflow_provider_kirin.api.redaction import shorten
-from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.payload.validation import validate
+from airflow_provider_kirin.api.payload.warnings import find_warnings
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, Problem
 
 FitImages = Literal["error", "auto"]
@@ -43,13 +43,13 @@ class PreparedPayload:
     :param model: the model's id
     :param params: what goes to ``input[0].params``
     :param images: what became of each image, by its field: ``image``, ``image_list.0.image``
-    :param notices: what the log should tell: parameters that were not checked, a default that costs more
+    :param warnings: what the log should tell: parameters that were not checked, a default that costs more
     """
 
     model: str
     params: dict[str, Any] = field(repr=False)
     images: dict[str, images.PreparedImage]
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the payload as one short line for a log: no image bytes, no signed query."""
@@ -61,7 +61,7 @@ class PreparedPayload:
         return ", ".join(f"{name}={text}" for name, text in shown.items())
 
 
-def prepare(
+def prepare_payload(
     payload: Any,
     model: str,
     *,
@@ -75,7 +75,7 @@ def prepare(
     :param payload: the model's parameters as a mapping (or as JSON text, which is what a template renders to)
     :param model: the model's id
     :param replacing: values that take the place of the payload's own, by parameter or by
-        :data:`~airflow_provider_kirin.api.payload.paths.Place`
+        :data:`~airflow_provider_kirin.api.payload.paths.FieldPath`
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
     :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to make it fit
     :param allow_unknown_model: whether a model without a schema is sent as it is, its usual image fields prepared
@@ -84,24 +84,26 @@ def prepare(
     fitting = check_fit_images(fit_images) == "auto"
     schema = find_schema(model, allow_unknown=allow_unknown_model)
     changes = {(key,) if isinstance(key, str) else key: value for key, value in (replacing or {}).items()}
-    whole: dict[str, Any] = put(as_mapping(payload, model), changes)
+    whole: dict[str, Any] = replace_at(as_mapping(payload, model), changes)
     given = normalize(whole, schema)
     found = list(_images_of(given, schema))
-    problems = broken_rules(put(given, {place: "" for place, _, _ in found}), schema)
-    ready: dict[Place, images.PreparedImage] = {}
-    for place, value, rules in found:
+    problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema)
+    prepared: dict[FieldPath, images.PreparedImage] = {}
+    for path, value, rules in found:
         try:
-            ready[place] = images.prepare(value, field=dotted(place), rules=rules, open_uri=open_uri, fitting=fitting)
+            prepared[path] = images.prepare_image(
+                value, field=format_path(path), rules=rules, open_uri=open_uri, fitting=fitting
+            )
         except images.ImageRejected as rejected:
             problems.extend(rejected.problems)
-    params: dict[str, Any] = put(given, {place: image.text for place, image in ready.items()})
-    problems.extend(_still_unsayable(params, problems))
+    params: dict[str, Any] = replace_at(given, {path: image.text for path, image in prepared.items()})
+    problems.extend(_unserializable(params, problems))
     problems.extend(_unusable_id(given))
     if problems:
         raise KirinPayloadError(_in_order(problems, schema), model=model)
     params.pop("model", None)
-    shown = {dotted(place): image for place, image in ready.items()}
-    return PreparedPayload(model=model, params=params, images=shown, notices=notices(model, whole, schema))
+    shown = {format_path(path): image for path, image in prepared.items()}
+    return PreparedPayload(model=model, params=params, images=shown, warnings=find_warnings(model, whole, schema))
 
 
 def check_fit_images(value: Any) -> FitImages:
@@ -111,7 +113,7 @@ def check_fit_images(value: Any) -> FitImages:
     :raises ValueError: for anything else
     """
     if value not in ("error", "auto"):
-        raise ValueError(f'fit_images = {shorten(value)} must be "error" or "auto".')
+        raise ValueError(f'fit_images = {short_repr(value)} must be "error" or "auto".')
     found: FitImages = value
     return found
 
@@ -132,10 +134,10 @@ def check_static(
     schema = find_schema(model, allow_unknown=allow_unknown_model)
     given = normalize(as_mapping(payload, model), schema)
     found = list(_images_of(given, schema))
-    problems = broken_rules(put(given, {place: "" for place, _, _ in found}), schema, skip=is_dynamic)
-    for place, value, _ in found:
+    problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema, skip=is_dynamic)
+    for path, value, _ in found:
         if not is_dynamic(value):
-            problems.extend(images.check_without_reading(value, field=dotted(place)))
+            problems.extend(images.check_without_reading(value, field=format_path(path)))
     if not is_dynamic(given.get("external_task_id")):
         problems.extend(_unusable_id(given))
     if problems:
@@ -151,50 +153,50 @@ def refuse_secret(ready: PreparedPayload, secret: str) -> None:
     """
     if len(secret) < _SHORTEST_SECRET:
         return
-    encoded = {place_of(name) for name, image in ready.images.items() if image.sha256}
+    encoded = {parse_path(name) for name, image in ready.images.items() if image.sha256}
     problems = [
         Problem(
-            dotted(place)[:80],
+            format_path(path)[:80],
             "(not shown)",
             "holds the API key of the connection, which is never sent in a payload",
             "Look for a template such as {{ conn... }}: Airflow renders those in the rows of expand_kwargs(), too",
         )
-        for place, value in leaves(ready.params)
-        if isinstance(value, str) and place not in encoded and secret in value
+        for path, value in leaves(ready.params)
+        if isinstance(value, str) and path not in encoded and secret in value
     ]
     if problems:
         raise KirinPayloadError(problems, model=ready.model)
 
 
-def signed_urls(payload: Any) -> dict[Place, str]:
+def signed_urls(payload: Any) -> dict[FieldPath, str]:
     """Return every URL in a payload that may carry a signature, a token or a password; each value is one URL.
 
     :param payload: the operator's argument
     """
-    return {place: value for place, value in leaves(payload) if place and images.is_signed_url(value)}
+    return {path: value for path, value in leaves(payload) if path and images.is_signed_url(value)}
 
 
-def inline_images(payload: Any) -> dict[Place, Any]:
+def inline_images(payload: Any) -> dict[FieldPath, Any]:
     """Return everything in a payload that is an image itself (bytes, Base64): it must stay out of templates.
 
     They are found by what they are, wherever they stand, so that no mistake in a name lets one slip through.
 
     :param payload: the operator's argument
     """
-    return {place: value for place, value in leaves(payload) if place and images.is_inline(value)}
+    return {path: value for path, value in leaves(payload) if path and images.is_inline(value)}
 
 
-def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[Place, Any, images.ImageRules]]:
+def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[FieldPath, Any, images.ImageRules]]:
     """Yield place, value and rules of each image. In a field that nobody describes, only what looks like one is."""
     for pattern, rules in image_patterns(schema):
-        for place, value in matching(given, pattern):
-            yield place, value, rules
+        for path, value in find_matches(given, pattern):
+            yield path, value, rules
     if schema["additionalProperties"]:
-        for pattern in USUAL:
+        for pattern in COMMON_IMAGE_FIELDS:
             if pattern[0] not in schema["properties"]:
-                for place, value in matching(given, pattern):
-                    if images.looks_like_one(value):
-                        yield place, value, LENIENT
+                for path, value in find_matches(given, pattern):
+                    if images.looks_like_image(value):
+                        yield path, value, DEFAULT_IMAGE_RULES
 
 
 def _unusable_id(given: Mapping[str, Any]) -> Iterator[Problem]:
@@ -203,21 +205,21 @@ def _unusable_id(given: Mapping[str, Any]) -> Iterator[Problem]:
     # What is no text, or empty, is the schema's to judge.
     if isinstance(own, str) and own:
         try:
-            check_id(own)
+            validate_task_id(own)
         except KirinIdError:
             rule = "must be an id that can be asked for: printable, at most 512 characters, not None, . or .., no list"
-            yield Problem("external_task_id", shorten(own), rule, 'Give something like "order-17"')
+            yield Problem("external_task_id", short_repr(own), rule, 'Give something like "order-17"')
 
 
 def _shown(value: Any) -> str:
     """Return a value for a log; an image in a field that nobody describes shows none of its bytes either."""
-    return images.describe(value) if images.is_inline(value) else shorten(value)
+    return images.describe(value) if images.is_inline(value) else short_repr(value)
 
 
-def _still_unsayable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:
+def _unserializable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:
     """Return what JSON cannot say, and no rule has complained of."""
-    told = {problem.field.partition(".")[0] for problem in problems}
-    return [problem for problem in unsayable(params) if problem.field.partition(".")[0] not in told]
+    reported = {problem.field.partition(".")[0] for problem in problems}
+    return [problem for problem in find_unserializable(params) if problem.field.partition(".")[0] not in reported]
 
 
 def _in_order(problems: list[Problem], schema: dict[str, Any]) -> list[Problem]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.payload.keywords import keywords
 from airflow_provider_kirin.api.payload.paths import leaves
-from airflow_provider_kirin.api.redaction import safe_url, shorten
+from airflow_provider_kirin.api.redaction import redact_url, short_repr
 from airflow_provider_kirin.exceptions import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _nothing(value: Any) -> bool:
     return False
 
 
-def broken_rules(
+def validate(
     instance: dict[str, Any], schema: dict[str, Any], *, skip: Callable[[Any], bool] = _nothing
 ) -> list[Problem]:
     """Return everything in which an instance breaks its schema.
@@ -41,14 +41,16 @@ def broken_rules(
     """
     problems: list[Problem] = []
     if skip is not _nothing:
-        schema = _judgeable(schema, instance, skip)
+        schema = _without_unresolved_rules(schema, instance, skip)
     for error in _validator_class()(schema).iter_errors(instance):
         if not skip(error.instance):
             problems.extend(problem for problem in _problems(error, skip) if problem not in problems)
     return problems
 
 
-def _judgeable(schema: dict[str, Any], instance: dict[str, Any], skip: Callable[[Any], bool]) -> dict[str, Any]:
+def _without_unresolved_rules(
+    schema: dict[str, Any], instance: dict[str, Any], skip: Callable[[Any], bool]
+) -> dict[str, Any]:
     """Leave out the rules between fields of which one cannot be judged yet: a frame may hide in a template."""
     later = {name for name, value in instance.items() if any(skip(leaf) for _, leaf in leaves(value))}
     rules = schema.get("allOf", ())
@@ -102,7 +104,7 @@ def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[P
         missing = [name for name in schema["required"] if name not in instance]
         yield from (_missing_parameter(name, path, schema) for name in missing)
         return
-    rule, remedy = _say(error, schema)
+    rule, remedy = _explain(error, schema)
     yield Problem(
         field=schema.get("x-field") or path or "payload",
         value=_show(error, schema),
@@ -115,14 +117,14 @@ def _show(error: ValidationError, schema: dict[str, Any]) -> str:
     if "x-field" in schema:
         given = error.instance.get(schema["x-field"]) if isinstance(error.instance, dict) else None
         # An image is an empty text here.
-        return {"None": "(missing)", "''": "(given)"}.get(shorten(given), shorten(given))
+        return {"None": "(missing)", "''": "(given)"}.get(short_repr(given), short_repr(given))
     # A call-back URL often carries a token in its query.
     if schema.get("x-url") and isinstance(error.instance, str):
-        return shorten(safe_url(error.instance))
-    return shorten(error.instance)
+        return short_repr(redact_url(error.instance))
+    return short_repr(error.instance)
 
 
-def _say(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
+def _explain(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
     """Return rule and remedy for one broken keyword."""
     wanted: Any = error.validator_value
     instance: Any = error.instance
@@ -152,7 +154,7 @@ def _say(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
         case "x-url":
             return "must be an http or https URL with a host", "Give the whole URL, such as https://example.com/hook"
         case _:
-            return f"breaks the rule {error.validator}: {shorten(wanted)}", "See the model's page in the docs"
+            return f"breaks the rule {error.validator}: {short_repr(wanted)}", "See the model's page in the docs"
 
 
 def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
@@ -174,7 +176,7 @@ def _missing_parameter(name: str, path: str, schema: dict[str, Any]) -> Problem:
 def _did_you_mean(given: Any, known: list[Any]) -> str | None:
     import difflib
 
-    text = given[:100] if isinstance(given, str) else shorten(given)
+    text = given[:100] if isinstance(given, str) else short_repr(given)
     names = list(map(str, known))
     # image_tial means image_tail; image_url means image, although image_tail is nearer by its letters.
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.85)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_kirin.api.redaction import shorten
+from airflow_provider_kirin.api.redaction import short_repr
 
 #: How sure a schema is of its model (``x-confidence``).
 DOCUMENTED, PARTLY, UNKNOWN = "documented", "partly", "unknown"
 
 
-def notices(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:
+def find_warnings(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:
     """Return lines for the log; none where everything was checked and chosen.
 
     :param model: the model's id
     :param given: the payload as the user gave it, without the defaults
     :param schema: the model's JSON Schema, or the empty one of a model that has none
     """
-    lines = [_unchecked(model, given, schema), _dear_default(model, given, schema)]
+    lines = [_unchecked(model, given, schema), _expensive_default(model, given, schema)]
     return tuple(line for line in lines if line)
 
 
@@ -41,10 +41,10 @@ def _with_hint(name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name[:100], known, n=1, cutoff=0.8)
-    return f"{shorten(name, 40)} (did you mean {near[0]!r}?)" if near else shorten(name, 40)
+    return f"{short_repr(name, 40)} (did you mean {near[0]!r}?)" if near else short_repr(name, 40)
 
 
-def _dear_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _expensive_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if given.get("mode") is not None or schema["properties"].get("mode", {}).get("default") != "pro":
         return ""
     return f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.'

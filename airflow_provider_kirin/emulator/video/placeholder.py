@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 _LONGEST = 280
 
 
-def draw_card(text: str, size: tuple[int, int]) -> Image.Image:
+def draw_placeholder(text: str, size: tuple[int, int]) -> Image.Image:
     """A picture of this size: two colours that run into each other, a few discs, and the text."""
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
     top, bottom = _colour(digest[0], 0.42), _colour(digest[1], 0.16)

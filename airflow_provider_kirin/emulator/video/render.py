@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from airflow_provider_kirin.emulator.video.audio import add_tone, play_tone
-from airflow_provider_kirin.emulator.video.placeholder import draw_card
+from airflow_provider_kirin.emulator.video.placeholder import draw_placeholder
 
 _ZOOM = 0.12
 _SQUARE_UP_TO = 1.2
@@ -60,7 +60,7 @@ def render(job: Job, out: Path) -> None:
     """Write the video of a generation."""
     pictures = [_load(Path(path)) for path in job.images]
     size = frame_size(job, pictures[0] if pictures else None)
-    scenes = [_planes(_canvas(picture, size)) for picture in pictures or [draw_card(job.card, size)]]
+    scenes = [_planes(_canvas(picture, size)) for picture in pictures or [draw_placeholder(job.card, size)]]
     mark = _watermark_planes(size) if job.watermark else None
     frames = job.seconds * job.fps
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:

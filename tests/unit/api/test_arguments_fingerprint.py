@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.idempotency import digest_arguments
+from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Opaque:
 
 
 def of(*args: Any, **kwargs: Any) -> str:
-    return digest_arguments("kirin_v1_6_i2v", args, kwargs)
+    return arguments_fingerprint("kirin_v1_6_i2v", args, kwargs)
 
 
 VALUES: list[tuple[Any, Any]] = [
@@ -94,7 +94,7 @@ def test_an_object_that_has_no_content_to_compare_never_makes_two_tries_differ()
 
 
 def test_the_model_and_the_place_of_an_argument_count() -> None:
-    assert of(1) != digest_arguments("another", [1], {})
+    assert of(1) != arguments_fingerprint("another", [1], {})
     assert of(1) != of(x=1)
     assert of() != of(None)
 
@@ -107,8 +107,8 @@ def test_any_list_has_one(values: list[Any]) -> None:
 
 def test_is_the_same_in_another_process_with_another_order_of_sets() -> None:
     code = (
-        "from airflow_provider_kirin.api.idempotency import digest_arguments;"
-        "print(digest_arguments('m', [{'teapot', 'mug', 'sneaker', 'lamp'}], {'b': 1, 'a': {'x', 'y'}}))"
+        "from airflow_provider_kirin.api.idempotency import arguments_fingerprint;"
+        "print(arguments_fingerprint('m', [{'teapot', 'mug', 'sneaker', 'lamp'}], {'b': 1, 'a': {'x', 'y'}}))"
     )
     said = {
         subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.budget import Purchase, learnt, no_estimate, over_budget, read_purchases
+from airflow_provider_kirin.api.budget import Purchase, estimate_from_history, no_estimate, over_budget, read_purchases
 from airflow_provider_kirin.api.pricing import Estimate
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
@@ -25,7 +25,7 @@ PURCHASES = st.builds(
 
 
 def over(budget: str, *others: Purchase, name: str = "mine") -> KirinBudgetError | None:
-    return over_budget(Decimal(budget), PRICE, others, name=name)
+    return over_budget(Decimal(budget), PRICE, others, external_task_id=name)
 
 
 def bought(name: str, *, cost: str | None = None, estimate: str | None = None, id_: str | None = "t1") -> Purchase:
@@ -101,7 +101,7 @@ class TestDeciding:
     def test_what_is_allowed_never_exceeds_the_budget(
         self, others: list[Purchase], budget: Decimal, usd: Decimal
     ) -> None:
-        error = over_budget(budget, Estimate(usd, "x"), others, name="mine")
+        error = over_budget(budget, Estimate(usd, "x"), others, external_task_id="mine")
         total = sum((one.counts(usd) for one in others), Decimal(0)) + usd
         assert (error is None) == (total <= budget)
 
@@ -114,12 +114,12 @@ class TestLearning:
             Purchase("c", "t3", "m/pro/5", cost=Decimal("9")),
             Purchase("d", "t4", "m/std/5", estimate=Decimal("8")),
         ]
-        estimate = learnt(known, "m/std/5")
+        estimate = estimate_from_history(known, "m/std/5")
         assert estimate is not None and estimate.usd == Decimal("0.3")
 
     @pytest.mark.parametrize("cost", [None, Decimal(0)])
     def test_nothing_from_what_failed_or_did_not_end(self, cost: Decimal | None) -> None:
-        assert learnt([Purchase("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
+        assert estimate_from_history([Purchase("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
 
     def test_where_nobody_knows_the_error_shows_the_way_out(self) -> None:
         error = no_estimate(Decimal(1), "m/std/5", "the gateway is silent", retryable=True)

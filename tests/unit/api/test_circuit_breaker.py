@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_kirin.api.circuit_breaker import LONGEST_PROBE, TROUBLES_THAT_MEAN_DOWN, Health
-from airflow_provider_kirin.api.retry import LONGEST_PAUSE
+from airflow_provider_kirin.api.circuit_breaker import FAILURE_THRESHOLD, PROBE_TIMEOUT, CircuitBreaker
+from airflow_provider_kirin.api.retry import MAX_BACKOFF
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
@@ -20,20 +20,20 @@ from airflow_provider_kirin.exceptions import (
 START = 1000.0
 
 
-def health(jitter: float = 0.5) -> Health:
-    return Health(jitter=lambda: jitter)
+def health(jitter: float = 0.5) -> CircuitBreaker:
+    return CircuitBreaker(jitter=lambda: jitter)
 
 
-def down(error: KirinError, view: Health) -> Health:
-    for _ in range(TROUBLES_THAT_MEAN_DOWN):
-        view.heard(error, START)
+def down(error: KirinError, view: CircuitBreaker) -> CircuitBreaker:
+    for _ in range(FAILURE_THRESHOLD):
+        view.record_result(error, START)
     return view
 
 
 def test_a_healthy_gateway_holds_nobody() -> None:
     view = health()
-    assert view.heard(None, START) is False
-    assert view.take(START) == 0 and view.trouble is None
+    assert view.record_result(None, START) is False
+    assert view.acquire(START) == 0 and view.last_error is None
 
 
 def page(error: KirinAPIError) -> KirinAPIError:
@@ -54,58 +54,58 @@ def page(error: KirinAPIError) -> KirinAPIError:
 )
 def test_troubles_in_a_row_mean_that_it_is_down(error: KirinError) -> None:
     view = health()
-    for _ in range(TROUBLES_THAT_MEAN_DOWN - 1):
-        view.heard(error, START)
-    assert view.take(START) == 0
-    view.heard(error, START)
-    assert view.take(START) == pytest.approx(2)
-    assert view.trouble is error
+    for _ in range(FAILURE_THRESHOLD - 1):
+        view.record_result(error, START)
+    assert view.acquire(START) == 0
+    view.record_result(error, START)
+    assert view.acquire(START) == pytest.approx(2)
+    assert view.last_error is error
 
 
 @pytest.mark.parametrize("sign", [None, KirinAuthError("401"), KirinNotFoundError("404"), KirinRateLimitError("429")])
 def test_a_sign_of_life_between_them_means_that_it_is_not(sign: KirinError | None) -> None:
     view = health()
-    for _ in range(3 * TROUBLES_THAT_MEAN_DOWN):
-        view.heard(KirinNetworkError("cut"), START)
-        view.heard(sign, START)
-    assert view.take(START) == 0
+    for _ in range(3 * FAILURE_THRESHOLD):
+        view.record_result(KirinNetworkError("cut"), START)
+        view.record_result(sign, START)
+    assert view.acquire(START) == 0
 
 
 def test_probes_become_rarer_up_to_a_minute() -> None:
     view, now, pauses = down(KirinNetworkError("cut"), health()), START, []
     for _ in range(10):
-        pauses.append(view.take(now))
+        pauses.append(view.acquire(now))
         now += pauses[-1]
-        assert view.take(now) == 0
-        view.heard(KirinNetworkError("cut"), now)
+        assert view.acquire(now) == 0
+        view.record_result(KirinNetworkError("cut"), now)
     assert pauses[:4] == pytest.approx([2, 4, 8, 16])
-    assert max(pauses) == pytest.approx(LONGEST_PAUSE)
+    assert max(pauses) == pytest.approx(MAX_BACKOFF)
 
 
 def test_calls_that_were_under_way_when_it_went_down_say_nothing_new() -> None:
     view = down(KirinNetworkError("cut"), health())
     for _ in range(30):
-        view.heard(KirinNetworkError("cut"), START)
-    assert view.take(START) == pytest.approx(2)
+        view.record_result(KirinNetworkError("cut"), START)
+    assert view.acquire(START) == pytest.approx(2)
 
 
 def test_while_a_probe_is_under_way_no_other_call_goes() -> None:
     view = down(KirinNetworkError("cut"), health())
-    assert view.take(START + 2) == 0
-    assert view.take(START + 2) == LONGEST_PROBE
-    assert view.take(START + 2 + LONGEST_PROBE) == 0
+    assert view.acquire(START + 2) == 0
+    assert view.acquire(START + 2) == PROBE_TIMEOUT
+    assert view.acquire(START + 2 + PROBE_TIMEOUT) == 0
 
 
 def test_retry_after_is_obeyed() -> None:
-    assert down(KirinUnavailableError("503", retry_after=90.0), health()).take(START) == pytest.approx(90)
+    assert down(KirinUnavailableError("503", retry_after=90.0), health()).acquire(START) == pytest.approx(90)
 
 
 def test_several_processes_do_not_probe_together() -> None:
-    assert len({down(KirinNetworkError("cut"), health(jitter)).take(START) for jitter in (0.0, 0.3, 1.0)}) == 3
+    assert len({down(KirinNetworkError("cut"), health(jitter)).acquire(START) for jitter in (0.0, 0.3, 1.0)}) == 3
 
 
 def test_the_first_good_answer_says_so_and_lets_all_through() -> None:
     view = down(KirinNetworkError("cut"), health())
-    assert view.heard(None, START + 2) is True
-    assert view.take(START + 2) == 0 and view.trouble is None
-    assert view.heard(None, START + 3) is False
+    assert view.record_result(None, START + 2) is True
+    assert view.acquire(START + 2) == 0 and view.last_error is None
+    assert view.record_result(None, START + 3) is False

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.connection_test import PROBE_ID, judge
-from airflow_provider_kirin.api.requests import check_id, get_generation
-from airflow_provider_kirin.api.responses import read_body
+from airflow_provider_kirin.api.connection_test import PROBE_ID, interpret
+from airflow_provider_kirin.api.requests import get_generation, validate_task_id
+from airflow_provider_kirin.api.responses import parse_body
 
 BASE = "https://cloud.vtrix.ai/model"
 
 
 def ask(status: int, body: Any) -> tuple[bool, str]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return judge(status, {}, read_body(raw), base=BASE)
+    return interpret(status, {}, parse_body(raw), base=BASE)
 
 
 def test_the_id_can_be_asked_for_and_cannot_be_a_real_one() -> None:
-    assert check_id(PROBE_ID) == PROBE_ID
+    assert validate_task_id(PROBE_ID) == PROBE_ID
     assert get_generation(BASE, PROBE_ID).url == f"{BASE}/v1/generation/task/{PROBE_ID}"
     assert "-" in PROBE_ID
     assert len(PROBE_ID) > 20
@@ -105,7 +105,7 @@ def test_a_gateway_in_trouble_is_not_called_wrong(status: int, body: Any) -> Non
 
 
 def test_a_redirect_is_a_wrong_host() -> None:
-    works, said = judge(302, {"Location": "https://login.example/?s=SECRET"}, "", base=BASE)
+    works, said = interpret(302, {"Location": "https://login.example/?s=SECRET"}, "", base=BASE)
     assert not works
     assert "https://login.example/" in said
     assert "SECRET" not in said
@@ -119,7 +119,7 @@ def test_a_refusal_for_another_reason_does_not_count_as_a_yes() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.integers(100, 599), st.binary(max_size=100))
 def test_any_reply_gives_a_verdict_and_never_a_yes_for_what_is_no_object(status: int, raw: bytes) -> None:
-    works, said = judge(status, {}, read_body(raw), base=BASE)
+    works, said = interpret(status, {}, parse_body(raw), base=BASE)
     assert 0 < len(said) < 1000
     if works:
         assert isinstance(json.loads(raw), dict)

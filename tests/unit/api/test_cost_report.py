@@ -12,20 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.cost_report import FIELDS, Note, Spent, merge, select, summarize, total
+from airflow_provider_kirin.api.cost_report import (
+    FIELDS,
+    CostRecord,
+    GenerationCost,
+    merge_records,
+    select,
+    summarize,
+    total,
+)
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MODEL = "kirin_v1_6_i2v"
 
 
-def bought(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> Note:
+def bought(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> CostRecord:
     value = {
         "kirin_task_id": kirin_task_id,
         "external_task_id": "airflow-x",
         "price_key": f"{MODEL}/std/5",
         "kirin_conn_id": "paid",
     }
-    return Note("shop", "r1", task, at, True, value)
+    return CostRecord("shop", "r1", task, at, True, value)
 
 
 def ended(
@@ -35,58 +43,61 @@ def ended(
     task: str = "wait",
     at: datetime = NOON,
     model: str = MODEL,
-) -> Note:
+) -> CostRecord:
     entries = [{"kirin_task_id": one, "model": model, "status": status, "cost": cost} for one in ids]
-    return Note("shop", "r1", task, at, False, entries)
+    return CostRecord("shop", "r1", task, at, False, entries)
 
 
 class TestMerging:
     def test_bought_by_one_task_seen_by_another(self) -> None:
         later = NOON + timedelta(days=1)
-        (one,) = merge([ended("t1", at=later), bought("t1")])
-        assert one == Spent("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True)
+        (one,) = merge_records([ended("t1", at=later), bought("t1")])
+        assert one == GenerationCost("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True)
 
     def test_seen_twice_and_after_each_clear_again_it_is_counted_once(self) -> None:
         later = NOON + timedelta(days=3)
         notes = [bought("t1"), bought("t1"), ended("t1"), ended("t1", at=later), ended("t1", task="other", at=later)]
-        (one,) = merge(notes)
+        (one,) = merge_records(notes)
         assert one.cost == Decimal("0.28") and one.at == NOON, "the first look dates it"
 
     def test_an_end_is_of_the_time_that_its_note_says_and_not_of_the_row_that_was_written_again(self) -> None:
         cleared = replace(ended("t1", "t2"), at=NOON + timedelta(days=25))
         cleared.value[0]["at"] = "2026-11-25T12:00:00+00:00"
-        assert [one.at for one in merge([bought("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
+        assert [one.at for one in merge_records([bought("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
 
     @pytest.mark.parametrize("text", [None, "", "soon", 5, "0001-01-01T00:00:00+10:00"])
     def test_a_time_that_cannot_be_read_is_none(self, text: Any) -> None:
         note = ended("t1")
         note.value[0]["at"] = text
-        assert merge([note])[0].at == NOON
+        assert merge_records([note])[0].at == NOON
 
     def test_a_time_of_another_zone_is_of_the_day_in_utc(self) -> None:
         note = ended("t1")
         note.value[0]["at"] = "2026-11-25T23:30:00-02:00"
-        assert summarize(merge([note]), ["day"])[0]["day"] == "2026-11-26"
+        assert summarize(merge_records([note]), ["day"])[0]["day"] == "2026-11-26"
 
     def test_what_nobody_here_bought_belongs_to_who_saw_it(self) -> None:
-        (one,) = merge([ended("t1")])
+        (one,) = merge_records([ended("t1")])
         assert one.task == "wait" and one.conn_id is None
 
     def test_what_has_not_ended_is_unknown_and_dated_by_its_purchase(self) -> None:
-        (one,) = merge([bought("t1")])
+        (one,) = merge_records([bought("t1")])
         assert (one.cost, one.ended, one.at, one.model) == (None, False, NOON, MODEL)
 
     @pytest.mark.parametrize(("status", "cost"), [("failed", Decimal(0)), ("completed", None)])
     def test_without_a_cost_only_what_failed_was_free(self, status: str, cost: Decimal | None) -> None:
-        assert merge([ended("t1", cost=None, status=status)])[0].cost == cost
+        assert merge_records([ended("t1", cost=None, status=status)])[0].cost == cost
 
     def test_a_later_look_that_does_not_know_the_cost_takes_nothing_away(self) -> None:
         later = NOON + timedelta(hours=1)
-        assert merge([ended("t1"), ended("t1", cost=None, at=later, model="")])[0].cost == Decimal("0.28")
+        assert merge_records([ended("t1"), ended("t1", cost=None, at=later, model="")])[0].cost == Decimal("0.28")
 
-    @pytest.mark.parametrize("value", [None, "x", 5, [], {}, [None, "x"], {"posting": True}, {"kirin_task_id": 5}])
+    @pytest.mark.parametrize("value", [None, "x", 5, [], {}, [None, "x"], {"intent": True}, {"kirin_task_id": 5}])
     def test_what_says_nothing_about_a_generation_is_nothing(self, value: Any) -> None:
-        assert merge([Note("d", "r", "t", NOON, True, value), Note("d", "r", "t", NOON, False, value)]) == []
+        assert (
+            merge_records([CostRecord("d", "r", "t", NOON, True, value), CostRecord("d", "r", "t", NOON, False, value)])
+            == []
+        )
 
     @given(st.randoms(use_true_random=False))
     def test_the_order_of_the_notes_does_not_matter(self, rng: random.Random) -> None:
@@ -94,14 +105,14 @@ class TestMerging:
         shuffled = list(notes)
         rng.shuffle(shuffled)
         key = lambda one: one.kirin_task_id  # noqa: E731
-        assert sorted(merge(shuffled), key=key) == sorted(merge(notes), key=key)
+        assert sorted(merge_records(shuffled), key=key) == sorted(merge_records(notes), key=key)
 
 
 class TestSelecting:
     SPENT = (
-        Spent("t1", "shop", "r1", "submit", NOON),
-        Spent("t2", "shop", "r2", "submit", NOON + timedelta(days=1)),
-        Spent("t3", "blog", "r1", "submit", NOON + timedelta(days=2)),
+        GenerationCost("t1", "shop", "r1", "submit", NOON),
+        GenerationCost("t2", "shop", "r2", "submit", NOON + timedelta(days=1)),
+        GenerationCost("t3", "blog", "r1", "submit", NOON + timedelta(days=2)),
     )
 
     @pytest.mark.parametrize(
@@ -121,14 +132,14 @@ class TestSelecting:
         assert " ".join(one.kirin_task_id for one in select(self.SPENT, **only)) == ids
 
     def test_by_the_buyer_and_not_by_who_saw_the_end(self) -> None:
-        spent = merge([bought("t1"), replace(ended("t1"), dag="other", run="r9")])
+        spent = merge_records([bought("t1"), replace(ended("t1"), dag="other", run="r9")])
         assert [one.cost for one in select(spent, dag="shop", run="r1")] == [Decimal("0.28")]
         assert select(spent, dag="other") == select(spent, run="r9") == []
 
 
 class TestSumming:
     def test_groups_and_their_total(self) -> None:
-        spent = merge([bought("t1"), bought("t2"), ended("t1"), ended("t3", cost=0.1, task="b")])
+        spent = merge_records([bought("t1"), bought("t2"), ended("t1"), ended("t3", cost=0.1, task="b")])
         assert summarize(spent, ["task"]) == [
             {"task": "b", "generations": 1, "usd": "0.1", "unknown": 0},
             {"task": "submit", "generations": 2, "usd": "0.28", "unknown": 1},
@@ -136,7 +147,7 @@ class TestSumming:
         assert total(spent) == {"generations": 3, "usd": "0.38", "unknown": 1}
 
     def test_every_field_that_is_offered(self) -> None:
-        (row,) = summarize(merge([bought("t1"), ended("t1")]), FIELDS)
+        (row,) = summarize(merge_records([bought("t1"), ended("t1")]), FIELDS)
         expected = {"dag": "shop", "run": "r1", "task": "submit", "model": MODEL, "day": "2026-11-25"}
         assert row == {**expected, "generations": 1, "usd": "0.28", "unknown": 0}
 
@@ -144,9 +155,9 @@ class TestSumming:
         assert summarize([], ["dag"]) == [] and total([]) == {"generations": 0, "usd": "0", "unknown": 0}
 
     def test_by_nothing_is_one_row(self) -> None:
-        assert summarize(merge([ended("t1", "t2")]), []) == [{"generations": 2, "usd": "0.56", "unknown": 0}]
+        assert summarize(merge_records([ended("t1", "t2")]), []) == [{"generations": 2, "usd": "0.56", "unknown": 0}]
 
     @given(st.lists(st.decimals(min_value=0, max_value=10**6, places=6)))
     def test_no_cent_is_lost(self, costs: list[Decimal]) -> None:
         notes = [ended(f"t{number}", cost=format(cost, "f")) for number, cost in enumerate(costs)]
-        assert Decimal(total(merge(notes))["usd"]) == sum(costs, Decimal(0))
+        assert Decimal(total(merge_records(notes))["usd"]) == sum(costs, Decimal(0))

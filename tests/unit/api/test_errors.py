@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.errors import (
     CODES,
-    LONGEST_RETRY_AFTER,
+    MAX_RETRY_AFTER,
     error_from_response,
     error_from_task,
-    read_error,
-    retry_after,
+    parse_error,
+    parse_retry_after,
 )
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
@@ -181,7 +181,7 @@ class TestKnownBodies:
         ],
     )
     def test_what_is_said_where(self, body: Any, code: str, message: str) -> None:
-        assert read_error(body) == (code, message)
+        assert parse_error(body) == (code, message)
 
     def test_the_request_id_comes_from_the_header_or_else_from_the_body(self) -> None:
         assert error(500, {"request_id": "body"}, X_Request_Id="header").request_id == "header"
@@ -276,7 +276,9 @@ class TestCodes:
     @pytest.mark.parametrize(("code", "kind", "retryable"), KNOWN_CODES)
     def test_of_a_failed_generation(self, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
         found = error_from_task(
-            KirinTask.from_reply({"id": "d1", "status": "failed", "error": {"code": code, "error_message": "because"}})
+            KirinTask.from_response(
+                {"id": "d1", "status": "failed", "error": {"code": code, "error_message": "because"}}
+            )
         )
         assert type(found) is kind
         assert found.retryable is retryable
@@ -310,11 +312,11 @@ class TestCodes:
 class TestFinishedGenerations:
     def test_one_with_a_video_is_no_error(self) -> None:
         reply = {"id": "d1", "status": "completed", "output": [{"content": [{"url": "https://h/1", "type": "video"}]}]}
-        assert error_from_task(KirinTask.from_reply(reply)) is None
+        assert error_from_task(KirinTask.from_response(reply)) is None
 
     @pytest.mark.parametrize("output", [None, [], [{"content": [{"type": "image", "url": "https://h/1"}]}]])
     def test_one_without_a_video_is_final(self, output: Any) -> None:
-        found = error_from_task(KirinTask.from_reply({"id": "d1", "status": "completed", "output": output}))
+        found = error_from_task(KirinTask.from_response({"id": "d1", "status": "completed", "output": output}))
         assert type(found) is KirinNoVideoError
         assert isinstance(found, KirinTaskFailedError)
         assert not found.retryable
@@ -322,13 +324,13 @@ class TestFinishedGenerations:
 
     @pytest.mark.parametrize("reason", [None, {}, "it broke", {"code": "999", "message": "new"}, {"code": "0"}])
     def test_a_failure_that_nobody_knows(self, reason: Any) -> None:
-        found = error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": reason}))
+        found = error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": reason}))
         assert type(found) is KirinTaskFailedError
         assert found.retryable
 
     def test_the_message_stays_short_whatever_the_gateway_says(self) -> None:
         reason = {"code": "x" * 10**6, "message": "y" * 10**6}
-        found = error_from_task(KirinTask.from_reply({"id": "d1", "status": "failed", "error": reason}))
+        found = error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": reason}))
         assert len(str(found)) < 1000
 
 
@@ -343,8 +345,8 @@ class TestRetryAfter:
             ("1.5", 1.5),
             ("0", 0.0),
             ("-5", 0.0),
-            ("100000", LONGEST_RETRY_AFTER),
-            ("inf", LONGEST_RETRY_AFTER),
+            ("100000", MAX_RETRY_AFTER),
+            ("inf", MAX_RETRY_AFTER),
             ("nan", None),
             ("", None),
             (None, None),
@@ -353,16 +355,16 @@ class TestRetryAfter:
             ("Mon, 23 Nov 2026 12:00:30 -0000", 30.0),
             ("Mon, 23 Nov 2026 13:00:30 +0100", 30.0),
             ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
-            ("Tue, 24 Nov 2026 12:00:00 GMT", LONGEST_RETRY_AFTER),
+            ("Tue, 24 Nov 2026 12:00:00 GMT", MAX_RETRY_AFTER),
             ("Mon, 99 Nov 2026 12:00:30 GMT", None),
             ("Mon, 23 Nov 99999999999 12:00:30 GMT", None),
         ],
     )
     def test_seconds_dates_and_garbage(self, value: str | None, seconds: float | None) -> None:
-        assert retry_after(value, now=self.NOW) == seconds
+        assert parse_retry_after(value, now=self.NOW) == seconds
 
     def test_the_longest_pause_is_some_minutes(self) -> None:
-        assert 60 <= LONGEST_RETRY_AFTER <= 600
+        assert 60 <= MAX_RETRY_AFTER <= 600
 
     @settings(deadline=None, max_examples=300)
     @given(
@@ -372,8 +374,8 @@ class TestRetryAfter:
     )
     @example("Mon, 1 Nov 99999999999 0:00:00 +0000")
     def test_any_header_gives_a_bounded_pause_or_none(self, value: str) -> None:
-        seconds = retry_after(value, now=self.NOW)
-        assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER
+        seconds = parse_retry_after(value, now=self.NOW)
+        assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
     def test_the_error_carries_it_whatever_the_case_of_the_header(self) -> None:
         assert error(429, None, Retry_After="9").retry_after == 9.0
@@ -381,7 +383,7 @@ class TestRetryAfter:
         assert error(429).retry_after is None
 
     def test_without_a_clock_the_real_one_is_read(self) -> None:
-        assert retry_after("Mon, 23 Nov 2015 12:00:00 GMT") == 0.0
+        assert parse_retry_after("Mon, 23 Nov 2015 12:00:00 GMT") == 0.0
 
 
 json_values = st.recursive(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_kirin.api.models import load_schema, model_names
-from airflow_provider_kirin.api.payload import check_static, prepare
+from airflow_provider_kirin.api.payload import check_static, prepare_payload
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from tests.family import BETWEEN, LEAST, MULTI, PICTURE, SHOTS, limits, with_bad
 
@@ -16,7 +16,7 @@ MODELS = model_names()
 
 def refused(payload: Any, model: str) -> tuple[Problem, ...]:
     with pytest.raises(KirinPayloadError) as caught:
-        prepare(payload, model)
+        prepare_payload(payload, model)
     assert "nothing was spent" in str(caught.value)
     return caught.value.problems
 
@@ -28,7 +28,7 @@ def test_there_is_a_payload_for_every_model() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_least_payload_is_taken_when_parsed_and_when_run(model: str) -> None:
     check_static(LEAST[model], model, is_dynamic=lambda value: False)
-    sent = prepare(LEAST[model], model).params
+    sent = prepare_payload(LEAST[model], model).params
     assert LEAST[model].items() <= sent.items()
 
 
@@ -60,7 +60,7 @@ def test_each_limit_is_told_with_field_value_rule_and_remedy(model: str) -> None
 def test_rules_between_fields(model: str, added: dict[str, Any], fields: list[str]) -> None:
     payload = {**LEAST[model], **added}
     if not fields:
-        prepare(payload, model)
+        prepare_payload(payload, model)
         return
     problems = refused(payload, model)
     assert [problem.field for problem in problems] == fields
@@ -93,7 +93,7 @@ def test_a_template_deep_in_a_list_is_judged_later_too() -> None:
 @pytest.mark.parametrize(("given", "sent"), [("17", 17), (17, 17)])
 def test_a_whole_number_may_come_as_text(given: Any, sent: int) -> None:
     payload = {**LEAST["kirin_video_o1"], "element_list": [{"element_id": given}]}
-    assert prepare(payload, "kirin_video_o1").params["element_list"] == [{"element_id": sent}]
+    assert prepare_payload(payload, "kirin_video_o1").params["element_list"] == [{"element_id": sent}]
     assert refused({**payload, "element_list": [{"element_id": "a"}]}, "kirin_video_o1")
 
 
@@ -110,36 +110,36 @@ def test_unknown_parameters_are_refused_only_where_all_are_documented(model: str
         (problem,) = refused(payload, model)
         assert problem.field == "promptt"
         return
-    ready = prepare(payload, model)
-    assert ready.params["promptt"] == "x"
-    assert sum("promptt" in notice for notice in ready.notices) == 1
+    prepared = prepare_payload(payload, model)
+    assert prepared.params["promptt"] == "x"
+    assert sum("promptt" in notice for notice in prepared.warnings) == 1
 
 
 def test_what_may_be_a_slip_of_the_finger_is_said_so() -> None:
-    (notice,) = prepare({"prompt": "p", "negativ_prompt": "x", "seed": 3}, "kirin_v2_6_t2v").notices
+    (notice,) = prepare_payload({"prompt": "p", "negativ_prompt": "x", "seed": 3}, "kirin_v2_6_t2v").warnings
     assert "'negativ_prompt' (did you mean 'negative_prompt'?), 'seed' are sent unchecked" in notice
 
 
 def test_an_undocumented_model_says_so_each_time_and_a_documented_one_never() -> None:
-    assert "No page of the gateway" in prepare(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").notices[0]
-    assert prepare(LEAST["kirin_v1_6_i2v"], "kirin_v1_6_i2v").notices == ()
-    assert prepare(LEAST["kirin_v2_6_t2v"], "kirin_v2_6_t2v").notices == ()
+    assert "No page of the gateway" in prepare_payload(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").warnings[0]
+    assert prepare_payload(LEAST["kirin_v1_6_i2v"], "kirin_v1_6_i2v").warnings == ()
+    assert prepare_payload(LEAST["kirin_v2_6_t2v"], "kirin_v2_6_t2v").warnings == ()
 
 
 @pytest.mark.parametrize("model", ["kirin_v3_omni_video", "kirin_video_o1"])
 def test_a_default_that_costs_more_is_told_unless_it_was_chosen(model: str) -> None:
-    ready = prepare(LEAST[model], model)
-    assert ready.params["mode"] == "pro"
-    assert ready.notices == (
+    prepared = prepare_payload(LEAST[model], model)
+    assert prepared.params["mode"] == "pro"
+    assert prepared.warnings == (
         f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.',
     )
-    assert prepare({**LEAST[model], "mode": "pro"}, model).notices == ()
+    assert prepare_payload({**LEAST[model], "mode": "pro"}, model).warnings == ()
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_defaults_that_are_only_the_gateway_s_own_are_not_sent(model: str) -> None:
     properties = load_schema(model)["properties"]
-    sent = set(prepare(LEAST[model], model).params) - set(LEAST[model])
+    sent = set(prepare_payload(LEAST[model], model).params) - set(LEAST[model])
     assert sent == {name for name, rules in properties.items() if "default" in rules} - set(LEAST[model])
     for name in sent:
         # What decides the price, or what the model's page itself states.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from airflow_provider_kirin.api.images import ImageRules, prepare
+from airflow_provider_kirin.api.images import ImageRules, prepare_image
 from airflow_provider_kirin.api.images.sources import address, without_secrets
 
 
@@ -94,4 +94,4 @@ def test_a_prepared_image_knows_its_address(tmp_path: Path) -> None:
         ("https://h.example/cup.png?sign=x", "https://h.example/cup.png"),
         (png(), None),
     ]:
-        assert prepare(value, field="image", rules=rules).uri == uri
+        assert prepare_image(value, field="image", rules=rules).uri == uri

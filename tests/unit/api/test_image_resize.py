@@ -46,7 +46,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def fitted(data: bytes, rules: ImageRules = RULES) -> PreparedImage:
-    return images.prepare(data, field="image", rules=rules, fitting=True)
+    return images.prepare_image(data, field="image", rules=rules, fitting=True)
 
 
 def opened(prepared: PreparedImage) -> Image.Image:
@@ -70,28 +70,30 @@ class TestWhatFitsIsLeftAlone:
     @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
     def test_to_the_byte(self, kind: str) -> None:
         data = file_of(picture(400, 300), kind)
-        ready = fitted(data)
-        assert base64.b64decode(ready.text) == data and ready.fitted is None
-        assert ready.identity == ready.sha256
+        prepared = fitted(data)
+        assert base64.b64decode(prepared.text) == data and prepared.fitted is None
+        assert prepared.identity == prepared.sha256
 
     def test_so_are_links(self) -> None:
-        ready = images.prepare("https://h.example/a.webp", field="image", rules=RULES, fitting=True)
-        assert ready.text == "https://h.example/a.webp" and ready.size is None and ready.fitted is None
+        prepared = images.prepare_image("https://h.example/a.webp", field="image", rules=RULES, fitting=True)
+        assert prepared.text == "https://h.example/a.webp" and prepared.size is None and prepared.fitted is None
 
     def test_and_nothing_is_changed_unless_asked_for(self) -> None:
         with pytest.raises(ImageRejected):
-            images.prepare(file_of(picture(400, 300), "WEBP"), field="image", rules=RULES)
+            images.prepare_image(file_of(picture(400, 300), "WEBP"), field="image", rules=RULES)
 
 
 class TestFormats:
     @pytest.mark.parametrize(("kind", "becomes"), [("WEBP", "JPEG"), ("TIFF", "PNG"), ("BMP", "PNG"), ("GIF", "PNG")])
     def test_become_one_that_is_taken(self, kind: str, becomes: str) -> None:
-        ready = fitted(file_of(picture(400, 300), kind))
-        image = opened(ready)
+        prepared = fitted(file_of(picture(400, 300), kind))
+        image = opened(prepared)
         assert (image.format, image.size) == (becomes, (400, 300))
         assert near(image.getpixel((20, 20)), (200, 30, 30)) and near(image.getpixel((380, 280)), (30, 30, 200))
-        assert ready.fitted is not None and ready.fitted.startswith(kind.replace("WEBP", "WebP") + ", 400 x 300 px")
-        assert f"saved as {becomes}" in ready.fitted
+        assert prepared.fitted is not None and prepared.fitted.startswith(
+            kind.replace("WEBP", "WebP") + ", 400 x 300 px"
+        )
+        assert f"saved as {becomes}" in prepared.fitted
 
     @pytest.mark.parametrize(
         "mode",
@@ -108,8 +110,8 @@ class TestFormats:
         image = Image.new(mode, (400, 300), 128 * 257) if mode.startswith("I") else None
         if image is None:
             image = grey.quantize(2) if mode == "P" else grey.convert("RGB").convert(mode)
-        ready = fitted(file_of(image, "TIFF"))
-        colour = opened(ready).convert("RGB").getpixel((9, 9))
+        prepared = fitted(file_of(image, "TIFF"))
+        colour = opened(prepared).convert("RGB").getpixel((9, 9))
         if mode == "1":
             assert colour in ((0, 0, 0), (255, 255, 255))
         else:
@@ -127,17 +129,17 @@ class TestFormats:
             assert made.format == "PNG" and made.getpixel((0, 0))[3] == 0  # type: ignore[index]
 
     def test_and_filled_with_white_where_it_cannot(self) -> None:
-        ready = fitted(
+        prepared = fitted(
             file_of(Image.new("RGBA", (400, 300), (255, 0, 0, 0)), "WEBP", lossless=True, exact=True),
             ImageRules(max_bytes=10_000_000, min_side=300, formats=("JPEG",)),
         )
-        assert near(opened(ready).getpixel((5, 5)), (255, 255, 255))
-        assert ready.fitted is not None and "transparency filled with white" in ready.fitted
+        assert near(opened(prepared).getpixel((5, 5)), (255, 255, 255))
+        assert prepared.fitted is not None and "transparency filled with white" in prepared.fitted
 
     def test_a_palette_with_a_transparent_colour_has_transparency(self) -> None:
         image = picture(400, 300).convert("P")
-        ready = fitted(file_of(image, "GIF", transparency=image.getpixel((5, 5))))
-        assert opened(ready).mode == "RGBA"
+        prepared = fitted(file_of(image, "GIF", transparency=image.getpixel((5, 5))))
+        assert opened(prepared).mode == "RGBA"
 
     def test_only_png_is_taken(self) -> None:
         rules = ImageRules(max_bytes=10_000_000, min_side=300, formats=("PNG",))
@@ -147,9 +149,9 @@ class TestFormats:
 
     def test_of_an_animation_the_first_frame_is_taken(self) -> None:
         frames = [Image.new("RGB", (400, 300), colour) for colour in ("red", "green")]
-        ready = fitted(file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-        assert near(opened(ready).convert("RGB").getpixel((5, 5)), (255, 0, 0))
-        assert ready.fitted is not None and "first frame taken" in ready.fitted
+        prepared = fitted(file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+        assert near(opened(prepared).convert("RGB").getpixel((5, 5)), (255, 0, 0))
+        assert prepared.fitted is not None and "first frame taken" in prepared.fitted
 
     def test_the_profile_of_the_colours_comes_along(self) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -202,12 +204,12 @@ class TestShapes:
         stored = upright.transpose(Image.Transpose(turns[orientation])) if orientation in turns else upright
         exif = Image.Exif()
         exif[0x0112] = orientation
-        ready = fitted(file_of(stored, kind, exif=exif, quality=95))
-        image = opened(ready)
+        prepared = fitted(file_of(stored, kind, exif=exif, quality=95))
+        image = opened(prepared)
         assert image.size == (600, 300)
         assert near(image.getpixel((20, 20)), (200, 30, 30)) and near(image.getpixel((580, 280)), (255, 255, 255))
         assert image.getexif().get(0x0112, 1) == 1
-        assert ready.fitted is not None and ("turned upright" in ready.fitted) is (orientation != 1)
+        assert prepared.fitted is not None and ("turned upright" in prepared.fitted) is (orientation != 1)
 
     @given(
         width=st.integers(1, 50_000),
@@ -234,20 +236,20 @@ class TestShapes:
 class TestBytes:
     def test_a_large_jpeg_is_saved_at_a_lower_quality(self) -> None:
         data = file_of(noise(600, 400), "JPEG", quality=100)
-        ready = fitted(data, ImageRules(max_bytes=len(data) * 7 // 10, min_side=300))
-        assert opened(ready).size == (600, 400) and ready.size is not None and ready.size < len(data) * 7 // 10
-        assert ready.fitted is not None and "scaled" not in ready.fitted and "JPEG of quality" in ready.fitted
+        prepared = fitted(data, ImageRules(max_bytes=len(data) * 7 // 10, min_side=300))
+        assert opened(prepared).size == (600, 400) and prepared.size is not None and prepared.size < len(data) * 7 // 10
+        assert prepared.fitted is not None and "scaled" not in prepared.fitted and "JPEG of quality" in prepared.fitted
 
     def test_a_large_png_becomes_a_jpeg(self) -> None:
         data = file_of(noise(600, 400))
         assert opened(fitted(data, ImageRules(max_bytes=len(data), min_side=300))).format == "JPEG"
 
     def test_what_is_too_large_at_every_quality_is_scaled_down(self) -> None:
-        ready = fitted(file_of(noise(1000, 800)), ImageRules(max_bytes=100_000, min_side=300))
-        image = opened(ready)
+        prepared = fitted(file_of(noise(1000, 800)), ImageRules(max_bytes=100_000, min_side=300))
+        image = opened(prepared)
         assert image.width < 1000 and image.width / image.height == pytest.approx(1.25, abs=0.01)
-        assert ready.size is not None and ready.size < 100_000
-        assert ready.fitted is not None and f"scaled to {image.width} x {image.height} px" in ready.fitted
+        assert prepared.size is not None and prepared.size < 100_000
+        assert prepared.fitted is not None and f"scaled to {image.width} x {image.height} px" in prepared.fitted
 
     def test_and_refused_where_that_does_not_help(self) -> None:
         assert "smaller than 500 bytes" in refused(file_of(noise(400, 300)), ImageRules(max_bytes=500, min_side=300))
@@ -279,7 +281,7 @@ class TestWhatCannotBeMadeToFit:
         with Image.open(io.BytesIO(data)) as original:
             assert near(ImageStat.Stat(image).mean, tuple(ImageStat.Stat(original).mean))
         with pytest.raises(ImageRejected, match="ends too early"):
-            images.prepare(data, field="image", rules=RULES)
+            images.prepare_image(data, field="image", rules=RULES)
         # Pillow would fill what is missing with grey: somebody else in this process wants it to.
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         assert "ends too early" in refused(data)
@@ -310,14 +312,17 @@ class TestIdentity:
 
     def test_is_that_of_the_file_that_was_given(self) -> None:
         data = file_of(picture(1000, 300), "JPEG")
-        ready, plain = fitted(data), images.prepare(data, field="i", rules=ImageRules(10_000_000, 300), fitting=False)
-        assert ready.identity == plain.sha256 != ready.sha256
+        prepared, plain = (
+            fitted(data),
+            images.prepare_image(data, field="i", rules=ImageRules(10_000_000, 300), fitting=False),
+        )
+        assert prepared.identity == plain.sha256 != prepared.sha256
 
     def test_no_bytes_in_what_is_shown(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
-        ready = fitted(file_of(picture(1000, 300), "WEBP"))
-        shown = f"{ready} {ready!r} {ready.fitted}"
-        assert ready.text[:40] not in shown and len(shown) < 500
+        prepared = fitted(file_of(picture(1000, 300), "WEBP"))
+        shown = f"{prepared} {prepared!r} {prepared.fitted}"
+        assert prepared.text[:40] not in shown and len(shown) < 500
 
 
 MEMORY = """
@@ -327,7 +332,7 @@ from airflow_provider_kirin.api import images
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 data = open({path!r}, "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-made = images.prepare(data, field="image", rules=images.ImageRules(10_000_000, 300, max_ratio=2.5), fitting=True)
+made = images.prepare_image(data, field="image", rules=images.ImageRules(10_000_000, 300, max_ratio=2.5), fitting=True)
 print(made.width * made.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

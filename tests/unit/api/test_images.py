@@ -29,7 +29,7 @@ from airflow_provider_kirin.api.images import (
     check_without_reading,
     describe,
     is_inline,
-    prepare,
+    prepare_image,
 )
 
 pytestmark = [pytest.mark.filterwarnings("error")]
@@ -75,7 +75,7 @@ def zeros(size: int) -> bytes:
 
 def rejected(value: object, *, rules: ImageRules = KIRIN, **more: object) -> ImageRejected:
     with pytest.raises(ImageRejected) as caught:
-        prepare(value, field="image", rules=rules, **more)
+        prepare_image(value, field="image", rules=rules, **more)
     assert all(problem.field == "image" for problem in caught.value.problems)
     assert len(str(caught.value)) < 1000
     return caught.value
@@ -86,7 +86,7 @@ def rules_broken(value: object, *, rules: ImageRules = KIRIN) -> list[str]:
 
 
 def accepted(value: object, *, rules: ImageRules = KIRIN, **more: object) -> PreparedImage:
-    return prepare(value, field="image", rules=rules, **more)
+    return prepare_image(value, field="image", rules=rules, **more)
 
 
 PNG = picture("PNG")
@@ -830,12 +830,12 @@ def peak_growth(statement: str, path: Path) -> int:
 import re
 from pathlib import Path
 from PIL import JpegImagePlugin
-from airflow_provider_kirin.api.images import ImageRejected, ImageRules, prepare
+from airflow_provider_kirin.api.images import ImageRejected, ImageRules, prepare_image
 rules = ImageRules(max_bytes=10_000_000, min_side=300, max_ratio=2.5)
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
 try:
-    outcome = repr(prepare({str(path)!r}, field="image", rules=rules))
+    outcome = repr(prepare_image({str(path)!r}, field="image", rules=rules))
 except ImageRejected as error:
     outcome = str(error)
 assert {statement}, outcome

@@ -19,9 +19,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from airflow_provider_kirin.api.idempotency import digest
+from airflow_provider_kirin.api.idempotency import payload_fingerprint
 from airflow_provider_kirin.api.models import load_schema
-from airflow_provider_kirin.api.payload import PreparedPayload, check_static, inline_images, prepare, refuse_secret
+from airflow_provider_kirin.api.payload import (
+    PreparedPayload,
+    check_static,
+    inline_images,
+    prepare_payload,
+    refuse_secret,
+)
 from airflow_provider_kirin.api.requests import create_generation
 from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, Problem
 
@@ -34,13 +40,13 @@ NAN, INF = float("nan"), float("inf")
 
 def sent(payload: Any = None, **fields: Any) -> dict[str, Any]:
     """The params of a payload that is right; ``image`` is filled in."""
-    return prepare({"image": URL, **fields} if payload is None else payload, MODEL).params
+    return prepare_payload({"image": URL, **fields} if payload is None else payload, MODEL).params
 
 
 def refused(payload: Any = None, **fields: Any) -> tuple[Problem, ...]:
     """The problems of a payload that is wrong; ``image`` is filled in."""
     with pytest.raises(KirinPayloadError) as caught:
-        prepare({"image": URL, **fields} if payload is None else payload, MODEL)
+        prepare_payload({"image": URL, **fields} if payload is None else payload, MODEL)
     problems = caught.value.problems
     for problem in problems:
         assert all((problem.field, problem.value, problem.rule, problem.remedy))
@@ -80,9 +86,9 @@ class TestWhatIsSent:
         assert sent(payload) == payload
 
     def test_the_model_travels_beside_the_params(self) -> None:
-        ready = prepare({"image": URL, "model": MODEL}, MODEL)
-        assert ready.model == MODEL
-        assert "model" not in ready.params
+        prepared = prepare_payload({"image": URL, "model": MODEL}, MODEL)
+        assert prepared.model == MODEL
+        assert "model" not in prepared.params
 
     def test_image_bytes_become_plain_base64(self, png: bytes) -> None:
         plain = base64.b64encode(png).decode()
@@ -114,16 +120,16 @@ class TestWhatIsSent:
         assert sent(json.dumps(payload)) == sent(payload)
 
     def test_parameters_may_be_replaced(self, png: bytes) -> None:
-        ready = prepare(
+        prepared = prepare_payload(
             {"image": "<described>", "prompt": "a"}, MODEL, replacing={"image": png, "external_task_id": "x"}
         )
-        assert ready.params["image"] == base64.b64encode(png).decode()
-        assert (ready.params["prompt"], ready.params["external_task_id"]) == ("a", "x")
+        assert prepared.params["image"] == base64.b64encode(png).decode()
+        assert (prepared.params["prompt"], prepared.params["external_task_id"]) == ("a", "x")
 
     def test_the_user_s_dict_is_left_alone(self) -> None:
         payload = {"image": URL, "duration": 5, "watermark_info": {"enabled": "true"}, "prompt": None}
         before = copy.deepcopy(payload)
-        prepare(payload, MODEL)
+        prepare_payload(payload, MODEL)
         assert payload == before
 
     def test_one_payload_does_not_change_the_next(self) -> None:
@@ -375,7 +381,7 @@ class TestModel:
     @pytest.mark.parametrize("model", ["kirin_v9_t2v", "", None, "x" * 100_000])
     def test_an_unknown_one(self, model: Any) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare({"image": URL}, model)
+            prepare_payload({"image": URL}, model)
         assert fields_of(caught.value.problems) == ["model"]
         assert len(str(caught.value)) < 1000
 
@@ -405,7 +411,7 @@ class TestWhatIsNoPayload:
     )
     def test_is_refused_with_an_example(self, payload: Any) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare(payload, MODEL)
+            prepare_payload(payload, MODEL)
         (problem,) = caught.value.problems
         assert problem.field == "payload"
         assert "mapping" in problem.rule
@@ -414,7 +420,7 @@ class TestWhatIsNoPayload:
     @pytest.mark.parametrize("text", ["[" * 100_000, '{"prompt":' * 100_000, '{"prompt":' + "[" * 100_000])
     def test_json_text_nested_beyond_all_measure(self, text: str) -> None:
         with pytest.raises(KirinPayloadError):
-            prepare(text, MODEL)
+            prepare_payload(text, MODEL)
 
     @pytest.mark.parametrize("constant", ["NaN", "Infinity", "1e999", "1" * 400])
     def test_json_text_with_numbers_that_are_none(self, constant: str) -> None:
@@ -451,7 +457,7 @@ class TestAllProblemsAtOnce:
 
     def test_in_one_error_that_says_that_nothing_was_spent(self) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare(self.PAYLOAD, MODEL)
+            prepare_payload(self.PAYLOAD, MODEL)
         error = caught.value
         assert isinstance(error, ValueError)
         assert isinstance(error, KirinError)
@@ -464,7 +470,7 @@ class TestAllProblemsAtOnce:
 
     def test_one_problem_is_one_problem(self) -> None:
         with pytest.raises(KirinPayloadError, match="has 1 problem;"):
-            prepare({}, MODEL)
+            prepare_payload({}, MODEL)
 
     def test_no_problem_is_told_twice(self) -> None:
         problems = refused({**self.PAYLOAD, "image_tail": URL})
@@ -472,7 +478,7 @@ class TestAllProblemsAtOnce:
 
     def test_the_error_survives_pickling_and_copying(self) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare(self.PAYLOAD, MODEL)
+            prepare_payload(self.PAYLOAD, MODEL)
         for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value), copy.deepcopy(caught.value)):
             assert type(again) is KirinPayloadError
             assert again.problems == caught.value.problems
@@ -512,7 +518,7 @@ class TestMegabytes:
     def test_are_never_printed(self, payload: Any) -> None:
         began = time.process_time()
         with pytest.raises(KirinPayloadError) as caught:
-            prepare(payload, MODEL)
+            prepare_payload(payload, MODEL)
         assert len(str(caught.value)) < 2000
         assert len(repr(caught.value)) < 3000
         assert "QUJD" * 30 not in str(caught.value)
@@ -521,7 +527,7 @@ class TestMegabytes:
 
 class TestLogLine:
     def test_shows_neither_image_bytes_nor_signed_queries(self, png: bytes) -> None:
-        ready = prepare(
+        prepared = prepare_payload(
             {
                 "image": png,
                 "image_tail": "https://u:SECRET@pictures.example/t.jpg?sig=SECRET",
@@ -531,19 +537,19 @@ class TestLogLine:
             },
             MODEL,
         )
-        line = ready.describe()
+        line = prepared.describe()
         assert "SECRET" not in line
-        assert ready.params["image"][:40] not in line
+        assert prepared.params["image"][:40] not in line
         assert len(line) < 1000
         assert "\n" not in line
         assert "mode='pro'" in line
         assert "320 x 300" in line
 
     def test_the_repr_shows_no_params(self, png: bytes) -> None:
-        ready = prepare({"image": png, "prompt": "SECRET"}, MODEL)
-        assert "SECRET" not in repr(ready)
-        assert ready.params["image"][:40] not in repr(ready)
-        assert MODEL in repr(ready)
+        prepared = prepare_payload({"image": png, "prompt": "SECRET"}, MODEL)
+        assert "SECRET" not in repr(prepared)
+        assert prepared.params["image"][:40] not in repr(prepared)
+        assert MODEL in repr(prepared)
 
 
 def is_template(value: Any) -> bool:
@@ -658,14 +664,14 @@ class TestNestedImages:
     MULTI = "kirin_v1_6_multi_i2v"
 
     def many(self, *images: Any, **more: Any) -> PreparedPayload:
-        return prepare({"image_list": [{"image": each} for each in images], "prompt": "p", **more}, self.MULTI)
+        return prepare_payload({"image_list": [{"image": each} for each in images], "prompt": "p", **more}, self.MULTI)
 
     def test_each_is_read_and_sent_as_base64(self, png: bytes, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(png)
-        ready = self.many(png, tmp_path / "a.png", URL)
+        prepared = self.many(png, tmp_path / "a.png", URL)
         text = base64.b64encode(png).decode()
-        assert ready.params["image_list"] == [{"image": text}, {"image": text}, {"image": URL}]
-        assert list(ready.images) == ["image_list.0.image", "image_list.1.image", "image_list.2.image"]
+        assert prepared.params["image_list"] == [{"image": text}, {"image": text}, {"image": URL}]
+        assert list(prepared.images) == ["image_list.0.image", "image_list.1.image", "image_list.2.image"]
 
     def test_each_is_checked_and_named_by_its_place(self, png: bytes) -> None:
         with pytest.raises(KirinPayloadError) as caught:
@@ -681,33 +687,35 @@ class TestNestedImages:
         (tmp_path / "a.png").write_bytes(png)
         other = io.BytesIO()
         Image.new("RGB", (320, 300), "blue").save(other, "PNG")
-        assert digest(self.many(png, URL)) == digest(self.many(tmp_path / "a.png", URL))
-        assert digest(self.many(png, URL)) != digest(self.many(other.getvalue(), URL))
-        assert digest(self.many(png, URL)) != digest(self.many(URL, png))
+        assert payload_fingerprint(self.many(png, URL)) == payload_fingerprint(self.many(tmp_path / "a.png", URL))
+        assert payload_fingerprint(self.many(png, URL)) != payload_fingerprint(self.many(other.getvalue(), URL))
+        assert payload_fingerprint(self.many(png, URL)) != payload_fingerprint(self.many(URL, png))
 
     def test_a_list_may_come_as_a_tuple_or_as_json_text(self) -> None:
         items = [{"image": URL}]
         for given_ in (tuple(items), json.dumps(items)):
-            assert prepare({"image_list": given_, "prompt": "p"}, self.MULTI).params["image_list"] == items
+            assert prepare_payload({"image_list": given_, "prompt": "p"}, self.MULTI).params["image_list"] == items
 
     @pytest.mark.parametrize("text", ["[", '{"image": 1}', "5", "[" * 100_000, "[" * 40 + "]" * 40])
     def test_other_text_is_no_list(self, text: str) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare({"image_list": text, "prompt": "p"}, self.MULTI)
+            prepare_payload({"image_list": text, "prompt": "p"}, self.MULTI)
         assert fields_of(caught.value.problems) == ["image_list"]
 
     def test_bare_images_in_the_list_are_told_how_to_stand_there(self, png: bytes) -> None:
         with pytest.raises(KirinPayloadError) as caught:
-            prepare({"image_list": [png], "prompt": "p"}, self.MULTI)
+            prepare_payload({"image_list": [png], "prompt": "p"}, self.MULTI)
         (problem,) = caught.value.problems
         assert (problem.field, problem.value) == ("image_list.0", f"<{len(png):,} bytes>")
         assert problem.remedy == 'Write each image as {"image": ...}'
 
     def test_a_place_in_the_list_may_be_replaced(self, png: bytes) -> None:
         payload = {"image_list": [{"image": URL}, {"image": "<described>"}], "prompt": "p"}
-        ready = prepare(payload, self.MULTI, replacing={("image_list", 1, "image"): png, "prompt": "q", ("no", 5): 1})
-        assert ready.params["image_list"][1] == {"image": base64.b64encode(png).decode()}
-        assert ready.params["prompt"] == "q"
+        prepared = prepare_payload(
+            payload, self.MULTI, replacing={("image_list", 1, "image"): png, "prompt": "q", ("no", 5): 1}
+        )
+        assert prepared.params["image_list"][1] == {"image": base64.b64encode(png).decode()}
+        assert prepared.params["prompt"] == "q"
         assert payload["image_list"][1] == {"image": "<described>"}  # type: ignore[index]
 
     def test_when_parsed_only_their_form_is_judged(self) -> None:
@@ -719,11 +727,11 @@ class TestNestedImages:
 
 class TestUnknownModel:
     def unchecked(self, **payload: Any) -> PreparedPayload:
-        return prepare(payload, "kirin_v9_i2v", allow_unknown_model=True)
+        return prepare_payload(payload, "kirin_v9_i2v", allow_unknown_model=True)
 
     def test_is_refused_unless_it_is_allowed(self) -> None:
         for check in (
-            lambda: prepare({}, "kirin_v9_i2v"),
+            lambda: prepare_payload({}, "kirin_v9_i2v"),
             lambda: check_static({}, "kirin_v9_i2v", is_dynamic=is_template),
         ):
             with pytest.raises(KirinPayloadError, match="allow_unknown_model=True"):
@@ -731,20 +739,20 @@ class TestUnknownModel:
         check_static({"anything": 1}, "kirin_v9_i2v", is_dynamic=is_template, allow_unknown_model=True)
 
     def test_everything_is_sent_as_it_is_and_the_log_says_so(self) -> None:
-        ready = self.unchecked(prompt="", seconds=7, deep={"a": [1, None, {"b": True}]})
-        assert ready.params == {"prompt": "", "seconds": 7, "deep": {"a": [1, None, {"b": True}]}}
-        (notice,) = ready.notices
+        prepared = self.unchecked(prompt="", seconds=7, deep={"a": [1, None, {"b": True}]})
+        assert prepared.params == {"prompt": "", "seconds": 7, "deep": {"a": [1, None, {"b": True}]}}
+        (notice,) = prepared.warnings
         assert "kirin_v9_i2v is not a model that this provider knows: none of its parameters were checked" in notice
 
     def test_images_in_the_usual_fields_are_prepared(self, png: bytes, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(png)
         text = base64.b64encode(png).decode()
-        ready = self.unchecked(
+        prepared = self.unchecked(
             image=str(tmp_path / "a.png"),
             image_tail=tmp_path / "a.png",
             image_list=[f"data:image/png;base64,{text}", {"image": png}, {"image_url": URL}],
         )
-        assert ready.params == {
+        assert prepared.params == {
             "image": text,
             "image_tail": text,
             "image_list": [text, {"image": text}, {"image_url": URL}],
@@ -772,9 +780,9 @@ class TestUnknownModel:
             self.unchecked(thing=Decimal("0.1"))
 
     def test_numbers_as_names_are_written_as_json_writes_them(self) -> None:
-        ready = self.unchecked(thing={1: "a", "b": 2})
-        assert ready.params == {"thing": {"1": "a", "b": 2}}
-        assert digest(ready)
+        prepared = self.unchecked(thing={1: "a", "b": 2})
+        assert prepared.params == {"thing": {"1": "a", "b": 2}}
+        assert payload_fingerprint(prepared)
 
     def test_what_is_nested_beyond_all_measure_is_told(self) -> None:
         deep: Any = 1
@@ -785,10 +793,10 @@ class TestUnknownModel:
 
     def test_a_known_model_is_checked_all_the_same(self) -> None:
         with pytest.raises(KirinPayloadError):
-            prepare({}, MODEL, allow_unknown_model=True)
+            prepare_payload({}, MODEL, allow_unknown_model=True)
 
     def test_a_mode_is_no_default_of_it(self) -> None:
-        assert len(self.unchecked().notices) == 1
+        assert len(self.unchecked().warnings) == 1
 
 
 class TestASecretIsNotSent:
@@ -803,18 +811,18 @@ class TestASecretIsNotSent:
         ],
     )
     def test_wherever_it_stands(self, fields: dict[str, Any], named: str) -> None:
-        ready = prepare({"image": URL, **fields}, MODEL)
+        prepared = prepare_payload({"image": URL, **fields}, MODEL)
         with pytest.raises(KirinPayloadError) as caught:
-            refuse_secret(ready, self.KEY)
+            refuse_secret(prepared, self.KEY)
         assert [problem.field for problem in caught.value.problems] == [named]
         assert self.KEY not in str(caught.value) and "nothing was sent" in str(caught.value)
 
     def test_the_bytes_of_an_image_may_spell_anything(self, png: bytes) -> None:
-        ready = prepare({"image": png, "prompt": "p"}, MODEL)
-        refuse_secret(ready, ready.params["image"][100:120])
+        prepared = prepare_payload({"image": png, "prompt": "p"}, MODEL)
+        refuse_secret(prepared, prepared.params["image"][100:120])
 
     def test_a_key_that_is_a_word_is_no_secret(self) -> None:
-        refuse_secret(prepare({"image": URL, "prompt": "A test."}, MODEL), "test")
+        refuse_secret(prepare_payload({"image": URL, "prompt": "A test."}, MODEL), "test")
 
 
 BAD = object()
@@ -876,24 +884,24 @@ def test_any_payload_is_sent_as_the_schema_wants_it_or_refused(payload: dict[str
     whole: Any = {**payload, "image": URL}
     refusal = None
     try:
-        ready = prepare(json.dumps(whole) if as_text else whole, MODEL)
+        prepared = prepare_payload(json.dumps(whole) if as_text else whole, MODEL)
     except KirinPayloadError as error:
         refusal = error
     if refusal:
         assert refusal.problems
         assert len(str(refusal)) < 500 * (1 + len(payload))
         return
-    assert isinstance(ready, PreparedPayload)
-    Draft202012Validator(load_schema(MODEL)).validate(ready.params)
-    body = create_generation("https://h/model", ready.model, ready.params).body
-    assert json.loads(body or b"") == {"model": MODEL, "input": [{"params": ready.params}]}
+    assert isinstance(prepared, PreparedPayload)
+    Draft202012Validator(load_schema(MODEL)).validate(prepared.params)
+    body = create_generation("https://h/model", prepared.model, prepared.params).body
+    assert json.loads(body or b"") == {"model": MODEL, "input": [{"params": prepared.params}]}
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.recursive(json_values, lambda inner: st.tuples(inner), max_leaves=2) | st.binary() | st.text())
 def test_anything_in_the_place_of_a_payload_is_refused_and_nothing_else_happens(payload: Any) -> None:
     for check in (
-        lambda: prepare(payload, MODEL),
+        lambda: prepare_payload(payload, MODEL),
         lambda: check_static(payload, MODEL, is_dynamic=lambda value: False),
     ):
         with pytest.raises(KirinPayloadError):
@@ -903,14 +911,14 @@ def test_anything_in_the_place_of_a_payload_is_refused_and_nothing_else_happens(
 def test_what_to_do_with_images_is_one_of_two() -> None:
     payload = {"image": "https://h.example/a.png", "prompt": "p"}
     with pytest.raises(ValueError, match="fit_images = 'yes' must be"):
-        prepare(payload, "kirin_v1_6_i2v", fit_images="yes")  # type: ignore[arg-type]
+        prepare_payload(payload, "kirin_v1_6_i2v", fit_images="yes")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("own", ["None", "[A] 17", "a\N{NO-BREAK SPACE}b", "x" * 513, ".."])
 def test_an_id_that_nobody_could_ask_for_is_refused_by_its_own_name(own: str) -> None:
     payload = {"image": "https://h.example/a.png", "external_task_id": own}
     with pytest.raises(KirinPayloadError) as caught:
-        prepare(payload, "kirin_v1_6_i2v")
+        prepare_payload(payload, "kirin_v1_6_i2v")
     (problem,) = caught.value.problems
     assert problem.field == "external_task_id"
     with pytest.raises(KirinPayloadError, match="external_task_id"):
@@ -919,12 +927,12 @@ def test_an_id_that_nobody_could_ask_for_is_refused_by_its_own_name(own: str) ->
 
 def test_half_a_character_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(KirinPayloadError, match="half characters"):
-        prepare({"image": "https://h.example/a.png", "prompt": "a \ud83d"}, "kirin_v1_6_i2v")
+        prepare_payload({"image": "https://h.example/a.png", "prompt": "a \ud83d"}, "kirin_v1_6_i2v")
 
 
 def test_an_image_in_a_field_that_nobody_describes_is_not_shown() -> None:
     content = "/9j/" + "A" * 400
-    ready = prepare(
+    prepared = prepare_payload(
         {"image": "https://h.example/a.png", "first_words": content}, "some_model", allow_unknown_model=True
     )
-    assert content[:20] not in ready.describe()
+    assert content[:20] not in prepared.describe()

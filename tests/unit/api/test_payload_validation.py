@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from airflow_provider_kirin.api.payload.validation import broken_rules
+from airflow_provider_kirin.api.payload.validation import validate
 from airflow_provider_kirin.exceptions import Problem
 
 
 def judge(value: Any, rules: Any, **options: Any) -> list[Problem]:
-    return broken_rules({"x": value}, {"type": "object", "properties": {"x": rules}}, **options)
+    return validate({"x": value}, {"type": "object", "properties": {"x": rules}}, **options)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ class TestNesting:
     }
 
     def test_a_field_is_named_by_its_whole_path(self) -> None:
-        problems = broken_rules({"outer": {"inner": "yes", "innner": 1}}, self.SCHEMA)
+        problems = validate({"outer": {"inner": "yes", "innner": 1}}, self.SCHEMA)
         assert {(problem.field, problem.rule) for problem in problems} == {
             ("outer.inner", "must be true or false"),
             ("outer.other", "must be given"),
@@ -140,12 +140,12 @@ class TestNesting:
         }
 
     def test_everything_that_is_missing_is_told_once(self) -> None:
-        problems = broken_rules({"outer": {}}, self.SCHEMA)
+        problems = validate({"outer": {}}, self.SCHEMA)
         assert sorted(problem.field for problem in problems) == ["outer.inner", "outer.other"]
         assert all(problem.value == "(missing)" for problem in problems)
 
     def test_the_instance_itself(self) -> None:
-        (problem,) = broken_rules({}, {"type": "object", "minProperties": 1})
+        (problem,) = validate({}, {"type": "object", "minProperties": 1})
         assert problem.field == "payload"
 
 
@@ -165,4 +165,4 @@ class TestSkipping:
 
     def test_a_name_that_cannot_be_judged_yet_is_not(self) -> None:
         schema = {"type": "object", "additionalProperties": False}
-        assert [one.field for one in broken_rules({"{{ a }}": 1, "b": 2}, schema, skip=self.is_template)] == ["b"]
+        assert [one.field for one in validate({"{{ a }}": 1, "b": 2}, schema, skip=self.is_template)] == ["b"]

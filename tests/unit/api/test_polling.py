@@ -16,12 +16,12 @@ from airflow_provider_kirin.api.polling import (
     EARLIEST_END,
     FIRST_INTERVAL,
     GROWTH,
-    LONGEST_INTERVAL,
-    SHORTEST_INTERVAL,
+    MAX_INTERVAL,
+    MIN_INTERVAL,
     Poller,
-    Step,
+    PollResult,
 )
-from airflow_provider_kirin.api.retry import LAG_PAUSES, LONGEST_PAUSE
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, MAX_BACKOFF
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -47,7 +47,7 @@ TICK = 1e-4
 
 
 def task(status: str = "in_progress", progress: float | None = None, **more: Any) -> KirinTask:
-    return KirinTask.from_reply({"id": "d1", "status": status, "progress": progress, **more})
+    return KirinTask.from_response({"id": "d1", "status": status, "progress": progress, **more})
 
 
 VIDEO = [{"content": [{"type": "video", "url": "https://h/1.mp4?sig=SECRET"}]}]
@@ -64,10 +64,10 @@ class Run:
     """What a simulated wait did, in seconds since its start."""
 
     looks: list[float] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[PollResult] = field(default_factory=list)
 
     @property
-    def last(self) -> Step:
+    def last(self) -> PollResult:
         return self.steps[-1]
 
     @property
@@ -82,7 +82,7 @@ def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: floa
         run.looks.append(now - wait.started_at)
         outcome = gateway(now - wait.started_at)
         now += latency
-        step = wait.heard(outcome, now)
+        step = wait.on_outcome(outcome, now)
         run.steps.append(step)
         assert step.delay >= 0
         if step.is_last:
@@ -173,8 +173,8 @@ class TestEveryWaitEnds:
     ) -> None:
         wait = poller()
         for now in times:
-            step = wait.heard(task(progress=PROGRESS[progress](abs(now) % 1)), START + now)
-            assert 0 <= step.delay <= max(3600 - now, LONGEST_INTERVAL * 1.05)
+            step = wait.on_outcome(task(progress=PROGRESS[progress](abs(now) % 1)), START + now)
+            assert 0 <= step.delay <= max(3600 - now, MAX_INTERVAL * 1.05)
             if step.is_last:
                 break
 
@@ -182,13 +182,13 @@ class TestEveryWaitEnds:
 class TestDeadline:
     @pytest.mark.parametrize("late", [0.0, 0.001, 60.0, 86_400.0])
     def test_a_generation_that_is_done_is_a_success_even_if_seen_late(self, late: float) -> None:
-        step = poller(600).heard(DONE, START + 600 + late)
+        step = poller(600).on_outcome(DONE, START + 600 + late)
         assert step.kirin_task is DONE
         assert step.error is None
 
     @pytest.mark.parametrize("late", [0.0, 0.001, 60.0])
     def test_a_generation_that_failed_is_a_failure_even_if_seen_late(self, late: float) -> None:
-        step = poller(600).heard(task("failed", error={"code": "8002005001"}), START + 600 + late)
+        step = poller(600).on_outcome(task("failed", error={"code": "8002005001"}), START + 600 + late)
         assert type(step.error) is KirinInputError
 
     @settings(deadline=None, max_examples=200)
@@ -207,14 +207,14 @@ class TestDeadline:
 
     def test_a_restart_does_not_grant_the_timeout_again(self) -> None:
         first = poller(600)
-        assert not first.heard(BUSY, START + 500).is_last
+        assert not first.on_outcome(BUSY, START + 500).is_last
         again = poller(600)
-        step = again.heard(BUSY, START + 590)
+        step = again.on_outcome(BUSY, START + 590)
         assert step.delay <= 10 + TICK
-        assert isinstance(again.heard(BUSY, START + 600).error, KirinTimeoutError)
+        assert isinstance(again.on_outcome(BUSY, START + 600).error, KirinTimeoutError)
 
     def test_the_timeout_names_the_id_and_says_that_it_goes_on_and_bills(self) -> None:
-        error = poller(600).heard(task("processing"), START + 600).error
+        error = poller(600).on_outcome(task("processing"), START + 600).error
         assert isinstance(error, KirinTimeoutError)
         assert error.kirin_task_ids == ("d1",)
         assert error.retryable
@@ -227,26 +227,28 @@ class TestDeadline:
         assert "do not submit it anew" in text
 
     def test_the_timeout_names_the_last_trouble(self) -> None:
-        error = poller(600).heard(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
+        error = (
+            poller(600).on_outcome(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
+        )
         assert isinstance(error, KirinTimeoutError)
         assert "HTTP 503: maintenance" in str(error)
         assert "It may go on at Kirin and be billed" in str(error)
         assert error.kirin_task_ids == ("d1",)
 
     def test_nor_is_an_unknown_status_known_to_be_billed(self) -> None:
-        error = poller(600).heard(task("on-hold"), START + 600).error
+        error = poller(600).on_outcome(task("on-hold"), START + 600).error
         assert "It may go on at Kirin and be billed" in str(error)
 
     def test_what_the_gateway_calls_its_status_does_not_flood_the_message(self) -> None:
         wordy = task("x" * 10**6)
-        error = poller(600).heard(wordy, START + 600).error
+        error = poller(600).on_outcome(wordy, START + 600).error
         assert len(str(error)) < 1000
-        assert len(poller(600).heard(wordy, START).news or "") < 1000
+        assert len(poller(600).on_outcome(wordy, START).log_line or "") < 1000
 
 
 class TestEnds:
     def test_completed_without_a_video_is_its_own_final_error(self) -> None:
-        step = poller().heard(task("completed", output=[]), START + 60)
+        step = poller().on_outcome(task("completed", output=[]), START + 60)
         assert type(step.error) is KirinNoVideoError
         assert not step.error.retryable
         assert step.kirin_task is None
@@ -263,7 +265,7 @@ class TestEnds:
         ],
     )
     def test_failed_by_its_code(self, code: Any, kind: type[KirinAPIError]) -> None:
-        step = poller().heard(task("failed", error={"code": code, "message": "because"}), START + 60)
+        step = poller().on_outcome(task("failed", error={"code": code, "message": "because"}), START + 60)
         assert type(step.error) is kind
         assert step.is_last
         assert "because" in str(step.error)
@@ -277,7 +279,7 @@ class TestEnds:
         ],
     )
     def test_what_no_other_look_can_change_ends_at_once(self, error: KirinError) -> None:
-        step = poller().heard(error, START)
+        step = poller().on_outcome(error, START)
         assert step.error is error
         assert step.is_last
 
@@ -285,12 +287,12 @@ class TestEnds:
         ("word", "is_last"), [("DONE", True), ("Failed", True), ("in_queue", False), ("a new word", False)]
     )
     def test_every_status_word_goes_through_the_one_table(self, word: str, is_last: bool) -> None:
-        assert poller().heard(task(word, output=VIDEO), START).is_last is is_last
+        assert poller().on_outcome(task(word, output=VIDEO), START).is_last is is_last
 
     def test_a_step_that_goes_on_is_not_the_last(self) -> None:
-        assert not Step(delay=3).is_last
-        assert Step(kirin_task=DONE).is_last
-        assert Step(error=KirinError("x")).is_last
+        assert not PollResult(delay=3).is_last
+        assert PollResult(kirin_task=DONE).is_last
+        assert PollResult(error=KirinError("x")).is_last
 
 
 NOT_FOUND = KirinNotFoundError("HTTP 404: Request not found. Check the id", http_status=404)
@@ -312,11 +314,11 @@ class TestNotFound:
         wait = poller(timeout, jitter=jitter, poll_interval=interval)
         run = simulate(wait, lambda now: NOT_FOUND, latency=latency)
         assert run.last.error is NOT_FOUND
-        assert run.looks[-1] <= min(timeout, sum(LAG_PAUSES) + len(LAG_PAUSES) * latency) + TICK
-        assert len(run.looks) <= len(LAG_PAUSES) + 1
+        assert run.looks[-1] <= min(timeout, sum(LOOKUP_RETRY_DELAYS) + len(LOOKUP_RETRY_DELAYS) * latency) + TICK
+        assert len(run.looks) <= len(LOOKUP_RETRY_DELAYS) + 1
 
     @settings(deadline=None, max_examples=200)
-    @given(intervals, jitters, st.floats(0, sum(LAG_PAUSES) - TICK), st.floats(1, 600), st.floats(1, 600))
+    @given(intervals, jitters, st.floats(0, sum(LOOKUP_RETRY_DELAYS) - TICK), st.floats(1, 600), st.floats(1, 600))
     def test_lag_is_ridden_out_at_the_start_and_in_the_middle(
         self, interval: float | None, jitter: float, lag: float, begins: float, seconds: float
     ) -> None:
@@ -339,11 +341,11 @@ class TestNotFound:
 
     def test_it_asks_no_sooner_than_the_gateway_allows(self) -> None:
         asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
-        assert poller().heard(asked, START).delay == pytest.approx(7)
+        assert poller().on_outcome(asked, START).delay == pytest.approx(7)
 
     def test_is_told_once(self) -> None:
         run = simulate(poller(), lambda now: NOT_FOUND)
-        (line,) = [step.news for step in run.steps if step.news]
+        (line,) = [step.log_line for step in run.steps if step.log_line]
         assert "d1" in line
         assert "Request not found" in line
 
@@ -351,7 +353,7 @@ class TestNotFound:
         wait = poller()
         told = []
         for outcome in (BUSY, NOT_FOUND, KirinNetworkError("cut"), BUSY, NO_GATEWAY):
-            wait.heard(outcome, START)
+            wait.on_outcome(outcome, START)
             told.append(wait.is_not_found)
         assert told == [False, True, False, False, False]
 
@@ -364,14 +366,14 @@ class TestNotFound:
         assert isinstance(run.last.error, KirinTimeoutError)
         assert "an HTML page" in str(run.last.error)
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
-        assert len(run.looks) <= 10 + timeout / (LONGEST_PAUSE / 2)
+        assert len(run.looks) <= 10 + timeout / (MAX_BACKOFF / 2)
 
     @pytest.mark.parametrize("page", [NO_GATEWAY, FIREWALL])
     def test_which_passes_as_a_503_does(self, page: KirinError) -> None:
         wait = poller()
-        delays = [wait.heard(page, START + now).delay for now in (0, 2, 6)]
+        delays = [wait.on_outcome(page, START + now).delay for now in (0, 2, 6)]
         assert delays == pytest.approx([2, 4, 8])
-        assert wait.heard(DONE, START + 14).kirin_task is DONE
+        assert wait.on_outcome(DONE, START + 14).kirin_task is DONE
 
 
 class TestIntervals:
@@ -379,16 +381,16 @@ class TestIntervals:
     @given(st.floats(1, 1200), progresses, jitters)
     def test_never_a_hot_loop_and_never_asleep(self, seconds: float, progress: str, jitter: float) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
-        assert all(0.95 * SHORTEST_INTERVAL - TICK <= gap <= 1.05 * LONGEST_INTERVAL + TICK for gap in run.gaps)
+        assert all(0.95 * MIN_INTERVAL - TICK <= gap <= 1.05 * MAX_INTERVAL + TICK for gap in run.gaps)
 
     @settings(deadline=None, max_examples=100)
     @given(st.floats(1, 4000), progresses, jitters)
     def test_only_the_look_at_the_deadline_may_come_early(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
-        early = [gap for gap in run.gaps[:-1] if gap < 0.95 * SHORTEST_INTERVAL - TICK]
+        early = [gap for gap in run.gaps[:-1] if gap < 0.95 * MIN_INTERVAL - TICK]
         # The sum of start and delay may round to just before the deadline: one more look, a tick later.
         assert len(early) <= 1
-        assert len(run.looks) <= 2 + timeout / (0.95 * SHORTEST_INTERVAL)
+        assert len(run.looks) <= 2 + timeout / (0.95 * MIN_INTERVAL)
 
     def test_the_second_look_comes_soon_the_third_after_a_while(self) -> None:
         run = simulate(poller(), generation(300))
@@ -437,7 +439,7 @@ class TestIntervals:
     def test_no_misleading_progress_doubles_the_wait(self, seconds: float, progress: str, jitter: float) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
         # The second look, and the longest pause after it.
-        assert run.looks[-1] <= max(1.05 * (FIRST_INTERVAL + LONGEST_INTERVAL), 2.1 * seconds)
+        assert run.looks[-1] <= max(1.05 * (FIRST_INTERVAL + MAX_INTERVAL), 2.1 * seconds)
 
     def test_a_fast_generation_is_noticed_fast(self) -> None:
         assert all(simulate(poller(), generation(seconds / 10)).looks[-1] <= 3.2 for seconds in range(1, 29))
@@ -450,12 +452,12 @@ class TestIntervals:
         assert looks["honest"] < looks["none"]
 
     def test_jitter_spreads_waits_that_began_together(self) -> None:
-        delays = {poller(jitter=jitter).heard(BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
+        delays = {poller(jitter=jitter).on_outcome(BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
         assert len(delays) == 4
         assert max(delays) / min(delays) < 1.2
 
     def test_the_default_jitter_is_random(self) -> None:
-        delays = {Poller("d1", started_at=0, deadline=100).heard(BUSY, 0).delay for _ in range(20)}
+        delays = {Poller("d1", started_at=0, deadline=100).on_outcome(BUSY, 0).delay for _ in range(20)}
         assert len(delays) > 1
 
     @pytest.mark.parametrize("interval", [0.1, 1.0, 5.0, 30.0, 600.0])
@@ -469,7 +471,7 @@ class TestIntervals:
 
     @pytest.mark.parametrize("interval", [0, 0.0, -1.0])
     def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
-        assert poller(poll_interval=interval).heard(BUSY, START + 10).delay > 0
+        assert poller(poll_interval=interval).on_outcome(BUSY, START + 10).delay > 0
 
     def test_the_end_that_progress_foretells_is_approached_not_overslept(self) -> None:
         run = simulate(poller(), generation(400, PROGRESS["honest"]))
@@ -482,8 +484,8 @@ class TestWhereAWaitBegan:
 
     def first_pause(self, created_at: float | None) -> float:
         wait = poller(3600)
-        wait.heard(task(created_at=created_at), START)
-        return wait.heard(task(created_at=created_at), START + 3).delay
+        wait.on_outcome(task(created_at=created_at), START)
+        return wait.on_outcome(task(created_at=created_at), START + 3).delay
 
     @pytest.mark.parametrize("unit", [1, 1000])
     def test_created_at_counts_in_seconds_and_in_milliseconds(self, unit: int) -> None:
@@ -499,28 +501,28 @@ class TestTroubles:
     def test_pauses_double_up_to_a_minute(self) -> None:
         wait, now, delays = poller(10_000), START, []
         for _ in range(12):
-            delays.append(wait.heard(KirinNetworkError("cut"), now).delay)
+            delays.append(wait.on_outcome(KirinNetworkError("cut"), now).delay)
             now += delays[-1]
         assert delays[:4] == pytest.approx([2, 4, 8, 16])
-        assert max(delays) == pytest.approx(LONGEST_PAUSE)
+        assert max(delays) == pytest.approx(MAX_BACKOFF)
         assert delays == sorted(delays)
 
     def test_a_look_that_succeeds_forgets_them(self) -> None:
         wait = poller()
         for now in (0, 10, 20, 30):
-            wait.heard(KirinNetworkError("cut"), START + now)
-        wait.heard(BUSY, START + 40)
-        assert wait.heard(KirinNetworkError("cut"), START + 50).delay == pytest.approx(2)
+            wait.on_outcome(KirinNetworkError("cut"), START + now)
+        wait.on_outcome(BUSY, START + 40)
+        assert wait.on_outcome(KirinNetworkError("cut"), START + 50).delay == pytest.approx(2)
 
     @pytest.mark.parametrize(("jitter", "delay"), [(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)])
     def test_their_pauses_are_spread(self, jitter: float, delay: float) -> None:
-        assert poller(jitter=jitter).heard(KirinNetworkError("cut"), START).delay == pytest.approx(delay)
+        assert poller(jitter=jitter).on_outcome(KirinNetworkError("cut"), START).delay == pytest.approx(delay)
 
     @pytest.mark.parametrize("error", [KirinRateLimitError, KirinUnavailableError])
     def test_retry_after_is_obeyed(self, error: type[KirinAPIError]) -> None:
-        assert poller().heard(error("x", retry_after=90.0), START).delay == pytest.approx(90)
-        assert poller(30).heard(error("x", retry_after=90.0), START).delay == pytest.approx(30)
-        assert poller().heard(error("x", retry_after=0.0), START).delay >= 1
+        assert poller().on_outcome(error("x", retry_after=90.0), START).delay == pytest.approx(90)
+        assert poller(30).on_outcome(error("x", retry_after=90.0), START).delay == pytest.approx(30)
+        assert poller().on_outcome(error("x", retry_after=0.0), START).delay >= 1
 
     @settings(deadline=None, max_examples=100)
     @given(st.lists(troubles, min_size=1, max_size=30), jitters)
@@ -533,7 +535,7 @@ class TestTroubles:
             assert gap >= max(asked, 1.0) - TICK
 
     def test_a_given_interval_is_not_undercut(self) -> None:
-        assert poller(poll_interval=30.0).heard(KirinNetworkError("cut"), START).delay == pytest.approx(30)
+        assert poller(poll_interval=30.0).on_outcome(KirinNetworkError("cut"), START).delay == pytest.approx(30)
 
     def test_a_gateway_that_stays_away_is_ridden_out_until_the_deadline(self) -> None:
         run = simulate(poller(1000), lambda now: KirinNetworkError("connection refused"))
@@ -543,41 +545,41 @@ class TestTroubles:
         assert len(run.looks) < 40
 
 
-class TestNews:
-    def news(self, *outcomes: Outcome) -> list[str | None]:
+class TestLogLines:
+    def log_lines(self, *outcomes: Outcome) -> list[str | None]:
         wait = poller()
-        return [wait.heard(outcome, START + 10 * index).news for index, outcome in enumerate(outcomes)]
+        return [wait.on_outcome(outcome, START + 10 * index).log_line for index, outcome in enumerate(outcomes)]
 
     def test_only_on_change(self) -> None:
-        told = self.news(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
+        told = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
         assert [line is not None for line in told] == [True, False, True, False, True, True]
 
     def test_says_which_status_how_far_and_how_long(self) -> None:
-        (_, line) = self.news(BUSY, task("processing", 0.35))
+        (_, line) = self.log_lines(BUSY, task("processing", 0.35))
         assert line == "Kirin generation d1: processing, 35% done, after 10 s"
 
     def test_progress_is_told_by_the_quarter(self) -> None:
-        told = self.news(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
+        told = self.log_lines(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
         assert [line is not None for line in told] == [True, False, True, False, True, True]
 
     def test_progress_that_falls_back_is_told_too(self) -> None:
-        assert None not in self.news(task(progress=0.9), task(progress=0.1))
+        assert None not in self.log_lines(task(progress=0.9), task(progress=0.1))
 
     def test_progress_that_is_left_out_is_no_news(self) -> None:
-        assert self.news(task(progress=0.9), BUSY)[1] is None
+        assert self.log_lines(task(progress=0.9), BUSY)[1] is None
 
     def test_a_trouble_is_news_with_its_reason_and_the_next_look(self) -> None:
-        (line,) = self.news(KirinUnavailableError("HTTP 503: maintenance"))
+        (line,) = self.log_lines(KirinUnavailableError("HTTP 503: maintenance"))
         assert line is not None
         assert "d1" in line
         assert "HTTP 503: maintenance" in line
         assert "2 s" in line
 
     def test_the_end_is_told_by_the_result(self) -> None:
-        assert self.news(DONE) == [None]
+        assert self.log_lines(DONE) == [None]
 
 
 def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
     """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
-    assert poller().heard(BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
-    assert poller().heard(BUSY, START + 600).delay > 5 * FIRST_INTERVAL
+    assert poller().on_outcome(BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
+    assert poller().on_outcome(BUSY, START + 600).delay > 5 * FIRST_INTERVAL

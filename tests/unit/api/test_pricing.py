@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.pricing import (
     as_usd,
-    billed_for,
+    billed_cost,
     listed_price,
+    parse_precharge,
+    parse_prices,
     price_key,
-    read_precharge,
-    read_table,
     show_usd,
 )
-from airflow_provider_kirin.api.responses import read_body
+from airflow_provider_kirin.api.responses import parse_body
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinReplyError
 
@@ -28,7 +28,7 @@ MISS = {"status": "failed", "data": {"cost": None, "hash": "v1:ab", "reason": "C
 
 
 def preview(body: Any, status: int = 200) -> tuple[Decimal | None, str]:
-    return read_precharge(status, {}, read_body(body if isinstance(body, bytes) else json.dumps(body).encode()))
+    return parse_precharge(status, {}, parse_body(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
 class TestPreview:
@@ -83,7 +83,7 @@ class TestKeys:
         [("m/std/5", "1"), ("m/std/10", "2"), ("m/pro/5", "3"), ("m", "3"), ("m/std/5/sound=on", "1"), ("o/std", None)],
     )  # fmt: skip
     def test_the_longest_one_that_fits_counts(self, key: str, price: str | None) -> None:
-        table = read_table({"m/std/5": "1", "m/std": 2, "m": "3"})
+        table = parse_prices({"m/std/5": "1", "m/std": 2, "m": "3"})
         assert listed_price(table, key) == (None if price is None else Decimal(price))
 
 
@@ -100,18 +100,18 @@ class TestBilled:
         ],
     )
     def test_only_what_failed_is_free_where_nothing_is_stated(self, task: dict[str, Any], cost: str | None) -> None:
-        assert billed_for(KirinTask.from_reply({"id": "t1", **task})) == (None if cost is None else Decimal(cost))
+        assert billed_cost(KirinTask.from_response({"id": "t1", **task})) == (None if cost is None else Decimal(cost))
 
 
 class TestAmounts:
     @pytest.mark.parametrize("empty", [None, "", {}])
     def test_no_table(self, empty: Any) -> None:
-        assert read_table(empty) == {}
+        assert parse_prices(empty) == {}
 
     @pytest.mark.parametrize("table", ["0.28", ["m"], 5])
     def test_what_is_no_table(self, table: Any) -> None:
         with pytest.raises(ValueError, match="must map keys"):
-            read_table(table)
+            parse_prices(table)
 
     @pytest.mark.parametrize(
         "amount", [None, "", "a lot", -0.01, "-1", True, "NaN", "inf", Decimal("NaN"), Decimal(-1), [1]]
@@ -120,7 +120,7 @@ class TestAmounts:
         with pytest.raises(ValueError, match="must be an amount of US dollars"):
             as_usd(amount)
         with pytest.raises(ValueError, match="'m/std'"):
-            read_table({"m/std": amount})
+            parse_prices({"m/std": amount})
 
     @pytest.mark.parametrize("amount", ["0.28", 0.28, Decimal("0.28"), " 0.28 "])
     def test_a_float_counts_as_it_is_printed(self, amount: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.redaction import one_line, safe_url, shorten
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 
 
 class TestSafeUrl:
@@ -31,13 +31,13 @@ class TestSafeUrl:
         ],
     )
     def test_query_fragment_and_user_are_left_out(self, url: str, shown: str) -> None:
-        assert safe_url(url) == shown
+        assert redact_url(url) == shown
 
     @settings(deadline=None)
     @given(st.text(max_size=1000))
     def test_any_text_gives_a_short_text(self, text: str) -> None:
-        assert len(safe_url(text)) <= 200
-        assert len(safe_url("https://" + text)) <= 200
+        assert len(redact_url(text)) <= 200
+        assert len(redact_url("https://" + text)) <= 200
 
 
 class TestOneLine:
@@ -130,15 +130,15 @@ class TestShorten:
         ],
     )
     def test_shows_a_value_as_the_user_wrote_it(self, value: object, shown: str) -> None:
-        assert shorten(value) == shown
+        assert short_repr(value) == shown
 
     def test_a_long_text_is_cut_and_its_length_told(self) -> None:
-        assert shorten("x" * 61) == repr("x" * 59 + "…") + " (61 characters)"
-        assert shorten("y" * 13_000_000).endswith("(13,000,000 characters)")
+        assert short_repr("x" * 61) == repr("x" * 59 + "…") + " (61 characters)"
+        assert short_repr("y" * 13_000_000).endswith("(13,000,000 characters)")
 
     def test_an_integer_too_long_for_python_to_print_is_still_shown_shortly(self) -> None:
         # Python refuses str() of more than 4,300 digits with a ValueError.
-        assert len(shorten(10**5000)) <= 80
+        assert len(short_repr(10**5000)) <= 80
 
     def test_the_query_of_a_url_is_not_shown(self) -> None:
-        assert shorten("https://h.example/a.png?token=SECRET") == "'https://h.example/a.png'"
+        assert short_repr("https://h.example/a.png?token=SECRET") == "'https://h.example/a.png'"

@@ -15,11 +15,11 @@ from airflow_provider_kirin.api.requests import (
     ApiRequest,
     base_url,
     check_api_key,
-    check_id,
     create_generation,
     get_generation,
-    headers,
     precharge_generation,
+    request_headers,
+    validate_task_id,
 )
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 
@@ -160,15 +160,15 @@ class TestIds:
         "any_id", ["d1kq2v3c4bfs73a0q5mg", "row-7", "row 7", "日本", "a/b", "a?b#c", "{x}", "a[0]", "none"]
     )
     def test_a_kirin_or_external_task_id_is_taken_as_it_is(self, any_id: str) -> None:
-        assert check_id(any_id) == any_id
+        assert validate_task_id(any_id) == any_id
 
     def test_blanks_around_it_are_a_template_s(self) -> None:
-        assert check_id("  d1\n") == "d1"
+        assert validate_task_id("  d1\n") == "d1"
 
     def test_a_number_is_what_native_rendering_makes_of_one(self) -> None:
-        assert check_id(42) == "42"
+        assert validate_task_id(42) == "42"
         with pytest.raises(KirinIdError, match="render_template_as_native_obj"):
-            check_id(1.2e45)
+            validate_task_id(1.2e45)
 
     @pytest.mark.parametrize(
         "any_id",
@@ -195,7 +195,7 @@ class TestIds:
     )
     def test_what_cannot_be_one_is_refused(self, any_id: object) -> None:
         with pytest.raises(KirinIdError) as caught:
-            check_id(any_id)
+            validate_task_id(any_id)
         assert isinstance(caught.value, ValueError)
         assert not caught.value.retryable
         assert "submit.output" in str(caught.value)
@@ -210,7 +210,7 @@ class TestIds:
     @example("a;b")
     def test_no_id_reaches_another_path(self, text: str) -> None:
         try:
-            any_id = check_id(text)
+            any_id = validate_task_id(text)
         except KirinIdError:
             return
         url = get_generation("https://h/model", any_id).url
@@ -263,14 +263,14 @@ class TestCalls:
 
 class TestKey:
     def test_it_goes_into_one_header(self) -> None:
-        sent = headers("sa-SECRET", with_body=True)
+        sent = request_headers("sa-SECRET", with_body=True)
         assert sent["Authorization"] == "Bearer sa-SECRET"
         assert [name for name, value in sent.items() if "SECRET" in value] == ["Authorization"]
 
     def test_the_other_headers(self) -> None:
-        sent = headers("k", with_body=True)
+        sent = request_headers("k", with_body=True)
         assert sent["Content-Type"] == "application/json"
-        assert "Content-Type" not in headers("k", with_body=False)
+        assert "Content-Type" not in request_headers("k", with_body=False)
         assert sent["Accept"] == "application/json"
         assert sent["Accept-Encoding"] == "identity"
         assert sent["User-Agent"] == f"airflow-provider-kirin/{__version__}"
@@ -298,6 +298,6 @@ class TestKey:
             accepted = check_api_key(key, "mine")
         except KirinConfigError:
             return
-        headers(accepted, with_body=False)["Authorization"].encode("ascii")
+        request_headers(accepted, with_body=False)["Authorization"].encode("ascii")
         assert accepted.isprintable()
         assert " " not in accepted

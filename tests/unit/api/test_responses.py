@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.requests import MAX_RESPONSE_BYTES
-from airflow_provider_kirin.api.responses import read_body, read_task
+from airflow_provider_kirin.api.responses import parse_body, parse_task
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -39,7 +39,7 @@ GOOD = {
 
 def read(raw: bytes | Any, status: int = 200, **options: Any) -> KirinTask:
     body = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
-    return read_task(status, {}, read_body(body), doing="asking for d1", **options)
+    return parse_task(status, {}, parse_body(body), doing="asking for d1", **options)
 
 
 class TestGoodReplies:
@@ -135,20 +135,20 @@ class TestErrors:
 class TestBody:
     @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])
     def test_what_json_has_not_is_nothing(self, constant: bytes) -> None:
-        assert read_body(b'{"a":' + constant + b"}") == {"a": None}
+        assert parse_body(b'{"a":' + constant + b"}") == {"a": None}
 
     @pytest.mark.parametrize("body", ["[" + "[]," * 5_000 + "1]", '{"a":' * 300 + "1" + "}" * 300])
     def test_what_has_thousands_of_lists_is_not_parsed(self, body: str) -> None:
-        assert isinstance(read_body(body.encode()), str) is (body.count("[") > 2_000)
+        assert isinstance(parse_body(body.encode()), str) is (body.count("[") > 2_000)
 
     def test_text_is_cut(self) -> None:
-        assert len(read_body(b"x" * 10**6)) == 2000
+        assert len(parse_body(b"x" * 10**6)) == 2000
 
 
 def judged(status: int, raw: bytes, asked_for: str | None = "d1") -> KirinTask | KirinError:
     refusal = None
     try:
-        kirin_task = read_task(status, {}, read_body(raw), doing="asking for d1", asked_for=asked_for)
+        kirin_task = parse_task(status, {}, parse_body(raw), doing="asking for d1", asked_for=asked_for)
     except KirinError as error:
         refusal = error
     if refusal:
@@ -245,5 +245,5 @@ class TestAnyReplyAtAll:
         ):
             began = time.process_time()
             with suppress(KirinError):
-                read_task(200, {}, read_body(one), doing="asking for d1", asked_for="d1")
+                parse_task(200, {}, parse_body(one), doing="asking for d1", asked_for="d1")
             assert time.process_time() - began < 5

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.errors import CODES, error_from_response
-from airflow_provider_kirin.api.retry import FIRST_PAUSE, LONGEST_PAUSE, Verdict, judge_submission, pause
+from airflow_provider_kirin.api.retry import (
+    MAX_BACKOFF,
+    MIN_BACKOFF,
+    SubmissionOutcome,
+    backoff_delay,
+    classify_submission_error,
+)
 from airflow_provider_kirin.exceptions import (
     KirinBudgetError,
     KirinConfigError,
@@ -48,7 +54,7 @@ class TestWhatASubmissionMayHaveBought:
         ids=repr,
     )
     def test_nothing_where_it_was_refused_or_never_left(self, error: KirinError) -> None:
-        assert judge_submission(error) is Verdict.REFUSED
+        assert classify_submission_error(error) is SubmissionOutcome.REJECTED
 
     @pytest.mark.parametrize(
         "error",
@@ -66,23 +72,23 @@ class TestWhatASubmissionMayHaveBought:
         ids=repr,
     )
     def test_perhaps_something_where_a_reply_is_lost_or_came_from_a_gateway_in_trouble(self, error: KirinError) -> None:
-        assert judge_submission(error) is Verdict.UNKNOWN
+        assert classify_submission_error(error) is SubmissionOutcome.UNKNOWN
 
     @pytest.mark.parametrize(
         "error", [answered(409), answered(400, {"message": "external_task_id already exists"})], ids=repr
     )
     def test_something_where_the_id_is_in_use(self, error: KirinError) -> None:
-        assert judge_submission(error) is Verdict.EXISTS
+        assert classify_submission_error(error) is SubmissionOutcome.ALREADY_EXISTS
 
 
 class TestPause:
     @given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1))
     def test_is_bounded(self, attempt: int, jitter: float) -> None:
-        seconds = pause(KirinReplyError("x"), attempt, jitter=lambda: jitter)
-        assert FIRST_PAUSE / 2 <= seconds <= LONGEST_PAUSE * 1.5
+        seconds = backoff_delay(KirinReplyError("x"), attempt, jitter=lambda: jitter)
+        assert MIN_BACKOFF / 2 <= seconds <= MAX_BACKOFF * 1.5
 
     def test_doubles(self) -> None:
-        assert [pause(KirinReplyError("x"), n, jitter=lambda: 0.5) for n in (1, 2, 3, 4)] == [2, 4, 8, 16]
+        assert [backoff_delay(KirinReplyError("x"), n, jitter=lambda: 0.5) for n in (1, 2, 3, 4)] == [2, 4, 8, 16]
 
     def test_is_never_shorter_than_the_gateway_asked_for(self) -> None:
-        assert pause(KirinRateLimitError("slow", retry_after=45), 1, jitter=lambda: 0.0) == 45
+        assert backoff_delay(KirinRateLimitError("slow", retry_after=45), 1, jitter=lambda: 0.0) == 45

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_provider_kirin.api.record import Record
-from airflow_provider_kirin.api.retry import LAG_PAUSES
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
@@ -28,7 +28,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
     KirinUnknownSubmitError,
 )
-from airflow_provider_kirin.state.submission_record import StepRecord
+from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from tests.unit.gateway_model import (
     CONTRADICTIONS,
     GET_FATES,
@@ -47,7 +47,7 @@ HAS_STORE = importlib.util.find_spec("airflow.models.task_state_store") is not N
 
 
 def submission(gateway: ModelGateway, record: Record, **how: object) -> Submission:
-    defaults = {"external_task_id": NAME, "model": MODEL, "proofs": {}, "sleep": lambda seconds: None}
+    defaults = {"external_task_id": NAME, "model": MODEL, "lookup_verified": {}, "sleep": lambda seconds: None}
     return Submission(gateway, record, **defaults | how)  # type: ignore[arg-type]
 
 
@@ -68,29 +68,29 @@ def proven(gateway: ModelGateway) -> ModelRecord:
 class TestBuysOnce:
     def test_first_try_looks_then_buys(self) -> None:
         gateway = ModelGateway()
-        got = submission(gateway, ModelRecord()).run()
+        got = submission(gateway, ModelRecord()).submit_or_adopt()
         assert (got.external_task_id, got.adopted, gateway.submissions) == (NAME, False, 1)
 
     @pytest.mark.parametrize("status", ["in_progress", "completed"])
     def test_a_second_try_adopts(self, status: str) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        first = submission(gateway, record).run()
+        first = submission(gateway, record).submit_or_adopt()
         gateway.finish(status)
-        again = submission(gateway, record).run()
+        again = submission(gateway, record).submit_or_adopt()
         assert again.adopted
         assert again.kirin_task.id == first.kirin_task.id
         assert gateway.submissions == 1
 
     def test_adopts_without_any_record(self) -> None:
         gateway = ModelGateway()
-        submission(gateway, ModelRecord(has_store=False)).run()
-        assert submission(gateway, ModelRecord(has_store=False, try_number=2)).run().adopted
+        submission(gateway, ModelRecord(has_store=False)).submit_or_adopt()
+        assert submission(gateway, ModelRecord(has_store=False, try_number=2)).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
     def test_the_record_adopts_where_the_look_up_does_not_work(self) -> None:
         gateway, record = ModelGateway(finds_by_external_id=False), ModelRecord()
-        submission(gateway, record).run()
-        assert submission(gateway, record).run().adopted
+        submission(gateway, record).submit_or_adopt()
+        assert submission(gateway, record).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
     def test_a_conflict_is_an_adoption(self) -> None:
@@ -106,23 +106,23 @@ class TestBuysOnce:
             return "ok"
 
         gateway.get_fate = get_fate
-        assert submission(gateway, ModelRecord()).run().adopted
+        assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert len(gateway.paid) == 1
 
     def test_failed_generations_are_followed_by_the_next_of_the_series(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
         names = []
         for _ in range(3):
-            names.append(submission(gateway, record).run().external_task_id)
+            names.append(submission(gateway, record).submit_or_adopt().external_task_id)
             gateway.finish("failed")
         assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
 
     def test_a_users_own_id_is_honoured_as_given(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        submission(gateway, record, is_own_id=True).run()
+        submission(gateway, record, is_user_id=True).submit_or_adopt()
         gateway.finish("failed")
         with pytest.raises(KirinTaskFailedError, match="give another external_task_id") as caught:
-            submission(gateway, record, is_own_id=True).run()
+            submission(gateway, record, is_user_id=True).submit_or_adopt()
         assert not caught.value.retryable
         assert len(gateway.paid) == 1
 
@@ -131,13 +131,13 @@ class TestAfterALostReply:
     @pytest.mark.parametrize("fate", ["lost after", "502 after"])
     def test_what_was_accepted_is_found_and_adopted(self, fate: str) -> None:
         gateway = ModelGateway(post_fate=fates(fate))  # type: ignore[arg-type]
-        got = submission(gateway, ModelRecord()).run()
+        got = submission(gateway, ModelRecord()).submit_or_adopt()
         assert got.adopted
         assert gateway.billed == 1
 
     def test_a_look_up_that_lags_is_given_time(self) -> None:
-        gateway = ModelGateway(post_fate=fates("lost after"), lag=len(LAG_PAUSES))  # type: ignore[arg-type]
-        assert submission(gateway, ModelRecord()).run().adopted
+        gateway = ModelGateway(post_fate=fates("lost after"), lag=len(LOOKUP_RETRY_DELAYS))  # type: ignore[arg-type]
+        assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
     @pytest.mark.parametrize("fate", ["lost before", "502 before"])
@@ -145,7 +145,7 @@ class TestAfterALostReply:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates(fate)  # type: ignore[assignment]
-        got = submission(gateway, record).run()
+        got = submission(gateway, record).submit_or_adopt()
         assert (got.external_task_id, got.adopted, gateway.submissions) == (NAME, False, 2)
 
     @pytest.mark.parametrize("fate", ["lost before", "lost after", "502 before", "502 after"])
@@ -156,19 +156,19 @@ class TestAfterALostReply:
         gateway.finds_by_external_id = False
         gateway.post_fate = fates(fate)  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1
         assert not caught.value.retryable
         assert "may bill" in str(caught.value)
         assert "take" in str(caught.value)
         with pytest.raises(KirinUnknownSubmitError):
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1, "neither a retry nor a clear pays again"
 
     def test_resubmit_prefers_to_pay_twice(self) -> None:
         gateway = ModelGateway(finds_by_external_id=False, rejects_duplicates=False)
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
-        submission(gateway, ModelRecord(), on_unknown_submit="resubmit").run()
+        submission(gateway, ModelRecord(), on_unknown_submit="resubmit").submit_or_adopt()
         assert gateway.submissions == 2
 
     def test_resubmit_does_so_once_a_try_and_says_what_may_be_billed(self) -> None:
@@ -176,7 +176,7 @@ class TestAfterALostReply:
         gateway.post_fate, record = lambda: "lost after", ModelRecord()
         for paid in (2, 3):
             with pytest.raises(KirinUnknownSubmitError, match="each may be billed") as caught:
-                submission(gateway, record, on_unknown_submit="resubmit").run()
+                submission(gateway, record, on_unknown_submit="resubmit").submit_or_adopt()
             assert not caught.value.retryable
             assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
 
@@ -186,18 +186,18 @@ class TestAfterALostReply:
         gateway.lag = 100
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
         with pytest.raises(KirinConflictError, match="An earlier submission of this step bought it") as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         gateway.hidden.clear()
-        assert submission(gateway, record).run().adopted
+        assert submission(gateway, record).submit_or_adopt().adopted
         assert gateway.billed == 2, "the proof, and this one"
 
     def test_finding_buys_nothing(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        assert submission(gateway, record).find() is None
+        assert submission(gateway, record).find_existing() is None
         assert gateway.submissions == 0
-        bought = submission(gateway, record).run()
-        found = submission(gateway, record).find()
+        bought = submission(gateway, record).submit_or_adopt()
+        found = submission(gateway, record).find_existing()
         assert found is not None
         assert (found.kirin_task.id, found.adopted, gateway.submissions) == (bought.kirin_task.id, True, 1)
 
@@ -218,7 +218,7 @@ class TestAfterALostReply:
 
         gateway.get_task = deploying  # type: ignore[method-assign, assignment]
         with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         assert gateway.submissions == 1
 
@@ -226,10 +226,10 @@ class TestAfterALostReply:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
-        looks = 1 + 1 + len(LAG_PAUSES)
+        looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
         gateway.get_fate = fates(*["ok"] * looks, "network")  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven") as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         assert gateway.submissions == 1
 
@@ -237,9 +237,9 @@ class TestAfterALostReply:
         gateway = ModelGateway(post_fate=fates("lost after"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
         record = ModelRecord()
         with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
-        assert submission(gateway, record).run().adopted
+        assert submission(gateway, record).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
 
@@ -254,10 +254,12 @@ def test_a_gateway_that_takes_no_foreign_ids_can_still_be_bought_from() -> None:
         return really(kirin_task_id, patience=patience)
 
     gateway.get_task = picky  # type: ignore[method-assign, assignment]
-    assert not submission(gateway, record).run().adopted
+    assert not submission(gateway, record).submit_or_adopt().adopted
     gateway.post_fate = fates("lost after")  # type: ignore[assignment]
     with pytest.raises(KirinUnknownSubmitError):
-        Submission(gateway, record, external_task_id="airflow-other", proofs={}, sleep=lambda seconds: None).run()
+        Submission(
+            gateway, record, external_task_id="airflow-other", lookup_verified={}, sleep=lambda seconds: None
+        ).submit_or_adopt()
     assert gateway.submissions == 2
 
 
@@ -265,22 +267,22 @@ class TestNothingIsPaid:
     def test_while_the_look_up_cannot_be_done(self) -> None:
         gateway = ModelGateway(get_fate=lambda: "503")
         with pytest.raises(KirinUnavailableError, match=NAME) as caught:
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 0
         assert caught.value.retryable
 
     def test_where_a_generation_on_record_is_not_known_any_more(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        submission(gateway, record).run()
+        submission(gateway, record).submit_or_adopt()
         gateway.paid.clear()
         with pytest.raises(KirinLostTaskError, match="t1") as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1
         assert not caught.value.retryable
 
     def test_a_load_balancers_404_is_no_loss_of_what_is_on_record(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        submission(gateway, record).run()
+        submission(gateway, record).submit_or_adopt()
 
         def deploying(kirin_task_id: str, *, patience: float) -> None:
             error = KirinNotFoundError("an HTML page", http_status=404)
@@ -289,20 +291,20 @@ class TestNothingIsPaid:
 
         gateway.get_task = deploying  # type: ignore[method-assign, assignment]
         with pytest.raises(KirinUnavailableError, match=NAME) as caught:
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         assert gateway.submissions == 1
 
     def test_a_generation_on_record_is_given_time_to_show(self) -> None:
         gateway, record = ModelGateway(lag=2), ModelRecord()
-        submission(gateway, record).run()
-        assert submission(gateway, record).run().adopted
+        submission(gateway, record).submit_or_adopt()
+        assert submission(gateway, record).submit_or_adopt().adopted
 
     def test_refusals_that_may_pass_are_waited_out_and_leave_no_doubt_behind(self) -> None:
         gateway = ModelGateway(post_fate=fates("429", "connection refused", "ok"))  # type: ignore[arg-type]
         pauses: list[float] = []
         record = ModelRecord()
-        submission(gateway, record, sleep=pauses.append).run()
+        submission(gateway, record, sleep=pauses.append).submit_or_adopt()
         assert gateway.submissions == 3
         assert len(pauses) == 2
         assert gateway.billed == 1
@@ -310,7 +312,7 @@ class TestNothingIsPaid:
     def test_a_gateway_that_stays_full_ends_in_its_own_error(self) -> None:
         gateway, record = ModelGateway(post_fate=lambda: "429"), ModelRecord()
         with pytest.raises(KirinRateLimitError):
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert record.entries == {}, "nothing was accepted, so the next try has nothing to look for"
 
     def test_a_refusal_does_not_wipe_out_an_earlier_doubt(self) -> None:
@@ -319,8 +321,8 @@ class TestNothingIsPaid:
         fate = fates("lost before", *["429"] * 50)
         gateway.post_fate = fate  # type: ignore[assignment]
         with pytest.raises(KirinRateLimitError):
-            submission(gateway, record).run()
-        assert record.may_have_posted(NAME)
+            submission(gateway, record).submit_or_adopt()
+        assert record.has_unresolved_intent(NAME)
 
     def test_a_wrong_key_ends_at_once(self) -> None:
         gateway = ModelGateway()
@@ -330,7 +332,7 @@ class TestNothingIsPaid:
 
         gateway.get_task = refuse  # type: ignore[method-assign, assignment]
         with pytest.raises(KirinAuthError):
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 0
 
 
@@ -340,7 +342,7 @@ class TestNoErrorIsTakenAtItsWord:
     @pytest.mark.parametrize("lie", LYING_ERRORS)
     def test_what_was_accepted_is_found_and_adopted(self, lie: str) -> None:
         gateway = ModelGateway(post_fate=fates(f"{lie} after"), rejects_duplicates=False)  # type: ignore[arg-type]
-        assert submission(gateway, ModelRecord()).run().adopted
+        assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert (gateway.submissions, gateway.billed) == (1, 1)
 
     @pytest.mark.parametrize("lie", LYING_ERRORS)
@@ -348,10 +350,10 @@ class TestNoErrorIsTakenAtItsWord:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates(f"{lie} before")  # type: ignore[assignment]
-        assert not submission(gateway, record).run().adopted
+        assert not submission(gateway, record).submit_or_adopt().adopted
         gateway = ModelGateway(post_fate=fates(f"{lie} before"))  # type: ignore[arg-type]
         with pytest.raises(KirinUnknownSubmitError, match=NAME):
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 1
 
     def test_nothing_is_submitted_twice_without_a_look_up_in_between(self) -> None:
@@ -368,7 +370,7 @@ class TestNoErrorIsTakenAtItsWord:
             return submit(external_task_id)
 
         gateway.get_task, gateway.submit_as = watched_look, watched_submit  # type: ignore[method-assign, assignment]
-        submission(gateway, ModelRecord()).run()
+        submission(gateway, ModelRecord()).submit_or_adopt()
         assert asked == ["look", "submit"] * 4
 
     def test_a_gateway_that_rejects_and_accepts_all_the_same_is_paid_once(self) -> None:
@@ -380,7 +382,7 @@ class TestNoErrorIsTakenAtItsWord:
             raise KirinRateLimitError("too many", http_status=429)
 
         gateway.submit_as = rejecting  # type: ignore[method-assign, assignment]
-        assert submission(gateway, ModelRecord()).run().adopted
+        assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert gateway.billed == 1
 
     def test_a_load_balancers_404_is_no_look_up_in_between(self) -> None:
@@ -398,13 +400,13 @@ class TestNoErrorIsTakenAtItsWord:
 
         gateway.get_task = deploying  # type: ignore[method-assign, assignment]
         with pytest.raises(KirinUnavailableError, match=NAME):
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 1
 
     def test_nothing_is_submitted_again_while_the_look_up_cannot_be_done(self) -> None:
         gateway = ModelGateway(post_fate=fates("429"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
         with pytest.raises(KirinUnavailableError, match=NAME):
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 1
 
 
@@ -416,7 +418,7 @@ class TestAnAnswerToAnotherQuestion:
         gateway, record = ModelGateway(get_fate=fates(answer)), ModelRecord()  # type: ignore[arg-type]
         proofs: dict[str, bool] = {}
         with pytest.raises(KirinUnavailableError, match=f"{NAME}.*answered with") as caught:
-            submission(gateway, record, proofs=proofs).run()
+            submission(gateway, record, lookup_verified=proofs).submit_or_adopt()
         assert caught.value.retryable
         assert (gateway.submissions, proofs, record.entries) == (0, {}, {})
 
@@ -424,7 +426,7 @@ class TestAnAnswerToAnotherQuestion:
         gateway = ModelGateway(post_fate=fates("lost before"))  # type: ignore[arg-type]
         gateway.get_fate = fates("ok", answer)  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*answered with") as caught:
-            submission(gateway, ModelRecord()).run()
+            submission(gateway, ModelRecord()).submit_or_adopt()
         assert caught.value.retryable
         assert gateway.submissions == 1
 
@@ -432,28 +434,28 @@ class TestAnAnswerToAnotherQuestion:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
-        looks = 1 + 1 + len(LAG_PAUSES)
+        looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
         gateway.get_fate = fates(*["ok"] * looks, answer)  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven"):
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1
 
     def test_what_is_on_record_is_only_what_has_its_id(self, answer: str) -> None:
         gateway, record = ModelGateway(), ModelRecord()
-        submission(gateway, record).run()
+        submission(gateway, record).submit_or_adopt()
         really = gateway.get_task
         gateway.get_task = lambda kirin_task_id, *, patience: CONTRADICTIONS.get(  # type: ignore[method-assign, assignment]
             answer, CONTRADICTIONS["another's"]
         )
         with pytest.raises(KirinUnavailableError, match="answered with Kirin generation"):
-            submission(gateway, record).run()
+            submission(gateway, record).submit_or_adopt()
         gateway.get_task = really  # type: ignore[method-assign]
-        assert submission(gateway, record).run().kirin_task.id == "t1"
+        assert submission(gateway, record).submit_or_adopt().kirin_task.id == "t1"
 
 
 def test_an_own_id_may_stand_for_another_model() -> None:
     gateway = ModelGateway(get_fate=fates("another model"))  # type: ignore[arg-type]
-    assert submission(gateway, ModelRecord(), is_own_id=True).run().kirin_task.id == "carols"
+    assert submission(gateway, ModelRecord(), is_user_id=True).submit_or_adopt().kirin_task.id == "carols"
 
 
 class Deployment:
@@ -470,11 +472,13 @@ class Deployment:
     def attempt(self, payload: str, *, find: bool = False, **how: Any) -> Submitted | None:
         """Let one try want a payload."""
         context: Any = {"ti": self.ti, "task_state_store": self.store if self.has_store else None}
-        record = StepRecord(context, {"kirin_conn_id": how.get("conn_id", "")}, origin={"of": payload}, model=MODEL)
+        record = SubmissionRecord(
+            context, {"kirin_conn_id": how.get("conn_id", "")}, inputs={"of": payload}, model=MODEL
+        )
         name, before = f"airflow-{payload}", len(self.gateway.paid)
         try:
-            one = submission(self.gateway, record, **{"external_task_id": name, "proofs": self.proofs} | how)
-            return one.find() if find else one.run()
+            one = submission(self.gateway, record, **{"external_task_id": name, "lookup_verified": self.proofs} | how)
+            return one.find_existing() if find else one.submit_or_adopt()
         finally:
             self.ti.try_number += 1
             for _, kirin_task in self.gateway.paid[before:]:
@@ -574,7 +578,7 @@ class TestARoundBuysOneGeneration:
         first = deployment.attempt("a")
         deployment.clear()
         context: Any = {"ti": deployment.ti, "task_state_store": deployment.store}
-        said = StepRecord(context).earlier()
+        said = SubmissionRecord(context).describe_earlier_submission()
         assert first is not None
         assert first.kirin_task.id in said
         assert "airflow-a" in said
@@ -596,10 +600,10 @@ class TestARoundBuysOneGeneration:
         deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
         deployment.gateway.get_fate = fates("ok", "network")  # type: ignore[assignment]
         with pytest.raises((Killed, KirinUnknownSubmitError)):
-            deployment.attempt("order-7", is_own_id=True, conn_id="one")
+            deployment.attempt("order-7", is_user_id=True, conn_id="one")
         deployment.gateway, paid = other, deployment.gateway.paid
         with pytest.raises(KirinUnknownSubmitError, match="airflow-order-7"):
-            deployment.attempt("order-7", is_own_id=True, conn_id="two", proofs={"two": True})
+            deployment.attempt("order-7", is_user_id=True, conn_id="two", proofs={"two": True})
         assert (len(paid), len(other.paid)) == (1, 0)
         deployment.clear()
         got = deployment.attempt("b")
@@ -631,12 +635,12 @@ class TestARoundBuysOneGeneration:
         assert got.kirin_task.id == first.kirin_task.id
 
     def test_an_own_id_that_changes_is_no_reason_to_pay(self, deployment: Deployment) -> None:
-        deployment.attempt("a", external_task_id="mine-1", is_own_id=True)
-        got = deployment.attempt("a", external_task_id="mine-2", is_own_id=True)
+        deployment.attempt("a", external_task_id="mine-1", is_user_id=True)
+        got = deployment.attempt("a", external_task_id="mine-2", is_user_id=True)
         assert got is not None
         assert (got.external_task_id, got.differs) == ("mine-1", True)
         deployment.gateway.finish("failed")
-        fresh = deployment.attempt("a", external_task_id="mine-2", is_own_id=True)
+        fresh = deployment.attempt("a", external_task_id="mine-2", is_user_id=True)
         assert fresh is not None
         assert (fresh.external_task_id, fresh.adopted) == ("mine-2", False)
 
@@ -666,7 +670,7 @@ class OneTask(RuleBasedStateMachine):
     @initialize(
         has_store=st.booleans() if HAS_STORE else st.just(False),
         rejects_duplicates=st.booleans(),
-        lag=st.integers(0, len(LAG_PAUSES)),
+        lag=st.integers(0, len(LOOKUP_RETRY_DELAYS)),
         proof=st.booleans(),
     )
     def start(self, has_store: bool, rejects_duplicates: bool, lag: int, proof: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.requests import check_id
+from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.task import MAX_VIDEOS, STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
 from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
@@ -71,7 +71,7 @@ errors = st.text(max_size=400) | st.fixed_dictionaries(
 def can_be_an_id(text: str) -> bool:
     """Whether the gateway can be asked by it, as it came."""
     try:
-        return text.isprintable() and bool(check_id(text))
+        return text.isprintable() and bool(validate_task_id(text))
     except KirinIdError:
         return False
 
@@ -115,7 +115,7 @@ class TestStatuses:
     @pytest.mark.parametrize(("word", "status"), WORDS)
     @pytest.mark.parametrize("case", [str.lower, str.upper, str.title, str.swapcase, "  {} \n".format])
     def test_each_word_in_every_case(self, word: str, status: str, case: Any) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": case(word)})
+        kirin_task = KirinTask.from_response({"id": "a", "status": case(word)})
         assert kirin_task.status == status
         assert kirin_task.is_final is (status != "in_progress")
         assert not kirin_task.has_unknown_status
@@ -127,7 +127,7 @@ class TestStatuses:
 
     @pytest.mark.parametrize("word", ["paused", "cancelled", "COMPLETE?", "complete d", "失败", "404"])
     def test_an_unknown_word_counts_as_in_progress_and_is_known_to_be_unknown(self, word: str) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": word})
+        kirin_task = KirinTask.from_response({"id": "a", "status": word})
         assert kirin_task.status == "in_progress"
         assert not kirin_task.is_final
         assert kirin_task.has_unknown_status
@@ -135,13 +135,13 @@ class TestStatuses:
 
     @given(st.text())
     def test_no_other_text_ends_a_wait(self, word: str) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": word})
+        kirin_task = KirinTask.from_response({"id": "a", "status": word})
         assert kirin_task.is_final == (STATUSES.get(word.strip().lower()) in ("completed", "failed"))
 
 
 class TestWhatIsRead:
     def test_the_page_s_own_sample(self) -> None:
-        assert KirinTask.from_reply(COMPLETED) == KirinTask(
+        assert KirinTask.from_response(COMPLETED) == KirinTask(
             id="d1kq2v3c4bfs73a0q5mg",
             status="completed",
             model="kirin_v1_6_i2v",
@@ -156,12 +156,12 @@ class TestWhatIsRead:
 
     def test_a_submission_s_reply(self) -> None:
         reply = {"id": "d1", "created_at": 1760000000123, "status": "in_progress", "model": "kirin_v1_6_i2v"}
-        kirin_task = KirinTask.from_reply(reply)
+        kirin_task = KirinTask.from_response(reply)
         assert (kirin_task.id, kirin_task.status, kirin_task.created_at) == ("d1", "in_progress", 1760000000123)
         assert (kirin_task.videos, kirin_task.usage, kirin_task.error, kirin_task.metadata) == ([], None, None, {})
 
     def test_a_submission_s_reply_may_lack_the_status(self) -> None:
-        assert KirinTask.from_reply({"id": "d1"}).status == "in_progress"
+        assert KirinTask.from_response({"id": "d1"}).status == "in_progress"
 
     @pytest.mark.parametrize(
         "reply",
@@ -173,32 +173,32 @@ class TestWhatIsRead:
         ],
     )
     def test_older_envelopes(self, reply: dict[str, Any]) -> None:
-        kirin_task = KirinTask.from_reply(reply)
+        kirin_task = KirinTask.from_response(reply)
         assert (kirin_task.id, kirin_task.status) == ("d1", "in_progress")
 
     def test_ids_given_as_numbers_are_text(self) -> None:
-        kirin_task = KirinTask.from_reply({"id": 12345678901234567890, "status": "done", "external_task_id": 7})
+        kirin_task = KirinTask.from_response({"id": 12345678901234567890, "status": "done", "external_task_id": 7})
         assert (kirin_task.id, kirin_task.external_task_id) == ("12345678901234567890", "7")
 
     @pytest.mark.parametrize("reply", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}])
     def test_no_id_at_all_is_no_task(self, reply: dict[str, Any]) -> None:
         with pytest.raises(KirinReplyError, match="no task id"):
-            KirinTask.from_reply(reply)
+            KirinTask.from_response(reply)
 
     @pytest.mark.parametrize("reply", [{"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
     def test_a_look_up_without_a_status_says_nothing(self, reply: dict[str, Any]) -> None:
         with pytest.raises(KirinReplyError, match="d1 has no status"):
-            KirinTask.from_reply(reply, asked_for="d1")
+            KirinTask.from_response(reply, asked_for="d1")
 
     @pytest.mark.parametrize("reply", [None, [], "text", 5, True, [COMPLETED]])
     def test_what_is_no_object_is_no_task(self, reply: Any) -> None:
         with pytest.raises(KirinReplyError, match="where a task object belongs"):
-            KirinTask.from_reply(reply)
+            KirinTask.from_response(reply)
 
 
 class TestVideos:
     def read(self, output: Any, status: str = "completed") -> list[KirinVideo]:
-        return KirinTask.from_reply({"id": "a", "status": status, "output": output}).videos
+        return KirinTask.from_response({"id": "a", "status": status, "output": output}).videos
 
     def test_all_videos_of_all_outputs_in_their_order(self) -> None:
         output = [
@@ -246,7 +246,7 @@ class TestVideos:
         assert self.read(COMPLETED["output"], status) == []
 
     def test_the_repr_of_a_task_shows_no_signed_query(self) -> None:
-        shown = repr(KirinTask.from_reply(COMPLETED))
+        shown = repr(KirinTask.from_response(COMPLETED))
         assert "https://cdn.example/v/1.mp4" in shown
         assert "SECRET" not in shown
 
@@ -269,7 +269,7 @@ class TestNumbers:
         ],
     )
     def test_no_cent_is_lost(self, said: Any, cost: str) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": "completed", "usage": {"cost": said}})
+        kirin_task = KirinTask.from_response({"id": "a", "status": "completed", "usage": {"cost": said}})
         assert kirin_task.usage is not None
         assert kirin_task.usage.cost == Decimal(cost)
         written = kirin_task.to_dict()["usage"]["cost"]
@@ -279,12 +279,14 @@ class TestNumbers:
 
     @pytest.mark.parametrize("said", ["", None, "free", "nan", "sNaN", "Infinity", True, [], {}, "1e999", "1e-999"])
     def test_a_cost_that_is_no_amount_is_unknown(self, said: Any) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": "completed", "usage": {"cost": said, "discount": "x"}})
+        kirin_task = KirinTask.from_response(
+            {"id": "a", "status": "completed", "usage": {"cost": said, "discount": "x"}}
+        )
         assert kirin_task.usage == KirinUsage(cost=None, discount=None)
 
     @pytest.mark.parametrize("usage", [None, [], "0.28", 0.28])
     def test_a_usage_that_is_no_object_is_unknown(self, usage: Any) -> None:
-        assert KirinTask.from_reply({"id": "a", "status": "completed", "usage": usage}).usage is None
+        assert KirinTask.from_response({"id": "a", "status": "completed", "usage": usage}).usage is None
 
     @pytest.mark.parametrize(
         ("said", "progress"),
@@ -301,12 +303,12 @@ class TestNumbers:
         ],
     )
     def test_progress_lies_between_0_and_1(self, said: Any, progress: float | None) -> None:
-        assert KirinTask.from_reply({"id": "a", "status": "in_progress", "progress": said}).progress == progress
+        assert KirinTask.from_response({"id": "a", "status": "in_progress", "progress": said}).progress == progress
 
     @pytest.mark.parametrize("said", [10**400, float("inf"), float("nan"), "1" * 5000, [10**400]])
     def test_a_number_beyond_all_measure_is_unknown(self, said: Any) -> None:
         reply = {"id": "a", "status": "in_progress", "created_at": said, "progress": said, "usage": {"discount": said}}
-        kirin_task = KirinTask.from_reply(reply)
+        kirin_task = KirinTask.from_response(reply)
         assert (kirin_task.created_at, kirin_task.progress) == (None, None)
         assert kirin_task.usage == KirinUsage()
 
@@ -325,17 +327,17 @@ class TestErrors:
         ],
     )
     def test_each_shape_of_error(self, said: Any, code: str, message: str) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": "failed", "error": said})
+        kirin_task = KirinTask.from_response({"id": "a", "status": "failed", "error": said})
         assert kirin_task.error == KirinTaskError(code=code, message=message)
 
     @pytest.mark.parametrize("said", [None, "", [], 5, {}, {"code": 0, "message": ""}])
     def test_a_failure_without_a_reason(self, said: Any) -> None:
-        assert KirinTask.from_reply({"id": "a", "status": "failed", "error": said}).error is None
+        assert KirinTask.from_response({"id": "a", "status": "failed", "error": said}).error is None
 
     @pytest.mark.parametrize("status", ["completed", "in_progress"])
     def test_a_generation_that_runs_or_has_its_video_has_none(self, status: str) -> None:
         reply = COMPLETED | {"status": status, "error": "was retried inside"}
-        assert KirinTask.from_reply(reply).error is None
+        assert KirinTask.from_response(reply).error is None
 
     @pytest.mark.parametrize(
         "said",
@@ -347,12 +349,12 @@ class TestErrors:
     )
     @pytest.mark.parametrize("status", ["failed", "cancelled", "completed"])
     def test_a_reason_reaches_the_user_wherever_it_stands(self, said: Any, status: str) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": status, **said})
+        kirin_task = KirinTask.from_response({"id": "a", "status": status, **said})
         assert kirin_task.is_final
         assert kirin_task.error == KirinTaskError(code="X", message="because")
 
     def test_an_unknown_status_without_a_reason_is_in_progress(self) -> None:
-        kirin_task = KirinTask.from_reply({"id": "a", "status": "cancelled", "error": None})
+        kirin_task = KirinTask.from_response({"id": "a", "status": "cancelled", "error": None})
         assert (kirin_task.status, kirin_task.error) == ("in_progress", None)
 
 
@@ -374,7 +376,7 @@ class TestWhichGenerationItIs:
         ],
     )
     def test_the_one_that_was_asked_for(self, ids: dict[str, Any], found: str) -> None:
-        assert KirinTask.from_reply({"status": "completed", **ids}, asked_for="mine").id == found
+        assert KirinTask.from_response({"status": "completed", **ids}, asked_for="mine").id == found
 
     @pytest.mark.parametrize(
         "ids",
@@ -389,47 +391,47 @@ class TestWhichGenerationItIs:
     )
     def test_another_one_or_none_is_no_answer(self, ids: dict[str, Any]) -> None:
         with pytest.raises(KirinReplyError, match="mine"):
-            KirinTask.from_reply({"status": "completed", **ids}, asked_for="mine")
+            KirinTask.from_response({"status": "completed", **ids}, asked_for="mine")
 
     @pytest.mark.parametrize("said", ["None", "..", "a\x00b", "\ud83d", "x" * 600, "[1]", 10**40])
     def test_a_new_generation_whose_id_cannot_be_asked_for_is_refused(self, said: Any) -> None:
         with pytest.raises(KirinReplyError, match="no task id"):
-            KirinTask.from_reply({"id": said, "status": "in_progress"})
+            KirinTask.from_response({"id": said, "status": "in_progress"})
 
 
 class TestBounds:
     def test_videos(self) -> None:
         content = [{"type": "video", "url": f"https://h/{number}.mp4"} for number in range(30_000)]
-        kirin_task = KirinTask.from_reply(COMPLETED | {"output": [{"content": content}]})
+        kirin_task = KirinTask.from_response(COMPLETED | {"output": [{"content": content}]})
         assert [video.url for video in kirin_task.videos] == [one["url"] for one in content[:MAX_VIDEOS]]
         assert len(kirin_task.dropped) == 1
 
     def test_a_url(self) -> None:
         content = [{"url": "https://h/" + "x" * 10_000}, {"url": "https://h/" + "x" * 100_000}, {"url": "https://h/1"}]
-        kirin_task = KirinTask.from_reply(COMPLETED | {"output": [{"content": content}]})
+        kirin_task = KirinTask.from_response(COMPLETED | {"output": [{"content": content}]})
         assert [video.url for video in kirin_task.videos] == ["https://h/1"]
         assert kirin_task.dropped == ("2 of 3 videos",)
 
     @pytest.mark.parametrize("metadata", [{"a": "x" * 20_000}, {str(key): key for key in range(5000)}])
     def test_metadata(self, metadata: Any) -> None:
-        kirin_task = KirinTask.from_reply(COMPLETED | {"metadata": metadata})
+        kirin_task = KirinTask.from_response(COMPLETED | {"metadata": metadata})
         assert kirin_task.metadata == {}
         assert len(kirin_task.dropped) == 1
-        assert kirin_task.usage == KirinTask.from_reply(COMPLETED).usage
+        assert kirin_task.usage == KirinTask.from_response(COMPLETED).usage
 
     @pytest.mark.parametrize("cost", ["-100", -0.01, "-1e5"])
     def test_a_cost_below_zero_is_unknown(self, cost: Any) -> None:
-        kirin_task = KirinTask.from_reply(COMPLETED | {"usage": {"cost": cost, "discount": -1}})
+        kirin_task = KirinTask.from_response(COMPLETED | {"usage": {"cost": cost, "discount": -1}})
         assert kirin_task.usage == KirinUsage(cost=None, discount=None)
         assert [what.partition(" = ")[0] for what in kirin_task.dropped] == ["usage.cost", "usage.discount"]
 
     def test_nothing_is_dropped_of_what_the_api_sends(self) -> None:
-        assert KirinTask.from_reply(COMPLETED).dropped == ()
+        assert KirinTask.from_response(COMPLETED).dropped == ()
 
 
 class TestRoundTrip:
     def test_the_dict_that_goes_to_xcom(self) -> None:
-        assert KirinTask.from_reply(COMPLETED).to_dict() == {
+        assert KirinTask.from_response(COMPLETED).to_dict() == {
             "id": "d1kq2v3c4bfs73a0q5mg",
             "status": "completed",
             "model": "kirin_v1_6_i2v",
@@ -454,7 +456,7 @@ class TestRoundTrip:
     @example({"id": "a", "status": "failed", "error": {"code": "1", "message": "http://h/" + "x" * 400}})
     @example({"id": "a", "status": "completed", "output": [{"content": [{"url": "https://h/a?b=1"}]}]})
     def test_what_was_written_as_json_reads_back_equal(self, reply: dict[str, Any]) -> None:
-        kirin_task = KirinTask.from_reply(reply)
+        kirin_task = KirinTask.from_response(reply)
         text = json.dumps(kirin_task.to_dict(), allow_nan=False)
         again = KirinTask.from_dict(json.loads(text))
         assert again == kirin_task
@@ -501,5 +503,5 @@ class TestRoundTrip:
 )
 def test_an_error_that_says_success_ends_no_wait(error: dict[str, object]) -> None:
     """A generation that counts as failed is bought again by the next try."""
-    kirin_task = KirinTask.from_reply({"id": "k1", "status": "generating", "error": error}, asked_for="k1")
+    kirin_task = KirinTask.from_response({"id": "k1", "status": "generating", "error": error}, asked_for="k1")
     assert kirin_task.status == "in_progress"

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, PLACEHOLDERS, check_template, fill, safe_part
+from airflow_provider_kirin.download.filenames import (
+    DEFAULT_TEMPLATE,
+    PLACEHOLDERS,
+    check_template,
+    render_filename,
+    safe_part,
+)
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
 VALUES: dict[str, object] = {
@@ -26,7 +32,7 @@ VALUES: dict[str, object] = {
 class TestATemplate:
     def test_the_default(self) -> None:
         name = "product_videos/scheduled__2026-11-25T00-00-00-00-00/dc26uaivqqov8sg0dhs0-0.mp4"
-        assert fill(DEFAULT_TEMPLATE, VALUES) == name
+        assert render_filename(DEFAULT_TEMPLATE, VALUES) == name
 
     @pytest.mark.parametrize(
         ("template", "name"),
@@ -41,7 +47,7 @@ class TestATemplate:
     )
     def test_others(self, template: str, name: str) -> None:
         check_template(template)
-        assert fill(template, VALUES) == name
+        assert render_filename(template, VALUES) == name
 
     @pytest.mark.parametrize(
         ("template", "why"),
@@ -85,7 +91,7 @@ class TestATemplate:
 
     @given(st.fixed_dictionaries({name: st.text() for name in PLACEHOLDERS}))
     def test_no_value_leaves_the_folder(self, values: dict[str, str]) -> None:
-        path = fill("/".join(f"{{{name}}}" for name in PLACEHOLDERS[:-1]) + "-{index}.mp4", values)
+        path = render_filename("/".join(f"{{{name}}}" for name in PLACEHOLDERS[:-1]) + "-{index}.mp4", values)
         assert posixpath.normpath("/root/" + path) == "/root/" + path
         assert path.count("/") == len(PLACEHOLDERS) - 2
         assert path.isascii() and not any(part.startswith(".") for part in path.split("/"))

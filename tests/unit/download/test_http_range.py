@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_kirin.download.http_range import (
-    LEAST,
-    PERIOD,
-    Announced,
-    Flow,
-    Progress,
-    continues,
+    MIN_BYTES,
+    WINDOW_SECONDS,
+    DownloadProgress,
+    RemoteFile,
+    ThroughputGuard,
     first_byte,
+    is_continuation,
     is_expired,
     is_mp4,
     is_packed,
+    is_self_delimited,
     may_be_video,
     range_headers,
-    read_announced,
-    says_its_end,
+    read_remote_file,
 )
 
 DATE = "Tue, 24 Nov 2026 10:00:00 GMT"
@@ -31,24 +31,24 @@ class TestWhatAHostAnnounces:
     @pytest.mark.parametrize(
         ("headers", "announced"),
         [
-            ({}, Announced(None, None)),
-            ({"Content-Length": "12", "ETag": '"a"'}, Announced(12, '"a"')),
-            ({"content-length": "0", "etag": ' "a" ', "Last-Modified": DATE}, Announced(0, '"a"')),
-            ({"Last-Modified": DATE}, Announced(None, DATE)),
-            ({"ETag": 'W/"a"', "Last-Modified": DATE}, Announced(None, None)),
-            ({"ETag": "unquoted"}, Announced(None, None)),
-            ({"Content-Length": "many"}, Announced(None, None)),
-            ({"Content-Length": "-1"}, Announced(None, None)),
-            ({"Content-Length": "\u0661"}, Announced(None, None)),
-            ({"Content-Length": "12", "ETag": '"a"', "Content-Encoding": "gzip"}, Announced(None, None)),
-            ({"Content-Length": "12", "Content-Encoding": " Identity"}, Announced(12, None)),
-            ({"Content-Length": "9" * 5000}, Announced(None, None)),
-            ({"Content-Length": "12", "Content-Range": "bytes 0-11/20"}, Announced(20, None)),
-            ({"Content-Length": "12", "Content-Range": "bytes 0-11/*"}, Announced(None, None)),
+            ({}, RemoteFile(None, None)),
+            ({"Content-Length": "12", "ETag": '"a"'}, RemoteFile(12, '"a"')),
+            ({"content-length": "0", "etag": ' "a" ', "Last-Modified": DATE}, RemoteFile(0, '"a"')),
+            ({"Last-Modified": DATE}, RemoteFile(None, DATE)),
+            ({"ETag": 'W/"a"', "Last-Modified": DATE}, RemoteFile(None, None)),
+            ({"ETag": "unquoted"}, RemoteFile(None, None)),
+            ({"Content-Length": "many"}, RemoteFile(None, None)),
+            ({"Content-Length": "-1"}, RemoteFile(None, None)),
+            ({"Content-Length": "\u0661"}, RemoteFile(None, None)),
+            ({"Content-Length": "12", "ETag": '"a"', "Content-Encoding": "gzip"}, RemoteFile(None, None)),
+            ({"Content-Length": "12", "Content-Encoding": " Identity"}, RemoteFile(12, None)),
+            ({"Content-Length": "9" * 5000}, RemoteFile(None, None)),
+            ({"Content-Length": "12", "Content-Range": "bytes 0-11/20"}, RemoteFile(20, None)),
+            ({"Content-Length": "12", "Content-Range": "bytes 0-11/*"}, RemoteFile(None, None)),
         ],
     )
-    def test_is_read(self, headers: dict[str, str], announced: Announced) -> None:
-        assert read_announced(CaseInsensitiveDict(headers)) == announced
+    def test_is_read(self, headers: dict[str, str], announced: RemoteFile) -> None:
+        assert read_remote_file(CaseInsensitiveDict(headers)) == announced
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ class TestWhatAHostAnnounces:
     ],
 )
 def test_whether_a_cut_would_show(headers: dict[str, str], says: bool) -> None:
-    assert says_its_end(CaseInsensitiveDict(headers)) is says
+    assert is_self_delimited(CaseInsensitiveDict(headers)) is says
 
 
 @pytest.mark.parametrize(
@@ -94,38 +94,38 @@ def test_where_a_body_begins(status: int, content_range: str, first: int | None)
 
 class TestARest:
     def test_is_asked_for_only_where_the_host_can_prove_it(self) -> None:
-        assert range_headers(5, Announced(10, '"a"')) == {"Range": "bytes=5-", "If-Range": '"a"'}
-        assert range_headers(0, Announced(10, '"a"')) == {}
-        assert range_headers(5, Announced(10, None)) == {}
+        assert range_headers(5, RemoteFile(10, '"a"')) == {"Range": "bytes=5-", "If-Range": '"a"'}
+        assert range_headers(0, RemoteFile(10, '"a"')) == {}
+        assert range_headers(5, RemoteFile(10, None)) == {}
 
     @pytest.mark.parametrize(
         ("status", "headers", "announced", "is_rest"),
         [
-            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, Announced(10, '"a"'), True),
-            (206, {"Content-Range": "bytes 5-9/*", "ETag": '"a"'}, Announced(10, '"a"'), True),
-            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, Announced(None, '"a"'), True),
-            (206, {"Content-Range": "bytes 5-9/10", "Last-Modified": DATE}, Announced(10, DATE), True),
-            (200, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, Announced(10, '"a"'), False),
-            (206, {"Content-Range": "bytes 4-9/10", "ETag": '"a"'}, Announced(10, '"a"'), False),
-            (206, {"Content-Range": "bytes 5-9/11", "ETag": '"a"'}, Announced(10, '"a"'), False),
-            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"b"'}, Announced(10, '"a"'), False),
-            (206, {"Content-Range": "bytes 5-9/10"}, Announced(10, '"a"'), False),
+            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), True),
+            (206, {"Content-Range": "bytes 5-9/*", "ETag": '"a"'}, RemoteFile(10, '"a"'), True),
+            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, RemoteFile(None, '"a"'), True),
+            (206, {"Content-Range": "bytes 5-9/10", "Last-Modified": DATE}, RemoteFile(10, DATE), True),
+            (200, {"Content-Range": "bytes 5-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
+            (206, {"Content-Range": "bytes 4-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
+            (206, {"Content-Range": "bytes 5-9/11", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
+            (206, {"Content-Range": "bytes 5-9/10", "ETag": '"b"'}, RemoteFile(10, '"a"'), False),
+            (206, {"Content-Range": "bytes 5-9/10"}, RemoteFile(10, '"a"'), False),
             (
                 206,
                 {"Content-Range": "bytes 5-9/10", "ETag": '"a"', "Content-Encoding": "br"},
-                Announced(10, '"a"'),
+                RemoteFile(10, '"a"'),
                 False,
             ),
-            (206, {"ETag": '"a"'}, Announced(10, '"a"'), False),
-            (206, {"Content-Range": "items 5-9/10", "ETag": '"a"'}, Announced(10, '"a"'), False),
+            (206, {"ETag": '"a"'}, RemoteFile(10, '"a"'), False),
+            (206, {"Content-Range": "items 5-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
         ],
     )
-    def test_is_recognised(self, status: int, headers: dict[str, str], announced: Announced, is_rest: bool) -> None:
-        assert continues(status, CaseInsensitiveDict(headers), start=5, announced=announced) is is_rest
+    def test_is_recognised(self, status: int, headers: dict[str, str], announced: RemoteFile, is_rest: bool) -> None:
+        assert is_continuation(status, CaseInsensitiveDict(headers), start=5, remote_file=announced) is is_rest
 
     @given(st.text(max_size=30))
     def test_any_content_range_can_be_judged(self, text: str) -> None:
-        continues(206, {"Content-Range": text}, start=5, announced=Announced(10, None))
+        is_continuation(206, {"Content-Range": text}, start=5, remote_file=RemoteFile(10, None))
 
 
 @pytest.mark.parametrize("status", [200, 206, 301, 400, 401, 403, 404, 410, 416, 429, 500])
@@ -166,48 +166,48 @@ def test_an_mp4_begins_with_its_type() -> None:
 
 class TestProgress:
     def test_is_told_every_ten_seconds(self) -> None:
-        progress, announced = Progress(100.0), Announced(40_000_000)
-        assert progress.news(1, announced, 109.9) is None
-        assert progress.news(10_000_000, announced, 110.0) == "10,000,000 of 40,000,000 bytes (25 %), 1.0 MB/s"
-        assert progress.news(11_000_000, announced, 115.0) is None
-        assert progress.news(30_000_000, announced, 120.0) == "30,000,000 of 40,000,000 bytes (75 %), 1.5 MB/s"
+        progress, announced = DownloadProgress(100.0), RemoteFile(40_000_000)
+        assert progress.log_line(1, announced, 109.9) is None
+        assert progress.log_line(10_000_000, announced, 110.0) == "10,000,000 of 40,000,000 bytes (25 %), 1.0 MB/s"
+        assert progress.log_line(11_000_000, announced, 115.0) is None
+        assert progress.log_line(30_000_000, announced, 120.0) == "30,000,000 of 40,000,000 bytes (75 %), 1.5 MB/s"
 
     def test_without_a_length(self) -> None:
-        assert Progress(0.0).news(5_000_000, Announced(), 10.0) == "5,000,000 bytes so far, 0.5 MB/s"
+        assert DownloadProgress(0.0).log_line(5_000_000, RemoteFile(), 10.0) == "5,000,000 bytes so far, 0.5 MB/s"
 
     def test_of_nothing(self) -> None:
-        assert Progress(0.0).news(0, Announced(0), 10.0) == "0 of 0 bytes (0 %), 0.0 MB/s"
+        assert DownloadProgress(0.0).log_line(0, RemoteFile(0), 10.0) == "0 of 0 bytes (0 %), 0.0 MB/s"
 
 
 class TestWhetherAHostSendsEnough:
     @given(st.lists(st.floats(0, 300), max_size=200), st.integers(0, 1000))
     def test_one_that_sends_at_the_slowest_rate_or_faster_does(self, waits: list[float], more: int) -> None:
-        flow = Flow()
-        assert all(flow.is_enough(int(wait * LEAST / PERIOD) + 1 + more, wait) for wait in waits)
+        flow = ThroughputGuard()
+        assert all(flow.is_enough(int(wait * MIN_BYTES / WINDOW_SECONDS) + 1 + more, wait) for wait in waits)
 
     @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0.1, 59)), min_size=1))
     def test_one_that_drips_is_found_out(self, drops: list[tuple[int, float]]) -> None:
-        flow, waited = Flow(), 0.0
+        flow, waited = ThroughputGuard(), 0.0
         while waited < 10_000:
             for count, seconds in drops:
                 waited += seconds
                 if not flow.is_enough(int(count * seconds), seconds):
-                    assert waited < 2 * PERIOD + 2 * 59
+                    assert waited < 2 * WINDOW_SECONDS + 2 * 59
                     return
         raise AssertionError("waited for ever")
 
     def test_one_long_pause_is_forgiven(self) -> None:
-        flow = Flow()
-        assert flow.is_enough(1, 3600.0) and flow.is_enough(1, PERIOD - 1)
+        flow = ThroughputGuard()
+        assert flow.is_enough(1, 3600.0) and flow.is_enough(1, WINDOW_SECONDS - 1)
         assert not flow.is_enough(1, 1.0)
 
     def test_each_period_counts_for_itself(self) -> None:
-        flow = Flow()
+        flow = ThroughputGuard()
         for _ in range(3):
-            assert flow.is_enough(LEAST * 100, PERIOD) and flow.is_enough(0, PERIOD)
-        assert flow.is_enough(0, PERIOD)
-        assert not flow.is_enough(0, PERIOD)
+            assert flow.is_enough(MIN_BYTES * 100, WINDOW_SECONDS) and flow.is_enough(0, WINDOW_SECONDS)
+        assert flow.is_enough(0, WINDOW_SECONDS)
+        assert not flow.is_enough(0, WINDOW_SECONDS)
 
     def test_what_is_done_with_the_bytes_takes_no_time(self) -> None:
-        flow = Flow()
+        flow = ThroughputGuard()
         assert all(flow.is_enough(1, 0.0) for _ in range(1000))

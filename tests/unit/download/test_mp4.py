@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.download.mp4 import Boxes
+from airflow_provider_kirin.download.mp4 import BoxParser
 
 #: Two boxes, the second with its size in 64 bits.
 TWO = b"\0\0\0\x0cftypmp42" + b"\0\0\0\x01mdat" + (20).to_bytes(8) + b"1234"
@@ -21,12 +21,12 @@ def box(content: bytes, *, is_long: bool) -> bytes:
 
 
 def is_cut(data: bytes, sizes: list[int] | None = None) -> bool:
-    boxes = Boxes()
+    boxes = BoxParser()
     for size in sizes or []:
         boxes.feed(data[:size])
         data = data[size:]
     boxes.feed(data)
-    return boxes.is_cut
+    return boxes.is_incomplete
 
 
 @given(
