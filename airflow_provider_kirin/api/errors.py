@@ -1,7 +1,7 @@
 """From what the gateway says to one of our errors, and whether another try can help.
 
 Sources: the error tables of doc.vtrix.ai (kirin-v1-6-i2v, kirin-duration-extension), the gateway's own clients
-(credit codes, integer codes), and Kling's table for what shines through from the vendor.
+(credit codes, integer codes), and Kling's table, because some vendor codes pass through unchanged.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ MAX_CONNECTIONS = 32
 CONNECTION_TTL = 300.0
 #: Seconds that the last look of a wait may stand in line beyond its deadline.
 GRACE = 30.0
-#: Who is next in line looks this often whether it may go already. Seconds.
+#: Seconds between checks by the waiter at the head of the queue.
 _POLL_SECONDS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What the operators do when they run: loaded then, so that a DAG file does not pay for it."""
+"""Operator runtime, imported inside `execute()` to keep DAG parsing fast."""
 
 from __future__ import annotations
 

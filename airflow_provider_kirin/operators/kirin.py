@@ -47,7 +47,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         is the same on every try of this step, so that no try pays for what another one bought.
     :param fit_images: what to do with an image that breaks a limit of the model: ``"error"``, or ``"auto"`` to scale,
         pad and re-encode it until it fits
-    :param take: raise it for a new, paid take of the same payload in the same run (templated)
+    :param take: increase it for a new, paid take of the same payload in the same run (templated)
     :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
         proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
     :param allow_unknown_model: whether a model that this provider does not know is bought, its parameters unchecked
@@ -149,7 +149,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
             )
 
     def _reject_payload(self) -> None:
-        """Refuse what a subclass does not take and a model would: nothing, here."""
+        """Reject fields that the model accepts but a subclass does not. The base class accepts all."""
 
     def _fingerprint(self, prepared: PreparedPayload | None) -> str:
         """Return what tells this step's generation from those of the same task with other input."""

@@ -230,7 +230,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             ends = self._ends_from_trigger()
         except ValueError as error:
             # Said when the DAG was parsed, unless only this machine knows. What is waited for is paid by now.
-            self.log.warning("%s A worker ends it.", error)
+            self.log.warning("%s Falling back to completing the task on a worker.", error)
             ends = False
         defer_until_done(
             self,

@@ -62,7 +62,7 @@ class SubmissionRecord:
         self.failed_costs: dict[str, str] = {}
 
     def submitted_in_this_try(self, external_task_id: str) -> bool:
-        """Return whether it was not on record before this try that this step bought a generation under this name.
+        """Return whether this try submitted the generation.
 
         :param external_task_id: the name
         """

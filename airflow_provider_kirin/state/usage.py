@@ -1,4 +1,4 @@
-"""What a generation has cost, told where its end is known first: as metrics, and in an XCom to sum costs from."""
+"""Record the cost of finished generations: emit metrics and push the `kirin_usage` XCom."""
 
 from __future__ import annotations
 

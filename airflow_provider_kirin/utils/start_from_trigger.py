@@ -108,7 +108,7 @@ def why_start_on_worker(task: Any, *, ignore_dag_size: bool = False) -> Iterator
     """Yield what would be lost if a sensor started in the triggerer.
 
     :param task: the sensor
-    :param ignore_dag_size: whether it may load the triggerer more than a worker's run would load a worker
+    :param ignore_dag_size: skip the DAG size limit (``MAX_DAG_TASKS``)
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"

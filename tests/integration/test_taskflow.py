@@ -97,8 +97,8 @@ class TestTheFunction:
     @pytest.mark.parametrize(
         ("payload", "said"),
         [
-            (None, "must be a mapping"),
-            ([], "must be a mapping"),
+            (None, "must be an object"),
+            ([], "must be an object"),
             ({"promt": "x"}, "Did you mean 'prompt'"),
             ({"image": "https://h.example/a.png", "external_task_id": "x"}, "may differ on the next try"),
         ],

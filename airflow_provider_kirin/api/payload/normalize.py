@@ -133,7 +133,7 @@ def find_unserializable(params: Mapping[str, Any]) -> list[Problem]:
     :param params: what is to be sent, images as text already
     """
     return [
-        Problem(format_path(path)[:80], short_repr(value), "is nothing that JSON can say", _remedy(value))
+        Problem(format_path(path)[:80], short_repr(value), "is not JSON serializable", _remedy(value))
         for path, value in leaves(params)
         if not _is_json_serializable(path, value)
     ]

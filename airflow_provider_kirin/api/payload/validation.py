@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 _TYPE_NAMES = {
-    "string": "a text",
+    "string": "a string",
     "number": "a number",
-    "integer": "a whole number",
+    "integer": "an integer",
     "boolean": "true or false",
-    "object": "a mapping",
+    "object": "an object",
     "array": "a list",
 }
 

@@ -173,7 +173,7 @@ class TestPrompts:
     )
     def test_only_a_text_is_one(self, value: Any) -> None:
         (problem,) = refused(prompt=value)
-        assert (problem.field, problem.rule) == ("prompt", "must be a text")
+        assert (problem.field, problem.rule) == ("prompt", "must be a string")
 
 
 class TestCfgScale:
@@ -278,10 +278,10 @@ class TestWatermark:
             ({"enabled": "yes"}, "watermark_info.enabled", "must be true or false"),
             ({"enabled": None}, "watermark_info.enabled", "must be true or false"),
             ({"enabled": True, "text": "x"}, "watermark_info.text", "is not a parameter of this model"),
-            (True, "watermark_info", "must be a mapping"),
-            ("true", "watermark_info", "must be a mapping"),
+            (True, "watermark_info", "must be an object"),
+            ("true", "watermark_info", "must be an object"),
             # What the page's type column says, against each of its samples.
-            ([{"enabled": True}], "watermark_info", "must be a mapping"),
+            ([{"enabled": True}], "watermark_info", "must be an object"),
         ],
     )
     def test_no_other_form(self, value: Any, field: str, rule: str) -> None:
@@ -773,7 +773,7 @@ class TestUnknownModel:
             self.unchecked(thing=value)
         (problem,) = caught.value.problems
         assert problem.field.startswith("thing")
-        assert problem.rule == "is nothing that JSON can say"
+        assert problem.rule == "is not JSON serializable"
 
     def test_a_decimal_is_told_and_not_rounded(self) -> None:
         with pytest.raises(KirinPayloadError):

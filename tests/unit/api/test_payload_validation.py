@@ -17,11 +17,11 @@ def judge(value: Any, rules: Any, **options: Any) -> list[Problem]:
 @pytest.mark.parametrize(
     ("kind", "wrong", "rule"),
     [
-        ("string", 5, "must be a text"),
+        ("string", 5, "must be a string"),
         ("number", "5", "must be a number"),
-        ("integer", 5.5, "must be a whole number"),
+        ("integer", 5.5, "must be an integer"),
         ("boolean", "yes", "must be true or false"),
-        ("object", [], "must be a mapping"),
+        ("object", [], "must be an object"),
         ("array", {}, "must be a list"),
         ("null", 5, "must be null"),
     ],
@@ -115,7 +115,7 @@ def test_what_nobody_could_call_is_no_url(url: str) -> None:
 @pytest.mark.parametrize("value", [5, None, ["https://example.com"]])
 def test_what_is_no_text_is_the_type_s_business(value: Any) -> None:
     assert judge(value, {"x-url": True}) == []
-    assert [problem.rule for problem in judge(value, {"type": "string", "x-url": True})] == ["must be a text"]
+    assert [problem.rule for problem in judge(value, {"type": "string", "x-url": True})] == ["must be a string"]
 
 
 class TestNesting:
