@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_kirin.connection import KirinConnection
-    from airflow_provider_kirin.hooks.deadline import Deadline
+    from airflow_provider_kirin.utils.deadline import Deadline
 
 _MAX_REDIRECTS = 5
 #: Bytes that are read at once.
@@ -46,7 +46,7 @@ def get(
     import requests
     from urllib3.exceptions import HTTPError
 
-    from airflow_provider_kirin.hooks.deadline import Deadline, DeadlineError
+    from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 
     seconds = http_range.WINDOW_SECONDS + connection.timeout
     reason = f"the host sends next to nothing: no byte of the video in {seconds:g} seconds"
@@ -62,7 +62,7 @@ def get(
 
 def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
     """Yield what comes as it comes. ``iter_content`` would wait for whole chunks, and lose the last one at a cut."""
-    from airflow_provider_kirin.hooks.deadline import DeadlineError
+    from airflow_provider_kirin.utils.deadline import DeadlineError
 
     is_packed = http_range.is_packed(response.headers)
     flow = http_range.ThroughputGuard()

@@ -49,7 +49,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     """
     import requests
 
-    from airflow_provider_kirin.hooks.deadline import Deadline
+    from airflow_provider_kirin.utils.deadline import Deadline
 
     seconds = 2 * connection.timeout + len(request.body or b"") / _SLOWEST_UPLOAD
     try:

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from airflow_provider_kirin.hooks.deadline import Deadline, current_deadline
+from airflow_provider_kirin.utils.deadline import Deadline, current_deadline
 
 #: Where urllib3 names what is asked for, query and all: at DEBUG level, or where a reply's headers are malformed.
 _TALKATIVE = ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry")

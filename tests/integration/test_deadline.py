@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_kirin.exceptions import KirinNetworkError
-from airflow_provider_kirin.hooks.deadline import Deadline, DeadlineError
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 from tests.integration.leftovers import left_behind
 from tests.integration.misbehaving import TASK, RawServer, dripping, endless, phases, replying, whole
 

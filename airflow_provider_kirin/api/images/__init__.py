@@ -8,7 +8,7 @@ from airflow_provider_kirin.api.images.preparation import (
     prepare_image,
 )
 from airflow_provider_kirin.api.images.rules import ImageRules
-from airflow_provider_kirin.api.images.sources import ImageRejected, OpenUri, describe
+from airflow_provider_kirin.api.images.sources import ImageRejected, OpenUri, describe, is_signed_url
 
 __all__ = [
     "ImageRejected",
@@ -18,6 +18,7 @@ __all__ = [
     "check_without_reading",
     "describe",
     "is_inline",
+    "is_signed_url",
     "looks_like_image",
     "prepare_image",
 ]

@@ -603,7 +603,7 @@ class TestARoundBuysOneGeneration:
             deployment.attempt("order-7", is_user_id=True, conn_id="one")
         deployment.gateway, paid = other, deployment.gateway.paid
         with pytest.raises(KirinUnknownSubmitError, match="airflow-order-7"):
-            deployment.attempt("order-7", is_user_id=True, conn_id="two", proofs={"two": True})
+            deployment.attempt("order-7", is_user_id=True, conn_id="two", lookup_verified={"two": True})
         assert (len(paid), len(other.paid)) == (1, 0)
         deployment.clear()
         got = deployment.attempt("b")
