@@ -16,10 +16,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, backoff_delay
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNotFoundError, KirinTimeoutError
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinError,
+    KirinNotFoundError,
+    KirinReplyError,
+    KirinTimeoutError,
+)
 
 #: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
@@ -83,6 +90,7 @@ class Poller:
         survives a restart)
     :param deadline: when it has to end, in the same clock
     :param poll_interval: seconds between looks; None adapts them
+    :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :param jitter: returns 0 to 1; spreads the looks of many waits that began together
     """
 
@@ -93,9 +101,11 @@ class Poller:
         started_at: float,
         deadline: float,
         poll_interval: float | None = None,
+        is_kirin_id: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
+        self._is_kirin_id = is_kirin_id
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = None if poll_interval is None else max(poll_interval, MIN_FIXED_INTERVAL)
@@ -120,6 +130,7 @@ class Poller:
         :param now: the time of the look
         """
         self._poll_count += 1
+        outcome = self._checked(outcome)
         self.is_not_found = isinstance(outcome, KirinNotFoundError) and outcome.from_api
         if isinstance(outcome, KirinError):
             return self._after_error(outcome, now)
@@ -138,6 +149,15 @@ class Poller:
         if interval is None:
             interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
         return PollResult(delay=self._until_deadline(interval, now), log_line=log_line)
+
+    def _checked(self, outcome: KirinTask | KirinError) -> KirinTask | KirinError:
+        """Return an error for a response about another generation: it says nothing about this one."""
+        if not self._is_kirin_id or isinstance(outcome, KirinError):
+            return outcome
+        try:
+            return check_response(outcome, kirin_task_id=self.kirin_task_id)
+        except KirinReplyError as error:
+            return error
 
     def _after_error(self, error: KirinError, now: float) -> PollResult:
         # A load balancer's 404, a firewall's 403 say nothing about the generation: they are trouble as a 503 is.

@@ -56,7 +56,10 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if depth < MAX_DEPTH and isinstance(value, Mapping):
-            return {key(name): clean(one, depth + 1) for name, one in value.items() if left > 0}
+            renamed = {name: key(name) for name in value}
+            # What is renamed must not take the place of what has that name.
+            kept = (name for name, new in renamed.items() if new == name or new not in value)
+            return {renamed[name]: clean(value[name], depth + 1) for name in kept if left > 0}
         if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
             return [clean(one, depth + 1) for one in value if left > 0]
         return None

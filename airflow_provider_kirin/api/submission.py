@@ -155,7 +155,7 @@ class Submission:
             return None, None
         external_task_id = earlier.external_task_id
         kirin_task = self._find(external_task_id)
-        if kirin_task is None or kirin_task.status != "failed":
+        if kirin_task is None or not _is_over(kirin_task):
             return external_task_id, kirin_task
         self._note_failed(external_task_id, kirin_task)
         return None, None
@@ -165,7 +165,7 @@ class Submission:
         for number in range(1, MAX_ATTEMPTS + 1):
             external_task_id = self.record.sent_as(attempt_id(self.external_task_id, number))
             kirin_task = self._find(external_task_id)
-            if kirin_task is None or kirin_task.status != "failed":
+            if kirin_task is None or not _is_over(kirin_task):
                 return external_task_id, kirin_task
             self._note_failed(external_task_id, kirin_task)
             if self.is_user_id:
@@ -316,6 +316,10 @@ class Submission:
                 delay = backoff_delay(error, attempt)
                 spent += delay
                 if not error.retryable or spent > PATIENCE:
+                    if has_unresolved_intent:
+                        _append(
+                            error, f"An earlier submission may be billed; its external task id is {external_task_id}."
+                        )
                     raise
                 self.log.warning("Submission rejected; retrying in %.0f s: %s", delay, error)
                 self._sleep(delay)
@@ -391,3 +395,18 @@ class Submission:
             external_task_id=external_task_id,
             retryable=retryable,
         )
+
+
+def _append(error: KirinError, said: str) -> None:
+    """Add a sentence to an error's message."""
+    error.message = f"{error.message} {said}"
+    error.args = (error.message,)
+
+
+def _is_over(kirin_task: KirinTask) -> bool:
+    """Return whether a generation failed for sure, so that the next one may be bought.
+
+    An unknown status with an error ends a wait. It is no proof: what is "retrying" may still become a video.
+    """
+    is_guess = bool(kirin_task.raw_status) and kirin_task.has_unknown_status
+    return kirin_task.status == "failed" and not is_guess

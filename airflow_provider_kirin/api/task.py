@@ -160,7 +160,7 @@ class KirinTask:
             videos=videos,
             usage=_usage(fields.get("usage"), dropped),
             # A generation that completed without a video may say why.
-            error=reason if status != "in_progress" and not videos else None,
+            error=None if status == "in_progress" or videos else reason or _reason_beside(status, fields),
             metadata=_metadata(fields.get("metadata"), dropped),
             external_task_id=_usable_id(external_task_id) or None,
             raw_status=raw_status,
@@ -291,7 +291,8 @@ def _videos(output: Any) -> Iterator[KirinVideo]:
             if not isinstance(entry, Mapping):
                 continue
             url, media_type = _text(entry.get("url")).strip(), _text(entry.get("type")) or "video"
-            if url and media_type.lower() == "video":
+            # Also as a media type: video/mp4.
+            if url and media_type.lower().partition("/")[0] == "video":
                 job_id = _name(entry.get("jobId")) or _name(entry.get("job_id")) or None
                 yield KirinVideo(url=url, duration=_number(entry.get("duration")), job_id=job_id)
 
@@ -318,6 +319,11 @@ def _is_success(error: Any) -> bool:
     """Return whether an error object says that there is none: ``{"code": 0, "message": "success"}``."""
     codes = [_text(error.get(name)) for name in ("error_code", "code")] if isinstance(error, Mapping) else []
     return "0" in codes and {"", "0"}.issuperset(codes)
+
+
+def _reason_beside(status: Status, fields: Mapping[str, Any]) -> KirinTaskError | None:
+    """Return why a generation failed if code and words stand beside its status."""
+    return _error(fields) if status == "failed" else None
 
 
 def read_reason(source: Any) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.task import KirinTask
@@ -17,7 +18,12 @@ from airflow_provider_kirin.download.atomic_file import file_exists_error, size_
 from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, render_filename
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket, to_str
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNotFoundError, KirinUnfinishedError
+from airflow_provider_kirin.exceptions import (
+    KirinDestinationError,
+    KirinNotFoundError,
+    KirinReplyError,
+    KirinUnfinishedError,
+)
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
@@ -161,7 +167,12 @@ def _check_folder(folder: Path) -> None:
 
 
 def fetch_finished(
-    hook: KirinHook, kirin_task_id: str, *, remedy: str = "", pauses: Iterable[float] = LOOKUP_RETRY_DELAYS
+    hook: KirinHook,
+    kirin_task_id: str,
+    *,
+    remedy: str = "",
+    pauses: Iterable[float] = LOOKUP_RETRY_DELAYS,
+    is_kirin_id: bool = False,
 ) -> KirinTask:
     """Return a generation that has its video, fetched afresh: its links expire.
 
@@ -171,6 +182,7 @@ def fetch_finished(
     :param kirin_task_id: the generation
     :param remedy: what to do where it is not finished
     :param pauses: between further looks, in seconds; none takes the first answer
+    :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :raises KirinUnfinishedError: it is still in progress
     :raises KirinNotFoundError: the gateway does not know it; retryable where it was not the API that said so
     :raises KirinAPIError: it failed, or completed without a video
@@ -178,8 +190,9 @@ def fetch_finished(
     ahead = iter(pauses)
     while True:
         try:
-            return _finished(hook.get_task(kirin_task_id), remedy)
-        except (KirinNotFoundError, KirinUnfinishedError) as error:
+            found = hook.get_task(kirin_task_id)
+            return _finished(check_response(found, kirin_task_id=kirin_task_id) if is_kirin_id else found, remedy)
+        except (KirinNotFoundError, KirinReplyError, KirinUnfinishedError) as error:
             if isinstance(error, KirinNotFoundError):
                 error.retryable = not error.from_api
             delay = next(ahead, None)
@@ -210,7 +223,7 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination
     for index, (name, video) in enumerate(zip(destination.names(kirin_task), kirin_task.videos, strict=True)):
 
         def fresh_url(index: int = index) -> str:
-            videos = fetch_finished(hook, kirin_task.id).videos
+            videos = fetch_finished(hook, kirin_task.id, is_kirin_id=True).videos
             if index >= len(videos):
                 raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} does not show its video any more.")
             return videos[index].url

@@ -118,8 +118,10 @@ def check_bucket(path: Any) -> None:
         # Some libraries take the root for a folder that exists.
         if bucket and path.fs.info(bucket):
             return
-    except FileNotFoundError:
-        pass
+    except FileNotFoundError as error:
+        # gcsfs lists the bucket if it may not ask for it, and takes an empty one for a missing one.
+        if _is_denied(error):
+            return
     except Exception as error:
         if _is_denied(error):
             # Credentials that may only write objects cannot ask for the bucket.
@@ -154,5 +156,5 @@ def _is_denied(error: BaseException | None) -> bool:
         # gcsfs has neither a class nor a number for it.
         if isinstance(error, OSError) and str(error).startswith("Forbidden"):
             return True
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return False

@@ -233,16 +233,19 @@ class KirinHook(BaseHook):
             outcome = error
         return log_progress(self.log, poller.on_outcome(outcome, time.time()))
 
-    def wait(self, kirin_task_id: str, *, timeout: float, poll_interval: float | None = None) -> KirinTask:
+    def wait(
+        self, kirin_task_id: str, *, timeout: float, poll_interval: float | None = None, is_kirin_id: bool = False
+    ) -> KirinTask:
         """Wait, in this process, until a generation has its video.
 
         :param kirin_task_id: a Kirin task id or an external task id
         :param timeout: seconds to wait at most
         :param poll_interval: seconds between looks; None adapts them to the progress
+        :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
         :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(kirin_task_id, timeout, poll_interval)
+        poller = new_poller(kirin_task_id, timeout, poll_interval, is_kirin_id=is_kirin_id)
         while not (step := self.poll_once(poller)).is_last:
             time.sleep(step.delay)
         return step.result()

@@ -121,6 +121,7 @@ class KirinAsyncHook(BaseHook):
         timeout: float,  # noqa: ASYNC109 - of the generation, not of this coroutine
         poll_interval: float | None = None,
         started_at: float | None = None,
+        is_kirin_id: bool = False,
     ) -> KirinTask:
         """Wait until a generation has its video.
 
@@ -128,10 +129,11 @@ class KirinAsyncHook(BaseHook):
         :param timeout: seconds to wait at most, counted from ``started_at``
         :param poll_interval: seconds between looks; None adapts them to the progress
         :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
+        :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
         :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(kirin_task_id, timeout, poll_interval, started_at)
+        poller = new_poller(kirin_task_id, timeout, poll_interval, started_at, is_kirin_id=is_kirin_id)
         async with self:
             while not (step := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
                 await asyncio.sleep(step.delay)

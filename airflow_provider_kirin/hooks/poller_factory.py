@@ -23,6 +23,8 @@ def new_poller(
     timeout: float,
     poll_interval: float | None,
     started_at: float | None = None,
+    *,
+    is_kirin_id: bool = False,
 ) -> Poller:
     """Return the poller of a wait that begins now, or goes on.
 
@@ -30,6 +32,7 @@ def new_poller(
     :param timeout: seconds, counted from ``started_at``
     :param poll_interval: seconds between looks; None adapts them
     :param started_at: seconds since the epoch, None for now
+    :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     """
     started = time.time() if started_at is None else started_at
     return Poller(
@@ -37,6 +40,7 @@ def new_poller(
         started_at=started,
         deadline=started + timeout,
         poll_interval=poll_interval,
+        is_kirin_id=is_kirin_id,
     )
 
 

@@ -237,7 +237,9 @@ def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: Kir
     outcome: Outcome
     try:
         with closing(KirinHook(operator.kirin_conn_id)) as hook:
-            outcome = hook.wait(kirin_task.id, timeout=operator.timeout, poll_interval=operator.poll_interval)
+            outcome = hook.wait(
+                kirin_task.id, timeout=operator.timeout, poll_interval=operator.poll_interval, is_kirin_id=True
+            )
     except KirinError as error:
         outcome = error
     return _after_wait(operator, context, outcome)
@@ -317,7 +319,9 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
             report_lineage(hook, inputs=submission.get("images") or ())
         if (place := _place(operator, context)) is not None:
             # Links expire, and this task may have queued for long since the trigger saw them.
-            fresh = fetch_finished(hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.")
+            fresh = fetch_finished(
+                hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.", is_kirin_id=True
+            )
             kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
             files = save_videos(hook, kirin_task, place)
     operator._provenance = Provenance.of(kirin_task, files, submission)

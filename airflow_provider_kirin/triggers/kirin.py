@@ -161,6 +161,8 @@ class KirinTaskTrigger(BaseTrigger):
                 timeout=self.deadline - self.started_at,
                 poll_interval=self.poll_interval,
                 started_at=self.started_at,
+                # Who knows both ids has bought it, and waits by the gateway's own.
+                is_kirin_id=self.external_task_id is not None,
             )
         except KirinError as error:
             return error

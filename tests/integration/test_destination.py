@@ -346,6 +346,21 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
             self.generate(payload, "s3://studio@videos/a.mp4")
         assert run(dag).state == "success" and asked and keys(s3) == ["a.mp4"]
 
+    def test_that_is_empty_and_may_only_be_listed_is_taken(self, monkeypatch):
+        """As gcsfs does it: Google's roles for objects hold the right to list them, and none to ask for the bucket."""
+
+        class ObjectAdmin(MemoryFileSystem):
+            def info(self, path, **options):
+                try:
+                    raise OSError(f"Forbidden: https://storage.googleapis.com/storage/v1/b/{path}")
+                except OSError:
+                    # It lists the bucket, and nothing is in it.
+                    raise FileNotFoundError(path)  # noqa: B904
+
+        stores = {"gs": lambda conn_id, storage_options: ObjectAdmin()}
+        monkeypatch.setattr("airflow.sdk.io.fs._register_filesystems", lambda: stores)
+        Destination("gs://videos/a.mp4").check()
+
     def test_in_a_storage_without_buckets_nothing_has_to_exist(self, monkeypatch):
         stores = {"memory": lambda conn_id, storage_options: MemoryFileSystem()}
         monkeypatch.setattr("airflow.sdk.io.fs._register_filesystems", lambda: stores)

@@ -28,6 +28,7 @@ from airflow_provider_kirin.operators.kirin import (
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.dag_runs import all_files
 from tests.integration.emulated import KEY, picture
+from tests.integration.misbehaving import whole
 from tests.integration.test_hook import is_mp4
 from tests.unit import a_listener
 
@@ -611,7 +612,7 @@ def test_of_a_list_each_is_poked_for_at_its_own_pace(dag, run, submitted, emulat
 @pytest.mark.parametrize("operator", ["sensor", "download"])
 @pytest.mark.parametrize(
     "given",
-    [None, 5, True, "", "  ", "None", "['a', 'b']", b"bytes", {"id": "x"}, [None], [["a"]], ["a", ""]],
+    [None, 5.5, True, "", "  ", "None", "['a', 'b']", b"bytes", {"id": "x"}, [None], [["a"]], ["a", ""]],
     ids=repr,
 )
 def test_what_is_no_id_is_refused(dag, run, emulator, tmp_path, operator, given):
@@ -1100,3 +1101,37 @@ class TestModels:
         # It reached the gateway, and it is the emulator that does not know the model.
         assert ended.state == "failed" and "App not found: kirin_v9_i2v" in ended.log
         assert emulator.submitted == 0
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_poll_that_is_answered_with_another_generation_is_no_end(
+    dag, run, connect, raw_server, hurried, image_file, deferrable
+):
+    """Gateways do not repeat the external task id: only their own id tells whose video it is."""
+    polls: list[str] = []
+
+    def answer(connection, server):
+        method, path = server.requests[-1].split(b" ")[:2]
+        output = [{"content": [{"type": "video", "url": "http://v/1.mp4"}]}]
+        if method == b"POST":
+            body = {"id": "mine", "status": "in_progress"}
+        elif not path.endswith(b"/mine"):
+            return server.send(connection, whole({"message": "Request not found"}, status="404 Not Found"))
+        else:
+            polls.append("bobs" if len(polls) < 2 else "mine")
+            body = {"id": polls[-1], "status": "completed", "output": output}
+        return server.send(connection, whole(body))
+
+    connect(raw_server(answer).url)
+    with dag:
+        KirinGenerateVideoOperator(
+            task_id="generate",
+            payload={"image": image_file, "prompt": "A prompt."},
+            deferrable=deferrable,
+            poll_interval=0.1,
+            timeout=60,
+        )
+    ended = run(dag)
+    assert ended.state == "success", ended.log[-3000:]
+    assert ended.result("generate")["id"] == "mine"
+    assert polls == ["bobs", "bobs", "mine"]

@@ -226,7 +226,7 @@ class TestTheEarliestEvent:
     async def test_does_not_hold_the_end_of_a_task_that_ends_here(self, submit, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.triggers.end._store", lambda ti, values: None)
         began = time.monotonic()
-        (event,) = [event async for event in self.trigger(submit(), hold=60, ends="one").run()]
+        (event,) = [event async for event in self.trigger(submit(), hold=60, result_shape="one").run()]
         assert isinstance(event, TaskSuccessEvent) and time.monotonic() - began < SOON
 
     async def test_is_unknown_to_triggers_of_earlier_versions(self, submit):

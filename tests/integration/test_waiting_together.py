@@ -165,21 +165,21 @@ class TestStartedInTheTriggerer:
     async def test_where_the_result_cannot_be_stored_a_worker_gets_it(self, submit):
         # There is no supervisor here to take it.
         one = submit("[[seconds:0.1]]")
-        event = await self.fired(self.starting(one, ends=True))
+        event = await self.fired(self.starting(one, end_from_trigger=True))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
     async def test_an_id_that_is_given_twice_is_returned_twice_and_counted_once(self, submit, monkeypatch):
         stored = {}
         monkeypatch.setattr(XCom, "set", lambda *, key, value, **_: stored.update({key: value}))
         one = submit("[[seconds:0.1]]")
-        event = await self.fired(self.starting([one, one], ends=True))
+        event = await self.fired(self.starting([one, one], end_from_trigger=True))
         assert isinstance(event, TaskSuccessEvent)
         assert [end["id"] for end in stored["return_value"]] == [one, one]
         assert [entry["kirin_task_id"] for entry in stored["kirin_usage"]] == [one]
 
     async def test_so_does_what_it_cost_where_no_result_is_wanted(self, submit):
         one = submit("[[seconds:0.1]]")
-        event = await self.fired(self.starting(one, ends=True, push=False))
+        event = await self.fired(self.starting(one, end_from_trigger=True, do_xcom_push=False))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
     async def test_killed_it_says_what_goes_on(self, submit, caplog, capfd):

@@ -111,6 +111,8 @@ class ModelGateway:
             raise KirinNetworkError("refused", sent=False)
         if fate == "429":
             raise KirinRateLimitError("too many", http_status=429)
+        if fate == "400 input":
+            raise error_from_response(400, {"error": {"message": "bad prompt"}}, doing="submitting")
         if fate == "lost before":
             raise KirinNetworkError("cut")
         error, _, when = fate.rpartition(" ")

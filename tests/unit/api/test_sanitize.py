@@ -87,3 +87,8 @@ def test_much_costs_little(value: Any) -> None:
     began = time.process_time()
     sanitize(value)
     assert time.process_time() - began < 0.5
+
+
+def test_a_key_that_is_renamed_takes_no_others_place() -> None:
+    assert sanitize({"id": "mine", "__id": "bobs"}) == {"id": "mine"}
+    assert sanitize({"__id": "mine"}) == {"id": "mine"}

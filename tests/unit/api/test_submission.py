@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,15 @@ class TestBuysOnce:
             gateway.finish("failed")
         assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
 
+    def test_what_may_have_failed_is_not_followed_by_another(self) -> None:
+        """An unknown status with an error ends a wait; "retrying" may still become a video."""
+        gateway, record = ModelGateway(), ModelRecord()
+        submission(gateway, record).submit_or_adopt()
+        name, kirin_task = gateway.paid[-1]
+        gateway.paid[-1] = (name, replace(kirin_task, status="failed", raw_status="retrying"))
+        again = submission(gateway, record).submit_or_adopt()
+        assert (again.adopted, again.kirin_task.status, len(gateway.paid)) == (True, "failed", 1)
+
     def test_a_users_own_id_is_honoured_as_given(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
         submission(gateway, record, is_user_id=True).submit_or_adopt()
@@ -134,6 +144,16 @@ class TestAfterALostReply:
         got = submission(gateway, ModelRecord()).submit_or_adopt()
         assert got.adopted
         assert gateway.billed == 1
+
+    def test_a_refusal_of_the_repetition_names_what_is_still_in_doubt(self) -> None:
+        """The first submission may have used up the credit that the second one misses."""
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.lag = 99
+        gateway.post_fate = fates("504 with 1302 after", "400 input")  # type: ignore[assignment]
+        with pytest.raises(KirinInputError, match=NAME):
+            submission(gateway, record).submit_or_adopt()
+        assert len(gateway.paid) == 2
 
     def test_a_look_up_that_lags_is_given_time(self) -> None:
         gateway = ModelGateway(post_fate=fates("lost after"), lag=len(LOOKUP_RETRY_DELAYS))  # type: ignore[arg-type]

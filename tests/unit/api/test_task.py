@@ -505,3 +505,17 @@ def test_an_error_that_says_success_ends_no_wait(error: dict[str, object]) -> No
     """A generation that counts as failed is bought again by the next try."""
     kirin_task = KirinTask.from_response({"id": "k1", "status": "generating", "error": error}, asked_for="k1")
     assert kirin_task.status == "in_progress"
+
+
+def test_a_video_may_be_named_by_its_media_type() -> None:
+    output = [
+        {"content": [{"type": "video/mp4", "url": "https://v/1.mp4"}, {"type": "image/png", "url": "https://v/1"}]}
+    ]
+    kirin_task = KirinTask.from_response({"id": "k1", "status": "completed", "output": output}, asked_for="k1")
+    assert [video.url for video in kirin_task.videos] == ["https://v/1.mp4"]
+
+
+def test_a_reason_beside_the_status_arrives() -> None:
+    reply = {"id": "k1", "status": "failed", "code": "8002005001", "message": "The image is too dark."}
+    kirin_task = KirinTask.from_response(reply, asked_for="k1")
+    assert kirin_task.error == KirinTaskError("8002005001", "The image is too dark.")
