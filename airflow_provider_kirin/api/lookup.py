@@ -1,8 +1,8 @@
-"""Look up generations, and know what a look-up proves: only a response that agrees with the question is an answer.
+"""Look up generations, and decide what a response proves: it counts only if it matches the request.
 
-There are four outcomes: found, not found, could not look (an error that may pass), and a gateway that does not look up
-external task ids at all. A response that contradicts the question is the third: it is neither an adoption, nor "not
-found", nor evidence that the look-up works.
+There are four outcomes: found, not found, look-up failed (a temporary error), and a gateway that does not support
+look-up by external task id at all. A response that contradicts the request is a failed look-up: it is neither an
+adoption, nor "not found", nor evidence that the look-up works.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
 )
 
-#: Seconds that one look-up rides out trouble before it is given up.
+#: Seconds that one look-up keeps retrying temporary errors.
 PATIENCE = 120.0
-#: Generations of earlier runs that the look-up is tried on, until one is still known.
+#: How many earlier generations at most are looked up to verify that the look-up works.
 MAX_VERIFICATIONS = 5
 
 
 class LookupClient(Protocol):
-    """What is asked of the API."""
+    """The API call that a look-up needs."""
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
         """Look up a generation by its own id or by its external task id."""
@@ -38,13 +38,13 @@ class LookupClient(Protocol):
 def check_response(
     kirin_task: KirinTask, *, external_task_id: str | None = None, kirin_task_id: str | None = None, model: str = ""
 ) -> KirinTask:
-    """Return what a look-up found, if it can be what was asked for.
+    """Return the generation that a look-up found, if it matches the request.
 
-    :param kirin_task: what the response describes
-    :param external_task_id: asked for by this one
-    :param kirin_task_id: or by this one
-    :param model: the model of the generation that was asked for; empty if that is not known
-    :raises KirinReplyError: if the response names another generation, or none
+    :param kirin_task: the generation in the response
+    :param external_task_id: the external task id that was requested, or None
+    :param kirin_task_id: the Kirin task id that was requested, or None
+    :param model: the model that was submitted; empty if it is not known
+    :raises KirinReplyError: the response describes another generation, or none
     """
     if kirin_task_id is not None and kirin_task.id != kirin_task_id:
         found = f"Kirin generation {short_repr(kirin_task.id)}"
@@ -54,7 +54,7 @@ def check_response(
         found = f"the generation with the external task id {short_repr(kirin_task.external_task_id)}"
     elif model and kirin_task.model and _model_name(kirin_task.model) != _model_name(model):
         found = (
-            f"a generation of the model {short_repr(kirin_task.model)}, and it was submitted with {short_repr(model)}"
+            f"a generation of the model {short_repr(kirin_task.model)}, but it was submitted with {short_repr(model)}"
         )
     else:
         return kirin_task
@@ -62,7 +62,7 @@ def check_response(
 
 
 def _model_name(model: str) -> str:
-    """Return a model's id under one of its names: gateways and first-party clients have aliases."""
+    """Return a model's canonical id: gateways and first-party clients use aliases."""
     name = model.strip().lower().replace("-", "_").removeprefix("seacloud__")
     if name == "kling_image_o1":
         return "kirin_image_omni"
@@ -72,11 +72,12 @@ def _model_name(model: str) -> str:
 class Lookup:
     """Looks up the generations of one account.
 
-    :param client: the API
-    :param conn_id: the connection, for ``verified``
-    :param verified: connection to whether its look-up by external task id works, kept for the life of the process
-    :param sleep: pauses
-    :param log: a logger
+    :param client: the API client
+    :param conn_id: the Airflow connection id, the key in ``verified``
+    :param verified: maps each connection id to whether its look-up by external task id works; lives as long as the
+        process
+    :param sleep: called with the seconds to wait
+    :param log: the logger to write to; by default this module's
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Lookup:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the look-up by external task id was seen to find a generation that exists."""
+        """Whether the look-up by external task id is known to find an existing generation."""
         return self._verified.get(self._conn_id, False)
 
     def by_external_id(
@@ -104,11 +105,11 @@ class Lookup:
     ) -> KirinTask | None:
         """Return the generation with an external task id; None if the gateway does not know it.
 
-        :param external_task_id: what to look for
-        :param model: its model; empty if that is not known
-        :param has_unresolved_intent: whether a generation may have been bought under it: then only the API itself may
-            say that it does not exist, and not a load balancer in front of it
-        :raises KirinError: it could not be looked up
+        :param external_task_id: the external task id to look up
+        :param model: the model it was submitted with; empty if it is not known
+        :param has_unresolved_intent: whether a submission under this id may have been accepted: then only a 404 of the
+            API itself counts as "not found", not one of a load balancer in front of it
+        :raises KirinError: the look-up failed
         """
         try:
             found = self._client.get_task(external_task_id, patience=PATIENCE)
@@ -119,8 +120,8 @@ class Lookup:
         except KirinInputError as error:
             if error.http_status not in (400, 422):
                 raise
-            # A gateway that accepts only its own ids: what it does not find proves nothing.
-            self._log.debug("This gateway does not look up external task ids: %s", error)
+            # The gateway accepts only its own ids, so "not found" proves nothing.
+            self._log.debug("This gateway does not support look-up by external task id: %s", error)
             self._verified[self._conn_id] = False
             return None
         check_response(found, external_task_id=external_task_id, model=model)
@@ -128,10 +129,10 @@ class Lookup:
         return found
 
     def by_id(self, kirin_task_id: str) -> KirinTask | None:
-        """Return a generation that is on record; None if the gateway still does not know it after the usual lag.
+        """Return a recorded generation; None if the gateway still does not know it after the usual lag.
 
-        :param kirin_task_id: its id
-        :raises KirinError: it could not be looked up
+        :param kirin_task_id: the generation's id
+        :raises KirinError: the look-up failed
         """
         for delay in (0.0, *LOOKUP_RETRY_DELAYS):
             self._sleep(delay)
@@ -143,10 +144,10 @@ class Lookup:
         return None
 
     def verify(self, known: Iterable[tuple[str, str]]) -> bool:
-        """Find out, once per connection and process, whether the look-up finds what is known to exist.
+        """Check, once per connection and process, whether the look-up finds a generation that is known to exist.
 
         :param known: pairs of external task id and Kirin task id that belong together
-        :raises KirinError: it could not be looked up
+        :raises KirinError: the look-up failed
         """
         for external_task_id, kirin_task_id in itertools.islice(known, MAX_VERIFICATIONS):
             if self._conn_id in self._verified:
@@ -158,7 +159,7 @@ class Lookup:
         try:
             found = self._client.get_task(external_task_id, patience=PATIENCE)
         except (KirinNotFoundError, KirinInputError):
-            # Generations may be kept for a while only: what is gone altogether proves nothing.
+            # The gateway may keep generations for a limited time: one that is gone under both ids proves nothing.
             if self._still_there(kirin_task_id):
                 self._verified[self._conn_id] = False
             return
@@ -178,10 +179,10 @@ class Lookup:
 
 
 def _require_api_answer(error: KirinNotFoundError) -> None:
-    """Let only the API itself say that a generation does not exist: a load balancer's 404 does not mean that."""
+    """Accept a 404 only from the API itself: one from a load balancer does not mean that the generation is missing."""
     if not error.from_api:
         raise KirinUnavailableError(error.message, http_status=404) from error
 
 
-#: Connection id -> whether the look-up by external task id works. For the life of the process.
+#: Connection id -> whether its look-up by external task id works. Lives as long as the process.
 _verified: dict[str, bool] = {}

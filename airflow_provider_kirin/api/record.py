@@ -1,4 +1,4 @@
-"""What a step has to remember of its purchases, whoever keeps it: the interface, and a record that keeps nothing."""
+"""The interface to a step's submission record, and an implementation that records nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from airflow_provider_kirin.api.task import KirinTask
 
 @dataclass(frozen=True)
 class EarlierSubmission:
-    """What the task instance bought last, or may have bought.
+    """The latest generation that the task instance submitted, or may have submitted.
 
     :param external_task_id: the external task id it was submitted under
-    :param kirin_task_id: the generation; None if the answer is not on record
-    :param conn_id: the connection
-    :param model: the model; empty if that is not known for sure
-    :param is_same_round: whether a try of the present round did it
+    :param kirin_task_id: the generation's id; None if the response was not recorded
+    :param conn_id: the Airflow connection it was submitted through
+    :param model: the model; empty if it is not known for certain
+    :param is_same_round: whether a try of the current round submitted it
     """
 
     external_task_id: str
@@ -33,67 +33,71 @@ class EarlierSubmission:
 
 
 class Record(Protocol):
-    """What is known of earlier tries of the step, by external task id."""
+    """What earlier tries of the step recorded, by external task id."""
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
-        """Return the id of the generation that was bought under this external task id, if that is on record."""
+        """Return the id of the generation submitted under this external task id, if it is on record."""
 
     def has_unresolved_intent(self, external_task_id: str) -> bool:
-        """Return whether an earlier try may have sent a submission whose answer is not on record."""
+        """Return whether an earlier try may have sent a submission whose response is not on record."""
 
     def latest(self) -> EarlierSubmission | None:
-        """Return what was bought last, or may have been bought, if that is on record."""
+        """Return the latest generation that was or may have been submitted, if one is on record."""
 
     def sent_as(self, external_task_id: str) -> str:
-        """Return the external task id under which this one's payload was submitted: as a rule the same."""
+        """Return the external task id that this id's payload was really submitted under: usually the same one."""
 
     def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
-        """Remember, before it is sent, that a submission is about to be sent, maybe in place of another id's."""
+        """Record, before the request is sent, that a submission is about to be sent.
+
+        :param external_task_id: the external task id it is sent under
+        :param instead_of: the external task id that the payload would normally be submitted under, if another one
+        """
 
     def clear_intent(self, external_task_id: str) -> None:
-        """Remember that nothing was accepted."""
+        """Record that nothing was accepted."""
 
     def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
-        """Remember what was accepted."""
+        """Record the generation that was accepted."""
 
     def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
-        """Remember a generation that failed: it may have cost something."""
+        """Record that a generation failed, and what it cost."""
 
     def known_generations(self) -> Iterable[tuple[str, str]]:
         """Return pairs of external task id and Kirin task id that are known to belong together."""
 
 
 class NoRecord:
-    """A record of nothing: what does not outlive its process, and only the look-up tells what there is."""
+    """Stores nothing, for callers without persistent state: only the look-up finds earlier generations."""
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
-        """Return nothing."""
+        """Return None."""
         return None
 
     def has_unresolved_intent(self, external_task_id: str) -> bool:
-        """Return that nothing was sent."""
+        """Return False."""
         return False
 
     def latest(self) -> EarlierSubmission | None:
-        """Return nothing."""
+        """Return None."""
         return None
 
     def sent_as(self, external_task_id: str) -> str:
-        """Return the same."""
+        """Return the id unchanged."""
         return external_task_id
 
     def mark_intent(self, external_task_id: str, *, instead_of: str | None = None) -> None:
-        """Remember nothing."""
+        """Do nothing."""
 
     def clear_intent(self, external_task_id: str) -> None:
-        """Remember nothing."""
+        """Do nothing."""
 
     def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:
-        """Remember nothing."""
+        """Do nothing."""
 
     def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
-        """Remember nothing."""
+        """Do nothing."""
 
     def known_generations(self) -> Iterable[tuple[str, str]]:
-        """Return nothing."""
+        """Return no pairs."""
         return ()

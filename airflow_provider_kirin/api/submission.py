@@ -1,11 +1,12 @@
-"""Buy one generation, once: look up before paying, and after every payment whose outcome is unknown.
+"""Submit a generation at most once: look up before submitting, and after every submission with an unknown outcome.
 
-This module has no Airflow and no HTTP in it: a gateway, a record that survives a crash and a clock are given. What it
-promises: it submits only if no earlier submission of the same step can have been accepted, as far as the gateway's
-look-up by external task id can be trusted; if it cannot be trusted, it stops with an error that names the id.
+This module imports neither Airflow nor an HTTP client: the API client, a record that survives a crash and the sleep
+function are passed in. The guarantee: it submits only if no earlier submission of the same step can have been accepted,
+as far as the gateway's look-up by external task id can be trusted. If it cannot, the submission stops with an error
+that contains the id.
 
-The automatic retries of one task are a *round*. A round buys one generation, whatever its tries want to buy: its latest
-external task id binds all of them until that generation has failed.
+The automatic retries of one task are a *round*. A round submits a single generation, even if the arguments change
+between its tries: the latest external task id binds all of them until that generation has failed.
 """
 
 from __future__ import annotations
@@ -35,31 +36,31 @@ from airflow_provider_kirin.exceptions import (
     KirinUnknownSubmitError,
 )
 
-#: The same submission is sent so often at most in one try, each time after a look-up said that nothing is there.
+#: How often one try sends the same submission at most, each time after a look-up that found nothing.
 MAX_SUBMISSIONS = 3
-#: A step whose generations fail again and again stops here.
+#: How many generations of one step may fail before it is given up.
 MAX_ATTEMPTS = 50
 
-_LEFT_OPEN = "An earlier try ended before its answer was kept."
+_LEFT_OPEN = "An earlier try ended before the response was recorded."
 
 OnUnknownSubmit = Literal["stop", "resubmit"]
 
 
 class GenerationClient(LookupClient, Protocol):
-    """What is asked of the API."""
+    """The API calls that a submission needs."""
 
     def submit_as(self, external_task_id: str) -> KirinTask:
-        """Send the step's payload under an external task id. Costs money."""
+        """Submit the step's payload under an external task id. This costs money."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a step got.
+    """The generation that a step submitted or adopted.
 
     :param kirin_task: the generation
-    :param external_task_id: its external task id
-    :param adopted: whether an earlier try had bought it
-    :param differs: whether that try may have bought something else than this one would have
+    :param external_task_id: the external task id it was submitted under
+    :param adopted: whether an earlier try submitted it
+    :param differs: whether that try may have submitted something other than what this one asks for
     """
 
     kirin_task: KirinTask
@@ -69,18 +70,18 @@ class Submitted:
 
 
 class Submission:
-    """One step's purchase.
+    """Submits or adopts the generation of one step.
 
-    :param client: the API
-    :param record: what earlier tries left behind
-    :param external_task_id: the step's, the same on every try; empty if there is nothing to buy
-    :param is_user_id: whether the user chose it: then it is sent as given, and there is no series
-    :param model: the model that is bought
+    :param client: the API client
+    :param record: what earlier tries of the step recorded
+    :param external_task_id: the step's external task id, the same on every try; empty if there is nothing to submit
+    :param is_user_id: whether the user chose that id: then it is sent unchanged, and only once
+    :param model: the model to submit to
     :param on_unknown_submit: what to do if a submission may have been accepted and cannot be looked up
-    :param lookup_verified: connection to whether its look-up works, kept for the life of the process
-    :param conn_id: the connection
-    :param log: a logger
-    :param sleep: pauses
+    :param lookup_verified: maps each connection id to whether its look-up works; lives as long as the process
+    :param conn_id: the Airflow connection id
+    :param log: the logger to write to; by default this module's
+    :param sleep: called with the seconds to wait
     """
 
     def __init__(
@@ -108,15 +109,15 @@ class Submission:
         self._sleep = sleep
         self._lookup = Lookup(client, conn_id=conn_id, sleep=sleep, verified=lookup_verified, log=self.log)
         self._earlier = record.latest()
-        #: The external task id under which a submission may be on its way, for whoever has to explain a kill.
+        #: The external task id of a submission whose outcome is still open, so that a kill can be explained.
         self.in_flight: str | None = None
 
     def submit_or_adopt(self) -> Submitted:
-        """Return the step's generation: adopted if there is one, otherwise bought.
+        """Return the step's generation: adopt the existing one, or submit a new one.
 
-        :raises KirinUnknownSubmitError: it may have been bought, and cannot be found
-        :raises KirinLostTaskError: it was bought, and the gateway does not know it any more
-        :raises KirinError: the gateway refused, or could not be asked; nothing was bought
+        :raises KirinUnknownSubmitError: a submission may have been accepted, and cannot be found
+        :raises KirinLostTaskError: the recorded generation is no longer known to the gateway
+        :raises KirinError: the gateway rejected the submission or could not be reached; nothing was accepted
         """
         external_task_id, found = self._look_through_round()
         if external_task_id is None:
@@ -124,8 +125,9 @@ class Submission:
         return self._submit_with_lookup(external_task_id) if found is None else self._adopt(found, external_task_id)
 
     def find_existing(self) -> Submitted | None:
-        """Return the step's generation if there is one, and buy nothing. What is raised is as for
-        :meth:`submit_or_adopt`.
+        """Return the step's generation if there is one, without submitting.
+
+        Raises the same errors as :meth:`submit_or_adopt`.
         """
         external_task_id, found = self._look_through_round()
         if external_task_id is None and self.external_task_id:
@@ -135,20 +137,20 @@ class Submission:
         return self._adopt(found, external_task_id) if external_task_id and found else None
 
     def _look_through_round(self) -> tuple[str | None, KirinTask | None]:
-        """Return the external task id that binds this try, used by an earlier one of its round, and its generation.
+        """Return the external task id that an earlier try of this round has bound, and its generation.
 
-        If none binds, this try's own counts. If there is no generation, it may have to be bought, under that id.
+        Without an id, this try uses its own. Without a generation, one may have to be submitted under the returned id.
         """
         earlier = self._earlier
         if earlier is None or not earlier.is_same_round:
             return None, None
         is_own = self._is_own(earlier.external_task_id)
-        # A user's own id is the same on every connection. What is on record is asked for, and never bought again.
+        # A user's id is the same on every connection. A recorded generation is looked up and never submitted again.
         if earlier.conn_id != self._conn_id and not (is_own and earlier.kirin_task_id):
             raise KirinUnknownSubmitError(
-                f"An earlier try of this task bought {earlier}, through the connection {earlier.conn_id}; this try has "
-                f"the connection {self._conn_id}. A retry does not buy a second one, so nothing was submitted. Give "
-                "the first connection again, or clear the task to pay through the new one.",
+                f"An earlier try of this task submitted {earlier} through the connection {earlier.conn_id}; this try "
+                f"uses the connection {self._conn_id}. A retry never submits a second generation, so nothing was "
+                "submitted. Switch back to the first connection, or clear the task to pay through the new one.",
                 external_task_id=earlier.external_task_id,
             )
         if is_own:
@@ -161,7 +163,7 @@ class Submission:
         return None, None
 
     def _first_open_attempt(self) -> tuple[str, KirinTask | None]:
-        """Return the first external task id whose generation has not failed, and that generation, if there is one."""
+        """Return the step's first external task id without a failed generation, and its generation if there is one."""
         for number in range(1, MAX_ATTEMPTS + 1):
             external_task_id = self.record.sent_as(attempt_id(self.external_task_id, number))
             kirin_task = self._find(external_task_id)
@@ -171,12 +173,11 @@ class Submission:
             if self.is_user_id:
                 raise KirinTaskFailedError(
                     f"Kirin generation {kirin_task.id} with your external_task_id {external_task_id} failed. An id can "
-                    "be used "
-                    "once: give another external_task_id (or none) for a new generation.",
+                    "be used only once: set another external_task_id (or none) for a new generation.",
                     retryable=False,
                 )
         raise KirinTaskFailedError(
-            f"{MAX_ATTEMPTS} generations of this step failed; it is not tried again.", retryable=False
+            f"{MAX_ATTEMPTS} generations of this step have failed; no more are submitted.", retryable=False
         )
 
     def _note_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
@@ -188,7 +189,7 @@ class Submission:
         )
 
     def _is_own(self, external_task_id: str) -> bool:
-        """Return whether an external task id belongs to what this try would buy."""
+        """Return whether an external task id belongs to what this try would submit."""
         own = self.record.sent_as(self.external_task_id)
         return (
             external_task_id == own
@@ -197,14 +198,14 @@ class Submission:
         )
 
     def _model_of(self, external_task_id: str) -> str:
-        """Return the model that was submitted under an external task id; empty if that is not known."""
+        """Return the model that was used with an external task id; empty if it is not known."""
         if self._earlier and self._earlier.external_task_id == external_task_id:
             return self._earlier.model
-        # The model is part of a hash. A user's own id may have been used for anything.
+        # A generated id includes a hash of the model. A user's id may have been used with any model.
         return "" if self.is_user_id or not is_of_series(external_task_id, self.external_task_id) else self.model
 
     def _find(self, external_task_id: str, *, has_unresolved_intent: bool = False) -> KirinTask | None:
-        """Look for an earlier try's generation; None if the gateway knows none."""
+        """Return the generation of an earlier try; None if the gateway does not know one."""
         on_record = self.record.kirin_task_id(external_task_id)
         try:
             return (
@@ -215,23 +216,21 @@ class Submission:
         except KirinError as error:
             if not error.retryable:
                 raise
-            # Not found and could not look are different: nothing is paid before the gateway has answered.
+            # "Not found" is not "could not look up": nothing is submitted before the gateway has responded.
             raise KirinUnavailableError(
-                f"Could not look for an earlier generation of this step (external task id {external_task_id}), so "
-                "nothing was "
-                f"submitted; the next try looks again. {error}",
+                f"Could not look up an earlier generation of this step (external task id {external_task_id}), so "
+                f"nothing was submitted. The next try looks it up again. {error}",
                 retryable=True,
             ) from error
 
     def _fetch(self, kirin_task_id: str, external_task_id: str) -> KirinTask:
-        """Ask for a generation that is on record. A 404 may be lag; it never leads to another submission."""
+        """Fetch a recorded generation. A 404 may be replication lag and never leads to another submission."""
         if found := self._lookup.by_id(kirin_task_id):
             return found
         raise KirinLostTaskError(
-            f"This step bought Kirin generation {kirin_task_id} (external task id {external_task_id}), and the gateway "
-            "does not "
-            "know it any more. Nothing was submitted anew. Check the connection's account; for a new, paid generation "
-            "increase the operator's `take` and clear the task."
+            f"This step submitted Kirin generation {kirin_task_id} (external task id {external_task_id}), but the "
+            "gateway no longer knows it. Nothing was submitted again. Check that the connection still uses the same "
+            "account; for a new, paid generation increase the operator's `take` and clear the task."
         )
 
     def _look_up(self, external_task_id: str, *, has_unresolved_intent: bool = False) -> KirinTask | None:
@@ -244,17 +243,18 @@ class Submission:
         differs = not self._is_own(external_task_id)
         if differs:
             self.log.warning(
-                "Kirin generation %s (%s, external task id %s) was bought by an earlier try of this task, and the "
-                "payload, model, `take` or external_task_id of this try differs. It is adopted, and nothing is paid: a "
-                "retry never buys a second one. For a generation of what is asked for now clear the task when it ends.",
+                "Kirin generation %s (%s, external task id %s) was submitted by an earlier try of this task, and the "
+                "payload, model, `take` or external_task_id of this try differs. Adopting it at no further cost: a "
+                "retry never submits a second generation. To generate with the new arguments, clear the task once this "
+                "generation has ended.",
                 *(kirin_task.id, kirin_task.status, external_task_id),
             )
         else:
             self.log.info(
-                "Kirin generation %s (%s, external task id %s) exists already. It is adopted, and nothing is paid. "
+                "Kirin generation %s (%s, external task id %s) already exists. Adopting it at no further cost. "
                 "For a new generation %s.",
                 *(kirin_task.id, kirin_task.status, external_task_id),
-                "give another external_task_id" if self.is_user_id else "of the same payload increase the `take`",
+                "set another external_task_id" if self.is_user_id else "of the same payload increase `take`",
             )
         return Submitted(kirin_task, external_task_id, adopted=True, differs=differs)
 
@@ -263,7 +263,7 @@ class Submission:
         has_unresolved_intent = self.record.has_unresolved_intent(external_task_id)
         if has_unresolved_intent:
             self.log.warning(
-                "An earlier try may have submitted %s; looking for it before anything is paid.", external_task_id
+                "An earlier try may have submitted %s; looking it up before submitting anything.", external_task_id
             )
             if found := self._search(external_task_id, _LEFT_OPEN):
                 return self._adopt(found, external_task_id)
@@ -272,7 +272,8 @@ class Submission:
                 return self._adopt(own[1], own[0])
         if self._earlier and not self._earlier.is_same_round and not self._is_own(self._earlier.external_task_id):
             self.log.warning(
-                "This task was cleared with another payload, model or `take`, so it buys anew. It bought before: %s.",
+                "This task was cleared with another payload, model or `take`, so a new generation is submitted. "
+                "Submitted before: %s.",
                 self._earlier,
             )
         for left in reversed(range(MAX_SUBMISSIONS)):
@@ -281,22 +282,23 @@ class Submission:
             if isinstance(outcome, Submitted):
                 return outcome
             lost, has_unresolved_intent = outcome, True
-            self.log.warning("Looking for the generation %s after: %s", external_task_id, lost)
+            self.log.warning("Looking up the generation %s after: %s", external_task_id, lost)
             exists = classify_submission_error(lost) is SubmissionOutcome.ALREADY_EXISTS
             if found := self._search(external_task_id, str(lost), exists=exists, is_ours=had_unresolved_intent):
                 return self._adopt(found, external_task_id)
             if not left or (lookup_untrusted and not self._lookup.is_verified):
                 break
-            # Without a look-up that works the user allows one that may be paid twice, and not one after the other.
+            # on_unknown_submit="resubmit" permits one submission that may be billed twice, not a series of them.
             lookup_untrusted = not self._lookup.is_verified
-            self.log.warning("Kirin knows no generation %s; submitting again.", external_task_id)
+            self.log.warning("Kirin does not know a generation %s; submitting again.", external_task_id)
         raise self._unknown_submit_error(external_task_id, str(lost), retryable=self._lookup.is_verified) from lost
 
     def _submit(self, external_task_id: str, *, has_unresolved_intent: bool) -> Submitted | KirinError:
-        """Submit; after a refusal that may pass wait, look whether it was one, and submit again.
+        """Submit. After a temporary rejection, wait, check that nothing was accepted, and submit again.
 
-        :param has_unresolved_intent: whether an earlier submission left a mark, which a later refusal must not wipe out
-        :return: the error, if something may have been accepted
+        :param has_unresolved_intent: whether an earlier submission is still unresolved: a later rejection must not
+            clear its intent
+        :return: the submitted generation, or the error if something may have been accepted
         """
         spent, attempt = 0.0, 0
         while True:
@@ -323,12 +325,12 @@ class Submission:
                     raise
                 self.log.warning("Submission rejected; retrying in %.0f s: %s", delay, error)
                 self._sleep(delay)
-                # Free, and a gateway that rejects and accepts all the same is not paid once more.
+                # A look-up is free, and avoids paying twice if the gateway accepted what it reported as rejected.
                 if found := self._find(external_task_id, has_unresolved_intent=True):
                     return self._adopt(found, external_task_id)
             else:
-                # Before it is kept: should that fail, the log names what was paid.
-                self.log.info("Kirin generation %s is submitted.", kirin_task.id)
+                # Logged before it is recorded: if recording fails, the log still has the id of what was paid for.
+                self.log.info("Submitted Kirin generation %s.", kirin_task.id)
                 self.record.mark_submitted(external_task_id, kirin_task.id)
                 self.in_flight = None
                 return Submitted(kirin_task, external_task_id, adopted=False)
@@ -336,12 +338,12 @@ class Submission:
     def _search(
         self, external_task_id: str, why: str, *, exists: bool = False, is_ours: bool = False
     ) -> KirinTask | None:
-        """Look for a generation that may have been bought. None means that it may be bought now.
+        """Look up a generation that may have been accepted. None means that it is safe to submit.
 
-        :param external_task_id: its external task id
-        :param why: what left it unknown
-        :param exists: the gateway itself said that there is one
-        :param is_ours: whether that can be an earlier submission of this step
+        :param external_task_id: the external task id of the unresolved submission
+        :param why: why its outcome is unknown
+        :param exists: whether the gateway reported that the id is in use
+        :param is_ours: whether an earlier submission of this step may have used it
         """
         try:
             for delay in (0.0, *LOOKUP_RETRY_DELAYS):
@@ -350,23 +352,24 @@ class Submission:
                     return found
         except KirinError as error:
             raise self._unknown_submit_error(
-                external_task_id, f"{why}; and it cannot be looked up: {error}", retryable=True
+                external_task_id, f"{why}; and looking it up failed: {error}", retryable=True
             ) from error
         if exists:
             whose = (
-                "An earlier submission of this step bought it, it seems. Another try looks again, and pays nothing."
+                "An earlier submission of this step probably created it. The next try looks it up again, at no cost."
                 if is_ours
-                else "Nothing was bought by this try. Look for that id in your Kirin account."
+                else "This try submitted nothing. Look for that id in your Kirin account."
             )
             raise KirinConflictError(
-                f"The gateway says that external task id {external_task_id} is in use, and does not find it. {whose}",
+                f"The gateway reports that external task id {external_task_id} is in use, but does not find it. "
+                f"{whose}",
                 retryable=is_ours,
             )
         try:
             is_certain = self._lookup.verify(self.record.known_generations())
         except KirinError as error:
             raise self._unknown_submit_error(
-                external_task_id, f"{why}; and the look-up cannot be proven: {error}", retryable=True
+                external_task_id, f"{why}; and the look-up could not be verified: {error}", retryable=True
             ) from error
         if is_certain or self.on_unknown_submit == "resubmit":
             return None
@@ -374,20 +377,20 @@ class Submission:
 
     def _unknown_submit_error(self, external_task_id: str, why: str, *, retryable: bool) -> KirinUnknownSubmitError:
         if retryable and (self._lookup.is_verified or self.on_unknown_submit == "stop"):
-            remedy = "Another try cannot pay twice: it looks for this id first."
+            remedy = "Another try cannot pay twice: it looks up this id first."
         elif retryable:
-            remedy = "Another try looks for this id first. If it finds nothing it submits again, and may pay twice."
+            remedy = "Another try looks up this id first. If it finds nothing, it submits again and may pay twice."
         elif self.on_unknown_submit == "resubmit":
             remedy = (
-                'It was submitted again, as on_unknown_submit="resubmit" allows, with the same end, and each may be '
-                "billed. Look for the id in your Kirin account before you run this step again."
+                'It was submitted again, as on_unknown_submit="resubmit" allows, with the same outcome, and each may '
+                "be billed. Look for the id in your Kirin account before you run this step again."
             )
         else:
             remedy = (
-                "The gateway finds nothing under this id, and its look-up is not proven to work, so nothing was "
-                "submitted again. Look for the id in your Kirin account. If it is not there, increase the "
+                "The gateway finds nothing under this id, but its look-up has not been verified to work, so nothing "
+                "was submitted again. Look for the id in your Kirin account. If it is not there, increase the "
                 'operator\'s `take` and clear the task (before Airflow 3.3: with on_unknown_submit="resubmit", which '
-                "submits again by itself, and may pay twice)."
+                "submits again automatically and may pay twice)."
             )
         return KirinUnknownSubmitError(
             f"Kirin may have accepted, and may bill, a generation with the external task id {external_task_id}: {why} "

@@ -123,7 +123,7 @@ def late_acceptance_while_looking(stage: Stage) -> None:
     stage.begin()
     stage.gateway.held()
     stage.kill_task()
-    stage.saw("looking for it before anything is paid")
+    stage.saw("looking it up before submitting anything")
     stage.gateway.release()
 
 
@@ -497,9 +497,9 @@ def _hangs(stage: Stage) -> bool:
 
 
 AGAIN = Expected(tries=2)
-ADOPTS = Expected(tries=2, says=("It is adopted, and nothing is paid",))
-DIFFERS = Expected(tries=2, says=("external_task_id of this try differs. It is adopted, and nothing is paid",))
-FINDS = Expected(says=("It is adopted, and nothing is paid",))
+ADOPTS = Expected(tries=2, says=("Adopting it at no further cost",))
+DIFFERS = Expected(tries=2, says=("external_task_id of this try differs. Adopting it at no further cost",))
+FINDS = Expected(says=("Adopting it at no further cost",))
 
 SCENARIOS = (
     Scenario(title="task killed before the POST", act=killed_before_the_post, expected=AGAIN),
@@ -701,7 +701,9 @@ SCENARIOS = (
         title="whole run cleared after success, with another payload: a person may pay again",
         act=cleared_with_another_payload,
         differs=True,
-        expected=Expected(paid=2, left=1, tries=2, says=("so it buys anew. It bought before: Kirin generation",)),
+        expected=Expected(
+            paid=2, left=1, tries=2, says=("a new generation is submitted. Submitted before: Kirin gen",)
+        ),
     ),
     Scenario(
         title="generation failed (its image could not be fetched); repaired and cleared",

@@ -131,7 +131,7 @@ class TestBuysOnce:
         gateway, record = ModelGateway(), ModelRecord()
         submission(gateway, record, is_user_id=True).submit_or_adopt()
         gateway.finish("failed")
-        with pytest.raises(KirinTaskFailedError, match="give another external_task_id") as caught:
+        with pytest.raises(KirinTaskFailedError, match="set another external_task_id") as caught:
             submission(gateway, record, is_user_id=True).submit_or_adopt()
         assert not caught.value.retryable
         assert len(gateway.paid) == 1
@@ -205,7 +205,7 @@ class TestAfterALostReply:
         record = proven(gateway)
         gateway.lag = 100
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
-        with pytest.raises(KirinConflictError, match="An earlier submission of this step bought it") as caught:
+        with pytest.raises(KirinConflictError, match="of this step probably created it") as caught:
             submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         gateway.hidden.clear()
@@ -248,7 +248,7 @@ class TestAfterALostReply:
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
         looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
         gateway.get_fate = fates(*["ok"] * looks, "network")  # type: ignore[assignment]
-        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven") as caught:
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*could not be verified") as caught:
             submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
         assert gateway.submissions == 1
@@ -456,7 +456,7 @@ class TestAnAnswerToAnotherQuestion:
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
         looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
         gateway.get_fate = fates(*["ok"] * looks, answer)  # type: ignore[assignment]
-        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*cannot be proven"):
+        with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*could not be verified"):
             submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1
 
@@ -639,7 +639,7 @@ class TestARoundBuysOneGeneration:
         assert first is not None
         assert got is not None
         assert (got.adopted, got.external_task_id) == (False, "airflow-b")
-        assert "It bought before: Kirin generation " + first.kirin_task.id in caplog.text
+        assert "Submitted before: Kirin generation " + first.kirin_task.id in caplog.text
         deployment.clear()
         back = deployment.attempt("a")
         assert back is not None
@@ -666,7 +666,7 @@ class TestARoundBuysOneGeneration:
 
     def test_another_connection_is_not_paid_by_a_retry(self, deployment: Deployment) -> None:
         deployment.attempt("a", conn_id="one")
-        with pytest.raises(KirinUnknownSubmitError, match="connection one; this try has the connection two"):
+        with pytest.raises(KirinUnknownSubmitError, match="connection one; this try uses the connection two"):
             deployment.attempt("b", conn_id="two")
         assert deployment.gateway.submissions == 1
         deployment.clear()
