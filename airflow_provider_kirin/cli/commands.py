@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.payload import prepare_payload
@@ -113,7 +114,7 @@ def download(args: Namespace) -> None:
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
-    destination = Destination(args.destination, overwrite=not args.no_overwrite)
+    destination = Destination(_absolute(args.destination), overwrite=not args.no_overwrite)
     if not destination.is_file:
         # There is no DAG here to name a folder after.
         destination = replace(destination, template="{kirin_task_id}-{index}.mp4")
@@ -121,6 +122,12 @@ def download(args: Namespace) -> None:
     with _hook(args) as hook:
         kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
         show("\n".join(save_videos(hook, kirin_task, destination)))
+
+
+def _absolute(destination: str) -> str:
+    """Return a destination in which a relative path means the folder in which the command was typed."""
+    is_local = "://" not in destination and destination.strip()
+    return str(Path(destination).expanduser().absolute()) if is_local else destination
 
 
 @command
@@ -136,7 +143,10 @@ def costs(args: Namespace) -> None:
 
 def _hook(args: Namespace) -> closing[KirinHook]:
     """Return the connection's hook. With ``-v`` its log is shown whole, without it the warnings are."""
-    return closing((KirinHook if args.verbose else _ConsoleHook)(args.conn_id))
+    hook = (KirinHook if args.verbose else _ConsoleHook)(args.conn_id)
+    # A connection that is missing is an error at once: the person at the console need not wait for it to appear.
+    _ = hook.connection
+    return closing(hook)
 
 
 class _ConsoleHook(KirinHook):

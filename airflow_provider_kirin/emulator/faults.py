@@ -80,7 +80,8 @@ async def _hold(
 
 async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     body = "<html>not what you asked for</html>" if fault.body is None else fault.body
-    return web.Response(body=_encoded(body), headers={"Content-Type": fault.content_type})
+    asked_for = request.match_info.get("ref", "").encode()
+    return web.Response(body=_encoded(body).replace(b"{ref}", asked_for), headers={"Content-Type": fault.content_type})
 
 
 async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:

@@ -363,7 +363,7 @@ class TestGenerate:
     ):
         with dag:
             generate(ends_at_once, destination=str(tmp_path), deferrable=deferrable)
-        emulator.fault(body={"status": "completed", "output": []}, times=-1, **AFTER_THE_END)
+        emulator.fault(body={"id": "{ref}", "status": "completed", "output": []}, times=-1, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "failed" and "completed without a video" in ended.log
         assert ended.ti("generate").try_number == 1 and emulator.submitted == 1
@@ -375,7 +375,7 @@ class TestGenerate:
     ):
         with dag:
             generate(ends_at_once, destination=str(tmp_path / "a.mp4"), deferrable=deferrable)
-        emulator.fault(body={"status": "in_progress"}, times=2, **AFTER_THE_END)
+        emulator.fault(body={"id": "{ref}", "status": "in_progress"}, times=2, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 1
         result = ended.result("generate")
@@ -385,7 +385,7 @@ class TestGenerate:
     def test_one_that_lags_for_longer_fails_the_try(self, dag, run, ends_at_once, emulator, tmp_path):
         with dag:
             generate(ends_at_once, destination=str(tmp_path / "a.mp4"), deferrable=False)
-        emulator.fault(body={"status": "in_progress"}, times=6, **AFTER_THE_END)
+        emulator.fault(body={"id": "{ref}", "status": "in_progress"}, times=6, **AFTER_THE_END)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 2
         assert "is not finished (in_progress)" in ended.log
@@ -600,7 +600,7 @@ def test_the_ids_of_a_mapped_submit_are_fetched_once_a_try(dag, run, image_file,
 def test_of_a_list_each_is_poked_for_at_its_own_pace(dag, run, submitted, emulator):
     refused, busy = submitted(), submitted()
     emulator.fault(on="get", kind="status", status=429, retry_after=3, match=refused)
-    emulator.fault(on="get", kind="garbage", body={"status": "in_progress"}, times=8, match=busy)
+    emulator.fault(on="get", kind="garbage", body={"id": "{ref}", "status": "in_progress"}, times=8, match=busy)
     with dag:
         KirinTaskSensor(task_id="wait", kirin_task_id=[refused, busy], poke_interval=0.2, **MODES["poke"])
     assert run(dag).state == "success"
