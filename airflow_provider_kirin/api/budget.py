@@ -1,4 +1,4 @@
-"""Whether a DAG run may buy one more generation: what it has spent, from the notes of its tasks, against its budget."""
+"""Check one more generation against a DAG run's budget, given the costs that its tasks have recorded."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
 _REMEDY = (
-    "Raise max_cost_usd, or give a cheaper payload (duration, mode); what was bought already can be used all the same"
+    "Raise max_cost_usd, or use a cheaper payload (duration, mode); generations that were already submitted stay usable"
 )
 
 
 @dataclass(frozen=True)
 class Purchase:
-    """One generation that a DAG run has bought, or holds money for.
+    """One generation that a DAG run has submitted, or has reserved money for.
 
-    :param external_task_id: its name
-    :param kirin_task_id: its id; None where its submission is on its way, or its answer is not on record
-    :param price_key: what its price hangs on, empty where that is not on record
-    :param estimate: what it was expected to cost, US dollars
-    :param cost: what it did cost, US dollars; None until that is known
+    :param external_task_id: its external task id
+    :param kirin_task_id: its Kirin task id; None while it is being submitted, or if the response was not recorded
+    :param price_key: what :func:`~airflow_provider_kirin.api.pricing.price_key` returned; empty if not recorded
+    :param estimate: the estimated cost in US dollars
+    :param cost: the actual cost in US dollars; None until it is known
     """
 
     external_task_id: str
@@ -34,25 +34,25 @@ class Purchase:
     cost: Decimal | None = None
 
     def counts(self, fallback: Decimal) -> Decimal:
-        """Return what it counts for: its cost, else its estimate, else a guess.
+        """Return the amount to count: the cost if known, else the estimate, else the fallback.
 
-        :param fallback: the guess
+        :param fallback: US dollars to count if neither is known
         """
         known = self.estimate if self.cost is None else self.cost
         return fallback if known is None else known
 
 
 def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]:
-    """Return what a DAG run bought, each generation once, from what its tasks left in XComs.
+    """Return the generations of a DAG run, each one once, from the XComs of its tasks.
 
     :param records: mappings with ``external_task_id`` and maybe ``kirin_task_id``, ``price_key``, ``usd``; several may
-        speak of the same generation. ``failed_costs`` maps the ids of generations that failed to what they cost.
+        describe the same generation. ``failed_costs`` maps the ids of failed generations to their costs.
     :param usage: mappings with ``kirin_task_id``, ``status`` and ``cost``, of generations that have ended
     """
     costs = {
-        one["kirin_task_id"]: billed(parse_decimal(one.get("cost")), str(one.get("status")))
-        for one in _mappings(usage)
-        if isinstance(one.get("kirin_task_id"), str)
+        entry["kirin_task_id"]: billed(parse_decimal(entry.get("cost")), str(entry.get("status")))
+        for entry in _mappings(usage)
+        if isinstance(entry.get("kirin_task_id"), str)
     }
     found: dict[str, Purchase] = {}
     failed: dict[str, Any] = {}
@@ -73,10 +73,12 @@ def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchas
             estimate=known.estimate if record.get("usd") is None else parse_decimal(record["usd"]),
         )
     costs |= {kirin_task_id: parse_decimal(cost) for kirin_task_id, cost in failed.items()}
-    # Before Airflow 3.3 nothing else says that a generation was bought by an earlier try.
-    noted = {one.kirin_task_id for one in found.values()}
-    forgotten = [Purchase(one, kirin_task_id=one) for one in failed if one not in noted]
-    return [replace(one, cost=costs.get(one.kirin_task_id or "")) for one in [*found.values(), *forgotten]]
+    # Before Airflow 3.3 this is the only trace of a generation that an earlier try submitted.
+    recorded = {purchase.kirin_task_id for purchase in found.values()}
+    unrecorded = [Purchase(task_id, kirin_task_id=task_id) for task_id in failed if task_id not in recorded]
+    return [
+        replace(purchase, cost=costs.get(purchase.kirin_task_id or "")) for purchase in [*found.values(), *unrecorded]
+    ]
 
 
 def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
@@ -84,43 +86,43 @@ def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def estimate_from_history(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:
-    """Return what such a generation cost before: the most, where it was not always the same.
+    """Return an estimate from what such a generation cost before: the highest cost, if they differ.
 
-    :param purchases: of this run, and of earlier ones
-    :param price_key: what is bought now
+    :param purchases: generations of this run and of earlier ones
+    :param price_key: the price key of the generation to estimate
     """
-    costs = [one.cost for one in purchases if one.price_key == price_key and one.cost]
+    costs = [purchase.cost for purchase in purchases if purchase.price_key == price_key and purchase.cost]
     return Estimate(max(costs), "what such a generation cost before") if costs else None
 
 
 def over_budget(
     budget: Decimal, estimate: Estimate, others: Iterable[Purchase], *, external_task_id: str
 ) -> KirinBudgetError | None:
-    """Return the error where one more generation would exceed the budget, None where it may be bought.
+    """Return the error if one more generation would exceed the budget, None if it may be submitted.
 
-    What others hold money for counts as spent, so that no two tasks spend the same money; where that alone tips the
-    scales, the error may be retried.
+    Money that other tasks have reserved counts as spent, so that two tasks cannot spend the same money. If the budget
+    is exceeded only because of such reservations, the error is retryable.
 
     :param budget: US dollars for the whole DAG run
-    :param estimate: what this generation would cost
-    :param others: what the run bought; an entry of this generation's own is left out
+    :param estimate: the expected cost of this generation
+    :param others: the generations of the run; an entry for this generation itself is ignored
     :param external_task_id: this generation's external task id
     """
-    others = [one for one in others if one.external_task_id != external_task_id]
-    spent = sum((one.counts(estimate.usd) for one in others), Decimal(0))
+    others = [purchase for purchase in others if purchase.external_task_id != external_task_id]
+    spent = sum((purchase.counts(estimate.usd) for purchase in others), Decimal(0))
     if spent + estimate.usd <= budget:
         return None
-    pending = [one for one in others if one.kirin_task_id is None]
-    held = sum((one.counts(estimate.usd) for one in pending), Decimal(0))
-    open_ones = [one for one in others if one.kirin_task_id and one.cost is None]
+    pending = [purchase for purchase in others if purchase.kirin_task_id is None]
+    held = sum((purchase.counts(estimate.usd) for purchase in pending), Decimal(0))
+    estimated = [purchase for purchase in others if purchase.kirin_task_id and purchase.cost is None]
     text = (
         f"max_cost_usd = {show_usd(budget)}: this DAG run has spent {show_usd(spent)} USD"
-        f"{_details(others, open_ones)}, and this generation would cost {show_usd(estimate.usd)} USD (says "
+        f"{_details(others, estimated)}, and this generation would cost {show_usd(estimate.usd)} USD (according to "
         f"{estimate.source}). Nothing was submitted, nothing was spent. "
     )
     waits = spent - held + estimate.usd <= budget
     if waits:
-        text += f"{show_usd(held)} USD of it are held for submissions of other tasks that are under way; try again."
+        text += f"{show_usd(held)} USD of it are reserved for submissions of other tasks under way; try again."
     return KirinBudgetError(
         text if waits else f"{text}{_REMEDY}.",
         budget=show_usd(budget),
@@ -131,25 +133,25 @@ def over_budget(
     )
 
 
-def _details(others: list[Purchase], open_ones: list[Purchase]) -> str:
+def _details(others: list[Purchase], estimated: list[Purchase]) -> str:
     if not others:
         return ""
     count = f"{len(others)} generation{'s' if len(others) != 1 else ''}"
-    return f" ({count}, {len(open_ones)} of which count by an estimate)" if open_ones else f" ({count})"
+    return f" ({count}, {len(estimated)} of which at an estimated cost)" if estimated else f" ({count})"
 
 
 def no_estimate(budget: Decimal, price_key: str, why: str, *, retryable: bool) -> KirinBudgetError:
-    """Return the error for a generation of which nobody can say what it costs.
+    """Return the error for a generation whose cost cannot be estimated.
 
     :param budget: US dollars
-    :param price_key: what its price hangs on
-    :param why: what the gateway said
-    :param retryable: whether it may say more another time
+    :param price_key: the price key of the generation
+    :param why: why the gateway gave no price
+    :param retryable: whether it may give one later
     """
     return KirinBudgetError(
-        f"max_cost_usd = {show_usd(budget)} cannot be kept: nobody says what {price_key} costs; {why}, and no such "
-        "generation of this task has ended before. Nothing was submitted, nothing was spent. Put its price into the "
-        f'Kirin connection\'s extra, {{"prices": {{"{price_key}": "0.50"}}}} for example, or leave max_cost_usd out.',
+        f"max_cost_usd = {show_usd(budget)} cannot be enforced: the cost of {price_key} is unknown; {why}, and no "
+        "such generation of this task has ended before. Nothing was submitted, nothing was spent. Add its price to the "
+        f'Kirin connection\'s extra, for example {{"prices": {{"{price_key}": "0.50"}}}}, or remove max_cost_usd.',
         budget=show_usd(budget),
         retryable=retryable,
     )

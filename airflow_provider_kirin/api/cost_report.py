@@ -1,4 +1,4 @@
-"""Sums of what generations have cost: each generation once, exactly, by whatever a report is grouped by."""
+"""Cost reports: the exact cost of every generation, counted once and grouped by DAG, run, task, model or day."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from airflow_provider_kirin.api.task import parse_decimal
 
 #: What a report can be grouped by.
 FIELDS = ("dag", "run", "task", "model", "day")
-#: What is read of a note. It may hold much else, and all notes of a deployment are in memory at once.
+#: The fields that are kept of a record: all records of a deployment are in memory at once, and they may hold more.
 _READ = ("kirin_task_id", "model", "price_key", "kirin_conn_id", "status", "cost")
 
 
 @dataclass(frozen=True)
 class GenerationCost:
-    """One generation, and who bought it.
+    """One generation, its cost, and the task that submitted it.
 
-    :param kirin_task_id: its id
-    :param dag: the DAG's id
-    :param run: the run's id
-    :param task: the task's id
-    :param at: when its end was noted; as long as it has none, when it was bought
-    :param model: the model's id, empty where that is not on record
-    :param conn_id: the connection, None where that is not on record
-    :param cost: US dollars; None where that is not known
+    :param kirin_task_id: the Kirin task id
+    :param dag: the DAG id
+    :param run: the DAG run id
+    :param task: the task id
+    :param at: when its end was recorded; until then, when it was submitted
+    :param model: the model's id; empty if not recorded
+    :param conn_id: the Airflow connection id; None if not recorded
+    :param cost: US dollars; None if not known
     :param ended: whether its end is on record
     """
 
@@ -45,14 +45,14 @@ class GenerationCost:
 
 @dataclass(frozen=True, slots=True)
 class CostRecord:
-    """What one task instance left about generations.
+    """What one task instance recorded about generations.
 
-    :param dag: the DAG's id
-    :param run: the run's id
-    :param task: the task's id
-    :param at: when it was written; an entry with a time of its own, ``at``, is of that time
-    :param bought: it says what was bought, and not how something ended
-    :param value: as it was stored: a mapping, or a list of them
+    :param dag: the DAG id
+    :param run: the DAG run id
+    :param task: the task id
+    :param at: when it was written; an entry's own ``at`` takes precedence
+    :param bought: whether it records a submission; otherwise it records the end of a generation
+    :param value: the stored value: a mapping, or a list of mappings
     """
 
     dag: str
@@ -64,13 +64,13 @@ class CostRecord:
 
 
 def merge_records(records: Iterable[CostRecord]) -> list[GenerationCost]:
-    """Return every generation once: bought by whoever submitted it, its cost from whoever saw it end.
+    """Return every generation once: credited to the task that submitted it, with the cost that was seen at its end.
 
-    :param records: in any order; a generation may be noted by its buyer, by sensors, and after each clear again
+    :param records: in any order; the submitting task, sensors, and every clear may record the same generation
     """
     found: dict[str, GenerationCost] = {}
-    single = (one for record in records for one in _single(record))
-    for record in sorted(single, key=lambda one: (not one.bought, one.at)):
+    single = (part for record in records for part in _single(record))
+    for record in sorted(single, key=lambda part: (not part.bought, part.at)):
         kirin_task_id = record.value["kirin_task_id"]
         known = found.get(kirin_task_id) or GenerationCost(
             kirin_task_id, record.dag, record.run, record.task, record.at
@@ -80,7 +80,7 @@ def merge_records(records: Iterable[CostRecord]) -> list[GenerationCost]:
 
 
 def _single(record: CostRecord) -> Iterator[CostRecord]:
-    """Yield a note for each generation that it speaks of, dated by what that says: a row may be written again."""
+    """Yield a record for each generation in it, dated by the entry itself, as the row may have been rewritten since."""
     for entry in record.value if isinstance(record.value, list) else [record.value]:
         if isinstance(entry, Mapping) and isinstance(entry.get("kirin_task_id"), str):
             value = {field: entry[field] for field in _READ if field in entry}
@@ -91,14 +91,14 @@ def _with(known: GenerationCost, record: CostRecord) -> GenerationCost:
     entry = record.value
     model, conn_id = _text(entry.get("model")), _text(entry.get("kirin_conn_id"))
     if record.bought:
-        # The model stands first in a price key.
+        # A price key starts with the model.
         return replace(
             known,
             model=known.model or _text(entry.get("price_key")).partition("/")[0],
             conn_id=known.conn_id or conn_id or None,
         )
     cost = billed(parse_decimal(entry.get("cost")), _text(entry.get("status")))
-    # Of several looks at the same end the first one dates it.
+    # If several tasks recorded the same end, the first record dates it.
     at = known.at if known.ended else record.at
     return replace(known, model=model or known.model, cost=known.cost if cost is None else cost, at=at, ended=True)
 
@@ -122,41 +122,41 @@ def select(
     first: date | None = None,
     last: date | None = None,
 ) -> list[GenerationCost]:
-    """Return the generations that a DAG or a run bought, or that belong to some days; None means all.
+    """Return the generations of a DAG, a run, or a period; None means no restriction.
 
-    :param spent: generations, merged from the notes of all DAGs: another one than the buyer may have seen the end
-    :param dag: the DAG's id
-    :param run: the run's id
-    :param first: the first day
-    :param last: the last day
+    :param spent: merged from the records of all DAGs, as a DAG other than the submitting one may have recorded the end
+    :param dag: the DAG id
+    :param run: the DAG run id
+    :param first: the first day, inclusive
+    :param last: the last day, inclusive
     """
     return [
-        one
-        for one in spent
-        if dag in (None, one.dag)
-        and run in (None, one.run)
-        and (first or date.min) <= one.at.date() <= (last or date.max)
+        generation
+        for generation in spent
+        if dag in (None, generation.dag)
+        and run in (None, generation.run)
+        and (first or date.min) <= generation.at.date() <= (last or date.max)
     ]
 
 
 def summarize(spent: Iterable[GenerationCost], by: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one row a group, sorted: its fields, and how many generations, US dollars (text), unknown costs.
+    """Return one row per group, sorted: the group's fields followed by its :func:`total`.
 
     :param spent: generations
-    :param by: some of :data:`FIELDS`
+    :param by: the :data:`FIELDS` to group by
     """
     groups: dict[tuple[str, ...], list[GenerationCost]] = {}
-    for one in spent:
-        groups.setdefault(tuple(_value(one, field) for field in by), []).append(one)
+    for generation in spent:
+        groups.setdefault(tuple(_value(generation, field) for field in by), []).append(generation)
     return [dict(zip(by, key, strict=True)) | total(groups[key]) for key in sorted(groups)]
 
 
 def total(spent: Sequence[GenerationCost]) -> dict[str, Any]:
-    """Return how many generations, US dollars (text), and how many whose cost is not known.
+    """Return the number of generations, their cost in US dollars (a string), and the number of unknown costs.
 
     :param spent: generations
     """
-    costs = [one.cost for one in spent if one.cost is not None]
+    costs = [generation.cost for generation in spent if generation.cost is not None]
     return {
         "generations": len(spent),
         "usd": show_usd(sum(costs, Decimal(0))),
@@ -164,5 +164,5 @@ def total(spent: Sequence[GenerationCost]) -> dict[str, Any]:
     }
 
 
-def _value(one: GenerationCost, field: str) -> str:
-    return one.at.date().isoformat() if field == "day" else str(getattr(one, field))
+def _value(generation: GenerationCost, field: str) -> str:
+    return generation.at.date().isoformat() if field == "day" else str(getattr(generation, field))

@@ -1,4 +1,4 @@
-"""From what the gateway says to one of our errors, and whether another try can help.
+"""Map error responses and failed generations to exceptions, and decide whether another try can help.
 
 Sources: the error tables of doc.vtrix.ai (kirin-v1-6-i2v, kirin-duration-extension), the gateway's own clients
 (credit codes, integer codes), and Kling's table, because some vendor codes pass through unchanged.
@@ -31,7 +31,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
 )
 
-#: A gateway may ask for a pause; more than this is taken for a mistake. Seconds.
+#: Upper bound in seconds for a Retry-After header; a larger value is assumed to be a mistake.
 MAX_RETRY_AFTER = 300.0
 
 
@@ -44,7 +44,7 @@ class _Meaning:
 
 _CREDIT = _Meaning(KirinCreditError, "Top up the account, then run the step again")
 _RATE = _Meaning(KirinRateLimitError, "Nothing was accepted; try again later, or run fewer at once (an Airflow pool)")
-_KEY = _Meaning(KirinAuthError, "Check the connection's API Key, and that it may use this model")
+_KEY = _Meaning(KirinAuthError, "Check the connection's API Key, and that it is allowed to use this model")
 _INPUT = _Meaning(KirinInputError, "Change the payload; the same one will fail again")
 _FAILED = _Meaning(KirinTaskFailedError, "Only a new submission can help")
 _DOWN = _Meaning(KirinUnavailableError, "Try again later")
@@ -52,13 +52,13 @@ _DOWN = _Meaning(KirinUnavailableError, "Try again later")
 #: The API's codes. 8002005xxx: kirin_v1_6_i2v; 014002xxx: kirin_duration_extension; 402xx: the gateway's accounts;
 #: four digits: Kling's own.
 CODES: dict[str, _Meaning] = {
-    "8002005001": _Meaning(KirinInputError, "The API found no image: give image or image_tail"),
-    "8002005002": _Meaning(KirinInputError, "The API cannot read the image: give a JPEG or PNG that it can reach"),
+    "8002005001": _Meaning(KirinInputError, "The API found no image: set image or image_tail"),
+    "8002005002": _Meaning(KirinInputError, "The API cannot read the image: use a JPEG or PNG that it can reach"),
     "8002005003": _Meaning(KirinInputError, "The prompt must have 1 to 2,500 characters"),
     "8002005004": _Meaning(KirinInputError, 'duration must be "5" or "10"'),
-    "8002005005": _Meaning(KirinInputError, "The image's width to height must lie between 1:2.5 and 2.5:1"),
-    # The gateway's own login at the provider, not the user's key: it may pass.
-    "8002005006": _Meaning(KirinAuthError, "The gateway could not log in at the provider; try later", True),
+    "8002005005": _Meaning(KirinInputError, "The image's aspect ratio must be between 1:2.5 and 2.5:1"),
+    # The gateway's own login at the provider, not the user's key: usually temporary.
+    "8002005006": _Meaning(KirinAuthError, "The gateway could not log in to the provider; try again later", True),
     "8002005098": _FAILED,
     "8002005099": _DOWN,
     "014002095": _FAILED,
@@ -66,7 +66,7 @@ CODES: dict[str, _Meaning] = {
     "014002097": _FAILED,
     "014002099": _FAILED,
     "110001": _Meaning(KirinInputError, "The image was judged sensitive; use another one"),
-    "190000": _Meaning(KirinInputError, "The API could not download the audio; give a URL that it can reach"),
+    "190000": _Meaning(KirinInputError, "The API could not download the audio; use a URL that it can reach"),
     **{str(code): _CREDIT for code in (*range(40201, 40209), 1101, 1102)},
     **{str(code): _RATE for code in (1302, 1303)},
     **{str(code): _KEY for code in (1000, 1001, 1002, 1003, 1004, 1103, 1304)},
@@ -82,39 +82,40 @@ _STATUSES: dict[int, _Meaning] = {
     404: _Meaning(
         KirinNotFoundError, "Check the id, the connection's Host, and that the key belongs to the same account"
     ),
-    409: _Meaning(KirinConflictError, "Another generation has this external task id already"),
-    413: _Meaning(KirinInputError, "The request is too large for the gateway: give the images as URLs"),
+    409: _Meaning(KirinConflictError, "Another generation already has this external task id"),
+    413: _Meaning(KirinInputError, "The request is too large for the gateway: pass the images as URLs"),
     422: _INPUT,
     425: _DOWN,
     429: _RATE,
 }
 
 _ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found", "backend")
-#: Fields in which web frameworks and proxies say what is wrong, and this API does not.
+#: Error fields that web frameworks and proxies use, and this API does not.
 _NOT_THE_API = {"path", "msg", "errors"}
 _CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
 def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | None = None, doing: str) -> KirinError:
-    """Return the error that an HTTP reply stands for.
+    """Return the exception for an HTTP error response.
 
-    :param status: the HTTP status, or the one that an envelope names
-    :param body: decoded JSON, or the text where it was none
-    :param headers: the reply's headers
-    :param doing: what was tried, for the message: ``submitting the generation``
+    :param status: the HTTP status, or the one in the envelope
+    :param body: decoded JSON, or a string if the body is not JSON
+    :param headers: the response headers
+    :param doing: the action for the message, such as ``submitting the generation``
     """
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     if 300 <= status < 400:
         return KirinConfigError(
-            f"The gateway redirects (HTTP {status}) to {one_line(lowered.get('location', 'nowhere'))} while {doing}. "
-            "Redirects are not followed with a key. Put the right address into the connection's Host.",
+            f"The gateway redirected (HTTP {status}) to {one_line(lowered.get('location', 'nowhere'))} while {doing}. "
+            "Redirects are not followed, as that would send the API key to another address. Correct the connection's "
+            "Host.",
             http_status=status,
         )
     code, message = parse_error(body)
     meaning = _meaning(status, code, message)
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
-    text = f"Kirin refused while {doing} ({said}): {message or 'no message'}. {meaning.advice}."
+    text = f"Kirin returned an error while {doing} ({said}): {message or 'no message'}. {meaning.advice}."
     error = meaning.error(
         f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
         http_status=status,
@@ -126,24 +127,24 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
     if isinstance(error, KirinNotFoundError):
         error.from_api = _is_about_a_task(body, code, message)
     elif isinstance(error, KirinAuthError):
-        # The page of a firewall speaks of no key; a reply without a body is taken at its word.
+        # A firewall's HTML page says nothing about the key; a response without a body is taken at face value.
         error.from_api = isinstance(body, Mapping) or not body
     return error
 
 
 def _is_about_a_task(body: Any, code: str, message: str) -> bool:
-    """Return whether a 404 is the API's own: JSON with a message where the API has it, about no path.
+    """Return whether a 404 comes from the API itself: JSON with the API's message field, not about a path.
 
-    A gateway says what it has to say under other names (APISIX: ``error_msg``), a web framework repeats the ``path``.
+    API gateways use other field names (APISIX: ``error_msg``), and web frameworks repeat the ``path``.
     """
     is_own = isinstance(body, Mapping) and _NOT_THE_API.isdisjoint(body)
     return is_own and bool(message) and not is_about_a_path(f"{code} {message}")
 
 
 def is_about_a_path(said: str) -> bool:
-    """Return whether a message is about an address that does not exist, not about a task that does not.
+    """Return whether an error message is about an unknown URL path, not about an unknown task.
 
-    :param said: code and message of an error
+    :param said: code and message of the error
     """
     lowered = said.lower()
     return any(word in lowered for word in _ABOUT_A_PATH)
@@ -151,7 +152,7 @@ def is_about_a_path(said: str) -> bool:
 
 def _meaning(status: int, code: str, message: str) -> _Meaning:
     if status >= 500 or status == 408:
-        # Whatever its body says: it may come from a proxy, about a request that the gateway behind it has accepted.
+        # Regardless of the body: it may come from a proxy, for a request that the gateway behind it has accepted.
         return _DOWN
     said = message.lower()
     if status in (401, 402, 403, 429) and _CREDIT_WORDS.search(said):
@@ -170,16 +171,16 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
 
 
 def parse_error(body: Any) -> tuple[str, str]:
-    """Return code and message of an error body, in any of the shapes that were seen.
+    """Return the code and message of an error body, in any of the known formats.
 
-    :param body: decoded JSON or text
+    :param body: decoded JSON, or a string
     """
     if isinstance(body, str):
         looks_like_html = body.lstrip()[:200].lower().startswith(("<!doctype", "<html"))
         return "", "an HTML page, not the API's JSON" if looks_like_html else one_line(body)
     if not isinstance(body, Mapping):
         return "", "" if body is None else short_repr(body)
-    # A bare word under status or data is no error's; under error it is the last resort.
+    # A bare string under status or data is not an error; under error it is the last resort.
     nested = [body.get(name) for name in ("status", "error", "data") if isinstance(body.get(name), Mapping)]
     found = [read_reason(source) for source in (*nested, body, body.get("errors"), body.get("error"))]
     code = next((code for code, _ in found if code), "")
@@ -188,10 +189,10 @@ def parse_error(body: Any) -> tuple[str, str]:
 
 
 def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, never more than :data:`MAX_RETRY_AFTER`.
+    """Return the seconds requested by a Retry-After header, at most :data:`MAX_RETRY_AFTER`.
 
-    :param value: seconds or an HTTP date
-    :param now: the time
+    :param value: the header: seconds or an HTTP date
+    :param now: the current time; by default the system clock
     """
     if not value:
         return None
@@ -209,7 +210,7 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> floa
 
 
 def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
-    """Return the error that a finished generation stands for; None for one that has its video.
+    """Return the exception for a finished generation; None if it has a video.
 
     :param kirin_task: a generation in a final state
     """
@@ -223,8 +224,8 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
         return _about(
             kirin_task,
             KirinNoVideoError(
-                f"Kirin generation {kirin_task.id} completed without a video{why}. Waiting or asking again cannot "
-                "help; change the image or the prompt for a new generation.",
+                f"Kirin generation {kirin_task.id} completed without a video{why}. Waiting longer cannot help; change "
+                "the image or the prompt and submit a new generation.",
                 code=code or None,
             ),
         )

@@ -1,12 +1,12 @@
-"""When to ask again, and when to stop: one poller without I/O and without a clock, for every way of waiting.
+"""Decide when to poll again and when to stop: one poller without I/O or a clock, for every way of waiting.
 
-A :class:`Poller` is told what the last look brought and what time it is; it answers with a :class:`PollResult`. The
-sync hook, the async hook, the trigger and the sensor's poke mode only do what it says.
+A :class:`Poller` receives the outcome of the last poll and the current time, and returns a :class:`PollResult`. The
+sync hook, the async hook, the trigger and the sensor's poke mode only carry it out.
 
-The schedule (:func:`next_poll_delay`): one poll at once and one soon after, since progress may show how fast this one
-is. Then a few until the earliest end that is known, and from there on at intervals that grow with the time that has
-passed, so that an end is noticed with a delay of the same share, however long the generation takes. Progress that moves
-predicts the end, which is approached in shrinking steps. docs/performance.md shows how the constants were measured.
+The schedule (:func:`next_poll_delay`): poll at once and again soon after, as progress may show how fast this generation
+is. Poll a few times until the earliest plausible end, and after that at intervals proportional to the elapsed time, so
+that the relative delay stays the same however long the generation takes. Progress that moves predicts the end, which is
+approached in shrinking steps. docs/performance.md shows how the constants were measured.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
 )
 
-#: The second look comes after this many seconds: soon enough for a fast gateway, cheap for a slow one.
+#: Seconds until the second poll: soon enough for a fast gateway, cheap for a slow one.
 FIRST_INTERVAL = 3.0
 MIN_INTERVAL = 2.0
 MAX_INTERVAL = 120.0
-#: A user's own interval may be short, for an emulator say, and is no hot loop even where it is 0.
+#: Lower bound for a user's own interval: short enough for an emulator, and not a hot loop even if it is 0.
 MIN_FIXED_INTERVAL = 0.1
-#: Seconds before which no end is expected: public clients wait for one to ten minutes; the API documents no time.
+#: Seconds before which no end is expected: public clients wait for one to ten minutes; the API documents no duration.
 EARLIEST_END = 55.0
-#: Until then, the time passed grows by this factor from poll to poll: few polls, and a faster gateway is noticed, too.
+#: Until then, the elapsed time grows by this factor from poll to poll: few polls, yet a faster gateway is noticed.
 EARLY_FACTOR = 4.3
-#: From then on, the next poll comes after this share of the time passed.
+#: From then on, the next poll comes after this share of the elapsed time.
 GROWTH = 0.16
-#: Where progress predicts the end, the next poll comes after this share of the time that remains.
+#: If progress predicts the end, the next poll comes after this share of the remaining time.
 SHARE_OF_REMAINING = 0.6
-#: The bounds of that, as shares of the time passed.
+#: The bounds of that delay, as shares of the elapsed time.
 MIN_SHARE, MAX_SHARE = 0.045, 0.5
-#: Progress is told when it has moved by this much: a triggerer answers each line of its log with some queries.
+#: Progress is logged when it has moved by this much: each log line costs a triggerer several queries.
 PROGRESS_LOG_STEP = 0.25
-#: ``created_at`` is taken for the beginning where it lies this many seconds before the wait at most: its unit and its
-#: clock are not documented.
+#: ``created_at`` counts as the start if it is at most this many seconds before the wait: its unit and its clock are not
+#: documented.
 MAX_CREATED_AT_SKEW = 600.0
 
 
 @dataclass(frozen=True)
 class PollResult:
-    """What to do next: look again after ``delay`` seconds, or stop with a task or an error.
+    """What to do next: poll again after ``delay`` seconds, or stop with a generation or an error.
 
-    :param delay: seconds until the next look, where there is one
+    :param delay: seconds until the next poll, unless this is the last one
     :param kirin_task: the finished generation, with its video
-    :param error: why waiting is over without a video
-    :param log_line: a line for the log where something changed, else None
+    :param error: why the wait ended without a video
+    :param log_line: a line to log if something has changed, else None
     """
 
     delay: float = 0.0
@@ -68,11 +68,11 @@ class PollResult:
 
     @property
     def is_last(self) -> bool:
-        """Whether the waiting is over."""
+        """Whether the wait is over."""
         return self.kirin_task is not None or self.error is not None
 
     def result(self) -> KirinTask:
-        """Return what the last step brought.
+        """Return the finished generation of the last poll.
 
         :raises KirinError: why there is no video
         """
@@ -85,13 +85,12 @@ class PollResult:
 class Poller:
     """One wait for one generation.
 
-    :param kirin_task_id: the generation
-    :param started_at: when the waiting began, in the clock that ``now`` is told in (wall-clock, so that it
-        survives a restart)
-    :param deadline: when it has to end, in the same clock
-    :param poll_interval: seconds between looks; None adapts them
-    :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
-    :param jitter: returns 0 to 1; spreads the looks of many waits that began together
+    :param kirin_task_id: the generation's id
+    :param started_at: when the wait started, by the same clock as ``now`` (wall-clock time, so that it survives a
+        restart)
+    :param deadline: when the wait has to end, by the same clock
+    :param poll_interval: seconds between polls; None for the adaptive schedule
+    :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 
     def __init__(
@@ -112,22 +111,22 @@ class Poller:
         self._jitter = jitter
         self._poll_count = 0
         self._error_count = 0
-        #: How often the API did not know it since it was last seen.
+        #: Consecutive polls in which the API did not know the generation.
         self._not_found_count = 0
-        #: Whether the last look ended so, which may be lag: the next looks tell.
+        #: Whether the API did not know the generation at the last poll, which may be replication lag.
         self.is_not_found = False
         self._logged: tuple[str, float | None] | None = None
-        #: Seconds and progress when the progress last moved, and the end that it predicts, in seconds.
+        #: Elapsed seconds and progress when the progress last moved, and the predicted end in elapsed seconds.
         self._moved = (0.0, 0.0)
         self._predicted_end: float | None = None
 
     def on_outcome(self, outcome: KirinTask | KirinError, now: float) -> PollResult:
-        """Decide what a look means.
+        """Decide what to do after a poll.
 
-        The status is judged before the deadline: a generation that finished in time is a success.
+        The status is checked before the deadline: a generation that finished in time is a success.
 
-        :param outcome: the task as the gateway reports it, or the error that the look ended in
-        :param now: the time of the look
+        :param outcome: the generation as the gateway reports it, or the error of the poll
+        :param now: the time of the poll
         """
         self._poll_count += 1
         outcome = self._checked(outcome)
@@ -160,28 +159,28 @@ class Poller:
             return error
 
     def _after_error(self, error: KirinError, now: float) -> PollResult:
-        # A load balancer's 404, a firewall's 403 say nothing about the generation: they are trouble as a 503 is.
+        # A load balancer's 404 or a firewall's 403 says nothing about the generation: it is temporary, like a 503.
         if not isinstance(error, KirinAPIError) or error.from_api:
             if isinstance(error, KirinNotFoundError):
                 return self._after_not_found(error, now)
             if not error.retryable:
                 return PollResult(error=error)
         if now >= self.deadline:
-            return self._timed_out(now, f"the last look ended in: {error}")
+            return self._timed_out(now, f"the last poll failed: {error}")
         self._error_count += 1
         delay = max(backoff_delay(error, self._error_count, jitter=self._jitter), self.poll_interval or 0.0)
         delay = self._until_deadline(delay, now)
-        log_line = f"Could not look at Kirin generation {self.kirin_task_id}, next look in {delay:.0f} s: {error}"
+        log_line = f"Could not poll Kirin generation {self.kirin_task_id}; next poll in {delay:.0f} s: {error}"
         return PollResult(delay=delay, log_line=log_line)
 
     def _after_not_found(self, error: KirinNotFoundError, now: float) -> PollResult:
-        """Take the API's word only when it has said so for a while, whatever the user's own interval is."""
+        """Accept "not found" only after several polls over a while, whatever the user's own interval."""
         if self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline:
             return PollResult(error=error)
         delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], error.retry_after or 0.0), now)
         log_line = None
         if not self._not_found_count:
-            log_line = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); looking again: {error}"
+            log_line = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); polling again: {error}"
         self._not_found_count += 1
         return PollResult(delay=delay, log_line=log_line)
 
@@ -192,13 +191,13 @@ class Poller:
         return PollResult(
             error=KirinTimeoutError(
                 f"Kirin generation {self.kirin_task_id} {end} within {waited:.0f} s; {why}. {fate}: "
-                "do not submit it anew, wait for this id again with a longer timeout.",
+                "do not submit it again; wait for this id with a longer timeout.",
                 kirin_task_ids=[self.kirin_task_id],
             )
         )
 
     def _until_deadline(self, interval: float, now: float) -> float:
-        """Make the last look fall on the deadline, not behind it."""
+        """Return the interval, shortened so that the last poll falls on the deadline, not after it."""
         return max(min(interval, self.deadline - now), 0.0)
 
     def _progress_line(self, kirin_task: KirinTask, now: float) -> str | None:
@@ -228,9 +227,9 @@ class Poller:
             self._predicted_end = elapsed + (elapsed - since) * (1 - progress) / (progress - before)
 
     def _began_at(self, kirin_task: KirinTask) -> float:
-        """Return when the generation began: before this wait, maybe."""
+        """Return when the generation started, which may be before this wait."""
         created = kirin_task.created_at or 0.0
-        # Seconds and milliseconds were both seen.
+        # Both seconds and milliseconds have been observed.
         created = created / 1000 if created > 1e11 else created
         return created if 0 <= self.started_at - created <= MAX_CREATED_AT_SKEW else self.started_at
 
@@ -238,13 +237,13 @@ class Poller:
 def next_poll_delay(elapsed: float, predicted_end: float | None) -> float:
     """Return the seconds until the next poll of a generation that has not ended.
 
-    :param elapsed: seconds since the generation began
-    :param predicted_end: the seconds, counted likewise, at which progress predicts the end; None if nothing does
+    :param elapsed: seconds since the generation started
+    :param predicted_end: the end that progress predicts, in seconds since the start; None without a prediction
     """
     delay = GROWTH * elapsed
     if elapsed < EARLIEST_END:
         delay = max(delay, min((EARLY_FACTOR - 1) * elapsed, EARLIEST_END - elapsed))
-    # A prediction may be wrong: once its time has passed it no longer counts.
+    # A prediction may be wrong: it no longer counts once its time has passed.
     if predicted_end is not None and (remaining := predicted_end - elapsed) > 0:
         longest = max(delay, MAX_SHARE * elapsed)
         delay = min(max(SHARE_OF_REMAINING * remaining, MIN_SHARE * elapsed), longest)
@@ -252,5 +251,5 @@ def next_poll_delay(elapsed: float, predicted_end: float | None) -> float:
 
 
 def _is_worth_logging(progress: float | None, logged: float | None) -> bool:
-    """Tell whether a progress is worth a line after the one that was told last."""
+    """Return whether progress has moved far enough since it was last logged."""
     return progress is not None and (logged is None or abs(progress - logged) >= PROGRESS_LOG_STEP)

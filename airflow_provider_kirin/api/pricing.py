@@ -1,4 +1,4 @@
-"""What a generation may cost before it is bought: the gateway's preview, a table of the user's, and their keys.
+"""Estimate what a generation will cost before it is submitted: the gateway's price preview, the user's price table.
 
 No public page states prices. The preview (``POST /v1/generation/precharge``, same body as the submission) is known
 from public clients of the gateway only: it estimates from cached past charges, reserves nothing, and is free.
@@ -16,18 +16,18 @@ from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.task import KirinTask, parse_decimal
 from airflow_provider_kirin.exceptions import KirinReplyError
 
-#: Parameters that change what a video costs, in the order in which they stand in a price key. Those of the models'
-#: pages that say so, or that plainly make a longer, larger or second video.
+#: Parameters that affect what a video costs, in their order in a price key: those that are documented to do so, or that
+#: obviously make a longer, larger or additional video.
 _PRICED = ("mode", "duration")
 _PRICED_BY_NAME = ("resolution", "sound", "n")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one generation would cost.
+    """The expected cost of one generation.
 
     :param usd: US dollars
-    :param source: who says so, for a message
+    :param source: where the estimate comes from, for messages
     """
 
     usd: Decimal
@@ -35,32 +35,32 @@ class Estimate:
 
 
 def price_key(model: str, params: Mapping[str, Any]) -> str:
-    """Return what a price hangs on: ``kirin_v1_6_i2v/std/5``, and ``/sound=on`` and the like where they are given.
+    """Return the key of a price: ``kirin_v1_6_i2v/std/5``, plus ``/sound=on`` and the like if they are set.
 
     :param model: the model's id
-    :param params: a prepared payload's ``params``
+    :param params: the ``params`` of a prepared payload
     """
     values = [(name, params.get(name)) for name in (*_PRICED, *_PRICED_BY_NAME)]
-    # A text for a number and a number for a text are the same price.
+    # "5" and 5 have the same price.
     known = [(name, str(value)) for name, value in values if isinstance(value, (str, int, float))]
-    return "/".join([model, *(text if name in _PRICED else f"{name}={text}" for name, text in known)])
+    return "/".join([model, *(value if name in _PRICED else f"{name}={value}" for name, value in known)])
 
 
 def listed_price(table: Mapping[str, Decimal], key: str) -> Decimal | None:
-    """Return the price for a key, or for the longest part of it that has one.
+    """Return the price for a key, or for its longest prefix that has one.
 
     :param table: what :func:`parse_prices` returned
     :param key: what :func:`price_key` returned
     """
     parts = key.split("/")
-    keys = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((table[one] for one in keys if one in table), None)
+    prefixes = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((table[prefix] for prefix in prefixes if prefix in table), None)
 
 
 def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -> Estimate | None:
-    """Return what one generation would cost: the gateway's word first, then the user's; None where both are silent.
+    """Return the expected cost of one generation: the gateway's preview, else the user's price; None without either.
 
-    :param preview: what the gateway says, if anything
+    :param preview: the gateway's price in US dollars, if it gave one
     :param table: what :func:`parse_prices` returned
     :param key: what :func:`price_key` returned
     """
@@ -71,10 +71,10 @@ def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -
 
 
 def parse_prices(value: Any) -> dict[str, Decimal]:
-    """Read a table of prices: ``{"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": 0.98}``, US dollars.
+    """Parse a price table in US dollars: ``{"kirin_v1_6_i2v/std/5": "0.28", "kirin_v1_6_i2v": 0.98}``.
 
-    :param value: decoded JSON; None and "" are an empty table
-    :raises ValueError: says what is wrong with it
+    :param value: decoded JSON; None and "" mean an empty table
+    :raises ValueError: it is not such a table
     """
     if value is None or value == "":
         return {}
@@ -86,9 +86,9 @@ def parse_prices(value: Any) -> dict[str, Decimal]:
 def as_usd(value: Any, name: str = "") -> Decimal:
     """Return an amount of US dollars, exactly.
 
-    :param value: a number, or a number as text; a float counts as it is printed
-    :param name: goes before the value in the message
-    :raises ValueError: for anything else, and for less than nothing
+    :param value: a number, or a string with a number; a float means its shortest decimal form
+    :param name: prefix of the value in the error message
+    :raises ValueError: it is not a number, or negative
     """
     amount = value if isinstance(value, Decimal) and value.is_finite() else parse_decimal(value)
     if amount is None or amount < 0:
@@ -97,7 +97,7 @@ def as_usd(value: Any, name: str = "") -> Decimal:
 
 
 def show_usd(amount: Decimal) -> str:
-    """Return an amount as people write it: without an exponent.
+    """Format an amount without an exponent.
 
     :param amount: US dollars
     """
@@ -105,31 +105,31 @@ def show_usd(amount: Decimal) -> str:
 
 
 def billed(cost: Decimal | None, status: str) -> Decimal | None:
-    """Return what a generation costs, None as long as that is not known.
+    """Return the billed cost of a generation; None while it is not known.
 
-    :param cost: what the gateway states; for what failed it says "", and gives the money back
-    :param status: the generation's
+    :param cost: the cost that the gateway reports; it reports none for a failed generation, which is refunded
+    :param status: the generation's status
     """
     return Decimal(0) if cost is None and status == "failed" else cost
 
 
 def billed_cost(kirin_task: KirinTask) -> Decimal | None:
-    """Return what a generation costs, None as long as that is not known.
+    """Return the billed cost of a generation; None while it is not known.
 
-    :param kirin_task: as the gateway reports it
+    :param kirin_task: the generation as the gateway reports it
     """
     return billed(kirin_task.usage.cost if kirin_task.usage else None, kirin_task.status)
 
 
 def parse_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple[Decimal | None, str]:
-    """Read the reply to a price preview.
+    """Parse the response to a price preview.
 
     :param status: the HTTP status
-    :param headers: the reply's headers
-    :param body: the reply's body, decoded
-    :return: US dollars, or None and why there is no price: it misses with HTTP 200, and may speak in credits
-    :raises KirinAPIError: where the gateway said no
-    :raises KirinReplyError: where the reply is not the API's
+    :param headers: the response headers
+    :param body: the decoded response body
+    :return: US dollars, or None and the reason: a missing price is an HTTP 200 too, and the price may be in credits
+    :raises KirinAPIError: the gateway returned an error
+    :raises KirinReplyError: the response is not the API's
     """
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing="asking for the price")
@@ -140,7 +140,7 @@ def parse_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple
     cost, currency = parse_decimal(data.get("cost")), str(data.get("currency") or "USD")
     if str(body.get("status")).lower() != "success" or cost is None or cost < 0:
         reason = one_line(data.get("reason") or parse_error(body)[1] or "no reason given", 80)
-        return None, f"the gateway's price preview knows no price ({reason})"
+        return None, f"the gateway's price preview has no price ({reason})"
     if currency.upper() != "USD":
-        return None, f"the gateway's price preview speaks in {one_line(currency, 20)}, not in USD"
+        return None, f"the gateway's price preview is in {one_line(currency, 20)}, not USD"
     return cost, ""

@@ -71,7 +71,7 @@ class TestTheBudgetOfARun:
             first >> KirinSubmitOperator(task_id="second", payload=payload, max_cost_usd="0.55")
         ended = run(dag)
         assert ended.states() == {"first": "success", "second": "failed"}
-        assert "1 generation, 1 of which count by an estimate" in ended.log and emulator.submitted == 1
+        assert "1 generation, 1 of which at an estimated cost" in ended.log and emulator.submitted == 1
 
     def test_so_does_one_of_a_task_without_a_budget(self, dag, run, payload, emulator):
         with dag:
@@ -182,7 +182,7 @@ class TestWhatItWouldCost:
             KirinSubmitOperator(task_id="s", payload=payload | trouble, max_cost_usd="100", retries=2)
         ended = run(dag)
         assert ended.state == "failed" and ended.ti("s").try_number == 1 and emulator.submitted == 0
-        assert "nobody says what kirin_v1_6_i2v/std/5 costs" in ended.log and '"prices"' in ended.log
+        assert "the cost of kirin_v1_6_i2v/std/5 is unknown" in ended.log and '"prices"' in ended.log
 
     def test_what_an_earlier_run_paid_is_learnt(self, dag, run, payload, emulator):
         with dag:

@@ -224,9 +224,9 @@ class TestDeadline:
         assert "processing" in text
         assert "goes on" in text
         assert "billed" in text
-        assert "do not submit it anew" in text
+        assert "do not submit it again" in text
 
-    def test_the_timeout_names_the_last_trouble(self) -> None:
+    def test_the_timeout_names_the_last_error(self) -> None:
         error = (
             poller(600).on_outcome(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
         )
@@ -235,7 +235,7 @@ class TestDeadline:
         assert "It may go on at Kirin and be billed" in str(error)
         assert error.kirin_task_ids == ("d1",)
 
-    def test_nor_is_an_unknown_status_known_to_be_billed(self) -> None:
+    def test_the_timeout_of_an_unknown_status_says_that_it_may_be_billed(self) -> None:
         error = poller(600).on_outcome(task("on-hold"), START + 600).error
         assert "It may go on at Kirin and be billed" in str(error)
 
@@ -339,7 +339,7 @@ class TestNotFound:
         outcomes = iter([NOT_FOUND, KirinNetworkError("cut")] * 6)
         assert simulate(poller(), lambda now: next(outcomes)).last.error is NOT_FOUND
 
-    def test_it_asks_no_sooner_than_the_gateway_allows(self) -> None:
+    def test_the_next_poll_is_no_sooner_than_the_gateway_allows(self) -> None:
         asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
         assert poller().on_outcome(asked, START).delay == pytest.approx(7)
 
@@ -369,7 +369,7 @@ class TestNotFound:
         assert len(run.looks) <= 10 + timeout / (MAX_BACKOFF / 2)
 
     @pytest.mark.parametrize("page", [NO_GATEWAY, FIREWALL])
-    def test_which_passes_as_a_503_does(self, page: KirinError) -> None:
+    def test_a_page_in_place_of_the_api_is_temporary_like_a_503(self, page: KirinError) -> None:
         wait = poller()
         delays = [wait.on_outcome(page, START + now).delay for now in (0, 2, 6)]
         assert delays == pytest.approx([2, 4, 8])

@@ -77,7 +77,7 @@ class TestWhatASubmissionMayHaveBought:
     @pytest.mark.parametrize(
         "error", [answered(409), answered(400, {"message": "external_task_id already exists"})], ids=repr
     )
-    def test_something_where_the_id_is_in_use(self, error: KirinError) -> None:
+    def test_a_conflict_means_that_the_generation_exists(self, error: KirinError) -> None:
         assert classify_submission_error(error) is SubmissionOutcome.ALREADY_EXISTS
 
 

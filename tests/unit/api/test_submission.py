@@ -450,7 +450,7 @@ class TestAnAnswerToAnotherQuestion:
         assert caught.value.retryable
         assert gateway.submissions == 1
 
-    def test_it_is_no_proof(self, answer: str) -> None:
+    def test_a_contradicting_response_does_not_verify_the_look_up(self, answer: str) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
