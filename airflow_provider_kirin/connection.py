@@ -1,4 +1,4 @@
-"""What a Kirin connection says, checked once, for the sync and the async hook."""
+"""Parse and check an Airflow connection of type Kirin, for both the sync and the async hook."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from airflow_provider_kirin.api.redaction import short_repr, spellings
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
-#: Seconds to connect, and seconds without a byte, before a call counts as lost.
+#: Seconds to connect, and seconds without receiving a byte, before a call times out.
 DEFAULT_TIMEOUT = 60.0
 MAX_NAMESPACE = 100
 
 _EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices", "namespace"}
 
 _JSON_TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-#: What a person may have meant for the name of an extra. Anything else may be a secret in the wrong place.
+#: What may be a misspelt extra. Any other name may be a secret in the wrong place and is not shown.
 _NAME = re.compile(r"[a-z][a-z_-]{0,29}", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
 
 class AirflowConnection(Protocol):
-    """The fields of an Airflow Connection that are read here."""
+    """The fields of an Airflow connection that this module reads."""
 
     conn_id: str
     host: str | None
@@ -45,18 +45,18 @@ class AirflowConnection(Protocol):
 
 @dataclass(frozen=True)
 class KirinConnection:
-    """A Kirin connection, ready to use. Its repr does not show the key.
+    """A parsed Kirin connection. Its repr does not show the key.
 
-    :param base_url: where ``/v1/generation`` lives
-    :param api_key: the Bearer key
-    :param timeout: seconds
+    :param base_url: the URL that ``/v1/generation`` is appended to
+    :param api_key: the Bearer token
+    :param timeout: seconds to connect, and seconds without receiving a byte
     :param verify: whether to check TLS certificates, or the path of a CA bundle
     :param proxies: scheme to proxy URL, as ``requests`` takes them
-    :param requests_per_second: the most that one hook, or all waits of a triggerer, may ask; None for no limit
-    :param private_hosts: where videos may come from although it is not on the open internet
-    :param prices: US dollars by model, mode and duration, for where the gateway does not say what something would cost
-    :param namespace: part of every external task id: tells deployments apart that share an account
-    :param unknown_extras: a sentence about extras that have no effect; empty if there are none
+    :param requests_per_second: rate limit of one hook, or of all waits in a triggerer; None for no limit
+    :param private_hosts: hosts outside the public internet that videos may be downloaded from
+    :param prices: US dollars by model, mode and duration, used if the gateway does not give a price
+    :param namespace: part of every external task id; distinguishes deployments that share an account
+    :param unknown_extras: a warning about extras that have no effect; empty if there are none
     """
 
     base_url: str
@@ -71,11 +71,11 @@ class KirinConnection:
     unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
-        """Return a string without the key, should a gateway ever repeat it, escaped or not.
+        """Return a string with the key masked, in case a gateway repeats it, escaped or not.
 
-        :param text: anything that goes to a log or an exception
+        :param text: a string on its way to a log or an exception
         """
-        # A key of three characters is no secret, and its letters are everywhere.
+        # A key of up to three characters is not a secret, and would occur in ordinary words.
         return self._key_pattern.sub("***", text) if len(self.api_key) > 3 else text
 
     @cached_property
@@ -86,20 +86,20 @@ class KirinConnection:
 def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
     """Return the error for a connection that Airflow does not know.
 
-    It may pass: Airflow says the same where a secrets backend could not be asked.
+    It is retryable: Airflow raises the same error if a secrets backend could not be reached.
 
-    :param conn_id: the connection
-    :param error: what Airflow says
+    :param conn_id: the connection id
+    :param error: the error that Airflow raised
     """
     return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}", retryable=True)
 
 
 def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
-    """Read an Airflow connection.
+    """Parse an Airflow connection.
 
     :param conn: the connection
-    :param extra: its decoded extra (decoding it may block, so the caller does)
-    :raises KirinConfigError: with what is wrong and what to do; never with the key
+    :param extra: its decoded extra; decoding may block, so that is left to the caller
+    :raises KirinConfigError: states the problem and the remedy, and never contains the key
     """
     _check_extra(conn, extra)
     if unknown := _unknown_extras(extra):
@@ -120,9 +120,9 @@ def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
 
 
 def _check_extra(conn: AirflowConnection, extra: Any) -> None:
-    """Refuse an extra that is not a JSON object, and show nothing of it: it may hold secrets.
+    """Reject an extra that is not a JSON object, without showing it, as it may contain secrets.
 
-    For what is not JSON at all, Airflow logs an error and decodes an empty object: TLS and proxy settings were lost.
+    If it is not JSON, Airflow logs an error and returns an empty object, which would drop TLS and proxy settings.
     """
     if isinstance(extra, Mapping) and (extra or not conn.extra or _is_json(conn.extra)):
         return
@@ -179,7 +179,7 @@ def _proxies(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         return {"http": value, "https": value}
     if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
-        # A proxy URL may hold a password: it is not shown.
+        # Not shown: a proxy URL may contain a password.
         raise _bad_extra("proxies", None, 'must map schemes to URLs, such as {"https": "http://proxy:3128"}')
     return dict(value)
 
@@ -207,7 +207,7 @@ def _prices(value: Any) -> dict[str, Decimal]:
 def _namespace(value: Any) -> str:
     if value is None:
         return ""
-    # A URI, or a form, may deliver a number for its text.
+    # A connection URI or a form may turn the string into a number.
     is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
     text = str(value).strip() if is_text else ""
     if not is_text or not text.isprintable() or len(text) > MAX_NAMESPACE:

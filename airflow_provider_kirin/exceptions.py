@@ -5,27 +5,27 @@
     KirinError                     anything this provider raises
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
-    ├── KirinBudgetError           this would exceed the DAG run's max_cost_usd, or nobody can say what it costs
-    ├── KirinIdError               what should be a Kirin task id cannot be one; nothing was asked
-    ├── KirinDestinationError      the video cannot be put where it should go
-    ├── KirinNetworkError          no reply: refused, cut, timed out  (``.sent`` tells whether a request may have left)
-    ├── KirinReplyError            a reply that nobody can read; for a POST the outcome is unknown
+    ├── KirinBudgetError           it would exceed the DAG run's max_cost_usd, or its cost is unknown; nothing was sent
+    ├── KirinIdError               not a valid Kirin task id; no request was made
+    ├── KirinDestinationError      the video cannot be stored at its destination
+    ├── KirinNetworkError          no response: refused, cut, timed out  (``.sent``: whether a request may have left)
+    ├── KirinReplyError            a response that cannot be parsed; for a POST the outcome is unknown
     ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
-    ├── KirinLostTaskError         a generation that is on record is not known to the gateway; nothing was submitted
-    ├── KirinTimeoutError          the wait ran out; the generation may go on at Kirin
-    ├── KirinUnfinishedError       a result was asked for before there is one
-    └── KirinAPIError              the gateway or the model said no
-        ├── KirinInputError        the model's user-input codes, HTTP 400/413/422
-        ├── KirinAuthError         HTTP 401/403, the upstream's authentication code
-        ├── KirinCreditError       out of credit: HTTP 402, or 403 with a balance text
+    ├── KirinLostTaskError         the gateway no longer knows a recorded generation; nothing was submitted
+    ├── KirinTimeoutError          the wait timed out; the generation may go on at Kirin
+    ├── KirinUnfinishedError       a result was requested before the generation ended
+    └── KirinAPIError              the gateway or the model returned an error
+        ├── KirinInputError        invalid input: the model's user-input codes, HTTP 400/413/422
+        ├── KirinAuthError         HTTP 401/403, or the upstream's authentication code
+        ├── KirinCreditError       out of credit: HTTP 402, or 403 with a message about the balance
         ├── KirinNotFoundError     HTTP 404: no such generation for this key, or a wrong path
-        ├── KirinConflictError     HTTP 409: the external task id is in use already
-        ├── KirinRateLimitError    HTTP 429: nothing was accepted; try later
+        ├── KirinConflictError     HTTP 409: the external task id is already in use
+        ├── KirinRateLimitError    HTTP 429: nothing was accepted; try again later
         ├── KirinUnavailableError  HTTP 408 and 5xx, provider unavailable
         └── KirinTaskFailedError   the generation itself failed
-            └── KirinNoVideoError  it completed, and there is no video in it
+            └── KirinNoVideoError  it completed without a video
 
-Each error knows whether another try can help (:attr:`KirinError.retryable`). None of them ever holds an API key,
+Each error states whether another try can help (:attr:`KirinError.retryable`). None of them ever contains an API key,
 image bytes or the query string of a signed URL.
 """
 
@@ -40,7 +40,7 @@ from typing import Any
 class KirinError(Exception):
     """Base of every error that this provider raises."""
 
-    #: Whether the same call may succeed later, with nothing changed by the user.
+    #: Whether the same call may succeed later without any change by the user.
     retryable: bool = False
 
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
@@ -51,9 +51,9 @@ class KirinError(Exception):
 
 
 class KirinConfigError(KirinError):
-    """The connection cannot be used as it is: no API key, malformed host, wrong extra.
+    """The connection is misconfigured: no API key, malformed host, invalid extra.
 
-    :param http_status: of a redirect; None if no request was answered
+    :param http_status: the status of a redirect response; None if there was no response
     """
 
     def __init__(self, message: str, *, http_status: int | None = None, retryable: bool | None = None) -> None:
@@ -63,12 +63,12 @@ class KirinConfigError(KirinError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a payload.
+    """One problem of a payload.
 
-    :param field: where: ``prompt``, ``watermark_info.enabled``
-    :param value: the value as a short, safe text; never image bytes, never a whole prompt
+    :param field: the parameter: ``prompt``, ``watermark_info.enabled``
+    :param value: the value, shortened and safe to show; never image bytes, never a whole prompt
     :param rule: what is allowed
-    :param remedy: what to do about it
+    :param remedy: how to fix it
     """
 
     field: str
@@ -82,11 +82,11 @@ class Problem:
 
 
 class KirinPayloadError(KirinError, ValueError):
-    """The payload breaks at least one rule. Nothing was sent, nothing was spent: by this try.
+    """The payload breaks at least one rule. This try sent nothing and spent nothing.
 
-    :param problems: everything that is wrong, not only the first thing
+    :param problems: all problems, not only the first
     :param model: the model whose rules were broken
-    :param earlier: what an earlier try of the step has bought, or may have; empty where there can be nothing
+    :param earlier: what an earlier try of the step submitted, or may have submitted; empty if there is nothing
     """
 
     def __init__(self, problems: Sequence[Problem], *, model: str, earlier: str = "") -> None:
@@ -99,17 +99,17 @@ class KirinPayloadError(KirinError, ValueError):
         super().__init__(f"The payload for {model} has {count}; {what}:{lines}" + (earlier and f"\n{earlier}"))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions that need keyword-only arguments do not pickle by themselves; Airflow pickles some.
+        # Exceptions with required keyword-only arguments cannot be pickled by default, and Airflow pickles some.
         return partial(KirinPayloadError, model=self.model, earlier=self.earlier), (self.problems,)
 
 
 class KirinBudgetError(KirinError):
     """The DAG run's ``max_cost_usd`` does not cover this generation. Nothing was submitted, nothing was spent.
 
-    :param budget: US dollars as a text, as all of these
-    :param spent: what the run has spent or holds reserved
-    :param estimate: what this generation would cost; None where nobody can say
-    :param source: who says so
+    :param budget: the limit in US dollars, a string like all of these amounts
+    :param spent: what the run has spent or reserved
+    :param estimate: the expected cost of this generation; None if unknown
+    :param source: where the estimate comes from
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class KirinBudgetError(KirinError):
 
 
 class KirinIdError(KirinError, ValueError):
-    """What should be a Kirin task id (or a list of them) cannot be one. Nothing was asked."""
+    """The value is not a valid Kirin task id, or list of them. No request was made."""
 
 
 class KirinDestinationError(KirinError):
-    """The video cannot be put where it should go: unknown storage, missing library, a file that may not be replaced."""
+    """The video cannot be stored there: unknown storage, missing library, a file that may not be replaced."""
 
 
 class KirinNetworkError(KirinError):
-    """No reply came.
+    """There was no response.
 
-    :param sent: False only where it is certain that the gateway cannot have taken the request in
-        (the connection was never made); True where it may have.
+    :param sent: False only if it is certain that the gateway did not receive the request (the connection was never
+        made); True if it may have
     """
 
     retryable = True
@@ -152,15 +152,15 @@ class KirinNetworkError(KirinError):
 
 
 class KirinReplyError(KirinError):
-    """A reply came and it is not the API's: HTML from a proxy, cut JSON, no task id, too long."""
+    """The response is not the API's: HTML from a proxy, truncated JSON, no task id, too long."""
 
     retryable = True
 
 
 class KirinUnknownSubmitError(KirinError):
-    """A submission may have been accepted, and be billed, and cannot be found.
+    """A submission may have been accepted, and may be billed, but cannot be found.
 
-    :param external_task_id: what to look for
+    :param external_task_id: the external task id to look for
     """
 
     def __init__(self, message: str, *, external_task_id: str = "", retryable: bool = False) -> None:
@@ -169,13 +169,13 @@ class KirinUnknownSubmitError(KirinError):
 
 
 class KirinLostTaskError(KirinError):
-    """A generation that was bought for this step is not known to the gateway any more. Nothing was submitted anew."""
+    """The gateway no longer knows the recorded generation of this step. Nothing was submitted again."""
 
 
 class KirinTimeoutError(KirinError):
-    """The wait ran out before the generation was seen to end. It may go on at Kirin, and be billed.
+    """The wait timed out before the generation was seen to end. It may go on at Kirin, and be billed.
 
-    :param kirin_task_ids: the generations that were not finished
+    :param kirin_task_ids: the unfinished generations
     """
 
     retryable = True
@@ -186,25 +186,25 @@ class KirinTimeoutError(KirinError):
 
 
 class KirinUnfinishedError(KirinError):
-    """A result was asked for while the generation is still in progress."""
+    """A result was requested while the generation is still in progress."""
 
     retryable = True
 
 
 class KirinAPIError(KirinError):
-    """The gateway, or the model behind it, said no.
+    """The gateway, or the model behind it, returned an error.
 
     :param message: one readable line
-    :param http_status: the HTTP status, None when the error came inside a task
-    :param code: the API's own code, as text (codes may start with 0)
+    :param http_status: the HTTP status; None if the error is that of a failed generation
+    :param code: the API's own code, as a string (codes may start with 0)
     :param request_id: the gateway's request id, for its support
-    :param retry_after: seconds that the gateway asked us to wait
+    :param retry_after: seconds that the gateway asked to wait
     """
 
-    #: The KirinTask that ended so, for an error that came inside one: it may have cost something all the same.
+    #: The KirinTask that failed, if the error is that of a generation: it may still have cost something.
     kirin_task: Any = None
-    #: For 401, 403 and 404: whether it was the API that said so, and not a proxy, a firewall or a web server in its
-    #: place: a page, an unknown route.
+    #: For 401, 403 and 404: whether the response came from the API, not from a proxy, a firewall or a web server in
+    #: front of it (an HTML page, an unknown route).
     from_api: bool = True
 
     def __init__(
@@ -225,7 +225,7 @@ class KirinAPIError(KirinError):
 
 
 class KirinInputError(KirinAPIError):
-    """The API refused what the user sent: image, prompt, duration... Another try cannot help."""
+    """The API rejected the user's input: image, prompt, duration... Another try cannot help."""
 
 
 class KirinAuthError(KirinAPIError):
@@ -233,7 +233,7 @@ class KirinAuthError(KirinAPIError):
 
 
 class KirinCreditError(KirinAPIError):
-    """The account has not enough credit."""
+    """The account does not have enough credit."""
 
 
 class KirinNotFoundError(KirinAPIError):
@@ -241,7 +241,7 @@ class KirinNotFoundError(KirinAPIError):
 
 
 class KirinConflictError(KirinAPIError):
-    """The external task id is in use already."""
+    """The external task id is already in use."""
 
 
 class KirinRateLimitError(KirinAPIError):
@@ -251,7 +251,7 @@ class KirinRateLimitError(KirinAPIError):
 
 
 class KirinUnavailableError(KirinAPIError):
-    """The gateway or the provider behind it has trouble of its own."""
+    """The gateway, or the provider behind it, is temporarily unavailable."""
 
     retryable = True
 
@@ -263,6 +263,6 @@ class KirinTaskFailedError(KirinAPIError):
 
 
 class KirinNoVideoError(KirinTaskFailedError):
-    """The generation completed and holds no video (moderated or expired). This is final."""
+    """The generation completed without a video (moderated or expired). This is final."""
 
     retryable = False

@@ -90,6 +90,7 @@ class Poller:
         restart)
     :param deadline: when the wait has to end, by the same clock
     :param poll_interval: seconds between polls; None for the adaptive schedule
+    :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 

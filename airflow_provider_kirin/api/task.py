@@ -1,7 +1,7 @@
-"""What came back: a generation as the gateway reports it, read tolerantly.
+"""A generation as the gateway reports it, parsed leniently.
 
-Sources: the task object of doc.vtrix.ai (page kirin-v1-6-i2v), and what public clients of the gateway were seen to
-accept: numbers as text, errors as text, other words for the same status, fields that are missing.
+Sources: the task object of doc.vtrix.ai (page kirin-v1-6-i2v), and what public clients of the gateway accept: numbers
+as strings, errors as strings, synonyms for a status, missing fields.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
 
 Status = Literal["in_progress", "completed", "failed"]
 
-#: The one table of statuses. Documented are ``in_progress``, ``completed`` and ``failed``; the other words come from
-#: the older envelope, internal services and public clients. A word that is not here counts as in progress.
+#: The table of statuses. Only ``in_progress``, ``completed`` and ``failed`` are documented; the others come from the
+#: older envelope, internal services and public clients. An unknown status counts as in progress.
 STATUSES: dict[str, Status] = {
     "in_progress": "in_progress",
     "in_queue": "in_progress",
@@ -38,13 +38,13 @@ STATUSES: dict[str, Status] = {
     "failed": "failed",
 }
 
-#: Characters of an amount of money.
+#: Maximum length of an amount of money.
 _LONGEST_AMOUNT = 64
-#: Videos that are kept of one generation. The models make one; some of their siblings, up to nine.
+#: Maximum number of videos of one generation. The models make one; some related ones, up to nine.
 MAX_VIDEOS = 100
-#: Characters of a video's URL. Signed ones have some hundreds, seldom two thousand.
+#: Maximum length of a video's URL. Signed URLs have some hundred characters, rarely two thousand.
 MAX_URL = 8192
-#: Characters of ``metadata`` as JSON; more of it is dropped as a whole.
+#: Maximum length of ``metadata`` as JSON; larger metadata is dropped as a whole.
 MAX_METADATA = 16_384
 
 
@@ -52,9 +52,9 @@ MAX_METADATA = 16_384
 class KirinVideo:
     """One video of a finished generation.
 
-    :param url: where it lies; may be signed, and expires
+    :param url: the download URL; it may be signed, and it expires
     :param type: ``video``
-    :param duration: seconds, None where the gateway does not say
+    :param duration: seconds; None if the gateway does not report it
     :param job_id: the id of the job behind it (the API's ``jobId``)
     """
 
@@ -71,8 +71,8 @@ class KirinVideo:
 class KirinUsage:
     """What a generation cost.
 
-    :param cost: US dollars, exactly; None where the gateway does not say
-    :param discount: the factor that was applied, None where the gateway does not say
+    :param cost: the exact amount in US dollars; None if the gateway does not report it
+    :param discount: the factor that was applied; None if the gateway does not report it
     """
 
     cost: Decimal | None = None
@@ -83,8 +83,8 @@ class KirinUsage:
 class KirinTaskError:
     """Why a generation failed.
 
-    :param code: the API's code as text (some start with 0), empty where there is none
-    :param message: the API's own words
+    :param code: the API's error code as a string (some start with 0); empty if there is none
+    :param message: the API's error message
     """
 
     code: str
@@ -97,16 +97,16 @@ class KirinTask:
 
     :param id: the Kirin task id
     :param status: ``in_progress``, ``completed`` or ``failed``
-    :param model: the model that makes it
-    :param created_at: as the gateway says it; the unit is not documented (seconds and milliseconds were seen)
-    :param progress: 0 to 1, None where the gateway does not say
-    :param videos: the result, empty until completed
-    :param usage: what it cost, None where the gateway does not say
-    :param error: why it failed, None unless it did
+    :param model: the model's id
+    :param created_at: as the gateway reports it; the unit is not documented (both seconds and milliseconds occur)
+    :param progress: 0 to 1; None if the gateway does not report it
+    :param videos: the result; empty until completed
+    :param usage: what it cost; None if the gateway does not report it
+    :param error: why it failed; None unless it did
     :param metadata: whatever else the gateway reports (``completed_at``, ``in_queue_at``...)
-    :param external_task_id: the caller's own id, None where the gateway does not repeat it
-    :param raw_status: the gateway's own word, for the log
-    :param dropped: what the gateway reported and is not kept, for the log
+    :param external_task_id: the caller's own id; None if the gateway does not repeat it
+    :param raw_status: the status in the gateway's own words, for the log
+    :param dropped: descriptions of reported values that were dropped, for the log
     """
 
     id: str
@@ -124,12 +124,12 @@ class KirinTask:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the status can no longer change."""
         return self.status != "in_progress"
 
     @property
     def has_unknown_status(self) -> bool:
-        """Whether the gateway used a word for the status that this provider does not know."""
+        """Whether the gateway reported a status that this provider does not know."""
         return self.raw_status.strip().lower() not in STATUSES
 
     @classmethod
@@ -168,12 +168,12 @@ class KirinTask:
         )
 
     def describe_end(self) -> str:
-        """Return that it is done, and what it cost, as a line for the log."""
+        """Return a log line that it is done, and what it cost."""
         cost = self.usage.cost if self.usage else None
         return f"Kirin generation {self.id} is done; cost: {'unknown' if cost is None else f'{cost:f} USD'}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON-safe dict that goes to XCom; the cost is a string, so that no cent is lost."""
+        """Return the JSON-safe dict that goes to XCom; the cost is a string, so that it stays exact."""
         usage, error = self.usage, self.error
         return {
             "id": self.id,
@@ -194,10 +194,10 @@ class KirinTask:
 
     @classmethod
     def from_dict(cls, data: Any) -> KirinTask:
-        """Read what :meth:`to_dict` wrote, after a trip through XCom or a trigger event.
+        """Restore a generation from :meth:`to_dict`, after a round trip through XCom or a trigger event.
 
         :param data: the dict
-        :raises KirinReplyError: where it is not such a dict
+        :raises KirinReplyError: it is not such a dict
         """
         data = sanitize(data) if isinstance(data, Mapping) else {}
         status = next((word for word in get_args(Status) if word == data.get("status")), None)
@@ -220,17 +220,17 @@ class KirinTask:
         )
 
 
-def unwrap(reply: Any) -> Mapping[str, Any]:
+def unwrap(response: Any) -> Mapping[str, Any]:
     """Return the task object of a response.
 
-    :param reply: decoded JSON
+    :param response: decoded JSON
     :raises KirinReplyError: if it is not an object
     """
-    if not isinstance(reply, Mapping):
-        raise KirinReplyError(f"The gateway answered with {type(reply).__name__} where a task object belongs.")
-    # The older envelope, and the page of kirin_v1_5_i2v, put everything into `data`.
-    inner = reply.get("data")
-    return inner if isinstance(inner, Mapping) and "id" not in reply else reply
+    if not isinstance(response, Mapping):
+        raise KirinReplyError(f"The gateway's response is a {type(response).__name__} instead of a task object.")
+    # The older envelope, and the documentation of kirin_v1_5_i2v, put everything into `data`.
+    inner = response.get("data")
+    return inner if isinstance(inner, Mapping) and "id" not in response else response
 
 
 def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, str]:
@@ -257,7 +257,7 @@ def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, st
 
 
 def _usable_id(value: Any) -> str:
-    """Return an id by which the gateway can be asked; empty if it cannot be one."""
+    """Return an id that the gateway can be asked for; empty if the value cannot be one."""
     try:
         return validate_task_id(_text(value))
     except KirinIdError:
@@ -282,7 +282,7 @@ def _metadata(metadata: Any, dropped: list[str]) -> dict[str, Any]:
 
 
 def _videos(output: Any) -> Iterator[KirinVideo]:
-    """Find the videos in ``output[].content[]``, or in the older, flat ``output[]``."""
+    """Yield the videos in ``output[].content[]``, or in the older, flat ``output[]``."""
     for item in output if isinstance(output, list) else []:
         if not isinstance(item, Mapping):
             continue
@@ -316,7 +316,7 @@ def _error(error: Any) -> KirinTaskError | None:
 
 
 def _is_success(error: Any) -> bool:
-    """Return whether an error object says that there is none: ``{"code": 0, "message": "success"}``."""
+    """Return whether an error object reports success: ``{"code": 0, "message": "success"}``."""
     codes = [_text(error.get(name)) for name in ("error_code", "code")] if isinstance(error, Mapping) else []
     return "0" in codes and {"", "0"}.issuperset(codes)
 
@@ -327,7 +327,7 @@ def _reason_beside(status: Status, fields: Mapping[str, Any]) -> KirinTaskError 
 
 
 def read_reason(source: Any) -> tuple[str, str]:
-    """Return the code and the words of an error, each empty if there is none.
+    """Return the code and the message of an error, each empty if there is none.
 
     :param source: the error as the gateway reports it: an object, a string, or a list of either
     """
@@ -344,7 +344,7 @@ def read_reason(source: Any) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    """Return a text, or a whole number as text: ids and codes were seen as either."""
+    """Return a string, or an integer as a string: ids and codes occur as either."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**30 else ""
@@ -376,13 +376,13 @@ def _fraction(value: Any) -> float | None:
 
 
 def parse_decimal(value: Any) -> Decimal | None:
-    """Return an amount exactly, None for what is none: the API says it as text, or as a number.
+    """Return an exact amount; None if the value is not one. The API sends amounts as strings or as numbers.
 
     :param value: a JSON value
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    # str() of a float is its shortest exact form: 0.28 stays 0.28.
+    # str() returns the shortest exact form of a float: 0.28 stays 0.28.
     text = str(value).strip() if not isinstance(value, int) else format(value if abs(value) < 10**30 else 0, "d")
     if len(text) > _LONGEST_AMOUNT:
         return None

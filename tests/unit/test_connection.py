@@ -254,7 +254,7 @@ class TestTheKeyIsNotShown:
     def test_by_a_gateway_that_repeats_it(self) -> None:
         assert read().hide_key("the key sa-SECRET is wrong; sa-SECRET!") == "the key *** is wrong; ***!"
 
-    def test_and_a_key_of_three_letters_does_not_blot_out_the_text(self) -> None:
+    def test_a_key_of_three_letters_does_not_mask_ordinary_words(self) -> None:
         assert read(password="key").hide_key("the key is monkey") == "the key is monkey"
 
     def test_not_in_the_url(self) -> None:

@@ -1,4 +1,4 @@
-"""From a user's payload to what may be sent: :class:`PreparedPayload`."""
+"""Normalize and validate a user's payload, and turn it into a :class:`PreparedPayload` that can be sent."""
 
 from airflow_provider_kirin.api.payload.preparation import (
     FitImages,

@@ -1,9 +1,9 @@
-"""Rules of Kirin models that JSON Schema has no word for.
+"""Custom JSON Schema keywords for rules of Kirin models that JSON Schema cannot express.
 
-``x-url``: an http or https URL. ``x-nonZero: n``: exactly n numbers of a mapping are not zero.
-``x-count: {of, max}``: some lists together have at most so many items. ``x-sum: {list, of, equals}``: a field of all
-items of a list adds up to another field. What is not of the kind that a keyword is about is left to ``type``; a sum
-with a template in it cannot be judged.
+``x-url``: an http or https URL. ``x-nonZero: n``: exactly n numbers of an object are not zero.
+``x-count: {of, max}``: the lists in ``of`` have at most ``max`` items in total. ``x-sum: {list, of, equals}``: a field
+summed over the items of a list equals another field. Values of another type are left to ``type``; a sum that contains a
+template is not checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def keywords() -> dict[str, Callable[..., Iterator[ValidationError]]]:
-    """Return the checks by keyword, for a jsonschema validator."""
+    """Return the implementation of each keyword for a jsonschema validator."""
     checks: dict[str, Callable[[Any, Any], bool]] = {
         "x-url": _is_url,
         "x-nonZero": _has_non_zeros,
@@ -58,7 +58,7 @@ def _adds_up(wanted: dict[str, str], instance: dict[str, Any]) -> bool:
     if not isinstance(items, list):
         return True
     parts = [item.get(wanted["of"]) if isinstance(item, dict) else None for item in items]
-    # A missing or misshapen part is told by itself.
+    # A missing or malformed part is reported on its own.
     if not all(isinstance(part, str) and part.isdecimal() for part in [*parts, total]):
         return True
     return sum(int(str(part)) for part in parts) == int(str(total))

@@ -1,4 +1,4 @@
-"""From what a user or a template wrote to what the API wants: types, defaults, JSON that JSON can say."""
+"""Convert what a user or a template wrote to what the API expects: types, defaults, JSON-serializable values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_mapping(payload: Any, model: str) -> dict[str, Any]:
-    """Return a payload as a dict of its own.
+    """Return a payload as a new dict.
 
-    :param payload: a mapping of parameters, or JSON text, which is what a template renders to
-    :param model: the model's id, for the message
-    :raises KirinPayloadError: for anything else, and for what is nested beyond all measure
+    :param payload: a mapping of parameters, or a JSON string, which is what a template renders to
+    :param model: the model's id, for messages
+    :raises KirinPayloadError: it is something else, too large, or nested too deeply
     """
     if isinstance(payload, str):
         try:
@@ -38,13 +38,13 @@ def as_mapping(payload: Any, model: str) -> dict[str, Any]:
     if not isinstance(payload, Mapping) or not all(isinstance(name, str) for name in payload):
         raise KirinPayloadError([_not_a_mapping(payload)], model=model)
     if is_larger_than(MOST_VALUES, payload):
-        rule = f"holds more than {MOST_VALUES:,} values"
-        problem = Problem("payload", "(not shown)", rule, "No Kirin model wants that: give the model's parameters only")
+        rule = f"must not have more than {MOST_VALUES:,} values"
+        problem = Problem("payload", "(not shown)", rule, "No Kirin model takes that many: pass only its parameters")
         raise KirinPayloadError([problem], model=model)
     for path, _ in leaves(payload):
         if len(path) > MAX_DEPTH:
-            rule = f"is nested more than {MAX_DEPTH} levels deep"
-            problem = Problem(format_path(path[:1])[:80], "(not shown)", rule, "No Kirin model wants that: flatten it")
+            rule = f"must not be nested more than {MAX_DEPTH} levels deep"
+            problem = Problem(format_path(path[:1])[:80], "(not shown)", rule, "No Kirin model needs that: flatten it")
             raise KirinPayloadError([problem], model=model)
     return dict(payload)
 
@@ -54,14 +54,14 @@ def _not_a_mapping(payload: Any) -> Problem:
         field="payload",
         value=short_repr(payload),
         rule="must be a mapping of the model's parameters",
-        remedy='Give a dict such as {"image": ..., "prompt": ...}',
+        remedy='Pass a dict such as {"image": ..., "prompt": ...}',
     )
 
 
 def normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Drop what is None, convert what a template can only say as text, fill in the defaults.
+    """Drop None values, convert strings that a template rendered, and fill in the defaults.
 
-    The defaults are sent, not left to the gateway: what a step costs must not change when the gateway's do. Those under
+    Defaults are sent explicitly, so that a step's cost does not change when the gateway's defaults do. Defaults under
     ``x-default`` are the gateway's own and are not sent.
 
     :param given: the payload
@@ -70,7 +70,7 @@ def normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties", {})
     normal = {name: _convert(value, properties.get(name, {})) for name, value in given.items() if value is not None}
     if isinstance(normal.get("external_task_id"), str):
-        # It is looked up as it is sent: a line break that a template left behind would part the two.
+        # The look-up strips the id: a line break left by a template would make it differ from the one that was sent.
         normal["external_task_id"] = normal["external_task_id"].strip()
     for name, rules in properties.items():
         if "default" in rules:
@@ -80,7 +80,7 @@ def normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
     if isinstance(value, int) and value.bit_length() > 1024:
-        # Neither a float nor, beyond 4,300 digits, printable: jsonschema could not even say what is wrong.
+        # It does not fit a float and, beyond 4,300 digits, cannot be printed: jsonschema could not report the problem.
         return math.inf
     json_type = rules.get("type")
     if isinstance(value, str) and json_type in ("object", "array", "number", "integer", "boolean"):
@@ -92,7 +92,7 @@ def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
         return [_convert(item, rules.get("items", {})) for item in value]
     is_text = json_type == "string" and "x-image" not in rules
     if _is_number(value) and (is_text or str(value) in rules.get("enum", ())):
-        # Native rendering makes numbers of strings that look like some: an order number, "5" seconds.
+        # Native rendering turns strings that look like numbers into numbers: an order number, "5" seconds.
         return str(value)
     if json_type == "number" and isinstance(value, Decimal) and not value.is_snan():
         return float(value)
@@ -106,12 +106,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_name(name: Any) -> Any:
-    """Return a mapping's key as JSON would write it, which knows only texts."""
+    """Return a mapping's key as JSON would write it: JSON keys are strings."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
 def _from_text(text: str, json_type: str) -> Any:
-    """Read a rendered template as what it stands for; what cannot be read so stays as it is."""
+    """Convert a rendered template to the given JSON type; return it unchanged if that fails."""
     if json_type == "boolean":
         return {"true": True, "false": False}.get(text.strip().lower(), text)
     try:
@@ -128,9 +128,9 @@ def _from_text(text: str, json_type: str) -> Any:
 
 
 def find_unserializable(params: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each value that JSON has no word for.
+    """Return a problem for each value that is not JSON serializable.
 
-    :param params: what is to be sent, images as text already
+    :param params: the parameters to send, with images already encoded as strings
     """
     return [
         Problem(format_path(path)[:80], short_repr(value), "is not JSON serializable", _remedy(value))
@@ -140,18 +140,18 @@ def find_unserializable(params: Mapping[str, Any]) -> list[Problem]:
 
 
 def _is_json_serializable(path: FieldPath, value: Any) -> bool:
-    # What stands among the keys of a mapping is typed as a name, and may be anything.
+    # The keys of a mapping may be of any type, whatever the annotation says.
     if any(type(part) not in (str, int) for part in path):
         return False
     if isinstance(value, str):
-        # Half of an emoji, as a text that was cut has it, is no text in UTF-8.
+        # A lone surrogate (half of an emoji in a truncated string) cannot be encoded as UTF-8.
         return value.isascii() or not _SURROGATE.search(value)
     return value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _remedy(value: Any) -> str:
     if isinstance(value, str):
-        return "Give text without half characters: this one was cut in the middle of one"
+        return "The string was cut in the middle of a character: remove the incomplete one"
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return "An image belongs into a field that takes images; anything else is text"
-    return "Give a text, a finite number, true, false, a list or a mapping with texts as names"
+        return "Put images into a field that takes images; pass anything else as a string"
+    return "Use a string, a finite number, true, false, a list or a mapping with string keys"

@@ -1,4 +1,4 @@
-"""Where things stand in a payload: walk it, find images by the model's schema, put values in other values' places."""
+"""Paths inside a payload: walk it, find images by the model's schema, replace values."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any, Final
 
 from airflow_provider_kirin.api.images.rules import ImageRules
 
-#: The way to a value: ``("image_list", 0, "image")``.
+#: The path to a value: ``("image_list", 0, "image")``.
 FieldPath = tuple[str | int, ...]
-#: The same with ``"*"`` for each item of a list.
+#: A path with ``"*"`` for every item of a list.
 FieldPattern = tuple[str, ...]
 
-#: No model nests deeper than five; whatever goes beyond this is a mistake, or an attack.
+#: Maximum nesting. No model nests deeper than five; anything beyond this is a mistake or an attack.
 MAX_DEPTH: Final = 20
-#: Nor does any model take a tenth of this. Lists in which the same list stands again and again may hold billions.
+#: Maximum number of values. No model takes a tenth of this, but lists that contain the same list many times may hold
+#: billions.
 MOST_VALUES: Final = 10_000
-#: Where Kirin models have their images: looked at where a model is not documented.
+#: Where Kirin models usually have their images: used for fields that are not documented.
 COMMON_IMAGE_FIELDS: Final[tuple[FieldPattern, ...]] = (
     ("image",),
     ("image_tail",),
@@ -27,31 +28,31 @@ COMMON_IMAGE_FIELDS: Final[tuple[FieldPattern, ...]] = (
     ("static_mask",),
     ("dynamic_masks", "*", "mask"),
 )
-#: The largest that a first-party client sends as Base64 (seacloud-cli: 10 MiB); nothing else is known.
+#: The largest image that a first-party client sends as Base64 (seacloud-cli: 10 MiB); no other limit is known.
 DEFAULT_IMAGE_RULES: Final = ImageRules(max_bytes=10 * 1024 * 1024 + 1, min_side=1)
 
 
 def format_path(path: FieldPath) -> str:
-    """Return a place as messages name it: ``image_list.0.image``.
+    """Format a path for messages: ``image_list.0.image``.
 
-    :param path: the way to a value
+    :param path: the path to a value
     """
     return ".".join(map(str, path))
 
 
 def parse_path(name: str) -> FieldPath:
-    """Return the place that :func:`format_path` named.
+    """Parse a path that :func:`format_path` formatted.
 
-    :param name: such as ``image_list.0.image``
+    :param name: the formatted path, such as ``image_list.0.image``
     """
     return tuple(int(part) if part.isdecimal() else part for part in name.split("."))
 
 
 def leaves(value: Any, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
-    """Yield everything in a payload that holds nothing else, and what lies too deep as it is.
+    """Yield every leaf of a payload with its path; what is nested too deeply counts as a leaf.
 
     :param value: a payload, or a part of one
-    :param path: where that part stands
+    :param path: the path of that part
     """
     if len(path) <= MAX_DEPTH and isinstance(value, Mapping):
         for name, item in value.items():
@@ -64,11 +65,11 @@ def leaves(value: Any, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
 
 
 def is_larger_than(limit: int, value: Any, children: Callable[[Any], Collection[Any]] | None = None) -> bool:
-    """Return whether a structure holds more than so many values, without looking at more than that.
+    """Return whether a structure has more than ``limit`` values, without visiting more than that.
 
-    :param limit: a count, in which what stands in several places counts several times
-    :param value: a payload, or a part of one; it may even hold itself
-    :param children: returns what a value holds; by default that of mappings, lists and tuples
+    :param limit: the maximum; a value that occurs several times counts several times
+    :param value: a payload, or a part of one; it may be recursive
+    :param children: returns the children of a value; by default those of mappings, lists and tuples
     """
     children, left, count = children or _children, [value], 0
     while left and count + len(left) <= limit:
@@ -84,10 +85,10 @@ def _children(value: Any) -> Collection[Any]:
 
 
 def replace_at(value: Any, changes: Mapping[FieldPath, Any]) -> Any:
-    """Return a copy of a payload with other values in some places; a place that is not there is passed over.
+    """Return a copy of a payload with some values replaced; paths that do not exist are ignored.
 
     :param value: a payload, or a part of one
-    :param changes: the new values
+    :param changes: the new values by path
     """
     if () in changes:
         return changes[()]
@@ -102,11 +103,11 @@ def replace_at(value: Any, changes: Mapping[FieldPath, Any]) -> Any:
 
 
 def find_matches(value: Any, pattern: FieldPattern, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
-    """Yield what stands in the places that a pattern means.
+    """Yield every value that matches a pattern, with its path.
 
     :param value: a payload, or a part of one
-    :param pattern: the rest of the way
-    :param path: where that part stands
+    :param pattern: the pattern, relative to that part
+    :param path: the path of that part
     """
     if not pattern:
         yield path, value
@@ -119,10 +120,10 @@ def find_matches(value: Any, pattern: FieldPattern, path: FieldPath = ()) -> Ite
 
 
 def image_patterns(schema: Mapping[str, Any], pattern: FieldPattern = ()) -> Iterator[tuple[FieldPattern, ImageRules]]:
-    """Yield where a schema wants images (``x-image``), at any depth, and what they must be like.
+    """Yield the pattern and the rules of every image field (``x-image``) in a schema, at any depth.
 
     :param schema: a model's JSON Schema, or a part of one
-    :param pattern: where that part stands
+    :param pattern: the pattern of that part
     """
     if "x-image" in schema:
         yield pattern, ImageRules.from_schema(schema["x-image"])

@@ -1,8 +1,8 @@
-"""What may be sent: defaults, validation and the rules between fields, from the model's JSON Schema.
+"""Prepare a payload for submission: defaults, validation and cross-field rules from the model's JSON Schema.
 
-All problems of a payload come in one :class:`~airflow_provider_kirin.exceptions.KirinPayloadError`, before a cent is
-spent. A payload that is still partly a template is judged as far as it can be (:func:`check_static`), so that a
-typo shows when the DAG is parsed.
+All problems of a payload are reported in one :class:`~airflow_provider_kirin.exceptions.KirinPayloadError`, before any
+money is spent. A payload that still contains templates is checked as far as possible (:func:`check_static`), so that a
+typo is reported when the DAG is parsed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, Problem
 
 FitImages = Literal["error", "auto"]
-#: A shorter key is an emulator's, and may be a word of any prompt.
+#: A shorter key belongs to an emulator, and may be an ordinary word in a prompt.
 _SHORTEST_SECRET = 8
 
 
@@ -41,9 +41,9 @@ class PreparedPayload:
     """A payload as it will be sent.
 
     :param model: the model's id
-    :param params: what goes to ``input[0].params``
-    :param images: what became of each image, by its field: ``image``, ``image_list.0.image``
-    :param warnings: what the log should tell: parameters that were not checked, a default that costs more
+    :param params: the value of ``input[0].params`` in the request
+    :param images: the prepared images by field: ``image``, ``image_list.0.image``
+    :param warnings: lines for the log: parameters that were not checked, a default that costs more
     """
 
     model: str
@@ -70,16 +70,17 @@ def prepare_payload(
     allow_unknown_model: bool = False,
     fit_images: FitImages = "error",
 ) -> PreparedPayload:
-    """Check a whole payload, read and check its images, and return what will be sent.
+    """Validate a whole payload, load and validate its images, and return what will be sent.
 
-    :param payload: the model's parameters as a mapping (or as JSON text, which is what a template renders to)
+    :param payload: the model's parameters as a mapping, or as a JSON string, which is what a template renders to
     :param model: the model's id
-    :param replacing: values that take the place of the payload's own, by parameter or by
+    :param replacing: values that replace the payload's own, by parameter or by
         :data:`~airflow_provider_kirin.api.payload.paths.FieldPath`
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
     :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to make it fit
-    :param allow_unknown_model: whether a model without a schema is sent as it is, its usual image fields prepared
-    :raises KirinPayloadError: with everything that is wrong
+    :param allow_unknown_model: whether the payload of a model without a schema is sent unchecked, with images prepared
+        in the usual fields
+    :raises KirinPayloadError: lists all problems
     """
     fitting = check_fit_images(fit_images) == "auto"
     schema = find_schema(model, allow_unknown=allow_unknown_model)
@@ -121,13 +122,13 @@ def check_fit_images(value: Any) -> FitImages:
 def check_static(
     payload: Any, model: str, *, is_dynamic: Callable[[Any], bool], allow_unknown_model: bool = False
 ) -> None:
-    """Judge what can be judged when a DAG is parsed; read no file, ask no gateway.
+    """Validate as much of a payload as possible when a DAG is parsed, without reading files or calling the gateway.
 
-    :param payload: the operator's argument, in which any value may be a template or an XComArg still
+    :param payload: the operator's argument, in which any value may still be a template or an XComArg
     :param model: the model's id
-    :param is_dynamic: tells whether a value will only be known at run time
-    :param allow_unknown_model: whether a model without a schema is let through
-    :raises KirinPayloadError: with everything that is wrong already
+    :param is_dynamic: returns whether a value is only known at run time
+    :param allow_unknown_model: whether to accept a model without a schema
+    :raises KirinPayloadError: lists all problems found so far
     """
     if is_dynamic(payload) or is_dynamic(model):
         return
@@ -145,11 +146,11 @@ def check_static(
 
 
 def refuse_secret(ready: PreparedPayload, secret: str) -> None:
-    """Refuse to send a secret that found its way into a payload. Image bytes are left out: they hold any text.
+    """Reject a payload that contains a secret. Image bytes are not searched, as they may contain any string by chance.
 
     :param ready: the prepared payload
-    :param secret: what must not be in it
-    :raises KirinPayloadError: names the fields, and shows neither them nor the secret
+    :param secret: the string that must not occur in it
+    :raises KirinPayloadError: names the fields, but shows neither their values nor the secret
     """
     if len(secret) < _SHORTEST_SECRET:
         return
@@ -158,8 +159,8 @@ def refuse_secret(ready: PreparedPayload, secret: str) -> None:
         Problem(
             format_path(path)[:80],
             "(not shown)",
-            "holds the API key of the connection, which is never sent in a payload",
-            "Look for a template such as {{ conn... }}: Airflow renders those in the rows of expand_kwargs(), too",
+            "contains the connection's API key, which is never sent in a payload",
+            "Look for a template such as {{ conn... }}: Airflow also renders those in the rows of expand_kwargs()",
         )
         for path, value in leaves(ready.params)
         if isinstance(value, str) and path not in encoded and secret in value
@@ -169,7 +170,7 @@ def refuse_secret(ready: PreparedPayload, secret: str) -> None:
 
 
 def signed_urls(payload: Any) -> dict[FieldPath, str]:
-    """Return every URL in a payload that may carry a signature, a token or a password; each value is one URL.
+    """Return every value of a payload that is a URL with a possible signature, token or password.
 
     :param payload: the operator's argument
     """
@@ -177,9 +178,9 @@ def signed_urls(payload: Any) -> dict[FieldPath, str]:
 
 
 def inline_images(payload: Any) -> dict[FieldPath, Any]:
-    """Return everything in a payload that is an image itself (bytes, Base64): it must stay out of templates.
+    """Return every inline image (bytes, Base64) in a payload: they must stay out of templates.
 
-    They are found by what they are, wherever they stand, so that no mistake in a name lets one slip through.
+    They are recognized by content in any field, so that a misspelt field name does not let one through.
 
     :param payload: the operator's argument
     """
@@ -187,7 +188,7 @@ def inline_images(payload: Any) -> dict[FieldPath, Any]:
 
 
 def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[FieldPath, Any, images.ImageRules]]:
-    """Yield place, value and rules of each image. In a field that nobody describes, only what looks like one is."""
+    """Yield path, value and rules of each image; in an undocumented field, of each value that looks like one."""
     for pattern, rules in image_patterns(schema):
         for path, value in find_matches(given, pattern):
             yield path, value, rules
@@ -200,24 +201,24 @@ def _images_of(given: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[
 
 
 def _unusable_id(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Refuse an external task id by which nobody could ask for the generation afterwards."""
+    """Yield a problem if the generation could not be looked up by its external task id afterwards."""
     own = given.get("external_task_id")
-    # What is no text, or empty, is the schema's to judge.
+    # The schema rejects other types and an empty string.
     if isinstance(own, str) and own:
         try:
             validate_task_id(own)
         except KirinIdError:
-            rule = "must be an id that can be asked for: printable, at most 512 characters, not None, . or .., no list"
-            yield Problem("external_task_id", short_repr(own), rule, 'Give something like "order-17"')
+            rule = "must be a printable string of at most 512 characters, not None, . or .., not a list"
+            yield Problem("external_task_id", short_repr(own), rule, 'Use an id such as "order-17"')
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a log; an image in a field that nobody describes shows none of its bytes either."""
+    """Return a value for the log; an image in an undocumented field does not show its bytes either."""
     return images.describe(value) if images.is_inline(value) else short_repr(value)
 
 
 def _unserializable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:
-    """Return what JSON cannot say, and no rule has complained of."""
+    """Return a problem for each value that is not JSON serializable, in fields without another problem."""
     reported = {problem.field.partition(".")[0] for problem in problems}
     return [problem for problem in find_unserializable(params) if problem.field.partition(".")[0] not in reported]
 

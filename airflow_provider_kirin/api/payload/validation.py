@@ -1,4 +1,4 @@
-"""From JSON Schema to sentences: what a payload breaks, each with field, value, rule and remedy."""
+"""Validate a payload against its JSON Schema, and explain each problem with field, value, rule and remedy."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _nothing(value: Any) -> bool:
 def validate(
     instance: dict[str, Any], schema: dict[str, Any], *, skip: Callable[[Any], bool] = _nothing
 ) -> list[Problem]:
-    """Return everything in which an instance breaks its schema.
+    """Return all violations of a schema.
 
-    :param instance: the payload, its images replaced by short texts
-    :param schema: a model's JSON Schema, read-only
-    :param skip: values that cannot be judged yet (templates)
+    :param instance: the payload, with images replaced by empty strings
+    :param schema: a model's JSON Schema; it is not modified
+    :param skip: returns whether a value cannot be checked yet (a template)
     """
     problems: list[Problem] = []
     if skip is not _nothing:
@@ -51,7 +51,7 @@ def validate(
 def _without_unresolved_rules(
     schema: dict[str, Any], instance: dict[str, Any], skip: Callable[[Any], bool]
 ) -> dict[str, Any]:
-    """Leave out the rules between fields of which one cannot be judged yet: a frame may hide in a template."""
+    """Drop the cross-field rules that involve a field which cannot be checked yet, as a template may satisfy them."""
     later = {name for name, value in instance.items() if any(skip(leaf) for _, leaf in leaves(value))}
     rules = schema.get("allOf", ())
     if not later or not rules:
@@ -60,7 +60,7 @@ def _without_unresolved_rules(
 
 
 def _names(rule: Any) -> Iterator[str]:
-    """Yield every text in a rule: names of fields, and words that are no field's name."""
+    """Yield every string in a rule: field names, and others that do no harm."""
     if isinstance(rule, dict):
         for name, inner in rule.items():
             yield name
@@ -77,7 +77,7 @@ def _validator_class() -> type[Validator]:
     from jsonschema import Draft202012Validator, validators
 
     def is_finite_number(checker: Any, value: Any) -> bool:
-        # JSON has no NaN and no infinity, and either would pass `minimum` and `maximum`.
+        # JSON has neither NaN nor infinity, and NaN would pass `minimum` and `maximum`.
         try:
             return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         except OverflowError:
@@ -116,22 +116,22 @@ def _problems(error: ValidationError, skip: Callable[[Any], bool]) -> Iterator[P
 def _show(error: ValidationError, schema: dict[str, Any]) -> str:
     if "x-field" in schema:
         given = error.instance.get(schema["x-field"]) if isinstance(error.instance, dict) else None
-        # An image is an empty text here.
+        # An image is an empty string here.
         return {"None": "(missing)", "''": "(given)"}.get(short_repr(given), short_repr(given))
-    # A call-back URL often carries a token in its query.
+    # A callback URL often carries a token in its query.
     if schema.get("x-url") and isinstance(error.instance, str):
         return short_repr(redact_url(error.instance))
     return short_repr(error.instance)
 
 
 def _explain(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
-    """Return rule and remedy for one broken keyword."""
+    """Return the rule and the remedy for a violated keyword."""
     wanted: Any = error.validator_value
     instance: Any = error.instance
     match error.validator:
         case "type":
             name = _TYPE_NAMES.get(str(wanted), str(wanted))
-            return f"must be {name}", f"Give {name}"
+            return f"must be {name}", f"Pass {name}"
         case "enum":
             options = ", ".join(repr(option) for option in wanted)
             return f"must be one of {options}", _did_you_mean(instance, list(wanted)) or "Use one of these"
@@ -147,22 +147,22 @@ def _explain(error: ValidationError, schema: dict[str, Any]) -> tuple[str, str]:
             rule = f"must have {bound} {wanted:,} item{'s' if wanted != 1 else ''} (it has {len(instance):,})"
             return rule, "Add some" if bound == "at least" else f"Leave out {len(instance) - wanted:,}"
         case "x-nonZero":
-            return f"must have exactly {wanted} value that is not zero", "Set all others to 0, or leave them out"
+            return f"must have exactly {wanted} non-zero value", "Set all others to 0, or leave them out"
         case "minimum" | "maximum":
             low, high = schema.get("minimum"), schema.get("maximum")
-            return f"must lie between {low} and {high}", f"Use a number from {low} to {high}"
+            return f"must be between {low} and {high}", f"Use a number from {low} to {high}"
         case "x-url":
-            return "must be an http or https URL with a host", "Give the whole URL, such as https://example.com/hook"
+            return "must be an http or https URL with a host", "Use a full URL, such as https://example.com/hook"
         case _:
             return f"breaks the rule {error.validator}: {short_repr(wanted)}", "See the model's page in the docs"
 
 
 def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
     if name == "input":
-        remedy = "Give the parameters themselves; the provider wraps them in input[0].params"
+        remedy = "Pass the parameters themselves; the provider wraps them in input[0].params"
     else:
         remedy = _did_you_mean(name, known) or f"Known parameters: {', '.join(known)}"
-    # The value is not shown: whoever mistypes a name may have put a secret there.
+    # The value is not shown: under a misspelt name it may be a secret.
     full = f"{path}.{name}" if path else name
     return Problem(field=full[:80], value="(not shown)", rule="is not a parameter of this model", remedy=remedy)
 
@@ -178,7 +178,7 @@ def _did_you_mean(given: Any, known: list[Any]) -> str | None:
 
     text = given[:100] if isinstance(given, str) else short_repr(given)
     names = list(map(str, known))
-    # image_tial means image_tail; image_url means image, although image_tail is nearer by its letters.
+    # image_tial means image_tail; image_url means image, although image_tail is the closer match.
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.85)
     near = near or [name for name in names if text.startswith(f"{name}_")]
     near = near or difflib.get_close_matches(text, names, n=1)

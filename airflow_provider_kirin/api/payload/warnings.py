@@ -1,4 +1,4 @@
-"""What the log has to tell of a payload that is right: what was not checked, and what costs more than one may think."""
+"""Warnings about a valid payload: parameters that were not checked, and a default that costs more than expected."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from airflow_provider_kirin.api.redaction import short_repr
 
-#: How sure a schema is of its model (``x-confidence``).
+#: How well a schema's model is documented (``x-confidence``).
 DOCUMENTED, PARTLY, UNKNOWN = "documented", "partly", "unknown"
 
 
 def find_warnings(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return lines for the log; none where everything was checked and chosen.
+    """Return warnings for the log; none if everything was checked and set explicitly.
 
     :param model: the model's id
-    :param given: the payload as the user gave it, without the defaults
-    :param schema: the model's JSON Schema, or the empty one of a model that has none
+    :param given: the user's payload, without the defaults
+    :param schema: the model's JSON Schema, or the permissive one of a model without a schema
     """
     lines = [_unchecked(model, given, schema), _expensive_default(model, given, schema)]
     return tuple(line for line in lines if line)
@@ -31,7 +31,7 @@ def _unchecked(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) 
         return f"{model} is not a model that this provider knows: none of its parameters were checked."
     if confidence == UNKNOWN:
         end = f" Sent unchecked: {listed}." if names else ""
-        return f"No page of the gateway is known that documents {model}; what was checked is from other sources.{end}"
+        return f"{model} is not documented by the gateway; it was checked against rules from other sources.{end}"
     if names and confidence == PARTLY:
         return f"{model} is only partly documented: {listed} {'are' if len(names) > 1 else 'is'} sent unchecked."
     return ""
@@ -47,4 +47,4 @@ def _with_hint(name: str, known: list[str]) -> str:
 def _expensive_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if given.get("mode") is not None or schema["properties"].get("mode", {}).get("default") != "pro":
         return ""
-    return f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.'
+    return f'mode is not set: the default of {model} is "pro", which costs more. "std" is cheaper.'

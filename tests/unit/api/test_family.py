@@ -121,7 +121,7 @@ def test_what_may_be_a_slip_of_the_finger_is_said_so() -> None:
 
 
 def test_an_undocumented_model_says_so_each_time_and_a_documented_one_never() -> None:
-    assert "No page of the gateway" in prepare_payload(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").warnings[0]
+    assert "is not documented by the gateway" in prepare_payload(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").warnings[0]
     assert prepare_payload(LEAST["kirin_v1_6_i2v"], "kirin_v1_6_i2v").warnings == ()
     assert prepare_payload(LEAST["kirin_v2_6_t2v"], "kirin_v2_6_t2v").warnings == ()
 
@@ -131,7 +131,7 @@ def test_a_default_that_costs_more_is_told_unless_it_was_chosen(model: str) -> N
     prepared = prepare_payload(LEAST[model], model)
     assert prepared.params["mode"] == "pro"
     assert prepared.warnings == (
-        f'mode was not given: the default of {model} is "pro", which costs more. "std" is the cheaper one.',
+        f'mode is not set: the default of {model} is "pro", which costs more. "std" is cheaper.',
     )
     assert prepare_payload({**LEAST[model], "mode": "pro"}, model).warnings == ()
 

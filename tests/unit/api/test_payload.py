@@ -184,7 +184,7 @@ class TestCfgScale:
     @pytest.mark.parametrize("value", [1.01, -0.01, 2, -1, "1.01", 10**15, Decimal("1.01")])
     def test_not_outside(self, value: Any) -> None:
         (problem,) = refused(cfg_scale=value)
-        assert (problem.field, problem.rule) == ("cfg_scale", "must lie between 0 and 1")
+        assert (problem.field, problem.rule) == ("cfg_scale", "must be between 0 and 1")
 
     @pytest.mark.parametrize(
         "value",
@@ -211,7 +211,7 @@ class TestCfgScale:
     def test_only_a_number_is_one(self, value: Any) -> None:
         (problem,) = refused(cfg_scale=value)
         assert problem.field == "cfg_scale"
-        assert problem.rule in ("must be a number", "must lie between 0 and 1")
+        assert problem.rule in ("must be a number", "must be between 0 and 1")
 
 
 class TestDuration:
@@ -368,7 +368,7 @@ class TestUnknownParameters:
     def test_an_envelope_that_was_pasted_in(self) -> None:
         problems = refused({"model": MODEL, "input": [{"params": {"image": URL, "prompt": "SECRET"}}]})
         by_field = {problem.field: problem for problem in problems}
-        assert "Give the parameters themselves" in by_field["input"].remedy
+        assert "Pass the parameters themselves" in by_field["input"].remedy
         assert "SECRET" not in str(problems)
 
 
@@ -926,7 +926,7 @@ def test_an_id_that_nobody_could_ask_for_is_refused_by_its_own_name(own: str) ->
 
 
 def test_half_a_character_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(KirinPayloadError, match="half characters"):
+    with pytest.raises(KirinPayloadError, match="in the middle of a character"):
         prepare_payload({"image": "https://h.example/a.png", "prompt": "a \ud83d"}, "kirin_v1_6_i2v")
 
 

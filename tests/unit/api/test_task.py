@@ -192,7 +192,7 @@ class TestWhatIsRead:
 
     @pytest.mark.parametrize("reply", [None, [], "text", 5, True, [COMPLETED]])
     def test_what_is_no_object_is_no_task(self, reply: Any) -> None:
-        with pytest.raises(KirinReplyError, match="where a task object belongs"):
+        with pytest.raises(KirinReplyError, match="instead of a task object"):
             KirinTask.from_response(reply)
 
 
