@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .SUFFIXES:
 
-# Nothing here ever touches the AIRFLOW_HOME of whoever runs it.
+# Nothing here touches the user's own AIRFLOW_HOME.
 export AIRFLOW_HOME := $(CURDIR)/build/airflow
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 
@@ -15,7 +15,7 @@ INSTALL_INPUTS := pyproject.toml scripts/bootstrap.py
 PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14
 PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
 REPORT := term:skip-covered
-# They start a real Airflow each, so they run one after the other, and nothing runs beside them.
+# Each of them starts a real Airflow, so they run one after the other, and nothing runs beside them.
 SYSTEM_TESTS := $(wildcard tests/system/test_*.py tests/system/*/test_*.py)
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
@@ -64,7 +64,7 @@ soak: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## 500 short waits in a busy Airf
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 .PHONY: test-2.11 test-3.0
-test-2.11: ## Unit tests and the demo on Airflow 2.11 and the lowest versions that are allowed (Python 3.11 or 3.12)
+test-2.11: ## Unit tests and the demo on Airflow 2.11 and the lowest allowed versions (Python 3.11 or 3.12)
 test-3.0: ## The same on Airflow 3.0 with the newest versions
 
 test-2.11 test-3.0: test-%: .venv-%/.stamp
@@ -73,15 +73,15 @@ test-2.11 test-3.0: test-%: .venv-%/.stamp
 	.venv-$*/bin/python scripts/demo.py --home build/demo-$*
 
 .PHONY: bench
-bench: $(BENCH_STAMP) ## Measure us beside our peers; renews the figures and plots of docs/ (10 minutes or more)
+bench: $(BENCH_STAMP) ## Measure us beside our peers; updates the figures and plots of docs/ (10 minutes or more)
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench PYTHONDONTWRITEBYTECODE= .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: bench-night
-bench-night: $(BENCH_STAMP) ## A night's work in a real Airflow, by each way (about an hour); renews docs/
+bench-night: $(BENCH_STAMP) ## A night's work in a real Airflow, one way after another (about an hour); updates docs/
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night $(BENCH_ARGS)
 
 .PHONY: bench-waits
-bench-waits: $(BENCH_STAMP) ## Thousands of waits on two triggerers (about half an hour); renews docs/
+bench-waits: $(BENCH_STAMP) ## Thousands of waits on two triggerers (about half an hour); updates docs/
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night.triggerers $(BENCH_ARGS)
 
 .PHONY: lint
@@ -90,7 +90,7 @@ lint: $(DEV_STAMP) ## Ruff: rules and format
 	$(BIN)/ruff format --check
 
 .PHONY: format
-format: $(DEV_STAMP) ## Let ruff repair and format the code
+format: $(DEV_STAMP) ## Let ruff fix and format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -104,22 +104,22 @@ docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
 	@echo "Built build/docs/index.html"
 
 .PHONY: constraints
-constraints: $(DEV_STAMP) ## Renew the pins in constraints/
+constraints: $(DEV_STAMP) ## Update the pins in constraints/
 	$(COMPILE) --group dev --group bench constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
 	$(COMPILE) --group test --resolution lowest-direct constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
 	$(COMPILE) --group test constraints/airflow-3.0.in --output-file constraints/airflow-3.0.txt
 
 .PHONY: images
-images: $(DEMO_STAMP) ## Draw example_dags/images again
+images: $(DEMO_STAMP) ## Redraw example_dags/images
 	@$(BIN)/python scripts/draw_images.py
 
 .PHONY: models
-models: $(DEV_STAMP) ## Write docs/models.md and the payload types again, from the models' schema files
+models: $(DEV_STAMP) ## Regenerate docs/models.md and the payload types from the models' schema files
 	@$(BIN)/python scripts/model_page.py
 	@$(BIN)/python scripts/payload_types.py
 
 .PHONY: clean
-clean: ## Remove the virtualenvs and whatever was built
+clean: ## Remove the virtualenvs and everything that was built
 	rm -rf .venv .venv-2.11 .venv-3.0 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

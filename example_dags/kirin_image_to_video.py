@@ -18,7 +18,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), tags=["kirin", "example"], doc_md=__doc__)
 def kirin_image_to_video() -> None:
-    # Each step has retries=2 unless the DAG says otherwise: a retry finds what is paid already, and never pays again.
+    # Each step has retries=2 unless the DAG says otherwise: a retry finds what is paid for, and never pays again.
     submit = KirinSubmitOperator(
         task_id="submit",
         payload={

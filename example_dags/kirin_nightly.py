@@ -21,7 +21,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
     catchup=False,
     tags=["kirin", "example"],
     doc_md=__doc__,
-    # Two retries are the default of each Kirin task, 30 seconds apart. At night there is time for longer pauses.
+    # Two retries are the default of each Kirin task, 30 seconds apart. At night there is time for a longer delay.
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
 )
 def kirin_nightly() -> None:

@@ -33,7 +33,7 @@ def kirin_one_operator() -> None:
             "mode": "{{ params.mode }}",
         },
         destination=OUTPUT + "/{{ dag_run.run_id }}/mug.mp4",
-        # The default, as Airflow's own is none: the next try finds what this one has paid for.
+        # Kirin's default (Airflow's own is no retry): the next try finds what this one has paid for.
         retries=2,
     )
 

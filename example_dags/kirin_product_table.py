@@ -34,14 +34,14 @@ def kirin_product_table() -> None:
         destination=OUTPUT,
         # One folder a run, one file a row. Airflow's values are made safe for paths.
         filename_template="{dag_id}/{run_id}/{map_index:03d}.mp4",
-        # Suppliers send what they have: WebP, banners, thumbnails. What fits is sent as it is.
+        # Suppliers send WebP, banners, thumbnails: these are converted. What fits is sent as it is.
         fit_images="auto",
-        # Your account allows so many generations at once: give the pool as many slots.
+        # Give the pool as many slots as your account allows generations at once.
         # `airflow pools set kirin 5 "Kirin generations at once"`, then pool="kirin".
         # A deferred task holds its slot only if the pool says so (--include-deferred).
         pool="default_pool",
         max_active_tis_per_dagrun=2,
-        # Cells are data here. In expand_kwargs() Airflow would render a template that it finds in one.
+        # Cells are data here. expand_kwargs() would render a template in a cell.
     ).expand(payload=products())
 
     @task

@@ -22,7 +22,7 @@ def kirin_taskflow() -> None:
         """Stands in for a query."""
         return [{"name": "teapot", "picture": "teapot.jpg"}, {"name": "mug", "picture": "mug.jpg"}]
 
-    # retries=2 is the default here, too: a later try takes what the first one's payload has paid for.
+    # retries=2 is the default here, too: a later try adopts what the first one has paid for.
     @task.kirin(destination=OUTPUT, outlets=[VIDEOS], max_active_tis_per_dagrun=2)
     def video(product: dict[str, str]) -> dict[str, Any]:
         """Runs on a worker before anything is paid: read images, ask a language model, or refuse."""
