@@ -50,26 +50,25 @@ _MAX_POLLS = 20
 class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     """Wait until one or more Kirin generations have their videos, and return them.
 
-    Waits in the triggerer as a rule, without a worker; with ``deferrable=False`` in ``mode="poke"`` or
-    ``mode="reschedule"``, as any sensor. On Airflow 3.3 and later no worker starts it or ends it either, wherever that
-    makes no difference (see the sensor's page in the docs). A generation that failed fails the task without a retry,
-    since looking again cannot change it; ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for any
-    sensor.
+    Waits in the triggerer by default, without holding a worker; with ``deferrable=False`` in ``mode="poke"`` or
+    ``mode="reschedule"``, like any sensor. On Airflow 3.3 and later the task also ends in the triggerer if nothing that
+    the DAG asks for needs a worker (see the sensor's page in the docs). A failed generation fails the task without a
+    retry, since polling again cannot change it. ``timeout``, ``soft_fail`` and ``never_fail`` work as for any sensor.
 
     :param kirin_task_id: a Kirin task id, or a list of them (templated): ``submit.output`` of one submit operator or
         of a mapped one
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set
-    :param timeout: seconds to wait at most; the generation itself goes on at Kirin
-    :param poke_interval: seconds between looks, in every mode; None adapts them to what is known of the generation
-    :param fail_fast: of a list, whether to fail as soon as one generation gave no video; False waits for all, then
-        names every one that failed
-    :param start_from_trigger: whether the triggerer starts the task: None where that makes no difference, False never,
-        True insists, with an error when the DAG is parsed where it cannot be
-    :param end_from_trigger: whether the triggerer ends the task when all videos are there: likewise
-    :return: what :meth:`.KirinTask.to_dict` says, or a list of it, in the order of the ids, for a list
-    :raises ValueError: when the DAG is parsed
+        default_deferrable`` is set in the environment
+    :param timeout: seconds to wait at most; the generation itself continues at Kirin
+    :param poke_interval: seconds between polls, in every mode; None adapts them to what is known of the generation
+    :param fail_fast: for a list, whether to fail as soon as one generation has no video; False waits for all, then
+        lists every one that failed
+    :param start_from_trigger: whether to start in the triggerer, without a worker; needs Airflow 3.3
+    :param end_from_trigger: whether the triggerer ends the task once all videos are there: None if nothing needs a
+        worker, False never, True always
+    :return: :meth:`.KirinTask.to_dict` of the generation; for a list of ids, a list in the same order
+    :raises ValueError: when the DAG is parsed, for True where a worker is needed
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "kirin_conn_id")
@@ -85,7 +84,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         timeout: float | timedelta = DEFAULT_WAIT,
         poke_interval: float | timedelta | None = None,
         fail_fast: bool = False,
-        start_from_trigger: bool | None = None,
+        start_from_trigger: bool = False,
         end_from_trigger: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,7 +98,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         self.poll_interval = None if poke_interval is None else as_seconds(poke_interval, "poke_interval")
         self.fail_fast = fail_fast
         self.end_from_trigger = end_from_trigger
-        self._wants_start_from_trigger = start_from_trigger
+        self._wants_start_from_trigger = bool(start_from_trigger)
         self._forget()
         self._is_set_up = True
 
@@ -107,20 +106,20 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Refuse what a mapped sensor cannot do, then go on as Airflow does."""
         if kwargs.get("start_from_trigger"):
-            why = iter(["it is mapped, and only a worker makes the arguments of each instance"])
-            decide(True, why, argument="start_from_trigger", task_id=str(kwargs.get("task_id")))
+            reasons = iter(["it is mapped, and only a worker resolves the arguments of each instance"])
+            decide(True, reasons, argument="start_from_trigger", task_id=str(kwargs.get("task_id")))
         return super().partial(**kwargs)
 
     def _starts_from_trigger(self) -> bool:
-        # Airflow asks while the constructor is still at work, too.
+        # Airflow reads the property before the constructor has finished, too.
         if not self._is_set_up or is_unmapped_copy(self):
             return False
         if self.end_from_trigger:
-            # Raises where that cannot be.
+            # Raises if that is not possible.
             self._ends_from_trigger()
         return decide(
             self._wants_start_from_trigger,
-            why_start_on_worker(self, ignore_dag_size=bool(self._wants_start_from_trigger)),
+            why_start_on_worker(self),
             argument="start_from_trigger",
             task_id=self.task_id,
         )
@@ -136,7 +135,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     def _start_arguments(self) -> StartTriggerArgs | None:
         return start_arguments(self, end_from_trigger=self._ends_from_trigger()) if self.start_from_trigger else None
 
-    # Decided when Airflow serializes the DAG: by then policies, outlets and dependants are known.
+    # Properties, because cluster policies, outlets and dependants are known only when Airflow serializes the DAG.
     start_from_trigger = InstanceProperty(_starts_from_trigger, on_class=False)
     start_trigger_args = InstanceProperty(_start_arguments)
 

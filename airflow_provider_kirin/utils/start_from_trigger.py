@@ -1,15 +1,15 @@
-"""Which parts of a wait need a worker: decided from the task as it stands when Airflow serializes it, or defers it.
+"""Rules for starting and ending a task in the triggerer (Airflow 3.3 and later), without a worker.
 
-On Airflow 3.3 and later a task can start in the triggerer, and end there. Much of what Airflow does around a task
-happens on a worker only. So a task takes the short way where that makes no difference to anything that was asked for,
-and the ordinary way everywhere else; docs/sensor.md lists what is asked.
+Starting there is opt-in (``start_from_trigger=True``), and refused when the DAG is parsed if it would hang, or if
+something that the DAG asks for would silently not happen. Ending there is automatic: Airflow does some of the work
+around a successful task on workers only, so a task ends in the triggerer only if none of that is needed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -18,38 +18,14 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
 
-#: The trigger keeps the deadline itself. Airflow's own is a backstop for a triggerer that does not, seconds later.
+#: Seconds by which Airflow's own deadline is later. The trigger enforces the timeout; Airflow's is a backstop.
 BACKSTOP = 120.0
-#: Tasks of a DAG: for each one that starts in the triggerer, Airflow unpacks the whole DAG in its event loop. With more
-#: it takes longer than it may, and soon more than a worker's run (docs/performance.md).
-MAX_DAG_TASKS = 50
-#: What a template may use to be rendered in the triggerer as it is on a worker: plain values of the DAG run.
-_PLAIN_NAMES = frozenset(
-    {
-        "dag_run",
-        "data_interval_end",
-        "data_interval_start",
-        "ds",
-        "ds_nodash",
-        "logical_date",
-        "params",
-        "run_id",
-        "ts",
-        "ts_nodash",
-        "ts_nodash_with_tz",
-    }
-)
-#: Of ``dag_run`` only these: there its type and state are other texts, and what led to the run is missing.
-_PLAIN_OF_RUN = frozenset(
-    {"conf", "dag_id", "data_interval_end", "data_interval_start", "logical_date", "run_after", "run_id"}
-)
-#: Such defaults of params do not come out of the serialized DAG as they went in.
-_CHANGED_BY_SERIALIZATION = (dict, list, tuple, Enum)
-_LISTENER = "a plugin listens to task instances (OpenLineage does), and hears of them on workers only"
+#: Template names that ask Airflow for something that a triggerer's supervisor cannot answer: rendering never returns.
+_HANGS_IN_TRIGGERER = re.compile(r"\b(xcom_pull|get_previous_dagrun|inlet_events|task_state_store|prev_\w+_success)\b")
 
 
 class InstanceProperty(property):
-    """A property that is plain False or None on the class, where Airflow looks for it when it maps an operator."""
+    """A property that has a plain value on the class, which is what Airflow reads when it maps an operator."""
 
     def __init__(self, getter: Any, on_class: Any = None) -> None:
         super().__init__(getter)
@@ -60,29 +36,29 @@ class InstanceProperty(property):
 
 
 def decide(wanted: bool | None, reasons: Iterator[str], *, argument: str, task_id: str) -> bool:
-    """Return whether a task can do without a worker here.
+    """Return whether to do something in the triggerer.
 
-    :param wanted: the user's choice: None where it makes no difference, True to insist, False for never
-    :param reasons: why it cannot
-    :param argument: the argument that holds the choice
-    :param task_id: for the message
-    :raises ValueError: the user insists, and it cannot
+    :param wanted: the user's choice; None means yes unless there is a reason against it
+    :param reasons: the reasons that require a worker
+    :param argument: the name of the argument that holds the choice
+    :param task_id: for the error message
+    :raises ValueError: if the choice is True and there is a reason against it
     """
     if wanted is False:
         return False
     reason = next(reasons, None)
     if reason is not None and wanted:
         raise ValueError(
-            f"{argument}=True of task {task_id!r} cannot be kept: {reason}. Leave it out: the task then needs a worker "
-            "only where it has to."
+            f"{argument}=True is not possible for task {task_id!r}: {reason}. Remove {argument}=True, and a worker "
+            "does this part."
         )
     return reason is None
 
 
 def why_end_on_worker(task: Any) -> Iterator[str]:
-    """Yield what would be lost if a task that succeeds ended in the triggerer.
+    """Yield what would silently not happen if a successful task ended in the triggerer.
 
-    :param task: an operator, with what it was given
+    :param task: the operator, as the DAG configured it
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"
@@ -94,60 +70,55 @@ def why_end_on_worker(task: Any) -> Iterator[str]:
     if task._post_execute_hook or _overrides(task, "post_execute"):
         yield "it has a post_execute, which runs on a worker"
     if getattr(task, "multiple_outputs", False):
-        yield "it has multiple_outputs, which a worker takes apart"
+        yield "it has multiple_outputs, which a worker pushes"
     if task.returns_dag_result:
         yield "it returns the DAG's result, which a worker stores"
     if _is_mapped_over(task):
         yield "another task is mapped over its result, whose length a worker stores"
     yield from (f"its class overrides {name}" for name in ("execute", "execute_complete") if _overrides(task, name))
     if _has_listener("on_task_instance_success"):
-        yield _LISTENER
+        yield "a plugin listens to task instances (OpenLineage does), and Airflow calls it on workers only"
 
 
-def why_start_on_worker(task: Any, *, ignore_dag_size: bool = False) -> Iterator[str]:
-    """Yield what would be lost if a sensor started in the triggerer.
+def why_start_on_worker(task: Any) -> Iterator[str]:
+    """Yield what would hang, or silently not happen, if a sensor started in the triggerer.
 
     :param task: the sensor
-    :param ignore_dag_size: skip the DAG size limit (``MAX_DAG_TASKS``)
     """
     if not AIRFLOW_V_3_3_PLUS:
         yield "it needs Airflow 3.3"
         return
     if not task.deferrable:
         yield "it has deferrable=False"
+    if task.get_closest_mapped_task_group() is not None:
+        yield "it is in a mapped task group, and only a worker resolves the arguments of each instance"
+    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+        yield "[triggerer] queues_enabled is on, and Airflow assigns a queue only when a worker defers"
     if task.has_on_execute_callback:
         yield "it has an on_execute_callback, which runs on a worker"
     if task._pre_execute_hook or _overrides(task, "pre_execute"):
         yield "it has a pre_execute, which runs on a worker"
-    if task.execution_timeout is not None:
-        yield "it has an execution_timeout, which counts on a worker"
-    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
-        yield "[triggerer] queues_enabled is on, and what starts in the triggerer is put in no queue"
-    if task.pool != "default_pool" or task.max_active_tis_per_dag or task.max_active_tis_per_dagrun:
-        yield "its pool or max_active_tis limits how many run at a time, which the way through the triggerer passes by"
     if _overrides(task, "execute"):
-        yield "its class overrides execute"
-    if getattr(task, "multiple_outputs", False) or _overrides(task, "execute_complete"):
-        yield "it may push XComs that only a worker clears before another try"
+        yield "its class overrides execute, which runs on a worker"
+    if task.execution_timeout is not None:
+        yield "it has an execution_timeout, which a worker enforces; use timeout"
     if any(param.source == "task" and param.schema for _, param in task.params.items()):
-        yield "it has params of its own with a schema, which is checked on a worker"
-    if not ignore_dag_size and (dag := task.get_dag()) is not None and len(dag.task_dict) > MAX_DAG_TASKS:
-        yield f"its DAG has more than {MAX_DAG_TASKS} tasks, all of which the triggerer would unpack for it"
-    if task.get_closest_mapped_task_group() is not None:
-        yield "it is in a mapped task group"
-    if (where := reference(task.kirin_task_id)) is None or not _is_plain(where, task):
-        yield "its kirin_task_id is known on a worker only: neither fixed, nor a plain template, nor one task's output"
-    if not isinstance(task.kirin_conn_id, str) or not _is_plain(task.kirin_conn_id, task):
-        yield "its kirin_conn_id is known on a worker only: neither fixed, nor a plain template"
-    if _has_listener("on_task_instance_running"):
-        yield _LISTENER
+        yield "it has params of its own with a schema, and an invalid value would stop the triggerer"
+    ids = reference(task.kirin_task_id)
+    if ids is None:
+        yield "its kirin_task_id must be a string, the output of one unmapped task, or a list of these"
+    if not isinstance(task.kirin_conn_id, str):
+        yield "its kirin_conn_id must be a string"
+    for value in (*(ids if isinstance(ids, list) else [ids]), task.kirin_conn_id):
+        if has_template(value) and (found := _HANGS_IN_TRIGGERER.search(value)):
+            yield f"a template with {found[0]} hangs in the triggerer; for an XCom give the output of its task"
 
 
 def reference(kirin_task_id: Any) -> Any:
-    """Return an argument as the triggerer can look it up: texts as they are, a task's output as its place.
+    """Return the ids in the form that the trigger takes: strings as they are, a task's output as its task id and key.
 
     :param kirin_task_id: the sensor's argument
-    :return: None for what only a worker can resolve
+    :return: None for anything that only a worker can resolve
     """
     from airflow.sdk.definitions.mappedoperator import MappedOperator
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
@@ -155,8 +126,8 @@ def reference(kirin_task_id: Any) -> Any:
     if isinstance(kirin_task_id, str):
         return kirin_task_id
     if isinstance(kirin_task_id, (list, tuple)):
-        places = [reference(one) for one in kirin_task_id]
-        return None if None in places or any(isinstance(place, list) for place in places) else places
+        entries = [reference(entry) for entry in kirin_task_id]
+        return None if any(entry is None or isinstance(entry, list) for entry in entries) else entries
     if isinstance(kirin_task_id, PlainXComArg):
         upstream = kirin_task_id.operator
         if not isinstance(upstream, MappedOperator) and upstream.get_closest_mapped_task_group() is None:
@@ -190,75 +161,33 @@ def start_arguments(task: Any, *, end_from_trigger: bool) -> StartTriggerArgs:
 
 
 def has_template(value: Any) -> bool:
-    """Tell whether a text, or one in a list, has to be rendered.
+    """Return whether a string, or a string in a list, contains a Jinja template.
 
-    :param value: of a template field
+    :param value: the value of a template field
     """
     if isinstance(value, list):
-        return any(has_template(one) for one in value)
+        return any(has_template(entry) for entry in value)
     return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
 
 
-def _is_plain(value: Any, task: Any) -> bool:
-    """Tell whether a value has no template, or one that is the same in the triggerer."""
-    if isinstance(value, list):
-        return all(_is_plain(one, task) for one in value)
-    if isinstance(value, str) and value.endswith(tuple(task.template_ext)):
-        return False
-    return not has_template(value) or (not _has_own_template_settings(task) and _uses_plain_names(value, task))
-
-
-def _has_own_template_settings(task: Any) -> bool:
-    """Tell whether a worker renders a task's templates by other rules than the triggerer, which has Airflow's own."""
-    import jinja2
-
-    dag = task.get_dag()
-    return bool(getattr(task, "render_template_as_native_obj", None)) or (
-        dag is not None
-        and bool(
-            dag.render_template_as_native_obj
-            or dag.user_defined_macros
-            or dag.user_defined_filters
-            or dag.jinja_environment_kwargs
-            or dag.template_undefined is not jinja2.StrictUndefined
-        )
-    )
-
-
-def _uses_plain_names(template: str, task: Any) -> bool:
-    """Tell whether all that a template names has the same value in the triggerer."""
-    import jinja2
-    from jinja2 import meta, nodes
-
-    try:
-        tree = jinja2.Environment().parse(template)
-        names = meta.find_undeclared_variables(tree)
-    except jinja2.TemplateError:
-        return False
-    if not names <= _PLAIN_NAMES or any(tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport))):
-        return False
-    if "params" in names and any(
-        isinstance(param.value, _CHANGED_BY_SERIALIZATION) for _, param in task.params.items()
-    ):
-        return False
-    runs = [name for name in tree.find_all(nodes.Name) if name.name == "dag_run"]
-    plain = [use for use in tree.find_all(nodes.Getattr) if use.node in runs and use.attr in _PLAIN_OF_RUN]
-    return len(runs) == len(plain)
-
-
 def _is_mapped_over(task: Any) -> bool:
-    """Tell whether another task is mapped over its result; in a few steps where none is, for DAGs of many tasks."""
+    """Return whether another task is mapped over its result.
+
+    The first check is cheap: iter_mapped_dependants() visits every task downstream.
+    """
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     dag = task.get_dag()
     direct = (dag.get_task(task_id) for task_id in task.downstream_task_ids) if dag is not None else ()
-    if not any(isinstance(one, MappedOperator) or one.get_closest_mapped_task_group() is not None for one in direct):
+    if not any(
+        isinstance(other, MappedOperator) or other.get_closest_mapped_task_group() is not None for other in direct
+    ):
         return False
     return next(iter(task.iter_mapped_dependants()), None) is not None
 
 
 def _overrides(task: Any, name: str) -> bool:
-    """Tell whether a user's subclass does something of its own in a method."""
+    """Return whether a user's subclass overrides a method."""
     method = getattr(type(task), name)
     return method is not getattr(BaseOperator, name, None) and not method.__module__.startswith(
         "airflow_provider_kirin."
@@ -266,9 +195,9 @@ def _overrides(task: Any, name: str) -> bool:
 
 
 def _has_listener(hook: str) -> bool:
-    """Tell whether a plugin wants to hear of this on a worker."""
+    """Return whether a plugin listens to an event of task instances."""
     from airflow.sdk.listener import get_listener_manager
 
-    heard_by = getattr(get_listener_manager().hook, hook).get_hookimpls()
-    # Airflow's example plugin only prints, and is there wherever the example DAGs are.
-    return any(not implementation.plugin_name.startswith("airflow.example_dags.") for implementation in heard_by)
+    implementations = getattr(get_listener_manager().hook, hook).get_hookimpls()
+    # Airflow's example plugin only prints, and is loaded together with the example DAGs.
+    return any(not listener.plugin_name.startswith("airflow.example_dags.") for listener in implementations)

@@ -103,7 +103,7 @@ def _pairs(count: int, image: Path) -> None:
 
 def _run(count: int, image: Path) -> None:
     (payload,) = _payloads(count, image)
-    _pair(payload)
+    _pair(payload, start_from_trigger=True)
 
 
 def _pair(payload: dict[str, Any], suffix: str = "", **options: Any) -> None:

@@ -68,7 +68,9 @@ class TestATemplate:
     def test_that_is_plain_reads_as_on_a_worker(self, dag):
         dag.params.update({"text": Param("a b", type="string"), "number": 1, "decimal": 1.0, "none": None})
         with dag:
-            wait = KirinTaskSensor(task_id="wait", kirin_task_id=list(self.PLAIN), params={"own": True})
+            wait = KirinTaskSensor(
+                task_id="wait", kirin_task_id=list(self.PLAIN), params={"own": True}, start_from_trigger=True
+            )
         assert wait.start_from_trigger is True
         run = start(dag, conf={"number": 2, "new": "conf's", "nested": {"z": [1, None], "a": 0.5}})
         trigger, context = run.trigger()
@@ -80,7 +82,8 @@ class TestATemplate:
     @pytest.mark.parametrize("missing", ["dag_run.conf.order", "params.order"])
     def test_of_something_missing_fails_the_try_as_on_a_worker(self, dag, missing):
         with dag:
-            wait = KirinTaskSensor(task_id="wait", kirin_task_id=f"order-{{{{ {missing} }}}}")
+            template = f"order-{{{{ {missing} }}}}"
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=template, start_from_trigger=True)
         run = start(dag, conf={"else": 1})
         trigger, context = run.trigger()
         with pytest.raises(jinja2.UndefinedError):
@@ -93,7 +96,7 @@ class TestADagThatChangedMeanwhile:
     def changed(self, dag: DAG, **options: Any) -> KirinTaskSensor:
         """Store the DAG anew, with a sensor that a worker starts."""
         with DAG(dag.dag_id, schedule=None, start_date=dag.start_date) as new:
-            wait = KirinTaskSensor(task_id="wait", execution_timeout=timedelta(hours=1), **options)
+            wait = KirinTaskSensor(task_id="wait", **options)
         assert wait.start_from_trigger is False
         write_dag(new)
         return wait
@@ -103,7 +106,7 @@ class TestADagThatChangedMeanwhile:
         submit("order-manual__1")
         options = {"kirin_task_id": "order-{{ run_id }}", "timeout": 600, "poke_interval": 0.1}
         with dag:
-            KirinTaskSensor(task_id="wait", **options)
+            KirinTaskSensor(task_id="wait", start_from_trigger=True, **options)
         run = start(dag)
         wait = self.changed(dag, **options)
         trigger, context = run.trigger()
@@ -127,7 +130,7 @@ class TestADagThatChangedMeanwhile:
     async def test_makes_no_difference_to_what_has_no_template(self, dag, submit):
         options = {"kirin_task_id": submit(), "poke_interval": 0.1, "end_from_trigger": False}
         with dag:
-            KirinTaskSensor(task_id="wait", **options)
+            KirinTaskSensor(task_id="wait", start_from_trigger=True, **options)
         run = start(dag)
         self.changed(dag, **options)
         trigger, _ = run.trigger()
@@ -145,7 +148,8 @@ class TestWhatAnEarlierRoundLeft:
     @pytest.mark.parametrize("try_number", [1, 2])
     async def test_is_cleared_before_another_try_waits(self, dag, submit, try_number):
         with dag:
-            KirinTaskSensor(task_id="wait", kirin_task_id=submit(prompt="[[fail:8002005098]]"), poke_interval=0.1)
+            kirin_task_id = submit(prompt="[[fail:8002005098]]")
+            KirinTaskSensor(task_id="wait", kirin_task_id=kirin_task_id, poke_interval=0.1, start_from_trigger=True)
         run = start(dag)
         with create_session() as session:
             for key in ("return_value", USAGE_KEY, "else"):

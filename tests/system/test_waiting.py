@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
 RUN = "one"
 #: Task ids by how often a worker runs for them.
-WORKERLESS = ("static", "static_list", "by_param", "by_conf", "by_output", "by_outputs", "no_xcom")
+WORKERLESS = ("static", "static_list", "by_param", "by_conf", "by_variable", "by_output", "by_outputs", "no_xcom")
 ENDED_BY_A_WORKER = ("callback", "outlet", "ends_on_worker", "mapped_over")
 STARTED_BY_A_WORKER = ("by_pull", "of_mapped", "starts_on_worker", "timed", "generate")
 BY_WORKERS_ONLY = ("ordinary", "generate_download")
@@ -63,6 +63,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
     try:
         airflow.start()
         airflow.connect(CONN_ID, gateway.url, KEY, "{}")
+        airflow.call("POST", "/variables", json={"key": "kirin_wanted", "value": KNOWN})
         airflow.wait_for_dags(["waiting"])
         airflow.start_run("waiting", RUN, {"wanted": KNOWN, "videos": str(home / "videos")})
         until(lambda: airflow.run_state("waiting", RUN) in ("success", "failed"), "the run has ended", pause=1)
@@ -105,6 +106,7 @@ def test_what_is_mapped_starts_on_a_worker_and_ends_in_the_triggerer(waited, tas
         "static",
         "by_param",
         "by_conf",
+        "by_variable",
         "by_output",
         "callback",
         "outlet",

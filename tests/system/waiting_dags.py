@@ -55,31 +55,33 @@ def build(image: str) -> DAG:
             return wait
 
         # No worker at all.
-        sensor("static", KNOWN)
-        sensor("static_list", [KNOWN, KNOWN])
-        sensor("by_param", "{{ params.wanted }}")
-        sensor("by_conf", "{{ dag_run.conf['wanted'] }}")
-        sensor("by_output")
-        sensor("by_outputs", [one, KNOWN])
-        sensor("no_xcom", do_xcom_push=False)
+        start: dict[str, Any] = {"start_from_trigger": True}
+        sensor("static", KNOWN, **start)
+        sensor("static_list", [KNOWN, KNOWN], **start)
+        sensor("by_param", "{{ params.wanted }}", **start)
+        sensor("by_conf", "{{ dag_run.conf['wanted'] }}", **start)
+        sensor("by_variable", "{{ var.value.kirin_wanted }}", **start)
+        sensor("by_output", **start)
+        sensor("by_outputs", [one, KNOWN], **start)
+        sensor("no_xcom", do_xcom_push=False, **start)
         # A worker ends it.
-        sensor("callback", on_success_callback=_tell)
-        sensor("outlet", outlets=[Asset("kirin_waiting")])
-        sensor("ends_on_worker", end_from_trigger=False)
-        mapped_over = sensor("mapped_over", [one, KNOWN])
+        sensor("callback", on_success_callback=_tell, **start)
+        sensor("outlet", outlets=[Asset("kirin_waiting")], **start)
+        sensor("ends_on_worker", end_from_trigger=False, **start)
+        mapped_over = sensor("mapped_over", [one, KNOWN], **start)
         # A worker starts it.
         sensor("by_pull", "{{ ti.xcom_pull('submit') }}")
         sensor("of_mapped", many.output)
-        sensor("starts_on_worker", start_from_trigger=False)
+        sensor("starts_on_worker")
         sensor("timed", execution_timeout=timedelta(minutes=5))
         KirinTaskSensor.partial(task_id="mapped", poke_interval=0.5).expand(kirin_task_id=many.output)
         # A worker starts and ends it.
-        sensor("ordinary", start_from_trigger=False, end_from_trigger=False)
+        sensor("ordinary", end_from_trigger=False)
         # What goes wrong needs a worker to say so.
-        sensor("failed", broken.output, retries=2, retry_delay=timedelta(seconds=1))
-        sensor("skipped", broken.output, soft_fail=True)
-        sensor("fast", [endless.output, broken.output], fail_fast=True, timeout=300)
-        sensor("late", endless.output, timeout=6, retries=2, retry_delay=timedelta(seconds=1))
+        sensor("failed", broken.output, retries=2, retry_delay=timedelta(seconds=1), **start)
+        sensor("skipped", broken.output, soft_fail=True, **start)
+        sensor("fast", [endless.output, broken.output], fail_fast=True, timeout=300, **start)
+        sensor("late", endless.output, timeout=6, retries=2, retry_delay=timedelta(seconds=1), **start)
 
         @task
         def length(video: dict[str, Any]) -> float:

@@ -49,7 +49,7 @@ def test_each_pair_of_the_night_has_a_sensor_without_a_worker():
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the night is one of Airflow 3.3")
-def test_in_a_run_for_each_generation_the_sensor_needs_no_worker_by_itself():
+def test_a_dag_run_for_each_generation_has_a_sensor_without_a_worker():
     dag = build("night", "runs", 200, "cup.png")
     assert dag.max_active_runs == 200
     assert set(dag.task_ids) == {"submit", "wait"}
