@@ -38,12 +38,13 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.triggers.events import Outcome
 
+#: Seconds between processes in reschedule mode, at least, without a poke_interval.
 _MIN_RESCHEDULE = 30.0
-#: Who is due within so many seconds is looked at now.
+#: A generation that is due within this many seconds is polled now.
 _MIN_SLEEP = 0.05
-#: For the base class, which wants a number. Seconds.
-_ANY_INTERVAL = 3.0
-#: A longer list is left to the trigger, which looks at many at once.
+#: Passed to the base class, which requires a number. Seconds.
+_PLACEHOLDER_INTERVAL = 3.0
+#: A retry of a longer list defers at once: the trigger polls concurrently.
 _MAX_POLLS = 20
 
 
@@ -88,9 +89,9 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         end_from_trigger: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        # The base class wants a number; without one, poke() sets it anew before each pause.
+        # The base class requires a number; without a poke_interval, poke() sets it before each pause.
         super().__init__(
-            timeout=timeout, poke_interval=_ANY_INTERVAL if poke_interval is None else poke_interval, **kwargs
+            timeout=timeout, poke_interval=_PLACEHOLDER_INTERVAL if poke_interval is None else poke_interval, **kwargs
         )
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
@@ -99,12 +100,12 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         self.fail_fast = fail_fast
         self.end_from_trigger = end_from_trigger
         self._wants_start_from_trigger = bool(start_from_trigger)
-        self._forget()
+        self._reset()
         self._is_set_up = True
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Refuse what a mapped sensor cannot do, then go on as Airflow does."""
+        """Refuse ``start_from_trigger=True`` for a mapped sensor, then map it as Airflow does."""
         if kwargs.get("start_from_trigger"):
             reasons = iter(["it is mapped, and only a worker resolves the arguments of each instance"])
             decide(True, reasons, argument="start_from_trigger", task_id=str(kwargs.get("task_id")))
@@ -139,48 +140,48 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     start_from_trigger = InstanceProperty(_starts_from_trigger, on_class=False)
     start_trigger_args = InstanceProperty(_start_arguments)
 
-    def _forget(self) -> None:
-        """Start with nothing known: a retry may run on the same object."""
+    def _reset(self) -> None:
+        """Reset the state of a try: a retry may run on the same object."""
         self._began_at: float | None = None
         self._known_ids: list[str] | None = None
         self._pollers: dict[str, Poller] = {}
-        #: When each one that goes on is looked at again, on a clock that does not go back.
+        #: When to poll each unfinished generation again, by time.monotonic().
         self._due: dict[str, float] = {}
         self._outcomes: dict[str, Outcome] = {}
 
     def execute(self, context: Context) -> Any:
-        """Wait: in the triggerer, or here."""
+        """Wait in the triggerer, or on this worker."""
         require_task_instance(context)
-        self._forget()
+        self._reset()
         with fail_or_skip(self):
             ids = self._ids()
             if not ids:
-                self.log.info("There is no Kirin generation to wait for.")
+                self.log.info("There are no Kirin generations to wait for.")
                 return []
             if self.deferrable and (context["ti"].try_number == 1 or len(ids) > _MAX_POLLS):
                 self._defer(ids)
-            # In deferrable mode too: a try that is not the first may find everything done, and poke() defers if not.
+            # In deferrable mode too: a retry may find everything finished, and poke() defers if not.
             return super().execute(context)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
-        """Go on where the trigger ended.
+        """Resume after the wait in the triggerer.
 
-        :param context: Airflow's
-        :param event: the trigger's
+        :param context: the task's context
+        :param event: the payload of the trigger's event
         """
         from airflow_provider_kirin.triggers.events import hand_back_deadline, load_event
 
         if (deadline := hand_back_deadline(event)) is not None:
-            # What to wait for could not be rendered there.
+            # The triggerer could not render the ids.
             self.timeout = max(deadline - time.time(), 0.0)
             return self.execute(context)
         with fail_or_skip(self):
             return self._conclude(context, load_event(event, expected=len(self._ids())))
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at every generation that has not ended and whose pause is over.
+        """Poll every unfinished generation that is due.
 
-        :param context: Airflow's
+        :param context: the task's context
         """
         from airflow_provider_kirin.hooks.kirin import KirinHook
         from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
@@ -188,21 +189,23 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         ids = self._ids()
         started_at = self._started_at(context)
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            # Others sleep for longer, maybe: a sensor is poked as often as the one whose turn comes first wants it.
+            # The sensor is poked for the generation that is due first; the others may not be due yet.
             latest = time.monotonic() + _MIN_SLEEP
-            waiting = dict.fromkeys(one for one in ids if one not in self._outcomes)
-            self._poll(hook, [one for one in waiting if self._due.get(one, latest) <= latest], started_at)
-            # A process that is rescheduled forgets how often one was not found: that is told apart here, in seconds.
-            while missing := [one for one in self._due if self.reschedule and self._pollers[one].is_not_found]:
+            unfinished = dict.fromkeys(kirin_task_id for kirin_task_id in ids if kirin_task_id not in self._outcomes)
+            self._poll(hook, [key for key in unfinished if self._due.get(key, latest) <= latest], started_at)
+            # A rescheduled process does not know earlier 404s, so this one repeats the poll until they are conclusive.
+            while missing := [key for key in self._due if self.reschedule and self._pollers[key].is_not_found]:
                 time.sleep(self._until_due(missing))
                 self._poll(hook, missing, started_at)
-        if not self._due or (self.fail_fast and any(isinstance(end, KirinError) for end in self._outcomes.values())):
-            outcomes = [self._outcomes.get(one) or abandoned_by_fail_fast(one) for one in ids]
+        if not self._due or (
+            self.fail_fast and any(isinstance(outcome, KirinError) for outcome in self._outcomes.values())
+        ):
+            outcomes = [self._outcomes.get(key) or abandoned_by_fail_fast(key) for key in ids]
             with fail_or_skip(self):
                 return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcomes, started_at))
         if self.deferrable:
             self._defer(ids)
-        # In reschedule mode each look starts a process, and the progress that the last one saw is forgotten.
+        # In reschedule mode each poll starts a process, which does not know the progress of the last one.
         floor = _MIN_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
         self.poke_interval = max(self._until_due(self._due), floor)
         return PokeReturnValue(is_done=False)
@@ -210,25 +213,25 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
         from airflow_provider_kirin.hooks.poller_factory import new_poller
 
-        for one in ids:
-            if one not in self._pollers:
-                self._pollers[one] = new_poller(one, self.timeout, self.poll_interval, started_at)
-            step = hook.poll_once(self._pollers[one])
-            self._due[one] = time.monotonic() + step.delay
-            if outcome := step.kirin_task or step.error:
-                self._outcomes[one] = outcome
-                del self._due[one]
+        for kirin_task_id in ids:
+            if kirin_task_id not in self._pollers:
+                self._pollers[kirin_task_id] = new_poller(kirin_task_id, self.timeout, self.poll_interval, started_at)
+            result = hook.poll_once(self._pollers[kirin_task_id])
+            self._due[kirin_task_id] = time.monotonic() + result.delay
+            if outcome := result.kirin_task or result.error:
+                self._outcomes[kirin_task_id] = outcome
+                del self._due[kirin_task_id]
 
     def _until_due(self, ids: Iterable[str]) -> float:
-        """Return the seconds until the first of them may be looked at."""
-        return max(min(self._due[one] for one in ids) - time.monotonic(), 0.0)
+        """Return the seconds until the first of them is due."""
+        return max(min(self._due[kirin_task_id] for kirin_task_id in ids) - time.monotonic(), 0.0)
 
     def _defer(self, ids: list[str]) -> NoReturn:
         shape = "one" if self._is_one else "list"
         try:
             ends = self._ends_from_trigger()
         except ValueError as error:
-            # Said when the DAG was parsed, unless only this machine knows. What is waited for is paid by now.
+            # Raised at parse already, unless only this worker knows. The generation is paid for: do not fail.
             self.log.warning("%s Falling back to completing the task on a worker.", error)
             ends = False
         defer_until_done(
@@ -243,24 +246,24 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         )
 
     def on_kill(self) -> None:
-        """Say what goes on at Kirin; waiting again costs nothing."""
-        self.log.warning("The wait ended from outside; %s may go on at Kirin.", short_repr(self.kirin_task_id, 200))
+        """Log which generations may go on at Kirin; waiting again costs nothing."""
+        self.log.warning("The wait was stopped; %s may go on at Kirin.", short_repr(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
         from airflow_provider_kirin.api.requests import validate_task_ids
 
         if self._known_ids is None:
-            # A mapped task's output is asked for at Airflow's API server: once a try, not for each look.
+            # Resolving a mapped task's output asks Airflow's API server: once per try, not per poll.
             self._known_ids = validate_task_ids(self.kirin_task_id)
         return self._known_ids
 
     @property
     def _is_one(self) -> bool:
-        """Whether one id was given, and not a list: a string, or the integer that native rendering makes of one."""
+        """Whether one id was given, not a list: a string, or the integer that native rendering makes of it."""
         return isinstance(self.kirin_task_id, (str, int))
 
     def _started_at(self, context: Context) -> float:
-        """Return when the waiting began: in reschedule mode that was in an earlier process."""
+        """Return when the wait began: in reschedule mode, in an earlier process."""
         if self._began_at is None:
             first = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
             rescheduled_at = first(context) if first else None
@@ -268,29 +271,29 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         return self._began_at
 
     def _conclude(self, context: Context, outcomes: Sequence[Outcome], since: float | None = None) -> Any:
-        """Return the results in the order of the ids, or raise one error that names what went wrong with which."""
+        """Return the results in the order of the ids, or raise one error that lists every failure."""
         from airflow_provider_kirin.state.usage import record_outcomes
 
         # An id that was given twice is one generation.
-        ends = dict(zip(self._ids(), outcomes, strict=True))
-        record_outcomes(context, list(ends.values()), kirin_conn_id=self.kirin_conn_id, since=since)
-        errors = [end for end in ends.values() if isinstance(end, KirinError)]
+        by_id = dict(zip(self._ids(), outcomes, strict=True))
+        record_outcomes(context, list(by_id.values()), kirin_conn_id=self.kirin_conn_id, since=since)
+        errors = [outcome for outcome in by_id.values() if isinstance(outcome, KirinError)]
         failed = [error for error in errors if not isinstance(error, KirinUnfinishedError)]
         if failed:
             if isinstance(failed[0], KirinConfigError) and failed[0].retryable:
-                # The connection could not be looked up, so none was asked for: another try may find it.
+                # The connection could not be looked up, so nothing was polled: another try may find it.
                 raise failed[0]
-            # Time that is up is the weaker reason: a failed generation stays failed however long one waits.
+            # A failure outranks a timeout: a failed generation stays failed however long the wait is.
             final = [error for error in failed if not isinstance(error, KirinTimeoutError)]
             text = str(failed[0])
-            if len(ends) > 1:
+            if len(by_id) > 1:
                 lines = "".join(f"\n  - {error}" for error in failed)
-                text = f"{len(failed)} of {len(ends)} Kirin generations gave no video:{lines}"
-            if going_on := len(errors) - len(failed):
-                text += f"\n{going_on} more may go on at Kirin, and be billed; fail_fast did not wait for them."
+                text = f"{len(failed)} of {len(by_id)} Kirin generations have no video:{lines}"
+            if unfinished := len(errors) - len(failed):
+                text += f"\n{unfinished} more may go on at Kirin and be billed; fail_fast did not wait for them."
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
-        done = {one: end for one, end in ends.items() if not isinstance(end, KirinError)}
+        done = {key: outcome for key, outcome in by_id.items() if not isinstance(outcome, KirinError)}
         for kirin_task in done.values():
             self.log.info(kirin_task.describe_end())
-        results = [done[one].to_dict() for one in self._ids()]
+        results = [done[kirin_task_id].to_dict() for kirin_task_id in self._ids()]
         return results[0] if self._is_one else results

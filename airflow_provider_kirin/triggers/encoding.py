@@ -1,4 +1,4 @@
-"""Prove that Airflow can encode an event before a trigger yields it: one that it cannot ends the whole triggerer."""
+"""Check that Airflow can encode an event before a trigger yields it: an event that it cannot ends the triggerer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ except ImportError:
     from airflow.serialization.serde import serialize  # type: ignore[no-redef,import-not-found,unused-ignore]
 
 try:
-    # From Airflow 3.1 on, what passes between a triggerer and its supervisor is msgpack.
+    # From Airflow 3.1 on, a triggerer and its supervisor exchange msgpack.
     from airflow.sdk.execution_time.comms import _new_encoder
 except ImportError:
     _new_encoder = None  # type: ignore[assignment,unused-ignore]
 
 
 def make_event(outcomes: Sequence[Outcome]) -> TriggerEvent:
-    """Return the event of a trigger. An outcome that cannot be encoded becomes an error, and the others stay.
+    """Return the event of a trigger. An outcome that cannot be encoded is replaced with an error.
 
     :param outcomes: how each wait ended, in the order of the trigger's ids
     """
@@ -40,18 +40,18 @@ def _encodable(outcome: Outcome) -> Outcome:
     if error is None:
         return outcome
     return KirinReplyError(
-        f"How the wait ended cannot be passed on, because Airflow cannot encode it: {type(error).__name__}: "
-        f"{one_line(error)}. The next try asks the gateway again."
+        f"Airflow cannot encode the outcome of the wait: {type(error).__name__}: {one_line(error)}. "
+        "The next try polls the gateway again."
     )
 
 
 def _encoding_error(payload: EventPayload) -> Exception | None:
-    """Do with an event's payload all that Airflow does with it, and return what it would raise."""
+    """Encode an event's payload in every way that Airflow does, and return the error that Airflow would raise."""
     try:
-        # As the arguments with which the task resumes, in a JSON column.
+        # The arguments with which the task resumes, in a JSON column.
         stored: Any = serialize(payload)
         if "\\u0000" in json.dumps(stored, allow_nan=False):
-            raise ValueError("PostgreSQL stores no NUL")
+            raise ValueError("PostgreSQL cannot store NUL")
         json.dumps(stored, ensure_ascii=False).encode()
         if _new_encoder is not None:
             _new_encoder().encode(TriggerEvent(payload).model_dump())

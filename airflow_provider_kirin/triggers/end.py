@@ -1,4 +1,4 @@
-"""How a trigger ends its task itself, so that no worker is started to pass a result on (Airflow 3.3 and later)."""
+"""End a task in the triggerer, without a worker to return its result (Airflow 3.3 and later)."""
 
 from __future__ import annotations
 
@@ -24,31 +24,29 @@ if TYPE_CHECKING:
 async def end_task(trigger: KirinTaskTrigger, done: Sequence[KirinTask], result: Any) -> TriggerEvent | None:
     """Store a task's result as a worker would, and return the event that ends the task.
 
-    Airflow stores the XComs that the event itself can carry as JSON in JSON; ``XCom.set`` stores what a worker does,
-    through the XCom backend that is configured.
+    Airflow encodes the XComs of the event itself as JSON twice, so they are stored with ``XCom.set``, which uses the
+    configured XCom backend. Costs are recorded and metrics emitted here too, since no worker does it.
 
-    What the generations cost is stored and told here too: no worker will.
-
-    :param trigger: knows its task instance
+    :param trigger: the trigger of the task
     :param done: the generations
-    :param result: what the task returns
-    :return: None where the result could not be stored: a worker has to do it
+    :param result: the return value of the task
+    :return: None if the result could not be stored, so that a worker has to do it
     """
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.triggers.base import TaskSuccessEvent
 
     ti: Any = trigger.task_instance
     if ti is None:
-        # dag.test() runs a trigger without one.
+        # dag.test() runs a trigger without a task instance.
         return None
     values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if trigger.do_xcom_push else {})
     try:
-        # A backend may do I/O: not in the event loop.
+        # An XCom backend may block on I/O.
         await sync_to_async(_store, thread_sensitive=False)(ti, values)
     except Exception as error:
-        trigger.log.warning("The result could not be stored from here; a worker will: %s", one_line(error))
+        trigger.log.warning("The triggerer could not store the result; a worker will: %s", one_line(error))
         return None
-    # The first metric of a process looks up the address of its server.
+    # The first metric of a process resolves the address of the metrics server.
     await sync_to_async(_report, thread_sensitive=False)(ti, trigger, done)
     return TaskSuccessEvent()
 

@@ -1,4 +1,4 @@
-"""What a trigger tells the task that it wakes, written and read in one place; what is not understood fails closed."""
+"""The payload of trigger events: encoded and decoded in one place. Decoding fails closed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnfinishedError,
 )
 
-#: How one wait ended: with the finished generation, or with the reason why there is none.
+#: How one wait ended: the finished generation, or the error.
 Outcome = KirinTask | KirinError
 
 _VERSION = 1
@@ -25,27 +25,27 @@ _DEADLINE = "hand_back_deadline"
 _ERRORS: dict[str, type[KirinError]] = {
     name: value
     for name, value in vars(exceptions).items()
-    # A payload is no trigger's business, and its error is built from more than a message.
+    # No wait ends in a payload error, and its constructor takes more than a message.
     if isinstance(value, type) and issubclass(value, KirinError) and value is not KirinPayloadError
 }
 
 
 def abandoned_by_fail_fast(kirin_task_id: str) -> KirinUnfinishedError:
-    """Return the outcome of a wait that was given up for another one's failure.
+    """Return the outcome of a wait that was abandoned because another generation failed.
 
     :param kirin_task_id: the generation
     """
     return KirinUnfinishedError(
-        f"The wait for Kirin generation {kirin_task_id} was given up, because another one gave no video (fail_fast)."
+        f"The wait for Kirin generation {kirin_task_id} was abandoned, because another one has no video (fail_fast)."
     )
 
 
 class EventPayload(dict[str, Any]):
-    """A dict that does not show signed URLs: the triggerer logs every event that it fires."""
+    """A dict whose repr hides signed URLs: the triggerer logs every event that it fires."""
 
     def __repr__(self) -> str:
         if _DEADLINE in self:
-            return "<left to a worker>"
+            return "<handed back to a worker>"
         ends = [result["error"]["type"] if "error" in result else "completed" for result in self["results"]]
         counts = ", ".join(f"{end}: {ends.count(end)}" for end in sorted(set(ends)))
         return f"<Kirin generations {counts or 'none'}>"
@@ -58,24 +58,24 @@ def dump_event(outcomes: Sequence[Outcome]) -> EventPayload:
 
     :param outcomes: how each wait ended, in the order of the trigger's ids
     """
-    return EventPayload(version=_VERSION, results=[_write(outcome) for outcome in outcomes])
+    return EventPayload(version=_VERSION, results=[_dump(outcome) for outcome in outcomes])
 
 
 def load_event(event: Any, *, expected: int) -> list[Outcome]:
-    """Read what :func:`dump_event` wrote, after its trip through Airflow's database.
+    """Return the outcomes that :func:`dump_event` encoded, after their trip through Airflow's database.
 
-    :param event: what Airflow hands to the method that resumes
-    :param expected: how many outcomes it has to hold
-    :raises KirinReplyError: for anything else
+    :param event: the event that Airflow passes to ``execute_complete``
+    :param expected: the number of outcomes that it must hold
+    :raises KirinReplyError: if the event is anything else
     """
     results = event.get("results") if isinstance(event, dict) and event.get("version") == _VERSION else None
     if not isinstance(results, list) or len(results) != expected:
-        raise KirinReplyError("The trigger's event cannot be understood; nothing is known about the generation.")
-    return [_read(result) for result in results]
+        raise KirinReplyError("The trigger's event is invalid; nothing is known about the generation.")
+    return [_load(result) for result in results]
 
 
 def hand_back_to_worker(deadline: float) -> EventPayload:
-    """Return the payload of a trigger event that leaves the whole wait to a worker.
+    """Return the payload of a trigger event that hands the wait back to a worker.
 
     :param deadline: when the wait has to end, in seconds since the epoch
     """
@@ -83,22 +83,22 @@ def hand_back_to_worker(deadline: float) -> EventPayload:
 
 
 def hand_back_deadline(event: Any) -> float | None:
-    """Return the deadline of a wait that :func:`hand_back_to_worker` left; None for any other event.
+    """Return the deadline in an event of :func:`hand_back_to_worker`; None for any other event.
 
-    :param event: what Airflow hands to the method that resumes
+    :param event: the event that Airflow passes to ``execute_complete``
     """
     deadline = event.get(_DEADLINE) if isinstance(event, dict) and event.get("version") == _VERSION else None
     return deadline if isinstance(deadline, float) else None
 
 
-def _write(outcome: Outcome) -> dict[str, Any]:
+def _dump(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, KirinTask):
         return {"kirin_task": outcome.to_dict()}
     error: dict[str, Any] = {"type": type(outcome).__name__, "message": str(outcome), "retryable": outcome.retryable}
     if isinstance(outcome, KirinAPIError):
         error |= {"code": outcome.code, "http_status": outcome.http_status, "request_id": outcome.request_id}
         if outcome.kirin_task is not None:
-            # What failed may have cost something.
+            # A failed generation may have been billed.
             error["kirin_task"] = outcome.kirin_task.to_dict()
     if isinstance(outcome, KirinConfigError):
         error["http_status"] = outcome.http_status
@@ -107,35 +107,37 @@ def _write(outcome: Outcome) -> dict[str, Any]:
     return {"error": error}
 
 
-def _read(result: Any) -> Outcome:
+def _load(result: Any) -> Outcome:
     if not isinstance(result, dict) or len(result) != 1:
-        raise KirinReplyError("The trigger's event holds something that is no outcome.")
+        raise KirinReplyError("The trigger's event holds something that is not an outcome.")
     if "kirin_task" in result:
         kirin_task = KirinTask.from_dict(result["kirin_task"])
         if kirin_task.status != "completed" or not kirin_task.videos:
-            raise KirinReplyError(f"The trigger's event calls Kirin generation {kirin_task.id} done, and it is not.")
+            raise KirinReplyError(
+                f"The trigger's event has Kirin generation {kirin_task.id} as a result, but without a video."
+            )
         return kirin_task
-    return _read_error(result.get("error"))
+    return _load_error(result.get("error"))
 
 
-def _read_error(error: Any) -> KirinError:
+def _load_error(error: Any) -> KirinError:
     fields = error if isinstance(error, dict) else {}
     name, message, retryable = fields.get("type"), fields.get("message"), fields.get("retryable")
     error_class = _ERRORS.get(name) if isinstance(name, str) else None
     if error_class is None or not isinstance(message, str) or not isinstance(retryable, bool):
-        raise KirinReplyError("The trigger's event holds an error that cannot be understood.")
+        raise KirinReplyError("The trigger's event holds an invalid error.")
     if issubclass(error_class, KirinTimeoutError):
         ids = fields.get("kirin_task_ids")
-        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-            raise KirinReplyError("The trigger's event holds a timeout that names no generation.")
+        if not isinstance(ids, list) or not all(isinstance(kirin_task_id, str) for kirin_task_id in ids):
+            raise KirinReplyError("The trigger's event holds a timeout without the ids of its generations.")
         return error_class(message, kirin_task_ids=ids)
     if issubclass(error_class, KirinAPIError):
         known = {name: fields.get(name) for name in ("code", "http_status", "request_id")}
-        refused = error_class(message, retryable=retryable, **known)
-        refused.kirin_task = KirinTask.from_dict(fields["kirin_task"]) if "kirin_task" in fields else None
-        return refused
+        api_error = error_class(message, retryable=retryable, **known)
+        api_error.kirin_task = KirinTask.from_dict(fields["kirin_task"]) if "kirin_task" in fields else None
+        return api_error
     if issubclass(error_class, KirinConfigError):
         return error_class(message, http_status=fields.get("http_status"), retryable=retryable)
-    plain = error_class(message)
-    plain.retryable = retryable
-    return plain
+    other = error_class(message)
+    other.retryable = retryable
+    return other

@@ -1,4 +1,4 @@
-"""The trigger of a sensor that no worker started (Airflow 3.3 and later): it finds out by itself what to wait for."""
+"""The trigger of a sensor that starts in the triggerer (Airflow 3.3 and later): it looks up the ids itself."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 class KirinStartTrigger(BaseTrigger):
     """Look up the ids, then wait as :class:`.KirinTaskTrigger` does.
 
-    Airflow makes it from static arguments: the attributes that share their names with the sensor's template fields are
-    rendered, an upstream task's result is looked up here, and the times follow from the timeout that Airflow keeps
-    with the task instance, so that a restart of the triggerer grants no more time.
+    Airflow creates it from static arguments. It renders the attributes that are named like template fields of the
+    sensor; the result of an upstream task is looked up here. Start and deadline are derived from the timeout that
+    Airflow stores with the task instance, so that a restart of the triggerer does not extend the wait.
 
-    :param kirin_task_id: an id, the place of one (``{"task_id": ..., "key": ...}``), or a list of either
-    :param kirin_conn_id: the connection
+    :param kirin_task_id: an id, the XCom that holds it (``{"task_id": ..., "key": ...}``), or a list of either
+    :param kirin_conn_id: the Airflow connection
     :param timeout: seconds to wait at most
-    :param backstop: seconds that Airflow's own timeout comes later
-    :param poll_interval: seconds between looks at one generation; None adapts them
-    :param fail_fast: whether to fire as soon as one generation gave no video
-    :param end_from_trigger: whether to end the task here, once all have their videos
-    :param do_xcom_push: whether the result goes to XCom
+    :param backstop: seconds by which Airflow's own timeout is later
+    :param poll_interval: seconds between polls of one generation; None adapts them
+    :param fail_fast: whether to fire as soon as one generation has no video
+    :param end_from_trigger: whether to end the task here once all generations have their videos
+    :param do_xcom_push: whether to push the result to XCom
     """
 
-    #: Airflow's own timeout of the task instance; the triggerer sets it.
+    #: When Airflow's own timeout of the task instance expires; set by the triggerer.
     timeout_after: datetime | None = None
 
     def __init__(
@@ -67,7 +67,7 @@ class KirinStartTrigger(BaseTrigger):
         self._waiting: KirinTaskTrigger | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow needs to make this trigger anew, in any triggerer."""
+        """Return the class path and the arguments from which any triggerer can recreate this trigger."""
         return serialize_arguments(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -77,14 +77,14 @@ class KirinStartTrigger(BaseTrigger):
         if self.timeout_after is not None:
             deadline = self.timeout_after.timestamp() - self.backstop
         if self._is_unrendered():
-            self.log.warning("The DAG has changed, and Airflow renders nothing for this task here: a worker goes on.")
+            self.log.warning("The DAG has changed, and Airflow renders no templates here; a worker continues the wait.")
             yield TriggerEvent(hand_back_to_worker(deadline))
             return
         given = await self._look_up()
         try:
             ids = validate_task_ids(given)
         except KirinIdError as error:
-            # The worker that is woken finds the same, and fails the task for good.
+            # The worker that resumes finds the same error, and fails the task without a retry.
             yield make_event([error])
             return
         self._waiting = KirinTaskTrigger(
@@ -101,9 +101,9 @@ class KirinStartTrigger(BaseTrigger):
         yield await self._waiting.wait()
 
     def get_template_env(self, dag: Any = None) -> jinja2.Environment:
-        """Return what Airflow renders with: as on a worker, what is missing fails the try, and is not read as empty.
+        """Return the environment for rendering. A missing value fails the try, as on a worker, and is not empty.
 
-        :param dag: Airflow's
+        :param dag: the DAG, whose settings Airflow does not apply here
         """
         import jinja2
 
@@ -112,27 +112,27 @@ class KirinStartTrigger(BaseTrigger):
         return environment
 
     async def on_kill(self) -> None:
-        """Say what may go on at Kirin."""
+        """Log which generations may go on at Kirin."""
         if self._waiting is not None:
             await self._waiting.on_kill()
 
     def _is_unrendered(self) -> bool:
-        """Tell whether something is left to render.
+        """Return whether a template was not rendered.
 
-        Airflow renders, and names the task, only while the DAG as it is now starts the task in the triggerer.
+        Airflow renders, and sets the task, only if the latest version of the DAG starts the task in the triggerer.
         """
         return self.task is None and has_template([self.kirin_task_id, self.kirin_conn_id])
 
     async def _clear_results(self) -> None:
-        """Delete what an earlier try has left, as a worker does before it executes a task."""
+        """Delete the XComs of an earlier try, as a worker does before it executes a task."""
         ti: Any = self.task_instance
         if ti.try_number > 1:
-            # A backend may do I/O: not in the event loop.
+            # An XCom backend may block on I/O.
             await sync_to_async(_delete_results, thread_sensitive=False)(ti)
 
     async def _look_up(self) -> Any:
         if isinstance(self.kirin_task_id, list):
-            return [await self._look_up_one(one) for one in self.kirin_task_id]
+            return [await self._look_up_one(entry) for entry in self.kirin_task_id]
         return await self._look_up_one(self.kirin_task_id)
 
     async def _look_up_one(self, given: Any) -> Any:
@@ -141,7 +141,7 @@ class KirinStartTrigger(BaseTrigger):
         from airflow.sdk.execution_time.xcom import XCom
 
         ti: Any = self.task_instance
-        # A backend may do I/O: not in the event loop.
+        # An XCom backend may block on I/O.
         return await sync_to_async(XCom.get_one, thread_sensitive=False)(
             key=given["key"], task_id=given["task_id"], dag_id=ti.dag_id, run_id=ti.run_id, map_index=-1
         )

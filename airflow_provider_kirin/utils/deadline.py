@@ -1,4 +1,4 @@
-"""A time limit for a whole HTTP exchange. A socket's own timeout bounds one pause, not the sum of them."""
+"""A time limit for a whole HTTP exchange. A socket timeout bounds a single read or write, not their sum."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
-#: The watching thread looks this often whether the deadline was moved, as a fraction of its length.
-_LOOKS = 10
-#: Closing discards what was not sent: a submission must not arrive after it was given up.
+#: How often the watching thread checks whether the deadline was moved, per length of the deadline.
+_CHECKS = 10
+#: SO_LINGER value that makes close() discard unsent data: an abandoned submission must not arrive later.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class DeadlineError(OSError):
-    """An exchange took too long. Its connections were shut down."""
+    """The exchange took too long, and its connections were shut down."""
 
 
 class _Current(threading.local):
@@ -30,19 +30,19 @@ _current = _Current()
 
 
 def current_deadline() -> Deadline | None:
-    """Return the deadline of what this thread does, if it has one."""
+    """Return the deadline that applies to this thread, if any."""
     return _current.deadline
 
 
 class Deadline:
     """Bounds every phase of an exchange: TLS, sending, each interim response, header, chunk and trailer.
 
-    The connections that a :class:`~airflow_provider_kirin.utils.session.IsolatedSession` opens or reuses inside of
-    it are watched. When the time is up they are shut down, so that whatever blocks on one of them ends at once, and
-    leaving the deadline raises. No thread and no socket outlives it. A failed exchange is reset: what the kernel has
-    not sent by then is never sent. Only a DNS look-up cannot be interrupted: the system's resolver has its own limits.
+    Inside the context, the connections that a :class:`~airflow_provider_kirin.utils.session.IsolatedSession` opens or
+    reuses are watched. At the deadline they are shut down, so that any call that blocks on them returns at once, and
+    leaving the context raises. No thread or socket outlives it. A failed exchange is reset, so that data still in the
+    kernel is never sent. Only a DNS look-up cannot be interrupted; the system's resolver has its own limits.
 
-    :param seconds: from entering, or from the last :meth:`restart`
+    :param seconds: from entering the context, or from the last :meth:`restart`
     :param reason: the message of the error
     """
 
@@ -71,7 +71,7 @@ class Deadline:
         self._has_ended.set()
         self._thread.join()
         if self._has_shut_down:
-            # One that was shut down may look whole to urllib3, which would keep it.
+            # urllib3 may take a connection that was shut down for a healthy one, and keep it in its pool.
             self._close.close()
         has_failed = error is not None or self._has_shut_down
         for sock in self._sockets:
@@ -83,33 +83,33 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds until the end."""
+        """Seconds until the deadline."""
         return self._ends_at - time.monotonic()
 
     def restart(self) -> None:
-        """Begin to count anew."""
+        """Start counting again from the full length."""
         self._ends_at = time.monotonic() + self._seconds
 
     def pause(self) -> None:
-        """Stop counting until :meth:`restart`: the host is not to blame for what is done meanwhile."""
+        """Stop counting until :meth:`restart`, for work that does not depend on the host."""
         self._ends_at = math.inf
 
     def check(self) -> None:
-        """Raise if the exchange was cut off. A connection that is shut down looks like one that has ended.
+        """Raise if the deadline has passed. A connection that was shut down looks like a response that has ended.
 
-        :raises DeadlineError: it was
+        :raises DeadlineError: if the connections were shut down
         """
         if self._has_shut_down:
             raise DeadlineError(self._reason) from None
 
     def watch(self, sock: socket.socket, close: Callable[[], object]) -> None:
-        """Shut a connection down when the time is up, whatever has become of the socket object by then.
+        """Shut a connection down at the deadline, even if its socket object has been replaced by then.
 
-        :param sock: connected, plain or TLS
-        :param close: called afterwards if it was shut down
+        :param sock: a connected socket, plain or TLS
+        :param close: called on exit if the connection was shut down
         """
         self._close.callback(close)
-        # TLS takes the original over, and urllib3 may close it before the body is read; a duplicate stays valid.
+        # TLS takes over the original, and urllib3 may close it before the body is read; a duplicate stays valid.
         duplicate = socket.socket(fileno=os.dup(sock.fileno()))
         with self._lock:
             self._sockets.append(duplicate)
@@ -117,7 +117,7 @@ class Deadline:
                 self._shut_down()
 
     def _run(self) -> None:
-        while not self._has_ended.wait(min(max(self.left, 0.0), self._seconds / _LOOKS)):
+        while not self._has_ended.wait(min(max(self.left, 0.0), self._seconds / _CHECKS)):
             if self.left <= 0:
                 with self._lock:
                     self._is_over = True
@@ -127,5 +127,5 @@ class Deadline:
     def _shut_down(self) -> None:
         for sock in self._sockets:
             self._has_shut_down = True
-            with suppress(OSError):  # the other side was faster
+            with suppress(OSError):  # the peer has closed it already
                 sock.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""How an operator hands its waiting to the triggerer."""
+"""Defer to the triggerer, and the defaults that deferrable operators share."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
-#: Seconds. Ten minutes are the longest generation that public clients wait for; a queue may come before it.
+#: Seconds. Public clients wait up to ten minutes for a generation; a queue may come before it.
 DEFAULT_WAIT = 3600.0
-#: Ten years. What is longer is a mistake, and no date.
-_LONGEST = 10 * 365 * 86400
-#: Seconds between a deferral and the event that ends it, at least: see :func:`min_deferral`.
+#: Ten years, in seconds. A longer time is a mistake, and overflows a date.
+_MAX_SECONDS = 10 * 365 * 86400
+#: Minimum seconds between a deferral and the event that ends it: see :func:`min_deferral`.
 _MIN_DEFERRAL = 10.0
-#: Seconds by which the scheduler may learn of a worker's end later than the worker's supervisor.
+#: Seconds by which the scheduler may notice the end of a worker later than the worker's supervisor does.
 _REPORT_SECONDS = 5.0
 
 
 def deferrable_default() -> bool:
-    """Return whether operators defer when the DAG does not say: yes, unless the environment says no.
+    """Return whether operators defer by default: yes, unless the environment says no.
 
-    ``[operators] default_deferrable`` counts where somebody set it. Airflow 3 writes its own default, false, into each
-    airflow.cfg that it generates, so a false in the file says nothing; one in the environment does.
+    ``[operators] default_deferrable`` counts only in the environment. Airflow 3 writes its own default, false, into
+    each airflow.cfg that it generates, so a false in the file is not necessarily a choice.
     """
     if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:
         return bool(conf.getboolean("operators", "default_deferrable"))
@@ -38,24 +38,24 @@ def deferrable_default() -> bool:
 
 
 def as_seconds(value: float | timedelta, name: str) -> float:
-    """Return an argument that is a time span, in seconds.
+    """Return a time span in seconds.
 
     :param value: seconds or a timedelta
-    :param name: the argument's name, for the message
-    :raises ValueError: for anything else, or less than nothing
+    :param name: the argument's name, for the error message
+    :raises ValueError: if the value is anything else, negative, or longer than ten years
     """
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _LONGEST:
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _MAX_SECONDS:
         raise ValueError(f"{name} = {short_repr(value)} must be a number of seconds, 0 or more, or a timedelta.")
     return float(number)
 
 
 def min_deferral() -> float:
-    """Return the seconds for which a task that a worker defers has to stay deferred.
+    """Return the seconds for which a task that a worker defers must stay deferred.
 
-    A quarter of all workers report the end of a run one ``[workers] min_heartbeat_interval`` late: their supervisor
-    sleeps once more before it looks. If the task is queued or runs again by then, the scheduler takes the report for
-    that of the new run, concludes that it died, and the try is lost (apache/airflow #67287, #71580, #72716).
+    A quarter of all workers report the end of a run one ``[workers] min_heartbeat_interval`` late, because their
+    supervisor sleeps once more before it checks. If the task is queued or running again by then, the scheduler takes
+    the report for that of the new run and fails the try (apache/airflow #67287, #71580, #72716).
     """
     return max(_MIN_DEFERRAL, conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + _REPORT_SECONDS)
 
@@ -68,13 +68,13 @@ def defer_until_done(
     timeout: float,
     **options: Any,
 ) -> NoReturn:
-    """Let a trigger wait, and leave the worker; its event goes to the operator's ``execute_complete``.
+    """Defer to a trigger that waits for generations; the operator resumes in ``execute_complete``.
 
     :param operator: the operator that is executing
     :param kirin_task_ids: the generations
-    :param kirin_conn_id: the connection
-    :param timeout: seconds from now
-    :param options: more arguments of the trigger
+    :param kirin_conn_id: the Airflow connection
+    :param timeout: seconds to wait at most, from now
+    :param options: further arguments of the trigger
     """
     from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 

@@ -1,4 +1,4 @@
-"""Tell Airflow's hook lineage what was read and written."""
+"""Report inputs and outputs to Airflow's hook lineage."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def report_lineage(hook: BaseHook, *, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> None:
-    """Report assets to the hook lineage collector. Airflow collects nothing where no plugin reads it.
+    """Report assets to the hook lineage collector, which ignores them unless a plugin reads it.
 
-    :param hook: who read or wrote
-    :param inputs: URIs
-    :param outputs: URIs
+    :param hook: the hook that read or wrote them
+    :param inputs: URIs that were read
+    :param outputs: URIs that were written
     """
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
@@ -25,5 +25,5 @@ def report_lineage(hook: BaseHook, *, inputs: Iterable[str] = (), outputs: Itera
         for uri in outputs:
             collector.add_output_asset(context=hook, uri=uri)
     except Exception as error:
-        # A name that Airflow does not take (too long for its database) is no reason to lose a video.
-        hook.log.warning("Airflow's hook lineage was not told: %s", type(error).__name__)
+        # A URI that Airflow rejects (too long for its database) must not lose a video.
+        hook.log.warning("Could not report to Airflow's hook lineage: %s", type(error).__name__)

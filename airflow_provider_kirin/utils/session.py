@@ -1,6 +1,6 @@
-"""The requests session of all our calls: it keeps nothing, follows nothing, and says little in the log.
+"""The requests session of all our calls: no cookies, no redirects, and no signed URLs in the log.
 
-Loaded where it is used: it needs requests.
+Import it inside functions only: it imports requests.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from airflow_provider_kirin.utils.deadline import Deadline, current_deadline
 
-#: Where urllib3 names what is asked for, query and all: at DEBUG level, or where a reply's headers are malformed.
-_TALKATIVE = ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry")
+#: Loggers of urllib3 that print URLs with their query: at DEBUG level, or when a response's headers are malformed.
+_LOGGERS_WITH_URLS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry")
 _QUERY = re.compile(r"\?\S*")
 
 
@@ -33,23 +33,23 @@ _thread = _Thread()
 
 
 def _without_queries(record: LogRecord) -> bool:
-    """Cut what may be signed out of a line about a call of ours; others in the process may want their queries."""
+    """Remove queries, which may be signed, from log lines about our own calls; leave others in the process alone."""
     if _thread.is_calling:
         record.msg, record.args = _QUERY.sub("?...", record.getMessage()), ()
     return True
 
 
-for _name in _TALKATIVE:
+for _name in _LOGGERS_WITH_URLS:
     getLogger(_name).addFilter(_without_queries)
 
 
 class BoundedConnection(HTTPConnection):
-    """A connection that ends with the :class:`.Deadline` of the thread that uses it."""
+    """A connection that is shut down at the :class:`.Deadline` of the thread that uses it."""
 
     _socket: Any = None
     _deadline: Deadline | None = None
 
-    # urllib3 assigns it as soon as there is one: before TLS, and before a proxy is asked for a tunnel.
+    # urllib3 assigns it as soon as the socket is connected: before TLS, and before a proxy opens a tunnel.
     @property
     def sock(self) -> Any:
         """The socket, or None."""
@@ -61,7 +61,7 @@ class BoundedConnection(HTTPConnection):
         self._deadline = None if sock is None else self._watched(sock)
 
     def connect(self) -> None:
-        """Connect, within what is left of the deadline."""
+        """Connect within the time that is left until the deadline."""
         deadline, timeout = current_deadline(), self.timeout
         if deadline is not None:
             if deadline.left <= 0:
@@ -73,11 +73,7 @@ class BoundedConnection(HTTPConnection):
             self.timeout = timeout
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, over a connection that may have been opened for an earlier one.
-
-        :param args: as urllib3 has them
-        :param kwargs: as urllib3 has them
-        """
+        """Send a request, possibly over a connection that was opened for an earlier one."""
         if self.sock is not None:
             self._deadline = self._watched(self.sock)
         super().request(*args, **kwargs)
@@ -90,10 +86,10 @@ class BoundedConnection(HTTPConnection):
 
 
 class DirectConnection(BoundedConnection):
-    """A connection without a proxy: it looks the name up itself, and then connects by number."""
+    """A connection without a proxy, which resolves the host name itself and connects to an IP address."""
 
     def connect(self) -> None:
-        """Connect to the first address that answers; TLS checks the name all the same."""
+        """Connect to the first address that accepts; TLS still verifies the host name."""
         name, failure = self.host, None
         if getattr(self, "server_hostname", name) is None:
             self.server_hostname = name
@@ -111,29 +107,29 @@ class DirectConnection(BoundedConnection):
         raise failure or NewConnectionError(self, f"{name} has no address.")
 
     def addresses(self, name: str, port: int) -> Iterable[str]:
-        """Return the addresses to try, in digits.
+        """Return the IP addresses to try.
 
-        :param name: a host name, or an address
-        :param port: to connect to
+        :param name: a host name or an IP address
+        :param port: the port to connect to
         """
         return resolve(name, port)
 
 
 def resolve(name: str, port: int) -> list[str]:
-    """Look a name up, as the system does.
+    """Return the IP addresses of a host name, from the system's resolver.
 
-    :param name: a host name, or an address
-    :param port: to connect to
+    :param name: a host name or an IP address
+    :param port: the port to connect to
     """
     found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class PlainAdapter(HTTPAdapter):
-    """Connects with classes of ours.
+    """An adapter that connects with our own connection classes.
 
-    :param direct: to a host itself
-    :param proxied: to a proxy
+    :param direct: the class for connections to a host
+    :param proxied: the class for connections to a proxy
     """
 
     def __init__(
@@ -145,19 +141,14 @@ class PlainAdapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Prepare for hosts.
-
-        :param args: as requests has them
-        :param kwargs: as requests has them
-        """
+        """Create the pool manager for direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pools(self.poolmanager.pool_classes_by_scheme, self._direct)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return what prepares for a proxy.
+        """Return the pool manager for a proxy.
 
-        :param proxy: its URL
-        :param kwargs: as requests has them
+        :param proxy: the proxy's URL
         """
         is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
@@ -167,7 +158,7 @@ class PlainAdapter(HTTPAdapter):
 
 
 def _pools(pools: Mapping[str, Any], mixin: type[HTTPConnection]) -> dict[str, Any]:
-    """Return classes of connection pools, by scheme, whose connections have a mixin."""
+    """Return connection pool classes, by scheme, whose connections have a mixin."""
 
     def with_mixin(pool: Any) -> Any:
         connection = type(pool.ConnectionCls.__name__, (mixin, pool.ConnectionCls), {})
@@ -177,32 +168,25 @@ def _pools(pools: Mapping[str, Any], mixin: type[HTTPConnection]) -> dict[str, A
 
 
 class IsolatedSession(Session):
-    """A session without cookies and ~/.netrc that leaves a redirect, and the body of one, alone.
+    """A session without cookies and ~/.netrc that neither follows redirects nor reads their bodies.
 
-    :param adapter: makes the connections
+    :param adapter: creates the connections
     """
 
     def __init__(self, adapter: HTTPAdapter | None = None) -> None:
         super().__init__()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Without any, requests takes credentials from ~/.netrc, and lets them replace the Bearer header.
+        # Without an auth, requests takes credentials from ~/.netrc, which replace the Bearer header.
         self.auth = lambda prepared: prepared
         adapter = adapter or PlainAdapter()
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
     def get_redirect_target(self, resp: Response) -> None:
-        """Know of none: with ``allow_redirects=False`` too, requests would read the body, unpacked and without limit.
-
-        :param resp: a reply
-        """
+        """Return None: otherwise requests reads the body, decompressed and unbounded, even without following."""
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
-        """Send a request as any session does.
-
-        :param request: what to send
-        :param kwargs: as requests has them
-        """
+        """Send a request, and mark the thread so that its log lines lose their queries."""
         _thread.is_calling = True
         try:
             return super().send(request, **kwargs)

@@ -1,4 +1,4 @@
-"""From our errors to what Airflow does about them."""
+"""Translate our errors into Airflow's exceptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fail_without_retry() -> Iterator[None]:
-    """Fail the task without a retry where another try cannot help; let Airflow retry what it may."""
+    """Fail the task without a retry if another try cannot help; let Airflow retry other errors."""
     try:
         yield
     except KirinError as error:
@@ -27,20 +27,20 @@ def fail_without_retry() -> Iterator[None]:
 
 @contextmanager
 def fail_or_skip(sensor: BaseSensorOperator) -> Iterator[None]:
-    """Fail a sensor for good, or skip it where ``soft_fail`` or ``never_fail`` asks for that.
+    """Fail a sensor without a retry, or skip it if ``soft_fail`` or ``never_fail`` is set.
 
-    Airflow does so around each poke, and after a deferral (2.11 for ``soft_fail`` only), but not around what a sensor
-    does before; and it keeps the reason to itself.
+    Airflow does so around each poke, and after a deferral (2.11 for ``soft_fail`` only), but not around the first part
+    of ``execute``; and it does not log the reason.
 
-    :param sensor: knows what was asked
+    :param sensor: the sensor
     """
     try:
         with fail_without_retry():
             yield
     except (AirflowFailException, AirflowSensorTimeout, KirinError) as error:
-        # soft_fail leaves to another try what that may mend; never_fail skips in any case.
+        # soft_fail does not skip what another try may fix; never_fail skips every error.
         if sensor.never_fail or (sensor.soft_fail and not isinstance(error, KirinError)):
-            asked = "never_fail" if sensor.never_fail else "soft_fail"
-            sensor.log.warning("Skipped and not failed, as %s asks: %s", asked, error)
-            raise AirflowSkipException(f"Skipping due to {asked}.") from error
+            option = "never_fail" if sensor.never_fail else "soft_fail"
+            sensor.log.warning("Skipped instead of failed because of %s: %s", option, error)
+            raise AirflowSkipException(f"Skipping due to {option}.") from error
         raise

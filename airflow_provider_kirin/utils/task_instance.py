@@ -1,4 +1,4 @@
-"""Which of a mapped task's instances one is."""
+"""Task instances, mapped tasks and the private names of Airflow that tell them apart."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Any
 
 
 def map_index_of(ti: Any) -> int:
-    """Return the map index as XComs and URLs have it: -1 where the task is not mapped, which Airflow also calls None.
+    """Return the map index as in XComs and URLs: -1 if the task is not mapped, for which Airflow also uses None.
 
-    :param ti: Airflow's task instance, or the key of one
+    :param ti: a task instance, or its key
     """
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
 def is_unmapped_copy(operator: Any) -> bool:
-    """Tell whether an operator was made anew, on a worker, for one instance of a mapped task.
+    """Return whether an operator was created on a worker for one instance of a mapped task.
 
-    Airflow marks such an operator only by this private name.
+    Airflow marks such an operator only with this private attribute.
 
-    :param operator: an operator
+    :param operator: the operator
     """
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[str]:
-    """Return the arguments that ``expand()`` or ``expand_kwargs()`` took from another task's output.
+    """Return the names of the arguments that ``expand()`` or ``expand_kwargs()`` took from another task's output.
 
-    Their values are there before Airflow renders, so nothing else tells them from what a DAG file says.
+    Airflow sets their values before it renders templates, so they look like values from the DAG file.
 
-    :param operator: an operator, mapped or not
-    :param context: Airflow's
+    :param operator: the operator, mapped or not
+    :param context: the task's context
     """
     dag = operator.get_dag() if is_unmapped_copy(operator) else None
     mapped: Any = dag.task_dict.get(operator.task_id) if dag is not None else None
-    # What the decorated function is called with is its own business, and stands elsewhere.
+    # The arguments of a decorated function are not ours, and Airflow keeps them elsewhere.
     expanded = getattr(getattr(mapped, "expand_input", None), "value", None)
     if expanded is None:
         return []
@@ -42,18 +42,18 @@ def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[st
         return [name for name, values in expanded.items() if not isinstance(values, (Mapping, Sequence))]
     if isinstance(expanded, Sequence) and isinstance(expanded[map_index_of(context["ti"])], Mapping):
         return []
-    # The row is another task's. Airflow keeps what the operator was made with only under this private name.
+    # The row is another task's output. Airflow keeps the operator's arguments only in this private attribute.
     return [name for name in operator._BaseOperator__init_kwargs if name not in mapped.partial_kwargs]
 
 
 def require_task_instance(context: Mapping[str, Any]) -> None:
-    """Refuse to run without Airflow: everything that makes a submission safe to retry hangs on the task instance.
+    """Refuse to run without Airflow: a submission is safe to retry only with a task instance.
 
-    :param context: what ``execute()`` was called with
-    :raises ValueError: it has no task instance
+    :param context: the argument of ``execute()``
+    :raises ValueError: if it has no task instance
     """
     if context.get("ti") is None:
         raise ValueError(
-            'This operator needs the context that Airflow calls execute() with, and its task instance, context["ti"], '
-            "is missing. Run the DAG with dag.test(), or, outside of a DAG, use KirinHook."
+            'context["ti"], the task instance, is missing. execute() needs the context that Airflow creates: '
+            "run the DAG with dag.test(), or use KirinHook outside of a DAG."
         )

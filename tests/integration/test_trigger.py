@@ -1,4 +1,4 @@
-"""KirinTaskTrigger.run() against the emulator, as a triggerer runs it: made anew from its serialized form."""
+"""KirinTaskTrigger.run() against the emulator, recreated from its serialized form as a triggerer does."""
 
 from __future__ import annotations
 
@@ -53,85 +53,85 @@ def trigger_for(*ids: str, conn_id: str = "kirin_default", seconds: float = 30, 
     )
 
 
-def made_anew(trigger: KirinTaskTrigger) -> KirinTaskTrigger:
-    """As another triggerer makes it, from what lies in the database."""
+def recreated(trigger: KirinTaskTrigger) -> KirinTaskTrigger:
+    """Recreate a trigger from its serialized form, as another triggerer does."""
     classpath, arguments = trigger.serialize()
     return import_string(classpath)(**json.loads(json.dumps(arguments)))
 
 
 async def fired(trigger: KirinTaskTrigger) -> TriggerEvent:
-    """The one event."""
-    events = [event async for event in made_anew(trigger).run()]
+    """Return the one event of a trigger."""
+    events = [event async for event in recreated(trigger).run()]
     assert len(events) == 1
     return events[0]
 
 
 async def outcomes(trigger: KirinTaskTrigger):
-    """What the operator that resumes reads, after the event's trip through JSON."""
+    """Return the outcomes as the resumed operator decodes them, after the event's trip through JSON."""
     event = await fired(trigger)
     return load_event(json.loads(json.dumps(event.payload)), expected=len(trigger.kirin_task_ids))
 
 
-class TestHowItEnds:
-    async def test_with_the_video(self, submit):
+class TestOutcome:
+    async def test_a_finished_generation_has_its_video(self, submit):
         kirin_task_id = submit("[[seconds:0.5]]")
         (done,) = await outcomes(trigger_for(kirin_task_id))
         assert (done.id, done.status, str(done.usage.cost)) == (kirin_task_id, "completed", "0.28")
         assert done.to_dict()["videos"][0]["duration"] == 5
 
-    async def test_with_the_apis_reason_for_a_failure(self, submit):
+    async def test_a_failed_generation_has_the_error_of_the_api(self, submit):
         (failed,) = await outcomes(trigger_for(submit("[[fail:8002005002]]")))
         assert failed.code == "8002005002" and "8002005002" in str(failed)
         (failed,) = await outcomes(trigger_for(submit("[[fail:the machine is on fire:text]]")))
         assert isinstance(failed, KirinTaskFailedError) and "the machine is on fire" in str(failed)
 
-    async def test_completed_without_a_video(self, submit):
+    async def test_completed_without_a_video_is_an_error(self, submit):
         (failed,) = await outcomes(trigger_for(submit("[[no-video]]")))
         assert isinstance(failed, KirinNoVideoError) and not failed.retryable
 
-    async def test_at_the_deadline(self, submit):
+    async def test_a_wait_times_out_at_the_deadline(self, submit):
         kirin_task_id, began = submit("[[seconds:600]]"), time.monotonic()
         (late,) = await outcomes(trigger_for(kirin_task_id, seconds=0.7))
         assert isinstance(late, KirinTimeoutError) and late.kirin_task_ids == (kirin_task_id,)
         assert 0.5 < time.monotonic() - began < SOON
 
-    async def test_the_adaptive_interval_keeps_the_deadline_too(self, submit):
+    async def test_an_adaptive_wait_times_out_at_the_deadline(self, submit):
         began = time.monotonic()
         (late,) = await outcomes(trigger_for(submit("[[seconds:600]]"), seconds=0.7, every=None))
         assert isinstance(late, KirinTimeoutError)
         assert time.monotonic() - began < SOON
 
     @pytest.mark.parametrize("status", [401, 403])
-    async def test_at_once_where_waiting_cannot_help(self, submit, emulator, status):
+    async def test_a_rejected_key_ends_the_wait_at_once(self, submit, emulator, status):
         kirin_task_id = submit()
         emulator.fault(on="get", kind="status", status=status, times=-1)
         (ended,) = await outcomes(trigger_for(kirin_task_id, seconds=3600))
         assert isinstance(ended, KirinAuthError) and ended.http_status == status and not ended.retryable
         assert len(emulator.requests("GET")) == 1
 
-    async def test_soon_where_the_api_does_not_know_the_id(self, conn_id, emulator):
+    async def test_an_unknown_id_ends_the_wait_after_15_seconds(self, conn_id, emulator):
         began = time.monotonic()
         (ended,) = await outcomes(trigger_for("no-such-generation", seconds=3600, every=600))
         assert isinstance(ended, KirinNotFoundError) and ended.http_status == 404 and not ended.retryable
         # The look-up may lag, so it is asked again for about 15 seconds, and no longer.
         assert 15 < time.monotonic() - began < 25 and len(emulator.requests("GET")) == 6
 
-    async def test_with_an_unusable_connection(self, connect, emulator):
+    async def test_an_unusable_connection_is_the_outcome_of_every_wait(self, connect, emulator):
         conn_id = connect(emulator.url, key=None)
         ended = await outcomes(trigger_for("one", "two", conn_id=conn_id, seconds=3600))
         assert [type(end) for end in ended] == [KirinConfigError, KirinConfigError]
 
-    async def test_with_a_missing_connection(self, monkeypatch):
+    async def test_a_missing_connection_is_retryable(self, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LOOKUP_RETRY_DELAYS", (0.01, 0.01))
         (ended,) = await outcomes(trigger_for("one", conn_id="no_such_connection", seconds=3600))
         assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended) and ended.retryable
 
-    async def test_with_an_unusable_ca_bundle(self, connect, emulator, tmp_path):
+    async def test_an_unusable_ca_bundle_is_a_config_error(self, connect, emulator, tmp_path):
         conn_id = connect(emulator.url, verify=str(tmp_path / "no-such-bundle.pem"))
         (ended,) = await outcomes(trigger_for("one", conn_id=conn_id, seconds=3600))
         assert isinstance(ended, KirinConfigError) and "verify" in str(ended)
 
-    async def test_a_list_in_its_order_with_mixed_outcomes(self, submit):
+    async def test_mixed_outcomes_keep_the_order_of_the_ids(self, submit):
         ids = [
             submit("[[seconds:0.8]]"),
             submit("[[fail:8002005098]]"),
@@ -153,20 +153,20 @@ class TestHowItEnds:
         for index in (1, 3, 4, 5):
             assert ids[index] in str(ended[index])
 
-    async def test_the_same_id_twice_is_two_outcomes_of_one_wait(self, submit, emulator):
+    async def test_a_duplicate_id_is_polled_once_and_returned_twice(self, submit, emulator):
         one = submit()
         assert [done.id for done in await outcomes(trigger_for(one, one))] == [one, one]
         assert len(emulator.requests("GET", one)) == 1
 
 
-class TestTheEarliestEvent:
-    """A worker is not woken before the scheduler has learned that the one which deferred has ended."""
+class TestEarliestEvent:
+    """No worker resumes before the scheduler knows that the one which deferred has ended."""
 
     #: Seconds.
     HOLD = 2.0
 
     def trigger(self, *ids, hold=HOLD, started_at=None, **options):
-        """A trigger in a triggerer, which knows its task instance."""
+        """Return a trigger with a task instance, as in a triggerer."""
         started_at = time.time() if started_at is None else started_at
         made = KirinTaskTrigger(
             kirin_task_ids=ids,
@@ -189,55 +189,55 @@ class TestTheEarliestEvent:
         (end,) = load_event(event.payload, expected=1)
         return time.monotonic() - began, end
 
-    async def test_holds_the_event_and_no_poll(self, submit, emulator):
+    async def test_holds_the_event_back_but_not_the_poll(self, submit, emulator):
         kirin_task_id = submit()
         seconds, done = await self.seconds_until_fired(self.trigger(kirin_task_id))
         assert done.status == "completed" and seconds >= self.HOLD - 0.1
         (poll,) = emulator.requests("GET", kirin_task_id)
         assert time.time() - poll["time"] > self.HOLD / 2
 
-    async def test_holds_an_error_too(self, submit):
+    async def test_holds_an_error_back(self, submit):
         seconds, failed = await self.seconds_until_fired(self.trigger(submit("[[fail:8002005098]]")))
         assert isinstance(failed, KirinTaskFailedError) and seconds >= self.HOLD - 0.1
 
-    async def test_survives_a_restart_without_beginning_again(self, submit):
+    async def test_does_not_begin_again_after_a_restart(self, submit):
         kirin_task_id = submit()
         earlier = self.trigger(kirin_task_id, hold=60, started_at=time.time() - 59)
-        seconds, _ = await self.seconds_until_fired(self.in_a_triggerer(made_anew(earlier)))
+        seconds, _ = await self.seconds_until_fired(self.in_a_triggerer(recreated(earlier)))
         assert seconds < SOON
 
-    async def test_costs_nothing_once_it_has_passed(self, submit):
+    async def test_adds_no_delay_once_it_has_passed(self, submit):
         trigger = self.trigger(submit(), hold=60, started_at=time.time() - 100)
         trigger.deadline = time.time() + 60
         seconds, _ = await self.seconds_until_fired(trigger)
         assert seconds < SOON
 
-    async def test_is_never_far_where_this_clock_is_behind_the_workers(self, submit):
+    async def test_is_bounded_if_this_clock_is_behind_the_workers(self, submit):
         trigger = self.trigger(submit(), started_at=time.time() + 3600)
         seconds, done = await self.seconds_until_fired(trigger)
         assert done.status == "completed" and self.HOLD - 0.1 <= seconds < SOON
 
-    async def test_does_not_hold_what_runs_without_a_scheduler(self, submit):
+    async def test_is_ignored_without_a_scheduler(self, submit):
         trigger = self.trigger(submit(), hold=60)
         trigger.task_instance = None  # as in dag.test()
         seconds, _ = await self.seconds_until_fired(trigger)
         assert seconds < SOON
 
-    async def test_does_not_hold_the_end_of_a_task_that_ends_here(self, submit, monkeypatch):
+    async def test_is_ignored_for_a_task_that_ends_in_the_triggerer(self, submit, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.triggers.end._store", lambda ti, values: None)
         began = time.monotonic()
         (event,) = [event async for event in self.trigger(submit(), hold=60, result_shape="one").run()]
         assert isinstance(event, TaskSuccessEvent) and time.monotonic() - began < SOON
 
-    async def test_is_unknown_to_triggers_of_earlier_versions(self, submit):
+    async def test_is_optional_in_serialized_arguments(self, submit):
         classpath, arguments = self.trigger(submit()).serialize()
         del arguments["earliest_event"]
         seconds, done = await self.seconds_until_fired(self.in_a_triggerer(import_string(classpath)(**arguments)))
         assert done.status == "completed" and seconds < SOON
 
 
-class TestTheDeadline:
-    async def test_survives_a_restart(self, submit):
+class TestDeadline:
+    async def test_is_not_extended_by_a_restart(self, submit):
         kirin_task_id = submit("[[seconds:600]]")
         trigger = trigger_for(kirin_task_id, seconds=1.5)
         run = asyncio.create_task(fired(trigger))
@@ -246,30 +246,30 @@ class TestTheDeadline:
         with pytest.raises(asyncio.CancelledError):
             await run
         began = time.monotonic()
-        (late,) = await outcomes(made_anew(trigger))
+        (late,) = await outcomes(recreated(trigger))
         assert isinstance(late, KirinTimeoutError)
         # Not the whole time again.
         assert time.monotonic() - began < 1.2
 
-    async def test_may_have_passed_while_no_triggerer_ran(self, submit):
+    async def test_that_passed_without_a_triggerer_times_out_after_one_poll(self, submit):
         began = time.monotonic()
         (late,) = await outcomes(trigger_for(submit("[[seconds:600]]"), seconds=3600, waited=7200))
         assert isinstance(late, KirinTimeoutError) and "7200 s" in str(late)
         assert time.monotonic() - began < SOON
 
-    async def test_is_looked_at_after_the_status(self, submit):
+    async def test_is_checked_after_the_status(self, submit):
         (done,) = await outcomes(trigger_for(submit(), seconds=3600, waited=7200))
         assert done.status == "completed"
 
-    async def test_with_trouble_until_the_end_says_what_the_trouble_was(self, submit, emulator):
+    async def test_error_names_the_last_error_of_the_gateway(self, submit, emulator):
         kirin_task_id = submit()
         emulator.fault(on="get", kind="status", status=503, times=-1)
         (late,) = await outcomes(trigger_for(kirin_task_id, seconds=1))
         assert isinstance(late, KirinTimeoutError) and "503" in str(late)
 
 
-class TestTrouble:
-    async def test_is_ridden_out(self, submit, emulator):
+class TestErrorsWhilePolling:
+    async def test_temporary_errors_do_not_end_the_wait(self, submit, emulator):
         kinds = [
             {"kind": "status", "status": 500},
             {"kind": "status", "status": 502, "body": "<html>Bad Gateway</html>", "content_type": "text/html"},
@@ -290,7 +290,7 @@ class TestTrouble:
         assert [getattr(end, "status", end) for end in ended] == ["completed"] * len(kinds)
         assert [request["fault"] for request in emulator.requests("GET", ids[0])] == ["status", None]
 
-    async def test_a_gateway_that_is_down_for_a_moment(self, connect, raw_server, submit, emulator):
+    async def test_a_gateway_that_is_down_is_polled_with_backoff(self, connect, raw_server, submit, emulator):
         kirin_task_id, calls = submit("[[seconds:0.1]]"), []
 
         def answer(connection, server):
@@ -301,7 +301,7 @@ class TestTrouble:
         run = asyncio.create_task(outcomes(trigger_for(kirin_task_id, seconds=4)))
         (late,) = await run
         assert isinstance(late, KirinTimeoutError) and "No reply" in str(late)
-        # It backs off, whatever poll_interval says: four looks at most, each of which aiohttp repeats once.
+        # Backoff overrides poll_interval: at most four polls, each of which aiohttp repeats once.
         assert 1 < len(calls) <= 8
 
     async def test_retry_after_is_honoured(self, submit, emulator):
@@ -320,7 +320,7 @@ class TestTrouble:
         assert isinstance(late, KirinTimeoutError)
         assert time.monotonic() - began < SOON
 
-    async def test_a_slow_reply_of_one_does_not_hold_up_the_others(self, submit, emulator):
+    async def test_a_slow_response_does_not_delay_the_other_ids(self, submit, emulator):
         slow, quick = submit(), submit()
         emulator.fault(on="get", kind="hold", match=slow)
         run = asyncio.create_task(outcomes(trigger_for(slow, quick)))
@@ -328,7 +328,7 @@ class TestTrouble:
         emulator.call("POST", "/emulator/release")
         assert [done.id for done in await run] == [slow, quick]
 
-    async def test_cancelled_it_ends_at_once_and_leaves_nothing_open(self, submit, emulator):
+    async def test_a_cancelled_trigger_ends_at_once_and_leaves_nothing_open(self, submit, emulator):
         kirin_task_id = submit("[[seconds:600]]")
         run = asyncio.create_task(fired(trigger_for(kirin_task_id, seconds=3600)))
         await asyncio.to_thread(emulator.until_asked, "GET", kirin_task_id)
@@ -341,8 +341,8 @@ class TestTrouble:
         gc.collect()
 
 
-class TestWhatItShows:
-    async def test_no_key_and_no_signed_query(self, submit, emulator, capfd, caplog):
+class TestLogsAndRepr:
+    async def test_show_neither_the_key_nor_a_signed_query(self, submit, emulator, capfd, caplog):
         ids = [submit("[[seconds:0.4]]"), submit("[[fail:8002005098]]"), submit()]
         emulator.fault(on="get", kind="status", status=503, match=ids[2])
         trigger = trigger_for(*ids)
@@ -358,22 +358,22 @@ class TestWhatItShows:
             assert query not in text and "Signature=" not in text
         assert KEY not in json.dumps(event.payload)
 
-    async def test_progress_is_logged_when_it_changes(self, submit, capfd):
+    async def test_show_progress_when_it_changes(self, submit, capfd):
         kirin_task_id = submit("[[seconds:1]]")
         await fired(trigger_for(kirin_task_id))
         lines = [line for line in capfd.readouterr().out.splitlines() if f"{kirin_task_id}: in_progress" in line]
         assert len(lines) >= 2 and "%" in lines[0]
-        told = [line.split("in_progress")[1].split(" after")[0] for line in lines]
-        assert len(set(told)) == len(told), "the same progress was told twice"
+        progress = [line.split("in_progress")[1].split(" after")[0] for line in lines]
+        assert len(set(progress)) == len(progress), "the same progress was logged twice"
 
-    def test_its_arguments_are_plain_and_small(self):
+    def test_serialized_arguments_are_plain_json(self):
         trigger = trigger_for("one", "two")
         assert json.loads(json.dumps(trigger.serialize()[1])) == trigger.serialize()[1]
-        assert made_anew(trigger).serialize() == trigger.serialize()
+        assert recreated(trigger).serialize() == trigger.serialize()
 
 
-def test_it_neither_blocks_the_loop_nor_imports_requests(conn_id, submit, emulator):
-    """In a process of its own, where little is imported yet, as in a triggerer that has just started."""
+def test_trigger_does_not_block_the_loop_or_import_requests(conn_id, submit, emulator):
+    """Runs in a process of its own, where little is imported yet, as in a triggerer that has just started."""
     ids = [submit(f"[[seconds:{seconds}]]") for seconds in (0.3, 0.6, 1.0)] + [submit("[[fail:8002005098]]")] * 3
     script = textwrap.dedent("""
         import asyncio, json, sys, time
@@ -395,16 +395,16 @@ def test_it_neither_blocks_the_loop_nor_imports_requests(conn_id, submit, emulat
                 kirin_task_ids=sys.argv[1:], kirin_conn_id="kirin_default", started_at=now, deadline=now + 30,
                 poll_interval=0.05,
             )
-            assert "requests" not in sys.modules, "Airflow has imported it: this test tells nothing any more"
+            assert "requests" not in sys.modules, "Airflow has imported it: this test proves nothing any more"
             events = [event async for event in trigger.run()]
             ticking.cancel()
-            ends = sorted("error" if "error" in one else "video" for one in events[0].payload["results"])
+            ends = sorted("error" if "error" in result else "video" for result in events[0].payload["results"])
             imported = "requests" in sys.modules
             print(json.dumps({"lag": max(lags), "ticks": len(lags), "imported": imported, "ends": ends}))
 
         asyncio.run(main())
     """)
-    # Each first reply is held back for so long: a look that blocks the loop stops the ticking for as long.
+    # Seconds for which each first response is held back: a poll that blocks the loop stops the ticks as long.
     held = 3.0
     emulator.fault(on="get", kind="slow", seconds=held, times=len(ids))
     run = subprocess.run([sys.executable, "-c", script, *ids], capture_output=True, text=True, timeout=HANG, check=True)

@@ -134,7 +134,7 @@ class TestStartedInTheTriggerer:
             **options,
         )
         classpath, arguments = start.serialize()
-        assert classpath.endswith("starting.KirinStartTrigger")
+        assert classpath.endswith("triggers.start.KirinStartTrigger")
         anew = KirinStartTrigger(**json.loads(json.dumps(arguments)))
         anew.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
         return anew
@@ -192,4 +192,4 @@ class TestStartedInTheTriggerer:
         run.cancel()
         await asyncio.wait([run])
         said = caplog.text + capfd.readouterr().out
-        assert f"{one} ended from outside" in said and "billed" in said
+        assert f"{one} was stopped" in said and "billed" in said

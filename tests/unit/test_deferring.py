@@ -1,4 +1,4 @@
-"""What an operator hands to the triggerer when it defers."""
+"""Deferring to the triggerer: minimum time, earliest event, Airflow's own timeout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def deferred(timeout: float) -> Any:
 
 
 @pytest.mark.parametrize(("interval", "seconds"), [(None, 10), ("1", 10), ("5", 10), ("20", 25)])
-def test_a_task_stays_deferred_until_the_latest_report_of_its_worker(
+def test_a_task_stays_deferred_until_its_worker_has_reported(
     monkeypatch: pytest.MonkeyPatch, interval: str | None, seconds: float
 ) -> None:
     if interval is not None:
@@ -35,14 +35,14 @@ def test_a_task_stays_deferred_until_the_latest_report_of_its_worker(
     assert min_deferral() == seconds
 
 
-def test_the_trigger_is_given_a_time_of_day() -> None:
+def test_the_earliest_event_is_wall_clock_time() -> None:
     before = time.time()
     trigger = deferred(3600).trigger
     assert before + 10 <= trigger.earliest_event <= time.time() + 10
     assert trigger.serialize()[1]["earliest_event"] == trigger.earliest_event
 
 
-def test_airflow_s_own_timeout_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflows_timeout_is_later_than_the_triggers_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert deferred(3600).timeout == timedelta(seconds=3600 + BACKSTOP)
     monkeypatch.setenv(OPTION, "300")
     assert deferred(5).timeout == timedelta(seconds=305 + BACKSTOP)

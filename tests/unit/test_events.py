@@ -1,4 +1,4 @@
-"""What a trigger tells the task that it wakes comes back as it was; anything else is refused."""
+"""Trigger events survive the trip through Airflow's database unchanged; anything else is refused."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class TestRoundTrip:
         assert outcome == DONE
 
     @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-    def test_every_reason_why_there_is_none(self, error: KirinError) -> None:
+    def test_every_error(self, error: KirinError) -> None:
         (outcome,) = load_event(through_the_database(dump_event([error])), expected=1)
         assert traits(outcome) == traits(error)
 
-    def test_every_class_that_a_wait_can_end_in_is_known(self) -> None:
+    def test_every_class_of_api_error(self) -> None:
         for kind in vars(exceptions).values():
             if isinstance(kind, type) and issubclass(kind, KirinAPIError):
                 error = kind("x", code="014002095", http_status=418, request_id="r", retryable=True)
@@ -97,17 +97,17 @@ class TestRoundTrip:
 
     @settings(deadline=None)
     @given(st.lists(st.sampled_from([DONE, *ERRORS]), max_size=5))
-    def test_many_in_their_order(self, outcomes: list[Outcome]) -> None:
+    def test_outcomes_keep_their_order(self, outcomes: list[Outcome]) -> None:
         read = load_event(through_the_database(dump_event(outcomes)), expected=len(outcomes))
         assert [traits(outcome) for outcome in read] == [traits(outcome) for outcome in outcomes]
 
-    def test_no_outcome_at_all(self) -> None:
+    def test_an_event_without_outcomes(self) -> None:
         assert load_event(through_the_database(dump_event([])), expected=0) == []
 
 
 class TestFailsClosed:
     @pytest.mark.parametrize("expected", [0, 1, 3])
-    def test_another_number_of_outcomes_than_asked_for(self, expected: int) -> None:
+    def test_an_unexpected_number_of_outcomes_is_refused(self, expected: int) -> None:
         with pytest.raises(KirinReplyError):
             load_event(dump_event([DONE, DONE]), expected=expected)
 
@@ -157,11 +157,11 @@ class TestFailsClosed:
         ],
         ids=lambda event: str(event)[:70],
     )
-    def test_what_is_not_understood_is_refused(self, event: Any) -> None:
+    def test_an_invalid_event_is_refused(self, event: Any) -> None:
         with pytest.raises(KirinReplyError):
             load_event(event, expected=1)
 
-    def test_an_error_that_no_wait_ends_in_is_refused_on_the_way_back(self) -> None:
+    def test_a_payload_error_is_refused(self) -> None:
         error = KirinPayloadError([Problem("a", "b", "c", "d")], model="m")
         with pytest.raises(KirinReplyError):
             load_event(through_the_database(dump_event([error])), expected=1)
@@ -188,25 +188,25 @@ def read_safely(event: Any, expected: int) -> list[Outcome] | None:
         return None
 
 
-class TestAnythingElse:
+class TestArbitraryEvents:
     @settings(deadline=None, max_examples=200)
     @given(json_values)
-    def test_no_other_json_is_understood(self, event: Any) -> None:
+    def test_arbitrary_json_is_refused(self, event: Any) -> None:
         assert read_safely(event, 1) is None
 
     @settings(deadline=None, max_examples=300)
     @given(st.data())
-    def test_a_changed_event_is_refused_or_still_makes_sense(self, data: st.DataObject) -> None:
+    def test_a_modified_event_is_refused_or_still_consistent(self, data: st.DataObject) -> None:
         outcome = data.draw(st.sampled_from([DONE, *ERRORS]))
         event = through_the_database(dump_event([outcome]))
-        # Walk to some place within it, and put something else there.
+        # Walk to a random place in the event, and replace its value.
         parent, place = event, data.draw(st.sampled_from(sorted(event)))
         while isinstance(parent[place], dict | list) and parent[place] and data.draw(st.booleans()):
             parent = parent[place]
             places = sorted(parent) if isinstance(parent, dict) else list(range(len(parent)))
             place = data.draw(st.sampled_from(places))
         parent[place] = data.draw(json_values)
-        self.judge(event)
+        self.check(event)
 
     @settings(deadline=None)
     @given(
@@ -217,10 +217,10 @@ class TestAnythingElse:
         ),
     )
     @example("KirinTimeoutError", {"kirin_task_ids": 5})
-    def test_an_error_with_anything_in_its_fields(self, kind: str, fields: dict[str, Any]) -> None:
-        self.judge({"version": 1, "results": [{"error": {"type": kind, **fields}}]})
+    def test_an_error_with_arbitrary_fields_is_refused_or_consistent(self, kind: str, fields: dict[str, Any]) -> None:
+        self.check({"version": 1, "results": [{"error": {"type": kind, **fields}}]})
 
-    def judge(self, event: Any) -> None:
+    def check(self, event: Any) -> None:
         before = copy.deepcopy(event)
         outcomes = read_safely(event, 1)
         assert event == before
@@ -237,8 +237,8 @@ class TestAnythingElse:
             assert isinstance(outcome.retryable, bool)
 
 
-class TestWhatTheTriggererLogs:
-    def test_counts_and_no_urls(self) -> None:
+class TestReprInTheTriggererLog:
+    def test_shows_counts_without_urls(self) -> None:
         event = dump_event([DONE, DONE, KirinAuthError("see https://h/a?sig=SECRET")])
         for shown in (repr(event), str(event), f"{event}", f"{[event]}", "%s %r" % (event, event)):  # noqa: UP031
             assert "http" not in shown
@@ -246,10 +246,10 @@ class TestWhatTheTriggererLogs:
             assert "completed: 2" in shown
             assert "KirinAuthError: 1" in shown
 
-    def test_nothing(self) -> None:
+    def test_of_an_event_without_outcomes(self) -> None:
         assert repr(dump_event([])) == "<Kirin generations none>"
 
-    def test_nor_within_airflow_s_own_wrapper(self) -> None:
+    def test_hides_urls_inside_airflows_trigger_event(self) -> None:
         from airflow.triggers.base import TriggerEvent
 
         event = TriggerEvent(dump_event([DONE]))
@@ -257,20 +257,20 @@ class TestWhatTheTriggererLogs:
             assert "completed: 1" in shown
             assert "SECRET" not in shown
 
-    def test_is_still_a_plain_dict_for_the_database(self) -> None:
+    def test_leaves_a_plain_dict_for_the_database(self) -> None:
         event = dump_event([DONE])
         assert isinstance(event, EventPayload)
         assert isinstance(event, dict)
         assert json.loads(json.dumps(event))["results"][0]["kirin_task"]["videos"][0]["url"].endswith("?sig=SECRET")
 
 
-class TestAWaitThatIsLeftToAWorker:
-    def test_comes_back_with_its_deadline(self):
+class TestHandBackToWorker:
+    def test_keeps_the_deadline(self):
         payload = hand_back_to_worker(1234.5)
         assert hand_back_deadline(json.loads(json.dumps(payload))) == 1234.5
-        assert str(payload) == "<left to a worker>"
+        assert str(payload) == "<handed back to a worker>"
 
-    def test_holds_no_outcome(self):
+    def test_is_refused_as_an_outcome(self):
         with pytest.raises(KirinReplyError):
             load_event(hand_back_to_worker(1234.5), expected=0)
 
@@ -278,5 +278,5 @@ class TestAWaitThatIsLeftToAWorker:
         "event",
         [dump_event([DONE]), None, {}, {"hand_back_deadline": 1.0}, {"version": 1, "hand_back_deadline": "soon"}],
     )
-    def test_is_no_other_event(self, event):
+    def test_has_no_deadline_in_any_other_event(self, event):
         assert hand_back_deadline(event) is None

@@ -41,7 +41,7 @@ def outcome_of(raw: bytes, status: int = 200, asked_for: str | None = "d1", **he
 def through_airflow(outcome: Outcome) -> Any:
     """Return an event after its trip from the trigger to the task: msgpack, serde, PostgreSQL's JSON."""
     event = make_event([outcome])
-    assert "cannot be passed on" not in str(event.payload["results"])
+    assert "cannot encode the outcome" not in str(event.payload["results"])
     sent = event.payload
     if _new_encoder is not None:
         msgpack = importlib.import_module("msgspec.msgpack")

@@ -1,4 +1,4 @@
-"""How often Airflow's scheduler retries our tasks: read from the serialized DAG, as it does."""
+"""Default retries of our tasks, read from the serialized DAG as the scheduler does."""
 
 from __future__ import annotations
 
@@ -87,34 +87,34 @@ def scheduled(
             with outer, TaskGroup("inner", default_args=dict(group_args), prefix_group_id=False):
                 WAYS[way](**options)
     (task,) = DagSerialization.from_dict(DagSerialization.to_dict(dag)).task_dict.values()
-    (author_s,) = dag.task_dict.values()
-    assert (author_s.retries, author_s.retry_delay) == (task.retries, task.retry_delay)
+    (authored,) = dag.task_dict.values()
+    assert (authored.retries, authored.retry_delay) == (task.retries, task.retry_delay)
     return task.retries, task.retry_delay
 
 
-def test_twice_where_the_author_says_nothing(way: str) -> None:
+def test_two_retries_by_default(way: str) -> None:
     assert scheduled(way) == (RETRIES, RETRY_DELAY) == (2, timedelta(seconds=30))
 
 
 @pytest.mark.parametrize("retries", [0, 5])
-def test_the_task_s_own_word_counts(way: str, retries: int) -> None:
+def test_arguments_of_the_task_override_the_defaults(way: str, retries: int) -> None:
     assert scheduled(way, retries=retries, retry_delay=timedelta(seconds=7)) == (retries, timedelta(seconds=7))
 
 
-def test_one_of_the_two_leaves_the_other(way: str) -> None:
+def test_one_argument_keeps_the_default_of_the_other(way: str) -> None:
     assert scheduled(way, retries=0) == (0, RETRY_DELAY)
     assert scheduled(way, retry_delay=timedelta(minutes=5)) == (RETRIES, timedelta(minutes=5))
 
 
 @pytest.mark.parametrize("retries", [0, 5])
-def test_default_args_count(way: str, retries: int) -> None:
+def test_default_args_override_the_defaults(way: str, retries: int) -> None:
     assert scheduled(way, dag_args={"retries": retries}) == (retries, RETRY_DELAY)
     assert scheduled(way, default_args={"retries": retries}) == (retries, RETRY_DELAY)
     assert scheduled(way, group_args={"retries": retries}) == (retries, RETRY_DELAY)
     assert scheduled(way, group_args={}, outer_args={"retries": retries}) == (retries, RETRY_DELAY)
 
 
-def test_so_does_the_environment(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_defaults(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TASK_RETRIES", "0")
     assert scheduled(way) == (0, RETRY_DELAY)
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY", "300")
@@ -122,12 +122,12 @@ def test_so_does_the_environment(way: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(("value", "counts"), [("3", True), ("0", False)])
-def test_so_does_airflow_cfg_unless_it_holds_what_airflow_writes_there(
+def test_airflow_cfg_overrides_the_defaults_unless_generated(
     way: str, value: str, counts: bool, request: pytest.FixtureRequest
 ) -> None:
     if not conf.has_section("core"):
         conf.add_section("core")
     request.addfinalizer(lambda: conf.remove_option("core", "default_task_retries", remove_default=False))
     conf.set("core", "default_task_retries", value)
-    # Airflow has read its own value before, when it was imported: 0. What matters is that ours is not in its place.
+    # Airflow read its own value, 0, when it was imported. What matters is that ours does not replace it.
     assert scheduled(way)[0] == (0 if counts else RETRIES)

@@ -1,4 +1,4 @@
-"""What soft_fail and never_fail do is the same on every way of waiting, and on every Airflow."""
+"""soft_fail and never_fail do the same in every mode of waiting, and on every Airflow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resumed(wait: KirinTaskSensor, event: Any) -> Any:
 
 @pytest.fixture(params=["deferred", "poke"])
 def wait_for(request, monkeypatch):
-    """Let a sensor see how its generation ends."""
+    """Return a function that lets a sensor wait for a generation with a given error."""
 
     def deferred(wait: KirinTaskSensor, end: KirinError) -> Any:
         return resumed(wait, dict(dump_event([end])))
@@ -51,60 +51,60 @@ def wait_for(request, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ENDS)
-class TestAGenerationWithoutAVideo:
+class TestGenerationWithoutVideo:
     @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
-    def test_skips_where_that_is_asked_and_says_why(self, wait_for, end, asked, caplog, capfd):
+    def test_skips_with_soft_fail_or_never_fail_and_logs_the_reason(self, wait_for, end, asked, caplog, capfd):
         with caplog.at_level(logging.WARNING), pytest.raises(AirflowSkipException):
             wait_for(sensor(**{asked: True}), ENDS[end])
-        assert f"{asked} asks: {ENDS[end]}" in caplog.text + "".join(capfd.readouterr())
+        assert f"because of {asked}: {ENDS[end]}" in caplog.text + "".join(capfd.readouterr())
 
-    def test_fails_for_good_otherwise(self, wait_for, end):
+    def test_fails_without_a_retry_by_default(self, wait_for, end):
         with pytest.raises(LEFT_ALONE[end]):
             wait_for(sensor(), ENDS[end])
 
 
-class TestAnIdThatIsNone:
+class TestInvalidId:
     @pytest.mark.parametrize("deferrable", [True, False])
     @pytest.mark.parametrize(
         ("asked", "raised"),
         [({"soft_fail": True}, AirflowSkipException), ({"never_fail": True}, AirflowSkipException),
          ({}, AirflowFailException)],
     )  # fmt: skip
-    def test_ends_as_any_failure_where_a_worker_starts(self, deferrable, asked, raised):
+    def test_fails_or_skips_on_a_worker(self, deferrable, asked, raised):
         with pytest.raises(raised):
             sensor("None", deferrable=deferrable, **asked).execute(NOTHING)
 
     @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
-    def test_and_where_the_triggerer_has_started(self, asked):
+    def test_skips_after_a_start_in_the_triggerer(self, asked):
         with pytest.raises(AirflowSkipException):
             resumed(sensor("None", **{asked: True}), dict(dump_event([KirinReplyError("x")])))
 
 
-class TestAConnectionThatCouldNotBeLookedUp:
-    """Of all its ends the one that another try may mend."""
+class TestConnectionThatCannotBeLookedUp:
+    """The only outcome that another try may fix."""
 
     missing = KirinConfigError("There is no Airflow connection 'kirin_default'", retryable=True)
 
     @pytest.mark.parametrize("asked", [{}, {"soft_fail": True}])
     @pytest.mark.parametrize("ids", ["abc", ["abc", "def"]])
-    def test_is_left_to_another_try(self, ids, asked):
+    def test_is_retried(self, ids, asked):
         with pytest.raises(KirinConfigError, match="no Airflow connection"):
             resumed(sensor(ids, **asked), dict(dump_event([self.missing] * len(sensor(ids)._ids()))))
 
-    def test_is_skipped_by_never_fail(self):
+    def test_is_skipped_with_never_fail(self):
         with pytest.raises(AirflowSkipException):
             resumed(sensor(never_fail=True), dict(dump_event([self.missing])))
 
-    def test_a_connection_that_is_unusable_fails_for_good(self):
+    def test_an_unusable_connection_fails_without_a_retry(self):
         with pytest.raises(AirflowFailException):
             resumed(sensor(), dict(dump_event([KirinConfigError("it has no API key")])))
 
 
-class TestAnEventThatCannotBeUnderstood:
-    def test_is_left_to_another_try_by_soft_fail(self):
+class TestInvalidEvent:
+    def test_is_retried_with_soft_fail(self):
         with pytest.raises(KirinReplyError):
             resumed(sensor(soft_fail=True), {"version": 0})
 
-    def test_is_skipped_by_never_fail(self):
+    def test_is_skipped_with_never_fail(self):
         with pytest.raises(AirflowSkipException):
             resumed(sensor(never_fail=True), {"version": 0})
