@@ -539,7 +539,7 @@ class TestTheSensor:
             use(wait.output)
         ended = run(dag)
         assert ended.states() == {"wait": "skipped", "use": "skipped"}, ended.log[-3000:]
-        assert f"{asked} asks: " in ended.log and said in ended.log
+        assert f"because of {asked}: " in ended.log and said in ended.log
 
     def test_trouble_on_the_way_is_ridden_out(self, dag, run, submitted, emulator, mode):
         one = submitted()

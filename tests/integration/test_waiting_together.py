@@ -155,7 +155,7 @@ class TestStartedInTheTriggerer:
         (late,) = load_event((await self.fired(start)).payload, expected=1)
         assert isinstance(late, KirinTimeoutError)
 
-    @pytest.mark.parametrize("wrong", ["None", "", 5, ["a", ["b"]], None])
+    @pytest.mark.parametrize("wrong", ["None", "", 5.0, ["a", ["b"]], None])
     async def test_what_is_no_id_is_left_to_the_worker_to_say(self, wrong):
         start = self.starting("x")
         start.kirin_task_id = wrong
