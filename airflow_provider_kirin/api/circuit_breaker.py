@@ -1,7 +1,7 @@
-"""Whether the gateway is there at all: one view for all that ask it in one process. No I/O and no clock.
+"""Detect that the gateway is down, once for everything that calls it in one process. No I/O and no clock.
 
-A gateway that is down is not asked by a thousand waits, each in its own rhythm, but by one of them at a time, ever
-more rarely. Times are seconds of any clock that does not go back.
+While the gateway is down, a thousand waits do not all keep polling it: one of them probes it, at growing intervals.
+Times are in seconds by any monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
 )
 
-#: So many troubles in a row, with no sign of life between them, mean that it is down.
+#: The gateway counts as down after this many consecutive failures.
 FAILURE_THRESHOLD = 5
-#: A probe without an answer for so many seconds is not waited for: it may have been cancelled.
+#: Seconds after which a probe without a result is given up, as it may have been cancelled.
 PROBE_TIMEOUT = 30.0
 
 
 class CircuitBreaker:
-    """Let one call at a time through while the gateway is down.
+    """Lets one call at a time through while the gateway is down.
 
-    :param jitter: returns 0 to 1; spreads the probes of several processes
+    :param jitter: returns a number between 0 and 1; spreads the probes of several processes
     """
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
@@ -37,15 +37,15 @@ class CircuitBreaker:
         self._failures = 0
         self._probe_at = 0.0
         self._is_probing = False
-        #: The last trouble, while the gateway is down.
+        #: The last error while the gateway is down; None while it is up.
         self.last_error: KirinError | None = None
 
     def acquire(self, now: float) -> float:
-        """Take leave to call: return 0, or the seconds until it may be given.
+        """Request permission for a call: return 0 if it may be made now, else the seconds until trying again.
 
-        While the gateway is down, the first one that asks when a probe is due is the probe.
+        While the gateway is down, the first caller after a probe is due becomes the probe.
 
-        :param now: the time
+        :param now: the current time
         """
         if self.last_error is None:
             return 0.0
@@ -55,17 +55,17 @@ class CircuitBreaker:
         return 0.0
 
     def record_result(self, error: KirinError | None, now: float) -> bool:
-        """Take note of how a call ended, and return whether the gateway came back with it.
+        """Record the result of a call, and return whether it shows that the gateway is up again.
 
-        :param error: what it ended in, if not well; one that only a living gateway gives is a sign of life
-        :param now: the time
+        :param error: the error of the call, or None; an error that only a working gateway returns is not a failure
+        :param now: the current time
         """
         if not _is_failure(error):
             was_down = self.last_error is not None
             self._failures, self.last_error = 0, None
             return was_down
         if self.last_error is not None and not self._is_probing:
-            # It was under way when the gateway was found to be down, and says nothing new.
+            # The call was under way when the gateway was found to be down, and carries no new information.
             return False
         self._failures += 1
         if self._failures >= FAILURE_THRESHOLD:
@@ -77,6 +77,6 @@ class CircuitBreaker:
 
 def _is_failure(error: KirinError | None) -> TypeGuard[KirinError]:
     if isinstance(error, (KirinAuthError, KirinNotFoundError)):
-        # A load balancer without a gateway behind it says 404, too, and a firewall that has enough 403.
+        # A load balancer without a gateway behind it also returns 404, and a firewall that blocks us 403.
         return not error.from_api
     return isinstance(error, (KirinNetworkError, KirinReplyError, KirinUnavailableError))

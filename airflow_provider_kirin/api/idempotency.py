@@ -1,7 +1,7 @@
 """The external task id of a step's generation: the same on every try, so that no state is needed to find it again.
 
-It has to be unique for an account (doc.vtrix.ai, kirin-v1-6-i2v). It is a hash: neither a dag id nor a prompt can be
-read in it.
+It has to be unique within an account (doc.vtrix.ai, kirin-v1-6-i2v). It is a hash, so it reveals neither a DAG id nor a
+prompt.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ _PREFIX = "airflow-"
 
 
 def payload_fingerprint(prepared: PreparedPayload) -> str:
-    """Return a digest of a payload as it will be sent; images count by their bytes, wherever they lay.
+    """Return a digest of a payload as it will be sent; images count by their bytes, wherever they were stored.
 
-    What means the same is the same: 1 and 1.0, both Unicode forms of a string, a URL signed now or an hour ago. Of an
-    image that was made to fit, the bytes that were given count: a Pillow that encodes differently on the next
-    try must not make another step of it.
+    Equivalent values are equal: 1 and 1.0, both Unicode forms of a string, a URL signed now or an hour ago. If an image
+    was made to fit, its original bytes count, so that another Pillow version does not change the digest.
 
-    :param prepared: the prepared payload; its own external task id does not count
+    :param prepared: the prepared payload; its own external task id is ignored
     """
     params = {name: value for name, value in prepared.params.items() if name != "external_task_id"}
     images = {parse_path(name): image.identity or image.text for name, image in prepared.images.items()}
@@ -41,20 +40,20 @@ def payload_fingerprint(prepared: PreparedPayload) -> str:
 
 
 def arguments_fingerprint(model: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return a digest of what a function that makes a payload is called with.
+    """Return a digest of the arguments of a function that returns a payload.
 
-    It stands for the payload where calling the function twice may give two payloads. Values of a kind that has no
-    content to compare count by their type, so that the digest is the same on every try.
+    It replaces the payload's digest, as calling the function twice may return two different payloads. Values without
+    comparable content count by their type, so that the digest is the same on every try.
 
     :param model: the model's id
     :param args: the function's positional arguments
-    :param kwargs: its named ones
+    :param kwargs: the function's keyword arguments
     """
     return _hash(model, json.dumps([_plain(list(args)), _plain(kwargs)], sort_keys=True, ensure_ascii=True))
 
 
 def _canonical(value: Any) -> Any:
-    """Return a JSON value in the one form in which those that mean the same are equal."""
+    """Return the canonical form of a JSON value, in which equivalent values are equal."""
     if isinstance(value, str):
         return unicodedata.normalize("NFC", without_signature(value))
     if isinstance(value, float):
@@ -65,7 +64,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it, equal for equal contents, whatever the order of a mapping or set."""
+    """Return a JSON-serializable form of a value, equal for equal contents, whatever the order of a mapping or set."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return _canonical(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -79,7 +78,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, {one.name: _plain(getattr(value, one.name)) for one in fields(value)}]
+        return [type(value).__name__, {field.name: _plain(getattr(value, field.name)) for field in fields(value)}]
     return ["object", type(value).__qualname__]
 
 
@@ -96,21 +95,21 @@ def make_external_task_id(
 ) -> str:
     """Return the external task id of one step: short, opaque, and the same on every try.
 
-    :param conn_id: the connection: who pays
-    :param dag_id: the DAG
-    :param run_id: the DAG run
-    :param task_id: the task
-    :param map_index: of a mapped task; -1 for one that is not mapped
-    :param take: which take of the same payload it is
+    :param conn_id: the connection, which decides who pays
+    :param dag_id: the DAG id
+    :param run_id: the DAG run id
+    :param task_id: the task id
+    :param map_index: the index of a mapped task; -1 if it is not mapped
+    :param take: the number of the take, to generate the same payload again
     :param payload: what :func:`payload_fingerprint` or :func:`arguments_fingerprint` returned
-    :param namespace: tells deployments apart that share an account and the ids above; empty for none
+    :param namespace: distinguishes deployments that share an account and the ids above; empty for none
     """
     step = (conn_id, dag_id, run_id, task_id, str(map_index), _take(take), payload)
     return _PREFIX + _hash(*([namespace] if namespace else []), *step)
 
 
 def _take(take: Any) -> str:
-    """Return a take as a string: one number is one take, whether it came as an integer, a float or a template."""
+    """Return a take as a string: a number is the same take as an integer, a float or a rendered template."""
     text = unicodedata.normalize("NFC", str(take).strip())
     try:
         number = Decimal(text)
@@ -121,9 +120,9 @@ def _take(take: Any) -> str:
 
 
 def attempt_id(external_task_id: str, number: int) -> str:
-    """Return the name of the n-th generation of a step: after one that failed, a retry buys the next.
+    """Return the external task id of the n-th generation of a step: after a failed one, a retry submits the next.
 
-    :param external_task_id: the name of the first
+    :param external_task_id: the external task id of the first generation
     :param number: 1 for the first
     """
     return external_task_id if number == 1 else f"{external_task_id}-{number}"
@@ -140,7 +139,7 @@ def is_of_series(external_task_id: str, first: str) -> bool:
 
 
 def _hash(*parts: str) -> str:
-    """Hash a list of texts, so that no two lists run into one: JSON keeps the parts apart."""
+    """Return a hash of several strings; JSON separates them unambiguously."""
     hashed = hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()
-    # 130 bits in 26 letters and figures.
+    # 130 bits in 26 letters and digits.
     return base64.b32encode(hashed).decode().lower()[:26]

@@ -1,4 +1,4 @@
-"""Presigned URLs: which part of a query is the signature, and so differs each time the same object is signed.
+"""Presigned URLs: strip the signature from the query, as it differs each time the same object is signed.
 
 Sources: the signing documentation of Amazon S3 (versions 2 and 4) and CloudFront, Google Cloud Storage (2 and 4), Azure
 Blob Storage (SAS) and Alibaba Cloud OSS.
@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 from airflow_provider_kirin.api.redaction import is_web_url
 
-#: S3, GCS and OSS, version 4: every parameter of the signature begins so.
+#: S3, GCS and OSS, version 4: prefixes of all signature parameters.
 _PREFIXES = ("x-amz-", "x-goog-", "x-oss-")
 #: CloudFront, and the version 2 of S3, GCS and OSS.
 _SIGNATURE = frozenset(
@@ -30,7 +30,7 @@ _SAS = frozenset(
 
 
 def without_signature(text: str) -> str:
-    """Return a URL without the parameters of a signature; any other string, and a URL that is not signed, as it is.
+    """Return a URL without its signature parameters; any other string, or a URL that is not signed, unchanged.
 
     :param text: any string
     """

@@ -1,4 +1,4 @@
-"""Which addresses a link may lead to. Links come from outside: none shall make a worker call its own network."""
+"""Decide which addresses a link may lead to: an external link must not make a worker call its own network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_PUBLIC = (
 def is_public(address: str) -> bool:
     """Return whether an IP address belongs to the open internet: not private, loopback, link-local, reserved...
 
-    :param address: in digits, as a resolver returns it; what is none is not public
+    :param address: a numeric address, as a resolver returns it; anything else is not public
     """
     try:
         ip: IPv4Address | IPv6Address = ip_address(address)
@@ -39,7 +39,7 @@ def is_public(address: str) -> bool:
 
 
 def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that packets to an IPv6 address end up at, if there is one in it."""
+    """Return the IPv4 address embedded in an IPv6 address, where its packets end up; None if there is none."""
     if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -47,11 +47,11 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
 
 @dataclass(frozen=True)
 class PrivateHosts:
-    """What may be called although it is not on the open internet.
+    """Hosts that may be called although they are not on the public internet.
 
-    :param everything: no limits
-    :param names: host names, in lower case
-    :param networks: addresses
+    :param everything: whether all hosts are allowed
+    :param names: allowed host names, in lower case
+    :param networks: allowed networks
     """
 
     everything: bool = False
@@ -60,11 +60,11 @@ class PrivateHosts:
 
     @classmethod
     def of(cls, given: Iterable[str] | bool, *, own_host: str) -> PrivateHosts:
-        """Read what a user allows.
+        """Parse the hosts that a user allows.
 
-        :param given: all or nothing, or host names, IP addresses and networks (``10.0.0.0/8``)
+        :param given: all (True) or none (False), or host names, IP addresses and networks (``10.0.0.0/8``)
         :param own_host: the host of the connection, which is always allowed
-        :raises ValueError: names what cannot be read
+        :raises ValueError: contains the entry that is not valid
         """
         names, networks = {_plain(own_host)}, []
         for entry in () if isinstance(given, bool) else given:
@@ -80,8 +80,8 @@ class PrivateHosts:
     def allow(self, host: str, address: str) -> bool:
         """Return whether an address may be connected to.
 
-        :param host: what the link says
-        :param address: what that means, in digits
+        :param host: the host in the link
+        :param address: the numeric address that it resolves to
         """
         if self.everything or _plain(host) in self.names or is_public(address):
             return True

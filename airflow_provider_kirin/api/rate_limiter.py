@@ -1,57 +1,57 @@
-"""How fast to ask: calls a second, fewer after a gateway said 429, then slowly more again. No I/O and no clock.
+"""Limit the rate of calls: halve it after an HTTP 429, then let it grow again. No I/O and no clock.
 
-Times are seconds of any clock that does not go back.
+Times are in seconds by any monotonic clock.
 """
 
 from __future__ import annotations
 
-#: A 429 leaves this share of the rate.
+#: A 429 multiplies the rate by this factor.
 DECREASE_FACTOR = 0.5
-#: Calls a second that are always allowed.
+#: The rate never falls below this many calls per second.
 MIN_RATE = 0.2
-#: Seconds in which a rate that was cut doubles again.
+#: Seconds in which a decreased rate doubles again.
 DOUBLING_SECONDS = 30.0
-#: Answers to calls that were under way say nothing new: one cut in this many seconds.
+#: Minimum seconds between two decreases: further 429s of calls under way carry no new information.
 DECREASE_INTERVAL = 2.0
-#: After an outage: calls a second at first, and the seconds in which they double.
+#: After an outage: the initial calls per second, and the seconds in which the rate doubles.
 SLOW_START_RATE, SLOW_START_DOUBLING_SECONDS = 4.0, 1.0
-#: Calls are counted over this many seconds, to know which rate was too much.
+#: Calls are counted over this many seconds, to know the rate that was too high.
 _WINDOW = 2.0
 
 
 class RateLimiter:
-    """Hand out turns for calls, for all that share a connection in one process.
+    """Limits the calls of everything that shares a connection in one process.
 
-    :param per_second: the most calls a second, None for no limit of one's own
+    :param per_second: maximum calls per second; None for no configured limit
     """
 
     def __init__(self, per_second: float | None = None) -> None:
         self._per_second = per_second
         self._next = 0.0
-        #: The rate that was left, since when, and the seconds in which it doubles.
+        #: The decreased rate, when it was set, and the seconds in which it doubles.
         self._decreased: tuple[float, float, float] | None = None
         self._decreased_at = float("-inf")
         self._window_from, self._in_window, self._in_window_before = 0.0, 0, 0
 
     def acquire(self, now: float) -> float:
-        """Take a turn where there is one: return 0, or the seconds until there may be one.
+        """Reserve a call: return 0 if it may be made now, else the seconds until trying again.
 
-        :param now: the time
+        :param now: the current time
         """
         if now < self._next:
             return self._next - now
         rate = self._rate(now)
         if rate is not None:
-            # From now, not from when the turn was due: nobody saves up for a burst.
+            # Counted from now, not from when the call was due, so that idle time does not allow a burst.
             self._next = now + 1 / rate
         self._count(now)
         return 0.0
 
     def on_rate_limited(self, now: float, retry_after: float | None) -> None:
-        """Slow down: the gateway said 429.
+        """Decrease the rate after an HTTP 429.
 
-        :param now: the time
-        :param retry_after: the seconds without a call that it asked for, if it did
+        :param now: the current time
+        :param retry_after: the seconds of the Retry-After header, if there was one
         """
         self._next = max(self._next, now + (retry_after or 0.0))
         if now - self._decreased_at < DECREASE_INTERVAL:
@@ -62,20 +62,20 @@ class RateLimiter:
         self._decreased, self._decreased_at = (max(DECREASE_FACTOR * rate, MIN_RATE), now, DOUBLING_SECONDS), now
 
     def slow_start(self, now: float) -> None:
-        """Begin gently: the gateway is back, and everybody wants to ask it.
+        """Restart at a low rate after an outage, when all waits want to poll at once.
 
-        :param now: the time
+        :param now: the current time
         """
         self._decreased = (SLOW_START_RATE, now, SLOW_START_DOUBLING_SECONDS)
 
     def _rate(self, now: float) -> float | None:
-        """Return the calls a second that are allowed now, None for no limit."""
+        """Return the calls per second that are allowed now; None for no limit."""
         if self._decreased is None:
             return self._per_second
         left, since, doubling_seconds = self._decreased
         doublings = (now - since) / doubling_seconds
         if doublings > 20:
-            # A million times the rate that was too much limits nothing.
+            # A million times the rate that was too high is no limit at all.
             self._decreased = None
             return self._per_second
         grown: float = left * 2.0**doublings

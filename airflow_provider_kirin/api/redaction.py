@@ -15,7 +15,7 @@ _MAX_MESSAGE = 300
 def redact_url(url: str) -> str:
     """Return a URL without its query, fragment and user info: what may be signed or secret.
 
-    :param url: any text; what is no URL comes back shortened
+    :param url: any string; if it is not a URL, it is returned shortened
     """
     try:
         parts = urlsplit(url)
@@ -30,16 +30,16 @@ def redact_url(url: str) -> str:
 
 
 def may_hold_password(host: str, path: str) -> bool:
-    """Return whether no host can be told from a password: in "user:pass/word@host" both lie where they should not.
+    """Return whether host and password cannot be told apart, as in "user:pass/word@host".
 
-    :param host: what stands where a URL has its host
-    :param path: what follows
+    :param host: the part of a URL where the host should be
+    :param path: the part after it
     """
     return ":" in host and "@" in path
 
 
 def is_web_url(text: Any) -> bool:
-    """Return whether a value is an http or https URL that somebody could call.
+    """Return whether a value is a well-formed http or https URL.
 
     :param text: anything
     """
@@ -47,21 +47,21 @@ def is_web_url(text: Any) -> bool:
         return False
     try:
         parts = urlsplit(text)
-        # Reading the port judges it.
+        # Reading the port validates it.
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 
 
 def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
-    """Return a string from outside as one printable line of bounded length, without what a log should not have.
+    """Return an external string as one printable line of bounded length, safe for a log.
 
-    URLs lose their queries, and what looks like Base64 (a gateway may repeat the image) is only counted.
+    URLs lose their queries, and Base64-like runs (a gateway may repeat the image) are replaced by their length.
 
-    :param text: whatever a gateway or an exception said
-    :param limit: characters at most
+    :param text: a message of a gateway or an exception
+    :param limit: maximum number of characters
     """
-    # Cut first: a reply of megabytes must not be searched.
+    # Cut first: a response of megabytes must not be searched.
     whole = str(text)
     cut = whole[: limit * 4]
     cleaned = "".join(char if char.isprintable() else " " for char in cut)
@@ -73,7 +73,7 @@ def _describe(match: re.Match[str], *, is_cut: bool) -> str:
     run = match[0]
     if match["url"]:
         return redact_url(run)
-    # An id in hexadecimal, or a path, seldom has all three.
+    # A hexadecimal id or a path rarely has all three.
     looks_like_base64 = all(any(map(test, run)) for test in (str.isupper, str.islower, str.isdigit))
     if not looks_like_base64:
         return run
@@ -82,7 +82,7 @@ def _describe(match: re.Match[str], *, is_cut: bool) -> str:
 
 
 def spellings(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds a secret as it is, and escaped as in JSON, URLs, HTML and string literals.
+    """Return a pattern that finds a secret verbatim, and escaped as in JSON, URLs, HTML and string literals.
 
     :param secret: printable ASCII
     """
@@ -92,7 +92,7 @@ def spellings(secret: str) -> re.Pattern[str]:
 def _spellings_of(char: str) -> str:
     plain, code = re.escape(char), ord(char)
     digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
-    # An escape may itself be escaped, by whatever carried it.
+    # An escape sequence may itself have been escaped on the way.
     backslashes = r"\\\\{0,3}"
     forms = [
         plain,
@@ -104,10 +104,10 @@ def _spellings_of(char: str) -> str:
 
 
 def short_repr(value: Any, limit: int = 60) -> str:
-    """Return a value as users wrote it, shortened, for an error message.
+    """Return a shortened repr of a value for an error message.
 
-    :param value: a JSON value or anything else that found its way into a payload
-    :param limit: characters of a text that are shown at most
+    :param value: a JSON value, or anything else in a payload
+    :param limit: maximum number of characters shown of a string
     """
     if isinstance(value, str):
         shown = one_line(value, limit)

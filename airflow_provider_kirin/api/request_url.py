@@ -1,4 +1,4 @@
-"""A link as it is requested: the host that is judged is the host that is called, the rest goes out as it was given."""
+"""A URL as it is requested: the host that is checked is the host that is called, and the rest is sent as given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HOST = re.compile(r"[a-z0-9._-]*[a-z0-9_-]\.?")
 _LEGAL = "/?:@!$&'()*+,;=[]-._~%"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-#: Which of two hosts such an authority means depends on who reads it.
+#: Clients disagree about the host of an authority with these characters.
 _AMBIGUOUS = re.compile(r"[\\\s]")
 
 
@@ -26,7 +26,7 @@ class RequestUrl:
     :param scheme: http or https
     :param host: in ASCII and lower case, without brackets
     :param port: None for the scheme's own
-    :param target: path and query, byte for byte as they were given, except for what no URL may hold
+    :param target: path and query as given, byte for byte, except for characters not allowed in a URL
     """
 
     scheme: str
@@ -36,10 +36,10 @@ class RequestUrl:
 
     @classmethod
     def parse(cls, text: str) -> RequestUrl:
-        """Read a link.
+        """Parse a URL.
 
-        :param text: as a gateway gives it
-        :raises ValueError: it is no http or https URL, or its host can be read in two ways
+        :param text: the URL as received from a gateway
+        :raises ValueError: it is not an http or https URL, or its host is ambiguous
         """
         found = _URL.match(text)
         if not found or _AMBIGUOUS.search(found[2]):
@@ -54,10 +54,10 @@ class RequestUrl:
         return cls(found[1].lower(), _host(authority[1]), port, _quote(target if target[:1] == "/" else f"/{target}"))
 
     def follow(self, location: str) -> RequestUrl:
-        """Return where a redirect leads to.
+        """Return the target of a redirect.
 
-        :param location: the header, as ``http.client`` decodes it: one character for each byte
-        :raises ValueError: to no http or https URL
+        :param location: the header, as ``http.client`` decodes it: one character per byte
+        :raises ValueError: it is not an http or https URL
         """
         link = quote_from_bytes(location.strip().encode("latin-1"), safe=_PRINTABLE).partition("#")[0]
         if _SCHEME.match(link):
@@ -80,7 +80,7 @@ class RequestUrl:
 
 
 def _host(text: str) -> str:
-    """Return a host in the one way in which it is then sent: no escapes, nothing but ASCII."""
+    """Return the host in the form in which it is sent: without escapes, ASCII only."""
     if text.startswith("["):
         try:
             if "%" in text:
@@ -89,7 +89,7 @@ def _host(text: str) -> str:
         except AddressValueError:
             raise ValueError("no IPv6 address") from None
     host = unquote(text, errors="strict")
-    # Full-width digits and dots are what they look like.
+    # Full-width digits and dots are converted to ASCII.
     host = (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
     if not _HOST.fullmatch(host):
         raise ValueError("no host")

@@ -1,7 +1,7 @@
-"""Make JSON from outside harmless, so that whatever stores or sends it later can encode it.
+"""Sanitize external JSON, so that whatever stores or sends it later can encode it.
 
-Airflow keeps values in JSON columns (PostgreSQL takes no NUL, and no half of a surrogate pair), sends them as msgpack
-between its processes (integers of 64 bits) and gives keys such as ``__classname__`` a meaning of its own.
+Airflow keeps values in JSON columns (PostgreSQL rejects NUL and lone surrogates), sends them between its processes as
+msgpack (64-bit integers), and gives keys such as ``__classname__`` a special meaning.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Levels of nesting that are kept. The API's own responses have six.
+#: Maximum levels of nesting. The API's own responses have six.
 MAX_DEPTH = 16
-#: Values that are kept of one response; the API's own have about thirty.
+#: Maximum number of values in one response. The API's own have about thirty.
 MAX_VALUES = 5_000
-#: Characters of a string that are kept. The longest in use are signed URLs.
+#: Maximum length of a string. The longest in use are signed URLs.
 MAX_TEXT = 16_384
-#: Longer integers are not read: nothing in the API counts so far, and reading one of a million digits takes minutes.
+#: Maximum digits of an integer: the API has no larger ones, and parsing one of a million digits takes minutes.
 MAX_DIGITS = 30
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
-    """Return a JSON value in a form that can be encoded anywhere. What is harmless already comes back equal.
+    """Return a JSON value in a form that can be encoded anywhere. A harmless value is returned unchanged.
 
-    What cannot be kept stays visible where that is possible: control characters and lone surrogates become U+FFFD, an
-    integer of more than 64 bits becomes a string, and a key loses its leading double underscore.
+    If possible, a replacement stays visible: control characters and lone surrogates become U+FFFD, an integer of more
+    than 64 bits becomes a string, and a key loses its leading double underscore.
 
     :param value: decoded JSON
-    :param hide: called with every string and key first, to take secrets out
+    :param hide: applied to every string and key first, to remove secrets
     """
     left = MAX_VALUES
 
@@ -61,7 +61,7 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
             kept = (name for name, new in renamed.items() if new == name or new not in value)
             return {renamed[name]: clean(value[name], depth + 1) for name in kept if left > 0}
         if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
-            return [clean(one, depth + 1) for one in value if left > 0]
+            return [clean(item, depth + 1) for item in value if left > 0]
         return None
 
     return clean(value, 0)

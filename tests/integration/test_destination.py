@@ -285,7 +285,7 @@ class TestAStorageWithoutItsConnection:
             KirinSubmitOperator(task_id="submit", payload=payload, retries=2)
         ended = run(dag)
         assert ended.state == "failed" and ended.ti("submit").try_number == 1 and emulator.submitted == 0
-        assert "let it be read (UnknownConnectionError)" in ended.log
+        assert "and be readable (UnknownConnectionError)" in ended.log
 
 
 def test_to_s3(dag, run, payload, s3):
@@ -409,7 +409,7 @@ class TestImagesThatFit:
         with dag:
             KirinSubmitOperator(task_id="s", payload={"image": self.panorama(), "prompt": "p"})
         ended = run(dag)
-        assert ended.state == "failed" and "must be JPEG or PNG by its content" in ended.log
+        assert ended.state == "failed" and "the content of the image must be JPEG or PNG" in ended.log
         assert emulator.submitted == 0
 
     def test_what_cannot_be_made_to_fit_costs_nothing(self, dag, run, emulator):

@@ -1,4 +1,4 @@
-"""From whatever names an image to what the API takes: :class:`PreparedImage`."""
+"""Load, validate and resize images, and turn them into a :class:`PreparedImage` that can be sent."""
 
 from airflow_provider_kirin.api.images.preparation import (
     PreparedImage,

@@ -1,8 +1,8 @@
-"""What is inside an image file: its size, and whether it is whole. Pillow reads it.
+"""Read an image's dimensions with Pillow, and check that the file is complete and undamaged.
 
-A PNG has a checksum for each piece, which finds whatever went wrong after the file was written: its pixels need not be
-unpacked. A JPEG has none, and a decoder takes spoilt pixels for pixels: it has to come to its end, and its first rows
-have to decode, which needs its tables. To decode all of a large image takes longer than to submit it.
+A PNG has a checksum per chunk, which detects any damage after the file was written, without decompressing the pixels. A
+JPEG has no checksums, and a decoder accepts damaged pixels: so its end marker must be present, and its first rows must
+decode, which requires intact tables. Decoding a large image completely takes longer than submitting it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-#: Optional chunks that change what is seen: transparency and animation. All others (in lower case) are notes.
+#: Optional chunks that affect the picture: transparency and animation. All others (in lower case) are metadata.
 _VISIBLE: Final = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
-#: The most bytes that a pixel takes, uncompressed and with all overhead, and what a file takes besides pixels.
+#: Maximum bytes per pixel, uncompressed and with all overhead, and bytes of a file besides its pixels.
 _PIXEL, _OVERHEAD = 9, 4096
 _JPEG_END: Final = b"\xff\xd9"
-#: Between pixels, these bytes are nothing else.
+#: Markers of a scan and of the end: these bytes do not occur in pixel data.
 _SCAN_OR_END: Final = re.compile(rb"\xff[\xd9\xda]")
 #: A progressive JPEG has about ten scans. Thousands of them in a small file would keep a decoder busy for hours.
 _MAX_SCANS: Final = 100
 #: The rows of a JPEG that are decoded: its tallest unit has 32.
 _ROWS: Final = 32
-#: How much of the packed pixels a decoder gets to see.
+#: Bytes of compressed pixels that are decoded.
 _SAMPLE: Final = 16 * 1024
 
 
 class InvalidImage(Exception):
     """The file cannot be used as an image.
 
-    :param rule: what a file must be, and what this one is
-    :param remedy: what to do about it
+    :param rule: what is required, and what is wrong with this file
+    :param remedy: how to fix it
     """
 
     def __init__(self, rule: str, remedy: str) -> None:
@@ -50,17 +50,17 @@ class InvalidImage(Exception):
 
 
 class CorruptImage(InvalidImage):
-    """The file is not whole.
+    """The file is damaged or incomplete.
 
-    :param what: what is wrong with "this one"
+    :param what: what is wrong, a clause about "this one"
     """
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"the file must be whole and undamaged; {what}", "Copy or export the image again.")
+        super().__init__(f"the file must be complete and undamaged; {what}", "Copy or export the image again.")
 
 
 class IncompleteFile(CorruptImage):
-    """The file has no end, and nothing else is wrong with it."""
+    """The end of the file is missing, and nothing else is wrong with it."""
 
     def __init__(self) -> None:
         super().__init__("this one ends too early")
@@ -68,7 +68,7 @@ class IncompleteFile(CorruptImage):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its pixels begin.
+    """The format and the dimensions in a file's header.
 
     :param format: ``JPEG`` or ``PNG``
     :param width: in pixels, as stored (EXIF orientation is not applied)
@@ -92,12 +92,12 @@ def read_header(data: bytes, kind: str) -> Header:
 
 
 def check_whole(data: bytes, kind: str) -> None:
-    """Look through the whole file for damage, in bounded memory and time.
+    """Check the whole file for damage, in bounded memory and time.
 
-    :param data: the whole file; what follows its first image (MPO files hold more) does not matter
+    :param data: the whole file; anything after its first image (as in MPO files) is ignored
     :param kind: ``JPEG`` or ``PNG``, by its first bytes
-    :raises IncompleteFile: the file is cut
-    :raises InvalidImage: the file is damaged, animated or built to overwhelm its reader
+    :raises IncompleteFile: the file is truncated
+    :raises InvalidImage: the file is damaged, animated or a decompression bomb
     """
     if kind == "PNG":
         _check_png(without_notes(data))
@@ -106,7 +106,7 @@ def check_whole(data: bytes, kind: str) -> None:
 
 
 def without_notes(data: bytes) -> bytes:
-    """Return a PNG without texts, profiles, EXIF and whatever else no decoder needs and some stumble over.
+    """Return a PNG without text chunks, profiles, EXIF and other metadata, which some decoders fail on.
 
     :param data: the file, or as much of its beginning as there is
     """
@@ -121,8 +121,8 @@ def without_notes(data: bytes) -> bytes:
 
 
 def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
-    """Return the image, of which no pixel is decoded, and where Pillow stopped reading."""
-    # The classes, not Image.open: no other plugin is tried, and there is no bomb warning (our limits come first).
+    """Return the image, without decoding its pixels, and the position where Pillow stopped reading."""
+    # The classes instead of Image.open: no other plugin is tried, and no bomb warning is emitted (we check the limits).
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
 
@@ -130,7 +130,7 @@ def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
     try:
         with warnings.catch_warnings(action="ignore"):
             image = (PngImageFile if kind == "PNG" else JpegImageFile)(file)
-    except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
+    except Exception:  # Pillow does not document what it raises for a malicious file
         raise CorruptImage(f"this one has no {kind} header") from None
     return image, file.tell()
 
@@ -138,21 +138,21 @@ def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
 def _check_png(data: bytes) -> None:
     image, _ = _open(data, "PNG")
     if getattr(image, "is_animated", False):
-        raise InvalidImage("the image must be a still one; this PNG is animated", "Export one frame of it.")
+        raise InvalidImage("the image must be a still image; this PNG is animated", "Export one frame of it.")
     if not data.endswith(_PNG_END):
         raise IncompleteFile
     if len(data) > _PIXEL * image.width * image.height + _OVERHEAD:
-        raise CorruptImage("this one holds far more than the pixels of an image of its size")
+        raise CorruptImage("this one has far more data than an image of its size needs")
     try:
         pixels = image.tile[0][2]
         image.verify()
     except Exception:
-        raise CorruptImage("a checksum in this one is wrong") from None
+        raise CorruptImage("this one has a wrong checksum") from None
     try:
         size = int.from_bytes(data[pixels - 8 : pixels - 4], "big")
         zlib.decompressobj().decompress(data[pixels : pixels + min(size, _SAMPLE)], _SAMPLE)
     except zlib.error:
-        raise CorruptImage("the pixels of this one cannot be unpacked") from None
+        raise CorruptImage("the pixels of this one cannot be decompressed") from None
 
 
 def _check_jpeg(data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""URL, path, storage URI, bytes or Base64 in; out comes what the API takes: a URL, or plain Base64 of a checked image.
+"""Convert an image (URL, path, storage URI, bytes or Base64) to what the API takes: a URL, or plain Base64.
 
-Nothing that costs money happens before an image went through here, so that whatever can be known of it is found out
-first. An image's bytes are in :attr:`PreparedImage.text` and nowhere else: in no message, repr or log line.
+Every image is prepared before anything that costs money, so that its problems are found first. The image bytes are in
+:attr:`PreparedImage.text` and nowhere else: not in any message, repr or log line.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from airflow_provider_kirin.exceptions import Problem
 
 @dataclass(frozen=True, repr=False)
 class PreparedImage:
-    """An image as the API takes it. What a URL leads to is not known here: Kirin fetches it.
+    """An image as the API takes it. The image behind a URL is not read: Kirin fetches it.
 
-    :param text: the URL as it was given, or plain Base64
-    :param size: bytes of the file, None for a URL, as are those that follow
+    :param text: the URL as given, or plain Base64
+    :param size: file size in bytes; None for a URL, as are the following ones
     :param width: in pixels
     :param height: in pixels
     :param format: ``JPEG`` or ``PNG``
-    :param sha256: of the file, in hexadecimal
-    :param identity: sha256 of the file as it was given, which another Pillow cannot change
-    :param fitted: what was done to make it fit, None where nothing had to be done
-    :param uri: where it lies, without user and query; None for one that was given as bytes or Base64
+    :param sha256: SHA-256 of the file, in hexadecimal
+    :param identity: SHA-256 of the original file, which does not depend on the Pillow version
+    :param fitted: what was done to make it fit; None if nothing was necessary
+    :param uri: its URI, without user and query; None for bytes or Base64
     """
 
     text: str
@@ -60,15 +60,15 @@ class PreparedImage:
 def prepare_image(
     value: object, *, field: str, rules: ImageRules, open_uri: OpenUri | None = None, fitting: bool = False
 ) -> PreparedImage:
-    """Turn what a user gave into what the API takes, having found out whether it will take it.
+    """Load and validate an image, and convert it to what the API takes.
 
-    :param value: URL, path, ``file://`` or storage URI, object with ``open()``, bytes, Base64 text or data URI
+    :param value: URL, path, ``file://`` or storage URI, object with ``open()``, bytes, Base64 string or data URI
     :param field: the payload's field, for messages
-    :param rules: what the model takes
-    :param open_uri: opens a storage URI (``s3://...``); None where that cannot be done
-    :param fitting: whether an image that breaks a limit is made to fit
-    :raises ImageRejected: holds everything that is wrong with the image. An error of a storage that another try may
-        cure (network, throttling) is raised as it came, so that Airflow tries again.
+    :param rules: what the model accepts
+    :param open_uri: opens a storage URI (``s3://...``); None if that is not supported
+    :param fitting: whether to make an image fit that breaks a limit
+    :raises ImageRejected: lists all problems of the image. A temporary storage error (network, throttling) is raised
+        unchanged, so that Airflow retries.
     """
     source_type = source_type_of(value)
     if problems := shape_problems(value, source_type, field):
@@ -90,7 +90,7 @@ def prepare_image(
 
         fitted = fit(data, name=name, field=field, rules=rules)
         if isinstance(fitted, Fitted):
-            # The original is what tells this image from others: another Pillow encodes differently.
+            # The original identifies the image: another Pillow version encodes differently.
             identity = _sha256(data)
             data, done = fitted.data, fitted.done
             header, problems = check(data, name=f"{name}, made to fit", field=field, rules=rules)
@@ -122,30 +122,30 @@ def _sha256(data: bytes) -> str:
 
 
 def check_without_reading(value: object, *, field: str) -> list[Problem]:
-    """Find what can be known when a DAG is parsed: no file is opened, nothing is decoded.
+    """Return the problems that are visible when a DAG is parsed, without opening or decoding anything.
 
-    :param value: whatever the user gave; of a template, or of a reference to another task's result, nothing is known
+    :param value: the user's value; a template or a reference to another task's result is accepted
     :param field: the payload's field, for messages
     """
     source_type = source_type_of(value)
-    # XComArg and its kin have resolve(): their value is there when the task runs.
+    # XComArg and the like have resolve(): their value is known when the task runs.
     if source_type is SourceType.TEMPLATE or callable(getattr(value, "resolve", None)):
         return []
     return shape_problems(value, source_type, field)
 
 
 def is_inline(value: object) -> bool:
-    """Tell whether a value carries image bytes in itself, and so must stay out of templates, XCom and logs.
+    """Return whether a value contains image bytes, and so must stay out of templates, XCom and logs.
 
-    :param value: whatever the user gave; the cost does not grow with it
+    :param value: the user's value; the run time does not depend on its size
     """
     return source_type_of(value) in (SourceType.BYTES, SourceType.DATA_URI, SourceType.BASE64)
 
 
 def looks_like_image(value: object) -> bool:
-    """Tell whether a value in a field that nobody describes is surely an image that has to be read here.
+    """Return whether a value in an undocumented field is certainly an image that has to be loaded.
 
-    :param value: whatever the user gave; a URL is not read here, and other text may be an id
+    :param value: the user's value; a URL is not loaded, and another string may be an id
     """
     source_type = source_type_of(value)
     if isinstance(value, str) and source_type in (SourceType.PATH, SourceType.FILE_URI, SourceType.STORAGE):

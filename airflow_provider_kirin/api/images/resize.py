@@ -1,7 +1,7 @@
-"""Turns an image that breaks a limit into the nearest one that breaks none: scaled, padded, re-encoded, never cropped.
+"""Make an image fit that breaks a limit, with as little change as possible: scaled, padded, re-encoded, never cropped.
 
-The limits are those of the model's JSON Schema (``x-image``). Whatever comes out is judged again by
-:mod:`airflow_provider_kirin.api.images.validation`, as any other image.
+The limits are those of the model's JSON Schema (``x-image``). The result is validated by
+:mod:`airflow_provider_kirin.api.images.validation` like any other image.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from airflow_provider_kirin.exceptions import Problem
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Bytes of an original. Larger ones are not read to their end.
+#: Maximum size of an original in bytes. Larger ones are not read completely.
 MAX_ORIGINAL: Final = 100_000_000
-#: Pixels of an original: where Pillow begins to warn of decompression bombs. Decoded they take up to 360 MB.
+#: Maximum pixels of an original: above it, Pillow warns of decompression bombs. Decoded they take up to 360 MB.
 MAX_PIXELS: Final = 89_478_485
-#: As :func:`recognise` calls them, and Pillow.
+#: Readable formats: the name that :func:`recognise` returns, and Pillow's.
 _READABLE: Final = {"JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
-#: What Pillow converts to RGB faithfully, besides 16-bit grey. Not: Lab, floating point.
+#: Modes that Pillow converts to RGB faithfully, besides 16-bit grey. Not among them: Lab, floating point.
 _MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _LOSSLESS: Final = frozenset({"PNG", "TIFF", "BMP", "GIF"})
 _QUALITIES: Final = (95, 90, 85, 80, 70)
-#: What a file is scaled by that is too large in bytes at every quality.
+#: The scale factor for an image whose file is too large at every quality.
 _SHRINK: Final = 0.8
 _ORIENTATION: Final = 0x0112
 
@@ -48,7 +48,7 @@ class Fitted:
     """An image that was made to fit.
 
     :param data: the file
-    :param done: what was done to it, and from what to what, for the log
+    :param done: the original and the changes made to it, for the log
     """
 
     data: bytes
@@ -56,18 +56,18 @@ class Fitted:
 
 
 def fit(data: bytes, *, name: str, field: str, rules: ImageRules) -> Fitted | list[Problem]:
-    """Make an image fit, or say why that cannot be done.
+    """Make an image fit, or return the problems that prevent it.
 
-    The same file and Pillow give the same result on every try.
+    The result is the same on every try with the same Pillow version.
 
     :param data: the whole original
-    :param name: what to call the image in messages
+    :param name: the image's name in messages
     :param field: the payload's field
-    :param rules: what the model takes
+    :param rules: what the model accepts
     """
     found = recognise(data)
     if found not in _READABLE:
-        # What check() says of such a file is all there is to say.
+        # check() has already reported the problems of such a file.
         return []
     if len(data) >= MAX_ORIGINAL:
         rule = f"an image that is made to fit must have less than {MAX_ORIGINAL:,} bytes"
@@ -79,12 +79,12 @@ def fit(data: bytes, *, name: str, field: str, rules: ImageRules) -> Fitted | li
 
 
 def plan(width: int, height: int, rules: ImageRules, *, scale: float = 1.0) -> tuple[Size, Size]:
-    """Return the size that an image is scaled to, and that of the canvas which it is then centred on.
+    """Return the size to scale an image to, and the size of the canvas to centre it on.
 
     :param width: in pixels, upright
     :param height: in pixels
-    :param rules: what the model takes
-    :param scale: a scale that is wanted anyway, for a smaller file
+    :param rules: what the model accepts
+    :param scale: a factor to apply in any case, for a smaller file
     """
     wide, high = _canvas(width * scale, height * scale, rules)
     if min(wide, high) < rules.min_side:
@@ -98,7 +98,7 @@ def plan(width: int, height: int, rules: ImageRules, *, scale: float = 1.0) -> t
 
 
 def _canvas(width: float, height: float, rules: ImageRules) -> Size:
-    """Return the smallest size that holds a picture and has an allowed ratio."""
+    """Return the smallest size with an allowed aspect ratio that an image fits into."""
     from fractions import Fraction
     from math import ceil
 
@@ -118,7 +118,7 @@ def _fit(data: bytes, found: str, rules: ImageRules) -> Fitted:
                 steps += [f"padded to {canvas[0]} x {canvas[1]} px"] if size != canvas else []
                 return Fitted(encoded, f"{found}, {_shown(image)}, {len(data):,} bytes: {', '.join([*steps, how])}")
         if scale * min(image.size) < 1:
-            raise InvalidImage(f"the file must be smaller than {rules.max_bytes:,} bytes", "Give a simpler image.")
+            raise InvalidImage(f"the file must be smaller than {rules.max_bytes:,} bytes", "Use a simpler image.")
         scale *= _SHRINK
 
 
@@ -127,7 +127,7 @@ def _shown(image: Image.Image) -> str:
 
 
 def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
-    """Return the pixels, upright, as RGB or RGBA, and what was done for it.
+    """Return the pixels, upright, as RGB or RGBA, and the steps that were taken.
 
     :raises InvalidImage: the file is damaged, or Pillow cannot read it
     """
@@ -138,7 +138,7 @@ def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
         try:
             check_whole(data, found)
         except IncompleteFile as incomplete:
-            # Some cameras leave the end of a JPEG away. Pillow sees whether pixels are missing, if it is let.
+            # Some cameras omit the end marker of a JPEG. Pillow then detects whether pixels are missing.
             if found == "PNG" or ImageFile.LOAD_TRUNCATED_IMAGES:
                 raise
             cut = incomplete
@@ -146,7 +146,7 @@ def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
         return _decode(data, found)
     except CorruptImage as damaged:
         if found == "PNG":
-            # Its pixels are whole: it is a note that Pillow stumbles over.
+            # Its pixels are intact: Pillow fails on the metadata.
             return _decode(without_notes(data), found)
         raise cut or damaged from None
 
@@ -157,14 +157,14 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
     steps = []
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd notes in a file, which do no harm, and of bombs, which are refused.
+            # Pillow warns of odd metadata, which is harmless, and of decompression bombs, which are rejected.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(BytesIO(data), formats=[_READABLE[found]])
             if found != "JPEG" and getattr(opened, "is_animated", False):
                 steps.append("first frame taken")
             orientation = _orientation(opened)
-            # Pillow turns a TIFF upright when it loads it, and says so in its EXIF.
+            # Pillow turns a TIFF upright when loading it, and updates its EXIF.
             opened.load()
             image = _upright(_as_colours(opened), _orientation(opened))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -172,7 +172,7 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
         raise InvalidImage(rule, "Scale the image down.") from None
     except InvalidImage:
         raise
-    except Exception:  # Pillow promises no list of what it raises for a file made in bad faith
+    except Exception:  # Pillow does not document what it raises for a malicious file
         raise CorruptImage("the pixels of this one cannot be decoded") from None
     return image, [*steps, "turned upright"] if orientation not in (0, 1) else steps
 
@@ -180,15 +180,15 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
 def _orientation(opened: Image.Image) -> Any:
     try:
         return opened.getexif().get(_ORIENTATION, 1)
-    except Exception:  # notes that cannot be read are no harm
+    except Exception:  # unreadable metadata is harmless
         return 1
 
 
 def _as_colours(opened: Image.Image) -> Image.Image:
-    """Return the picture in 8 bits a sample, RGB or RGBA, with the profile that says what its colours mean."""
+    """Return the image with 8 bits per sample, as RGB or RGBA, with its colour profile."""
     profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA", "P") else None
     if opened.mode.startswith("I"):
-        # 16 bits a sample.
+        # 16 bits per sample.
         image = opened.convert("I").point(lambda sample: sample * (1 / 257)).convert("L").convert("RGB")
     elif opened.mode not in _MODES:
         rule = f"the colours of an image that is made to fit must be RGB, CMYK or grey; these are {opened.mode}"
@@ -222,7 +222,7 @@ def _scale(image: Image.Image, size: Size) -> Image.Image:
 
 
 def _pad(image: Image.Image, canvas: Size) -> Image.Image:
-    """Centre a picture on a canvas; each bar takes the mean colour of the edge that it continues."""
+    """Centre an image on a canvas; each bar has the mean colour of the adjacent edge."""
     if canvas == image.size:
         return image
     from PIL import Image as Images
@@ -244,9 +244,9 @@ def _pad(image: Image.Image, canvas: Size) -> Image.Image:
 
 
 def _encodings(image: Image.Image, found: str, rules: ImageRules, *, same_size: bool) -> Iterator[tuple[bytes, str]]:
-    """Yield files of a picture, the most faithful first."""
+    """Yield encoded files of an image, the most faithful first."""
     has_alpha = image.mode == "RGBA"
-    # A PNG that is too large does not shrink by being written again.
+    # A PNG that is too large does not become smaller by saving it again.
     is_hopeless = found == "PNG" and same_size
     wants_png = found in _LOSSLESS or has_alpha or "JPEG" not in rules.formats
     if "PNG" in rules.formats and wants_png and not is_hopeless:

@@ -1,4 +1,4 @@
-"""What a model takes as an image, from its JSON Schema. Loaded with each DAG file, so it loads nothing in its turn."""
+"""The image rules of a model, from its JSON Schema. Imported with every DAG file, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KNOWN_FORMATS: Final = ("JPEG", "PNG")
 
 @dataclass(frozen=True)
 class ImageRules:
-    """What a model takes as an image.
+    """The images that a model accepts.
 
-    :param max_bytes: the file must be smaller than this. "Under 10 MB" is written as 10,000,000: read as 10 MiB, the
-        same words would allow more, so that whatever is smaller than this is surely taken.
-    :param min_side: the least width and the least height, in pixels
+    :param max_bytes: the file must be smaller than this. "Under 10 MB" means 10,000,000 here: the stricter reading, so
+        that a smaller file is accepted whether the API means MB or MiB.
+    :param min_side: minimum width and height, in pixels
     :param formats: ``JPEG``, ``PNG`` or both
-    :param max_ratio: the longer side may be at most this many times the shorter; None if there is no such rule
-    :param max_pixels: our own guard of the worker's memory, no rule of the API
+    :param max_ratio: maximum ratio of the longer to the shorter side; None if there is no such rule
+    :param max_pixels: protects the worker's memory; not a rule of the API
     """
 
     max_bytes: int
@@ -36,7 +36,7 @@ class ImageRules:
 
     @classmethod
     def from_schema(cls, schema: Mapping[str, Any]) -> ImageRules:
-        """Read the rules of a field, which its JSON Schema has under ``x-image``.
+        """Parse the ``x-image`` rules of a field's JSON Schema.
 
         :param schema: such as ``{"formats": ["JPEG", "PNG"], "maxBytes": 10000000, "minSide": 300, "maxRatio": 2.5,
             "maxPixels": 50000000}``; all but ``maxBytes`` and ``minSide`` may be absent

@@ -1,4 +1,4 @@
-"""Tells what a user gave as an image, names it safely, and fetches its bytes."""
+"""Detect the source type of an image, describe it safely for messages, and load its bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from airflow_provider_kirin.api.images.rules import KNOWN_FORMATS
 from airflow_provider_kirin.api.redaction import may_hold_password
 from airflow_provider_kirin.exceptions import Problem
 
-#: Opens a storage URI for reading; the hook layer has one that knows Airflow's connections.
+#: Opens a storage URI for reading; the hook layer provides one that uses Airflow's connections.
 OpenUri = Callable[[str], AbstractContextManager[BinaryIO]]
 
-#: No path is longer than this (PATH_MAX), so that longer text can only be Base64, or a mistake.
+#: No path is longer than this (PATH_MAX), so a longer string can only be Base64, or a mistake.
 _MAX_PATH: Final = 4096
 _MAX_URL: Final = 8192
 _MAX_SHOWN: Final = 120
-#: What is decoded and hashed to name an image in a log; larger ones are named by their length.
+#: Maximum size of an image that is decoded and hashed for a log line; larger ones are described by their length.
 _MAX_HASHED: Final = 32 * 1024 * 1024
 _READ_STEP: Final = 1024 * 1024
 
@@ -30,18 +30,18 @@ _SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.\-]+)://")
 _URL_LIKE: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.\-]+:/+)([^/?#]*)([^?#]*)(.?)", re.DOTALL)
 _HOST: Final = re.compile(r"[^:\[\]\s]+(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?|")
 _BASE64_ONLY: Final = re.compile(r"[A-Za-z0-9+/=_\-\s]*")
-#: How JPEG, PNG, GIF and WebP begin in Base64. The first looks like a path.
+#: How JPEG, PNG, GIF and WebP start in Base64. The first one looks like a path.
 _BASE64_STARTS: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
 _MIN_BASE64: Final = 48
 
-#: What another try cannot cure. Other errors of a storage (network, throttling) go through to Airflow's retries.
+#: Errors that another try cannot fix. Other storage errors (network, throttling) propagate, so that Airflow retries.
 _FINAL_FILE_ERRORS: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FINAL_STORAGE_ERRORS: Final = (*_FINAL_FILE_ERRORS, AttributeError, ImportError, TypeError, ValueError)
-_EXPECTED: Final = "an image is a URL, a file path, a storage URI, bytes or Base64 text"
+_EXPECTED: Final = "an image is a URL, a file path, a storage URI, bytes or a Base64 string"
 
 
 class SourceType(Enum):
-    """What a value is, as far as can be told without reading anything."""
+    """The kind of source that a value is, as far as it can be detected without reading anything."""
 
     URL = "http(s) URL"
     STORAGE = "storage URI"
@@ -50,16 +50,16 @@ class SourceType(Enum):
     OPENABLE = "object with open()"
     BYTES = "bytes"
     DATA_URI = "data URI"
-    BASE64 = "Base64 text"
+    BASE64 = "Base64 string"
     TEMPLATE = "Jinja template"
     EMPTY = "empty"
     OTHER = "anything else"
 
 
 class ImageRejected(ValueError):
-    """An image breaks at least one rule. The payload's judge collects the problems of all fields.
+    """An image breaks at least one rule. The payload validation collects the problems of all fields.
 
-    :param problems: everything that is wrong with the image
+    :param problems: all problems of the image
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -71,15 +71,15 @@ class ImageRejected(ValueError):
 
 
 def source_type_of(value: object) -> SourceType:
-    """Tell what a value is, at a cost that does not grow with it.
+    """Detect the source type of a value, in time that does not depend on its size.
 
-    :param value: whatever the user gave
+    :param value: the user's value
     """
     if isinstance(value, str):
         return _source_type_of_text(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return SourceType.BYTES if _size(value) else SourceType.EMPTY
-    # Airflow's ObjectStoragePath is a PathLike too, yet only its own open() knows the storage behind it.
+    # Airflow's ObjectStoragePath is a PathLike too, but only its own open() can access the storage.
     if isinstance(value, os.PathLike) and not hasattr(value, "protocol"):
         return SourceType.PATH
     return SourceType.OPENABLE if callable(getattr(value, "open", None)) else SourceType.OTHER
@@ -112,9 +112,9 @@ def _size(data: bytes | bytearray | memoryview) -> int:
 
 
 def describe(value: object) -> str:
-    """Name an image in at most 120 characters, with neither its bytes nor a secret.
+    """Describe an image in at most 120 characters, without its bytes or secrets.
 
-    :param value: whatever the user gave
+    :param value: the user's value
     :return: ``<JPEG image, 123456 bytes, sha256 1a2b3c4d>``, a path, or a URL without query and user
     """
     source_type = source_type_of(value)
@@ -134,12 +134,12 @@ def describe(value: object) -> str:
 
 
 def address(value: object) -> str | None:
-    """Return the URI of where an image lies, for lineage: whole, but without user, query and fragment.
+    """Return the full URI of an image for lineage, without user, query and fragment.
 
-    :param value: whatever the user gave
-    :return: None for an image that lies nowhere (bytes, Base64), and where no host can be told from a password
+    :param value: the user's value
+    :return: None for an inline image (bytes, Base64), and if the host cannot be distinguished from a password
     """
-    # An ObjectStoragePath says its URI; other objects with open() have none.
+    # An ObjectStoragePath has a URI; other objects with open() do not.
     text = os.fsdecode(value) if source_type_of(value) is SourceType.PATH else str(value)  # type: ignore[arg-type]
     source_type = (
         source_type_of(text) if isinstance(value, str | os.PathLike) or hasattr(value, "protocol") else SourceType.OTHER
@@ -155,10 +155,10 @@ def address(value: object) -> str | None:
 
 
 def without_secrets(uri: str) -> str | None:
-    """Return a URI without what may be secret or signed in it: user, query and fragment.
+    """Return a URI without user, query and fragment, which may contain secrets or signatures.
 
-    :param uri: of any scheme
-    :return: None for what is no such URI, and where no host can be told from a password
+    :param uri: a URI of any scheme
+    :return: None if it is not a URI, or if the host cannot be distinguished from a password
     """
     link = _URL_LIKE.match(uri)
     if link is None:
@@ -171,11 +171,11 @@ def without_secrets(uri: str) -> str | None:
 
 
 def is_signed_url(value: object) -> bool:
-    """Tell whether a value is a URL that may carry a secret: a query, or a password before the host.
+    """Return whether a value is a URL that may contain a secret: a query, or a password before the host.
 
-    What stands before the host of a storage URI (``s3://conn_id@bucket``) is an Airflow connection, and not secret.
+    The user part of a storage URI (``s3://conn_id@bucket``) is an Airflow connection id, which is not a secret.
 
-    :param value: whatever the user gave
+    :param value: the user's value
     """
     if not isinstance(value, str) or (source_type := source_type_of(value)) not in (SourceType.URL, SourceType.STORAGE):
         return False
@@ -204,38 +204,38 @@ def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
 
 def _describe_text(text: str, source_type: SourceType) -> str:
     if source_type is SourceType.EMPTY:
-        return "<empty text>"
+        return "<empty string>"
     if source_type in (SourceType.DATA_URI, SourceType.BASE64):
         if len(text) <= _MAX_HASHED:
             with suppress(ValueError):
                 return _describe_bytes(_decode(text, source_type, _MAX_HASHED))
-        return f"<text of {len(text)} characters>"
+        return f"<string of {len(text)} characters>"
     if link := _URL_LIKE.match(text[:_MAX_URL]):
         plain = without_secrets(link[0])
         text = f"{link[1]}..." if plain is None else plain + (link[4] and "?...")
         return "".join(char if char.isprintable() else "?" for char in text)
     if len(text) > _MAX_PATH or not text.isprintable():
-        return f"<text of {len(text)} characters>"
+        return f"<string of {len(text)} characters>"
     path, question, _ = text.partition("?")
     return f"{path}?..." if question else path
 
 
 def shape_problems(value: object, source_type: SourceType, field: str) -> list[Problem]:
-    """Find what is wrong with a value as such, without reading or decoding anything.
+    """Return the problems of a value itself, without reading or decoding anything.
 
-    :param value: whatever the user gave
-    :param source_type: what :func:`source_type_of` said of it
+    :param value: the user's value
+    :param source_type: what :func:`source_type_of` returned for it
     :param field: the payload's field
     """
     rule = remedy = ""
     if source_type is SourceType.EMPTY:
-        rule, remedy = "an image cannot be empty", f"Give an image: {_EXPECTED}."
+        rule, remedy = "an image cannot be empty", f"Pass an image: {_EXPECTED}."
     elif source_type is SourceType.OTHER:
-        rule, remedy = _EXPECTED, "Give one of these."
+        rule, remedy = _EXPECTED, "Pass one of these."
         if isinstance(value, list | tuple | set):
-            rule, remedy = "one image is meant here, not several", "Give the image itself; map the task over a list."
+            rule, remedy = "must be a single image, not several", "Pass the image itself; map the task over a list."
     elif source_type is SourceType.TEMPLATE:
-        rule, remedy = "a template must be rendered before it is used", "Give it in a templated field of the operator."
+        rule, remedy = "a template must be rendered before it is used", "Use it in a templated field of the operator."
     elif isinstance(value, str):
         rule, remedy = _text_problem(value, source_type)
     return [Problem(field, describe(value), rule, remedy)] if rule else []
@@ -243,17 +243,17 @@ def shape_problems(value: object, source_type: SourceType, field: str) -> list[P
 
 def _text_problem(text: str, source_type: SourceType) -> tuple[str, str]:
     if source_type is SourceType.PATH and len(text) > _MAX_PATH:
-        return f"{_EXPECTED}; this long text is none of them", "Encode the file with base64.b64encode(...).decode()."
+        return f"{_EXPECTED}; this long string is neither", "Encode the file with base64.b64encode(...).decode()."
     if source_type is SourceType.DATA_URI and not text[:256].partition(",")[0].rstrip().lower().endswith(";base64"):
         return "a data URI must be like data:image/png;base64,...", "Encode the image in Base64."
     if source_type in (SourceType.URL, SourceType.STORAGE):
         if len(text) > _MAX_URL:
             return f"a URL may have at most {_MAX_URL} characters", "Use a shorter URL."
-        # The keys of a storage may hold spaces; its URIs need no host either (hdfs:///teapot.png).
+        # Storage keys may contain spaces, and storage URIs may lack a host (hdfs:///teapot.png).
         if not text.isprintable() or (" " in text if source_type is SourceType.URL else text[0] == " "):
-            return "a URL has no spaces, line breaks or control characters", "Strip it, or write a space as %20."
+            return "a URL must have no spaces, line breaks or control characters", "Strip it, or write a space as %20."
         if source_type is SourceType.URL and not _has_host(text):
-            return "a URL must name a host, like https://example.com/teapot.jpg", "Write the URL in full."
+            return "a URL must have a host, like https://example.com/teapot.jpg", "Use the full URL."
     return "", ""
 
 
@@ -266,25 +266,25 @@ def _has_host(url: str) -> bool:
 
 
 def load(value: Any, source_type: SourceType, *, field: str, limit: int, open_uri: OpenUri | None) -> tuple[str, bytes]:
-    """Fetch the bytes of an image.
+    """Load the bytes of an image.
 
-    :param value: a value that has no :func:`shape_problems`
-    :param source_type: what :func:`source_type_of` said of it; not a URL
+    :param value: a value without :func:`shape_problems`
+    :param source_type: what :func:`source_type_of` returned for it; not a URL
     :param field: the payload's field
-    :param limit: read no more than this; a result of this length or more means that there was too much
+    :param limit: maximum bytes to read; a result of this length or more means that the image is too large
     :param open_uri: opens a storage URI
-    :return: what to call the image, and its first ``limit`` bytes or a little more
-    :raises ImageRejected: the bytes cannot be had
+    :return: the image's name for messages, and its first ``limit`` bytes or slightly more
+    :raises ImageRejected: the bytes cannot be read
     """
     if source_type is SourceType.BYTES:
         view = memoryview(value)
         return "the given bytes", (view[:limit] if view.ndim == view.itemsize == 1 else view).tobytes()
     if source_type in (SourceType.DATA_URI, SourceType.BASE64):
         try:
-            return "the given Base64 text", _decode(value, source_type, limit)
+            return "the given Base64 string", _decode(value, source_type, limit)
         except ValueError:
-            rule = "Base64 text uses A-Z a-z 0-9 + / and is padded with = to a multiple of four"
-            remedy = "Encode the file with base64.b64encode(...).decode(), and do not cut the text."
+            rule = "a Base64 string uses A-Z a-z 0-9 + / and is padded with = to a multiple of four"
+            remedy = "Encode the file with base64.b64encode(...).decode(), and do not truncate the string."
             raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from None
     if source_type in (SourceType.PATH, SourceType.FILE_URI):
         return _load_file(value, source_type, field, limit)
@@ -300,7 +300,7 @@ def _decode(text: str, source_type: SourceType, limit: int) -> bytes:
 
     start = text.find(",", 0, 256) + 1 if source_type is SourceType.DATA_URI else 0
     needed = (limit + 2) // 3 * 4
-    # Line breaks are a few percent of a text; room for as many again is ample, and a bound.
+    # Line breaks are a few percent of a string: twice the length leaves ample room, and is a bound.
     window = text[start : start + 2 * needed]
     for blank in "\r\n\t ":
         window = window.replace(blank, "")
@@ -315,22 +315,22 @@ def _load_file(value: Any, source_type: SourceType, field: str, limit: int) -> t
         path = (from_file_uri(value) if source_type is SourceType.FILE_URI else Path(os.fsdecode(value))).expanduser()
         if path.is_file():
             with path.open("rb") as file:
-                # In one piece: putting pieces together would take as long as encoding the image.
+                # In one piece: joining chunks would take as long as encoding the image.
                 return describe(path.name), _read(file, limit, step=limit)
-        path.stat()  # tells why, where there is nothing or it may not be looked at
-        rule, remedy = "a path must lead to a file", "Give the file itself, not a directory, pipe or device."
+        path.stat()  # raises the reason if the path does not exist or is not accessible
+        rule, remedy = "a path must lead to a file", "Use a regular file, not a directory, pipe or device."
     except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "no path can be like that"
+        reason = getattr(error, "strerror", None) or "not a valid path"
         rule = f"the file must be readable where the task runs ({reason})"
-        remedy = "Check path and permissions on the worker, or put the file into a storage that workers share."
+        remedy = "Check the path and its permissions on the worker, or put the file into storage that workers share."
     raise ImageRejected([Problem(field, describe(value), rule, remedy)])
 
 
 def from_file_uri(uri: str) -> Path:
-    """Return the local path that a ``file://`` URI names.
+    """Return the local path of a ``file://`` URI.
 
     :param uri: the URI
-    :raises ValueError: for one that names another host
+    :raises ValueError: it is on another host
     """
     parts = urlsplit(uri.strip())
     if parts.netloc not in ("", "localhost"):
@@ -342,13 +342,13 @@ def _load_storage(
     value: Any, source_type: SourceType, field: str, limit: int, open_uri: OpenUri | None
 ) -> tuple[str, bytes]:
     if source_type is SourceType.STORAGE and open_uri is None:
-        rule, remedy = "storage URIs cannot be read here", "Read the file yourself and give its bytes, or give a URL."
+        rule, remedy = "storage URIs cannot be read here", "Read the file yourself and pass its bytes, or pass a URL."
         raise ImageRejected([Problem(field, describe(value), rule, remedy)])
     try:
         with open_uri(value) if open_uri and source_type is SourceType.STORAGE else value.open("rb") as file:
             return describe(value).rpartition("/")[2], _read(file, limit)
     except _FINAL_STORAGE_ERRORS as error:
-        rule = f"the storage must have the file and let it be read ({type(error).__name__})"
+        rule = f"the file must exist in the storage and be readable ({type(error).__name__})"
         remedy = "Check the URI, the Airflow connection of the storage, and that its provider package is installed."
         raise ImageRejected([Problem(field, describe(value), rule, remedy)]) from error
 

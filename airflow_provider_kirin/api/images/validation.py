@@ -1,4 +1,4 @@
-"""Judges the bytes of an image by the rules of a model."""
+"""Validate the bytes of an image against the rules of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_provider_kirin.api.images.integrity import Header, InvalidImage, ch
 from airflow_provider_kirin.api.images.rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 
-#: Offset, bytes found there, what such a file is. Only the first two are pictures that Kirin takes.
+#: Offset, signature at that offset, file format. Kirin accepts only the first two.
 _SIGNATURES: Final = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -54,17 +54,17 @@ def recognise(data: bytes) -> str | None:
 
 
 def check(data: bytes, *, name: str, field: str, rules: ImageRules) -> tuple[Header | None, list[Problem]]:
-    """Find everything that is wrong with an image.
+    """Return all problems of an image.
 
-    :param data: the file; of one that is too large, its first ``rules.max_bytes`` bytes
-    :param name: what to call the image in messages
+    :param data: the file; if it is too large, its first ``rules.max_bytes`` bytes
+    :param name: the image's name in messages
     :param field: the payload's field
-    :param rules: what the model takes
-    :return: the header, where there is a readable one, and the problems
+    :param rules: what the model accepts
+    :return: the header, if it is readable, and the problems
     """
     size = f"{min(len(data), rules.max_bytes):,} bytes" + (" or more" if len(data) >= rules.max_bytes else "")
     if not data:
-        return None, [Problem(field, f"{name} (empty)", "an image cannot be empty", "Give a JPEG or PNG file.")]
+        return None, [Problem(field, f"{name} (empty)", "an image cannot be empty", "Use a JPEG or PNG file.")]
     problems = _check_size(data, f"{name} ({size})", field, rules)
     found = recognise(data)
     if found not in rules.formats:
@@ -92,8 +92,8 @@ def _check_size(data: bytes, value: str, field: str, rules: ImageRules) -> list[
 
 def _wrong_format(found: str | None, value: str, field: str, rules: ImageRules) -> Problem:
     allowed = " or ".join(rules.formats)
-    remedy = f"Convert it to {allowed}." if found else f"Give a {allowed} file."
-    return Problem(field, value, f"the image must be {allowed} by its content, whatever its name says", remedy)
+    remedy = f"Convert it to {allowed}." if found else f"Use a {allowed} file."
+    return Problem(field, value, f"the content of the image must be {allowed}, whatever the file name", remedy)
 
 
 def _check_shape(header: Header, value: str, field: str, rules: ImageRules) -> list[Problem]:
@@ -104,11 +104,11 @@ def _check_shape(header: Header, value: str, field: str, rules: ImageRules) -> l
     if short < rules.min_side:
         rule = f"each side must be at least {rules.min_side} px"
         problems.append(Problem(field, value, rule, "Scale the image up or use a larger one."))
-    # Through str: 1.15 means 115:100 and not the nearest binary fraction, which is a little less.
+    # Via str: 1.15 means exactly 115:100, not the nearest binary fraction, which is slightly less.
     if rules.max_ratio is not None and long > Fraction(str(rules.max_ratio)) * short:
         rule = f"the aspect ratio must be between 1:{rules.max_ratio:g} and {rules.max_ratio:g}:1"
         problems.append(Problem(field, value, rule, "Crop the image or pad it."))
     if short * long > rules.max_pixels:
-        rule = f"an image may have at most {rules.max_pixels:,} pixels (a guard of this provider, not of the API)"
+        rule = f"an image may have at most {rules.max_pixels:,} pixels (a limit of this provider, not of the API)"
         problems.append(Problem(field, value, rule, "Scale the image down."))
     return problems

@@ -1,4 +1,4 @@
-"""The models' JSON Schema files, one a model. Limits are written only here; what models share is in ``common.json``."""
+"""The JSON Schema files, one per model. Limits are defined only here; what models share is in ``common.json``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 
 DEFAULT_MODEL = "kirin_v1_6_i2v"
-#: What several models share, under ``$defs``.
+#: The file with the definitions that several models share, under ``$defs``.
 _COMMON: Final = "common.json"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
@@ -24,7 +24,7 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
 
-#: Models of the same gateway that make no video (models of Kirin's image and face pages).
+#: Models of the same gateway that do not generate videos (from Kirin's image and face pages).
 _NO_VIDEO: Final = {
     "kirin_image_omni": "makes images",
     "kirin_v3_image": "makes images",
@@ -35,26 +35,26 @@ _REMEDY: Final = "To send it unchecked, set allow_unknown_model=True"
 
 
 def find_schema(model: Any, *, allow_unknown: bool = False) -> dict[str, Any]:
-    """Return a model's JSON Schema, or one that allows everything for a model that has none.
+    """Return a model's JSON Schema, or a permissive one for a model without a schema file.
 
     :param model: the model's id
-    :param allow_unknown: whether a model without a schema file is let through
-    :raises KirinPayloadError: for a model without a schema file, unless it is let through; for what can be no id
+    :param allow_unknown: whether to accept a model without a schema file
+    :raises KirinPayloadError: the model has no schema file and is not accepted, or its id is not valid
     """
     if not allow_unknown or model in model_names():
         return load_schema(model)
     if not isinstance(model, str) or not _ID.fullmatch(model):
         rule = "is not the id of a model"
-        problem = Problem("model", short_repr(model), rule, f"Give a model's id, such as {DEFAULT_MODEL!r}")
+        problem = Problem("model", short_repr(model), rule, f"Use a model's id, such as {DEFAULT_MODEL!r}")
         raise KirinPayloadError([problem], model=short_repr(model))
     return {"type": "object", "properties": {"model": {"const": model}}, "additionalProperties": True}
 
 
 def load_schema(model: Any) -> dict[str, Any]:
-    """Return a model's JSON Schema (draft 2020-12), whole, without ``$ref``; treat it as read-only.
+    """Return a model's complete JSON Schema (draft 2020-12), with ``$ref`` resolved; treat it as read-only.
 
     :param model: the model's id, such as ``kirin_v1_6_i2v``
-    :raises KirinPayloadError: for a model without a schema file, with the nearest known name
+    :raises KirinPayloadError: the model has no schema file; suggests the closest known name
     """
     if not isinstance(model, str) or model not in model_names():
         raise KirinPayloadError([_unknown_model(model)], model=short_repr(model))
@@ -74,7 +74,7 @@ def _read_file(name: str) -> dict[str, Any]:
 
 
 def _without_references(part: Any) -> Any:
-    """Put the common part in the place of each ``$ref``; what stands beside it adds to it, or is said instead."""
+    """Replace each ``$ref`` by the common part; keys beside it extend or override that part."""
     if isinstance(part, list):
         return [_without_references(item) for item in part]
     if not isinstance(part, dict):
@@ -90,7 +90,7 @@ def _unknown_model(model: Any) -> Problem:
     import difflib
 
     name = short_repr(model).strip("'")
-    # The gateways' command-line clients say kling_... for kirin_..., and allow a prefix.
+    # The gateway's command-line clients use kling_... for kirin_..., and allow a prefix.
     kirin = name.removeprefix("seacloud__").replace("kling_", "kirin_", 1).replace("kirin_image_o1", "kirin_image_omni")
     if kirin in _NO_VIDEO:
         rule = f"{_NO_VIDEO[kirin]}; this provider makes videos"

@@ -118,7 +118,7 @@ class TestLearning:
         assert estimate is not None and estimate.usd == Decimal("0.3")
 
     @pytest.mark.parametrize("cost", [None, Decimal(0)])
-    def test_nothing_from_what_failed_or_did_not_end(self, cost: Decimal | None) -> None:
+    def test_failed_or_unfinished_generations_give_no_estimate(self, cost: Decimal | None) -> None:
         assert estimate_from_history([Purchase("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
 
     def test_where_nobody_knows_the_error_shows_the_way_out(self) -> None:

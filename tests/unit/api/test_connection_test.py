@@ -63,7 +63,7 @@ def test_a_wrong_key_is_called_a_wrong_key(status: int, body: Any) -> None:
     assert "API Key" in said
 
 
-def test_no_credit_is_told_as_that() -> None:
+def test_a_lack_of_credit_is_reported_as_such() -> None:
     works, said = ask(403, {"message": "insufficient balance"})
     assert not works
     assert "Top up" in said

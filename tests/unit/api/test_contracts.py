@@ -171,7 +171,7 @@ def test_odd_requirements_are_none(required: Any) -> None:
         max_leaves=12,
     )
 )
-def test_nothing_that_a_gateway_says_makes_it_stumble(body: Any) -> None:
+def test_no_response_of_a_gateway_raises_an_unexpected_error(body: Any) -> None:
     try:
         described = read({"input_schema": body})
     except KirinError:

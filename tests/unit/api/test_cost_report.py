@@ -128,7 +128,7 @@ class TestSelecting:
             ({"dag": "shop", "first": date(2026, 11, 26), "last": date(2026, 11, 26)}, "t2"),
         ],
     )
-    def test_only_what_is_asked_for(self, only: dict[str, Any], ids: str) -> None:
+    def test_only_the_requested_generations_are_selected(self, only: dict[str, Any], ids: str) -> None:
         assert " ".join(one.kirin_task_id for one in select(self.SPENT, **only)) == ids
 
     def test_by_the_buyer_and_not_by_who_saw_the_end(self) -> None:
@@ -151,13 +151,13 @@ class TestSumming:
         expected = {"dag": "shop", "run": "r1", "task": "submit", "model": MODEL, "day": "2026-11-25"}
         assert row == {**expected, "generations": 1, "usd": "0.28", "unknown": 0}
 
-    def test_nothing_is_zero(self) -> None:
+    def test_the_total_of_no_generations_is_zero(self) -> None:
         assert summarize([], ["dag"]) == [] and total([]) == {"generations": 0, "usd": "0", "unknown": 0}
 
     def test_by_nothing_is_one_row(self) -> None:
         assert summarize(merge_records([ended("t1", "t2")]), []) == [{"generations": 2, "usd": "0.56", "unknown": 0}]
 
     @given(st.lists(st.decimals(min_value=0, max_value=10**6, places=6)))
-    def test_no_cent_is_lost(self, costs: list[Decimal]) -> None:
+    def test_totals_are_exact(self, costs: list[Decimal]) -> None:
         notes = [ended(f"t{number}", cost=format(cost, "f")) for number, cost in enumerate(costs)]
         assert Decimal(total(merge_records(notes))["usd"]) == sum(costs, Decimal(0))

@@ -33,7 +33,7 @@ def test_the_least_payload_is_taken_when_parsed_and_when_run(model: str) -> None
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_nothing_less_than_the_least_is_taken(model: str) -> None:
+def test_a_payload_without_a_required_parameter_is_rejected(model: str) -> None:
     for name in LEAST[model]:
         problems = refused({key: value for key, value in LEAST[model].items() if key != name}, model)
         assert name in [problem.field for problem in problems]

@@ -90,7 +90,9 @@ class TestDigest:
             ),
         ],
     )
-    def test_is_the_same_for_what_means_the_same(self, one: dict[str, object], other: dict[str, object]) -> None:
+    def test_equivalent_payloads_have_the_same_fingerprint(
+        self, one: dict[str, object], other: dict[str, object]
+    ) -> None:
         assert payload_fingerprint(prepared(**one)) == payload_fingerprint(prepared(**other))
 
     def test_a_signed_url_in_a_list_counts_without_its_signature(self) -> None:
@@ -113,7 +115,7 @@ class TestDigest:
 
 
 class TestStepId:
-    def test_is_short_and_opaque(self) -> None:
+    def test_an_external_task_id_is_short_and_opaque(self) -> None:
         assert re.fullmatch(r"airflow-[a-z2-7]{26}", make_external_task_id(**STEP))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("part", sorted(STEP))
@@ -139,7 +141,7 @@ class TestStepId:
         other = make_external_task_id(**STEP | {"dag_id": third, "run_id": fourth})  # type: ignore[arg-type]
         assert (one == other) == ((first, second) == (third, fourth))
 
-    def test_is_pinned(self) -> None:
+    def test_the_external_task_id_is_pinned(self) -> None:
         """A change would make every step that is under way pay again after an upgrade."""
         assert make_external_task_id(**STEP) == "airflow-sxickf4jmffmrkbkzapyrl73x7"  # type: ignore[arg-type]
 

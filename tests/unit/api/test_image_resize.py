@@ -74,18 +74,18 @@ class TestWhatFitsIsLeftAlone:
         assert base64.b64decode(prepared.text) == data and prepared.fitted is None
         assert prepared.identity == prepared.sha256
 
-    def test_so_are_links(self) -> None:
+    def test_a_url_is_passed_on_unchanged(self) -> None:
         prepared = images.prepare_image("https://h.example/a.webp", field="image", rules=RULES, fitting=True)
         assert prepared.text == "https://h.example/a.webp" and prepared.size is None and prepared.fitted is None
 
-    def test_and_nothing_is_changed_unless_asked_for(self) -> None:
+    def test_nothing_is_changed_unless_requested(self) -> None:
         with pytest.raises(ImageRejected):
             images.prepare_image(file_of(picture(400, 300), "WEBP"), field="image", rules=RULES)
 
 
 class TestFormats:
     @pytest.mark.parametrize(("kind", "becomes"), [("WEBP", "JPEG"), ("TIFF", "PNG"), ("BMP", "PNG"), ("GIF", "PNG")])
-    def test_become_one_that_is_taken(self, kind: str, becomes: str) -> None:
+    def test_other_formats_become_an_accepted_one(self, kind: str, becomes: str) -> None:
         prepared = fitted(file_of(picture(400, 300), kind))
         image = opened(prepared)
         assert (image.format, image.size) == (becomes, (400, 300))
@@ -118,7 +118,7 @@ class TestFormats:
             assert near(colour, (128, 128, 128)), colour
 
     @pytest.mark.parametrize("mode", ["F", "LAB"])
-    def test_but_not_those_that_pillow_does_not_convert(self, mode: str) -> None:
+    def test_modes_that_pillow_cannot_convert_are_rejected(self, mode: str) -> None:
         assert f"these are {mode}" in refused(file_of(Image.new(mode, (400, 300)), "TIFF"))
 
     def test_transparency_is_kept_where_it_can_be(self) -> None:
@@ -128,7 +128,7 @@ class TestFormats:
             made = opened(fitted(file_of(image, kind, **({"lossless": True} if kind == "WEBP" else {}))))
             assert made.format == "PNG" and made.getpixel((0, 0))[3] == 0  # type: ignore[index]
 
-    def test_and_filled_with_white_where_it_cannot(self) -> None:
+    def test_transparency_is_filled_with_white_if_only_jpeg_is_allowed(self) -> None:
         prepared = fitted(
             file_of(Image.new("RGBA", (400, 300), (255, 0, 0, 0)), "WEBP", lossless=True, exact=True),
             ImageRules(max_bytes=10_000_000, min_side=300, formats=("JPEG",)),
@@ -141,7 +141,7 @@ class TestFormats:
         prepared = fitted(file_of(image, "GIF", transparency=image.getpixel((5, 5))))
         assert opened(prepared).mode == "RGBA"
 
-    def test_only_png_is_taken(self) -> None:
+    def test_if_only_png_is_accepted_the_result_is_png(self) -> None:
         rules = ImageRules(max_bytes=10_000_000, min_side=300, formats=("PNG",))
         assert opened(fitted(file_of(picture(400, 300), "JPEG"), rules)).format == "PNG"
         image = opened(fitted(file_of(noise(400, 300)), ImageRules(max_bytes=200_000, min_side=100, formats=("PNG",))))
@@ -197,7 +197,7 @@ class TestShapes:
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_it_is_turned_upright(self, orientation: int, kind: str) -> None:
+    def test_an_image_is_turned_upright(self, orientation: int, kind: str) -> None:
         upright = Image.new("RGB", (400, 200), "white")
         upright.paste((200, 30, 30), (0, 0, 100, 100))
         turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
@@ -251,7 +251,7 @@ class TestBytes:
         assert prepared.size is not None and prepared.size < 100_000
         assert prepared.fitted is not None and f"scaled to {image.width} x {image.height} px" in prepared.fitted
 
-    def test_and_refused_where_that_does_not_help(self) -> None:
+    def test_an_image_that_cannot_shrink_enough_is_rejected(self) -> None:
         assert "smaller than 500 bytes" in refused(file_of(noise(400, 300)), ImageRules(max_bytes=500, min_side=300))
 
     def test_an_original_has_a_limit_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +262,8 @@ class TestBytes:
 
 class TestWhatCannotBeMadeToFit:
     @pytest.mark.parametrize("data", [b"%PDF-1.7 and more", b"no image at all", b"\0\0\0\x18ftypmp42", b""])
-    def test_no_image(self, data: bytes) -> None:
-        assert "must be JPEG or PNG by its content" in refused(data) or "cannot be empty" in refused(data)
+    def test_a_file_that_is_not_an_image_is_rejected(self, data: bytes) -> None:
+        assert "the content of the image must be JPEG or PNG" in refused(data) or "cannot be empty" in refused(data)
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
     def test_damaged_files(self, kind: str) -> None:
@@ -318,7 +318,7 @@ class TestIdentity:
         )
         assert prepared.identity == plain.sha256 != prepared.sha256
 
-    def test_no_bytes_in_what_is_shown(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_fitted_image_shows_no_bytes(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         prepared = fitted(file_of(picture(1000, 300), "WEBP"))
         shown = f"{prepared} {prepared!r} {prepared.fitted}"

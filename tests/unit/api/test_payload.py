@@ -472,7 +472,7 @@ class TestAllProblemsAtOnce:
         with pytest.raises(KirinPayloadError, match="has 1 problem;"):
             prepare_payload({}, MODEL)
 
-    def test_no_problem_is_told_twice(self) -> None:
+    def test_no_problem_is_reported_twice(self) -> None:
         problems = refused({**self.PAYLOAD, "image_tail": URL})
         assert len(set(problems)) == len(problems)
 

@@ -199,7 +199,7 @@ class TestDeadline:
         assert run.last.kirin_task is DONE
         assert run.looks[-1] <= seconds + 0.01 + TICK
 
-    def test_no_time_at_all_still_gives_one_look(self) -> None:
+    def test_a_timeout_of_zero_still_polls_once(self) -> None:
         assert simulate(poller(0), generation(0)).last.kirin_task is DONE
         run = simulate(poller(0), generation(1))
         assert isinstance(run.last.error, KirinTimeoutError)
@@ -385,7 +385,7 @@ class TestIntervals:
 
     @settings(deadline=None, max_examples=100)
     @given(st.floats(1, 4000), progresses, jitters)
-    def test_only_the_look_at_the_deadline_may_come_early(self, timeout: float, progress: str, jitter: float) -> None:
+    def test_only_the_poll_at_the_deadline_may_come_early(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
         early = [gap for gap in run.gaps[:-1] if gap < 0.95 * MIN_INTERVAL - TICK]
         # The sum of start and delay may round to just before the deadline: one more look, a tick later.
@@ -527,7 +527,7 @@ class TestTroubles:
     @settings(deadline=None, max_examples=100)
     @given(st.lists(troubles, min_size=1, max_size=30), jitters)
     @example([KirinRateLimitError("429", retry_after=300.0)] * 30, 0.0)
-    def test_no_look_before_the_gateway_allows_it(self, bad: list[KirinError], jitter: float) -> None:
+    def test_no_poll_comes_before_retry_after_has_passed(self, bad: list[KirinError], jitter: float) -> None:
         ahead = iter(bad)
         run = simulate(poller(jitter=jitter), lambda now: next(ahead, DONE))
         for trouble, gap in zip(bad, run.gaps[:-1], strict=False):
@@ -550,7 +550,7 @@ class TestLogLines:
         wait = poller()
         return [wait.on_outcome(outcome, START + 10 * index).log_line for index, outcome in enumerate(outcomes)]
 
-    def test_only_on_change(self) -> None:
+    def test_a_log_line_is_written_only_on_change(self) -> None:
         told = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
         assert [line is not None for line in told] == [True, False, True, False, True, True]
 

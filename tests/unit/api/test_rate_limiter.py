@@ -86,7 +86,7 @@ class TestTooMany:
         assert late == pytest.approx(5 * 10, abs=4)
         assert much_later == pytest.approx(5 * 10, abs=4)
 
-    def test_is_forgotten_in_the_end_where_nothing_was_set(self) -> None:
+    def test_a_decreased_rate_ends_if_no_limit_is_configured(self) -> None:
         pace = RateLimiter()
         calls(pace, START, START + 4, every=0.5)
         pace.on_rate_limited(START + 4, None)

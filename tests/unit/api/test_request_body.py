@@ -22,7 +22,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_it_is_what_json_says(value: Any) -> None:
+def test_the_body_is_identical_to_json_dumps(value: Any) -> None:
     assert json_body(value) == json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -31,6 +31,6 @@ def test_images_stand_where_they_belong() -> None:
     assert json.loads(json_body(params)) == {"image": "AAAA", "prompt": 'a "b"', "more": ["BBBB", ["x", "CCCC"]]}
 
 
-def test_no_number_that_json_has_no_word_for() -> None:
+def test_nan_and_infinity_are_rejected() -> None:
     with pytest.raises(ValueError, match="JSON"):
         json_body({"cfg_scale": float("nan")})

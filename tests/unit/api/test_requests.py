@@ -72,9 +72,9 @@ class TestBaseUrl:
         [
             ("ftp://gateway.example", "ftp"),
             ("s3://bucket", "s3"),
-            ("https://", "names no host"),
-            ("https:///model", "names no host"),
-            ("gate way.example", "names no host"),
+            ("https://", "has no host name"),
+            ("https:///model", "has no host name"),
+            ("gate way.example", "has no host name"),
             ("https://h:port", "is not a host"),
             ("https://h:99999", "is not a host"),
             ("https://[::1", "is not a host"),
@@ -262,7 +262,7 @@ class TestCalls:
 
 
 class TestKey:
-    def test_it_goes_into_one_header(self) -> None:
+    def test_the_key_goes_into_one_header_only(self) -> None:
         sent = request_headers("sa-SECRET", with_body=True)
         assert sent["Authorization"] == "Bearer sa-SECRET"
         assert [name for name, value in sent.items() if "SECRET" in value] == ["Authorization"]

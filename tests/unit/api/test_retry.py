@@ -53,7 +53,7 @@ class TestWhatASubmissionMayHaveBought:
         ],
         ids=repr,
     )
-    def test_nothing_where_it_was_refused_or_never_left(self, error: KirinError) -> None:
+    def test_a_rejected_or_unsent_submission_accepted_nothing(self, error: KirinError) -> None:
         assert classify_submission_error(error) is SubmissionOutcome.REJECTED
 
     @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ class TestWhatASubmissionMayHaveBought:
         ],
         ids=repr,
     )
-    def test_perhaps_something_where_a_reply_is_lost_or_came_from_a_gateway_in_trouble(self, error: KirinError) -> None:
+    def test_a_lost_response_or_a_failing_gateway_leaves_the_outcome_unknown(self, error: KirinError) -> None:
         assert classify_submission_error(error) is SubmissionOutcome.UNKNOWN
 
     @pytest.mark.parametrize(

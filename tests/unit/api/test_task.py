@@ -134,7 +134,7 @@ class TestStatuses:
         assert kirin_task.raw_status == word
 
     @given(st.text())
-    def test_no_other_text_ends_a_wait(self, word: str) -> None:
+    def test_an_unknown_status_does_not_end_a_wait(self, word: str) -> None:
         kirin_task = KirinTask.from_response({"id": "a", "status": word})
         assert kirin_task.is_final == (STATUSES.get(word.strip().lower()) in ("completed", "failed"))
 
@@ -181,7 +181,7 @@ class TestWhatIsRead:
         assert (kirin_task.id, kirin_task.external_task_id) == ("12345678901234567890", "7")
 
     @pytest.mark.parametrize("reply", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}])
-    def test_no_id_at_all_is_no_task(self, reply: dict[str, Any]) -> None:
+    def test_a_response_without_an_id_is_not_a_task(self, reply: dict[str, Any]) -> None:
         with pytest.raises(KirinReplyError, match="no task id"):
             KirinTask.from_response(reply)
 
@@ -268,7 +268,7 @@ class TestNumbers:
             ("12345678901234567890.123456789", "12345678901234567890.123456789"),
         ],
     )
-    def test_no_cent_is_lost(self, said: Any, cost: str) -> None:
+    def test_a_cost_survives_the_round_trip_exactly(self, said: Any, cost: str) -> None:
         kirin_task = KirinTask.from_response({"id": "a", "status": "completed", "usage": {"cost": said}})
         assert kirin_task.usage is not None
         assert kirin_task.usage.cost == Decimal(cost)
@@ -425,7 +425,7 @@ class TestBounds:
         assert kirin_task.usage == KirinUsage(cost=None, discount=None)
         assert [what.partition(" = ")[0] for what in kirin_task.dropped] == ["usage.cost", "usage.discount"]
 
-    def test_nothing_is_dropped_of_what_the_api_sends(self) -> None:
+    def test_no_part_of_a_documented_response_is_dropped(self) -> None:
         assert KirinTask.from_response(COMPLETED).dropped == ()
 
 
