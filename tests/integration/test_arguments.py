@@ -294,7 +294,7 @@ class TestSecrets:
 
             KirinGenerateVideoOperator.partial(task_id="generate").expand_kwargs(rows())
         ended = run(dag)
-        assert refused(ended, "prompt", emulator) and "holds the API key" in ended.log
+        assert refused(ended, "prompt", emulator) and "contains the connection's API key" in ended.log
         assert KEY not in ended.log + ended.everything_stored() and KEY.encode() not in all_files(airflow_db)
 
     @pytest.mark.parametrize("how", ["literal", "template", "output", "mapped"])
