@@ -53,48 +53,42 @@ if TYPE_CHECKING:
 
 
 def check_destination(operator: KirinGenerateVideoOperator, context: Context) -> None:
-    """Look at the destination before anything is paid.
-
-    :param operator: may have one
-    :param context: Airflow's
-    """
-    if (place := _place(operator, context)) is not None:
-        place.check()
+    """Check the destination, if the operator has one, before anything is submitted."""
+    if (destination := _destination_of(operator, context)) is not None:
+        destination.check()
 
 
-def _place(operator: KirinGenerateVideoOperator, context: Context) -> Destination | None:
-    """Return where the files go; None for a destination that was left out, not for one that turned out empty."""
+def _destination_of(operator: KirinGenerateVideoOperator, context: Context) -> Destination | None:
+    """Return the destination; None if it was left out, but not if it rendered to nothing."""
     if operator.destination is None and not operator.empty_arguments("destination"):
         return None
     return Destination.of(operator, context)
 
 
 def ends_from_trigger(operator: KirinGenerateVideoOperator, context: Context) -> bool:
-    """Return whether the triggerer may end the task; decided before anything is paid.
+    """Return whether the triggerer may end the task; decided before anything is submitted.
 
-    :param operator: may insist on it
-    :param context: Airflow's
-    :raises AirflowFailException: it insists, that cannot be, and nothing is paid yet
+    :raises AirflowFailException: the operator insists, the triggerer cannot, and nothing has been submitted yet
     """
     try:
         return operator._ends_from_trigger()
     except ValueError as error:
-        # Only here: a mapped task is not judged when the DAG is parsed, and this machine may know more.
+        # A mapped task cannot be checked when the DAG is parsed, and the worker's configuration may differ.
         if not SubmissionRecord(context).describe_earlier_submission():
             raise AirflowFailException(f"{error} Nothing was sent, nothing was spent.") from error
-        operator.log.warning("%s An earlier try has paid, or may have, so this one goes on; a worker ends it.", error)
+        operator.log.warning(
+            "%s An earlier try has submitted, or may have, so this try continues. Falling back to completing the task "
+            "on a worker.",
+            error,
+        )
         return False
 
 
 def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
-    """Buy the step's generation, or adopt what an earlier try bought.
-
-    :param operator: says what
-    :param context: Airflow's
-    """
+    """Submit the step's generation, or adopt the one that an earlier try submitted."""
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         try:
-            # All that can fail without money comes first: rendering, images, rules, the connection.
+            # Everything that can fail free of charge comes first: rendering, images, rules, the connection.
             operator._reject_payload()
             operator.refuse_empty_arguments(model=operator.model)
             given = operator.external_task_id
@@ -114,10 +108,10 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
     operator._kirin_task_id = kirin_task.id
     operator._provenance = Provenance(kirin_task.id, inputs=images)
     if submitted.adopted and not operator._payload_identifies_step:
-        operator.log.info("What the function returned this time is not used: this step has its generation.")
+        operator.log.info("The function's return value is not used: this step already has its generation.")
     if kirin_task.status == "failed" and (failed := error_from_task(kirin_task)):
         _report(operator, context, failed)
-        _say_what_failures_cost(operator, context, failed)
+        _add_cost_of_failures(operator, context, failed)
         raise failed
     return kirin_task
 
@@ -125,7 +119,7 @@ def submit(operator: KirinSubmitOperator, context: Context) -> KirinTask:
 def _submit_or_adopt(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, prepared: PreparedPayload
 ) -> tuple[Submitted, Sequence[str]]:
-    """Buy or adopt what a payload asks for; return it with the URIs of its images."""
+    """Submit or adopt the generation of a payload; return it with the URIs of its images."""
     _connect(hook)
     hook.refuse_key(prepared)
     is_user_id = "external_task_id" in prepared.params
@@ -147,7 +141,7 @@ def _submit_or_adopt(
     try:
         submitted = submission.submit_or_adopt()
     except KirinError as error:
-        _say_what_failures_cost(operator, context, error, record.failed_costs)
+        _add_cost_of_failures(operator, context, error, record.failed_costs)
         report_outcome(error, ti=context["ti"], kirin_conn_id=operator.kirin_conn_id, model=prepared.model)
         raise
     if record.submitted_in_this_try(submitted.external_task_id):
@@ -156,14 +150,14 @@ def _submit_or_adopt(
 
 
 def _connect(hook: KirinHook) -> None:
-    """Look the connection up, for 15 seconds: Airflow says "not found" also if a secrets backend could not be asked."""
+    """Look up the connection, retrying for 15 s: Airflow reports "not found" also if a secrets backend is down."""
     for delay in LOOKUP_RETRY_DELAYS:
         try:
             _ = hook.connection
         except KirinConfigError as error:
             if not error.retryable:
                 raise
-            hook.log.warning("Looking it up again in %s s: %s", delay, error)
+            hook.log.warning("Connection lookup failed; retrying in %s s: %s", delay, error)
             time.sleep(delay)
         else:
             return
@@ -173,9 +167,9 @@ def _connect(hook: KirinHook) -> None:
 def _adopt_without_payload(
     operator: KirinSubmitOperator, context: Context, hook: KirinHook, error: KirinPayloadError
 ) -> tuple[Submitted, Sequence[str]]:
-    """Return what an earlier try bought, which needs no payload any more; if there is nothing, raise the error.
+    """Return the generation that an earlier try submitted, which needs no payload; raise the error if there is none.
 
-    If the payload is part of the external task id, only what this round of tries bought can be found, by the record.
+    If the payload is part of the external task id, only a submission on record from this round of tries can be found.
     """
     record = SubmissionRecord(context, {"kirin_conn_id": operator.kirin_conn_id}, inputs_known=False)
     user_id = _user_id(operator)
@@ -188,7 +182,7 @@ def _adopt_without_payload(
             operator, HookClient(hook, None), record, external_task_id, is_user_id=bool(user_id)
         ).find_existing()
     except KirinIdError:
-        # It is the id that is refused.
+        # The rejected payload value is the id itself.
         raise error from None
     if submitted is None:
         raise KirinPayloadError(
@@ -221,19 +215,14 @@ def _submission(
 
 def _user_id(operator: KirinSubmitOperator) -> str:
     """Return the user's own external task id: the operator's, or else the payload's."""
-    takes_it = operator._payload_identifies_step and isinstance(operator.payload, Mapping)
-    payload = operator.payload if takes_it else {}
-    given = [operator.external_task_id, payload.get("external_task_id")]
-    return next((str(one) for one in given if one is not None and one != ""), "")
+    may_be_in_payload = operator._payload_identifies_step and isinstance(operator.payload, Mapping)
+    payload = operator.payload if may_be_in_payload else {}
+    candidates = [operator.external_task_id, payload.get("external_task_id")]
+    return next((str(user_id) for user_id in candidates if user_id is not None and user_id != ""), "")
 
 
 def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
-    """Wait here, on the worker, and return what the task returns.
-
-    :param operator: says for how long
-    :param context: Airflow's
-    :param kirin_task: what was bought
-    """
+    """Wait on the worker, and return the task's result."""
     outcome: Outcome
     try:
         with closing(KirinHook(operator.kirin_conn_id)) as hook:
@@ -246,22 +235,18 @@ def wait(operator: KirinGenerateVideoOperator, context: Context, kirin_task: Kir
 
 
 def resume_after_wait(operator: KirinGenerateVideoOperator, context: Context, event: Any) -> dict[str, Any]:
-    """Go on where the trigger ended, and return what the task returns.
+    """Resume after a deferral, and return the task's result.
 
-    :param operator: the one that deferred, made anew
-    :param context: Airflow's
-    :param event: the trigger's
+    :param operator: a new instance of the operator that deferred
+    :param context: the running task's context
+    :param event: the payload of the trigger's event
     """
     (outcome,) = load_event(event, expected=1)
     return _after_wait(operator, context, outcome)
 
 
 def download(operator: KirinDownloadOperator, context: Context) -> list[str]:
-    """Download the videos of a finished generation, and return the files' URIs.
-
-    :param operator: says which, and where to
-    :param context: Airflow's
-    """
+    """Download the videos of a finished generation, and return the files' URIs."""
     with closing(KirinHook(operator.kirin_conn_id)) as hook:
         remedy = "Wait for it with KirinTaskSensor before this task."
         asked_for = validate_task_id(operator.kirin_task_id)
@@ -270,7 +255,7 @@ def download(operator: KirinDownloadOperator, context: Context) -> list[str]:
         submission: Mapping[str, Any] = (
             SubmissionRecord(context).find_submission(kirin_task.id, submitters) if submitters else {}
         )
-        # The gateway's replies do not repeat it. Who asks by another name than the id, asks by this one.
+        # The gateway's responses do not repeat it. An id other than the Kirin task id is the external task id.
         external_task_id = asked_for if asked_for != kirin_task.id else submission.get("external_task_id")
         files = save_videos(
             hook, replace(kirin_task, external_task_id=external_task_id), Destination.of(operator, context)
@@ -282,11 +267,11 @@ def download(operator: KirinDownloadOperator, context: Context) -> list[str]:
 
 
 def _upstream_submitters(operator: KirinDownloadOperator, map_index: int | None) -> Iterator[tuple[str, int]]:
-    """Yield id and map index of the tasks right before a download that buy generations."""
+    """Yield id and map index of the direct upstream tasks that submit generations."""
     from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
 
     for task in operator.upstream_list:
-        # A mapped operator names its class; a task that is mapped over a mapped one has its index.
+        # A mapped operator has its class as an attribute; a task mapped over a mapped one shares its map index.
         mapped_class = getattr(task, "operator_class", None)
         if isinstance(mapped_class or type(task), type) and issubclass(mapped_class or type(task), KirinSubmitOperator):
             is_mapped = mapped_class is not None or task.get_closest_mapped_task_group() is not None
@@ -294,22 +279,22 @@ def _upstream_submitters(operator: KirinDownloadOperator, map_index: int | None)
 
 
 def _after_wait(operator: KirinGenerateVideoOperator, context: Context, outcome: Outcome) -> dict[str, Any]:
-    """Return what the task returns, or raise why there is no video: one rule, whoever has waited."""
+    """Return the task's result, or raise the reason for having no video, wherever the wait took place."""
     _report(operator, context, outcome)
     try:
         if isinstance(outcome, KirinError):
-            _say_what_failures_cost(operator, context, outcome)
+            _add_cost_of_failures(operator, context, outcome)
             raise outcome
         return _finish(operator, context, outcome)
     except KirinNotFoundError as error:
-        # This step has bought it: the look-up may lag, and the next try knows the id.
+        # This step submitted it: the lookup may lag, and the next try has the id on record.
         error.retryable = True
         raise
 
 
 def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: KirinTask) -> dict[str, Any]:
     submission = SubmissionRecord(context).find_submission(kirin_task.id)
-    # The gateway's replies do not repeat it.
+    # The gateway's responses do not repeat it.
     kirin_task = replace(kirin_task, external_task_id=submission.get("external_task_id"))
     operator.log.info(kirin_task.describe_end())
     files: list[str] = []
@@ -317,16 +302,16 @@ def _finish(operator: KirinGenerateVideoOperator, context: Context, kirin_task: 
         if operator._submission is None:
             # The images were read before the deferral, in a process that is gone.
             report_lineage(hook, inputs=submission.get("images") or ())
-        if (place := _place(operator, context)) is not None:
-            # Links expire, and this task may have queued for long since the trigger saw them.
+        if (destination := _destination_of(operator, context)) is not None:
+            # Links expire, and the task may have been queued for a long time since the trigger received them.
             fresh = fetch_finished(
-                hook, kirin_task.id, remedy="It was seen finished before: the gateway lags.", is_kirin_id=True
+                hook, kirin_task.id, remedy="It was reported as finished before: the gateway lags.", is_kirin_id=True
             )
             kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
-            files = save_videos(hook, kirin_task, place)
+            files = save_videos(hook, kirin_task, destination)
     operator._provenance = Provenance.of(kirin_task, files, submission)
     add_asset_events(context, operator.outlets, operator._provenance, operator.log)
-    operator._result = kirin_task.to_dict() | ({} if place is None else {"files": files})
+    operator._result = kirin_task.to_dict() | ({} if destination is None else {"files": files})
     return operator._result
 
 
@@ -361,14 +346,14 @@ def _make_external_task_id(operator: KirinSubmitOperator, context: Context, hook
 
 
 def _report(operator: KirinSubmitOperator, context: Context, outcome: Outcome) -> None:
-    """Tell, once, how the generation ended and what it cost."""
+    """Record the generation's outcome and cost."""
     record_outcomes(context, [outcome], kirin_conn_id=operator.kirin_conn_id, model=operator.model)
 
 
-def _say_what_failures_cost(
+def _add_cost_of_failures(
     operator: KirinSubmitOperator, context: Context, error: KirinError, failed_costs: Mapping[str, Any] | None = None
 ) -> None:
-    """Add what the failed generations of the step cost to the error of the last one: each retry buys one more."""
+    """Append the cost of the step's failed generations to the last one's error: each retry submits one more."""
     kirin_task = error.kirin_task if isinstance(error, KirinAPIError) else None
     if not isinstance(error, KirinTaskFailedError) and kirin_task is None:
         return
@@ -380,7 +365,7 @@ def _say_what_failures_cost(
     costs = [parse_decimal(cost) or Decimal(0) for cost in (failed_costs or {}).values()]
     if total := sum(costs, Decimal(0)):
         which = "generation of this step that" if len(costs) == 1 else f"{len(costs)} generations of this step that"
-        said = f"The {which} failed cost {show_usd(total)} USD{' in sum' if len(costs) > 1 else ''}."
-        operator.log.warning(said)
-        error.message = f"{error.message} {said}"
+        summary = f"The {which} failed cost {show_usd(total)} USD{' in total' if len(costs) > 1 else ''}."
+        operator.log.warning(summary)
+        error.message = f"{error.message} {summary}"
         error.args = (error.message,)

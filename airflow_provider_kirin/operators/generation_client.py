@@ -1,4 +1,4 @@
-"""The hook as :mod:`airflow_provider_kirin.api.submission` sees it, for one prepared payload."""
+"""Adapts the hook to the client that :mod:`airflow_provider_kirin.api.submission` expects, for one payload."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class HookClient:
-    """Looks up generations, and submits one payload under given names.
+    """Looks up generations, and submits one payload under a given external task id.
 
     :param hook: does the I/O
-    :param prepared: what is bought; None where there is nothing to buy
+    :param prepared: the payload to submit; None for a client that only looks up
     """
 
     def __init__(self, hook: KirinHook, prepared: PreparedPayload | None) -> None:
@@ -23,18 +23,15 @@ class HookClient:
         self._prepared = prepared
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
-        """Look up a generation by its own id or by its external task id.
+        """Look up a generation.
 
-        :param kirin_task_id: either
-        :param patience: seconds after which trouble is raised
+        :param kirin_task_id: a Kirin task id or an external task id
+        :param patience: seconds for which retryable errors are retried
         """
         return self._hook.get_task(kirin_task_id, patience=patience)
 
     def submit_as(self, external_task_id: str) -> KirinTask:
-        """Send the payload under a name. Costs money.
-
-        :param external_task_id: the name
-        """
-        assert self._prepared is not None, "nothing to buy"
+        """Submit the payload under an external task id. Costs money."""
+        assert self._prepared is not None, "no payload to submit"
         params = self._prepared.params | {"external_task_id": external_task_id}
         return self._hook.submit(replace(self._prepared, params=params))

@@ -1,4 +1,4 @@
-"""Operators that buy a video, and that bring it home."""
+"""Operators that submit generations, wait for them and download their videos."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ if TYPE_CHECKING:
 class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
-    What can be judged of the payload is judged when the DAG is parsed, the rest after rendering; all of it before
+    Static parts of the payload are validated when the DAG is parsed, the rest after rendering, and everything before
     anything is sent. Bytes and Base64 images never show in the rendered templates.
 
     :param payload: the model's parameters (templated): ``prompt``, ``mode``, ``duration``...; images as URL, path,
-        storage URI, bytes or Base64. The models and their parameters are on a page of the docs.
+        storage URI, bytes or Base64. See docs/models.md for the models and their parameters.
     :param model: the model's id (templated)
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param external_task_id: your own id for this generation, unique for the account (templated). None makes one that
-        is the same on every try of this step, so that no try pays for what another one bought.
+    :param external_task_id: your own id for this generation, unique within the account (templated). None derives one
+        that is the same on every try of this step, so that no try pays for what another one submitted.
     :param fit_images: what to do with an image that breaks a limit of the model: ``"error"``, or ``"auto"`` to scale,
         pad and re-encode it until it fits
     :param take: increase it for a new, paid take of the same payload in the same run (templated)
-    :param on_unknown_submit: what to do where a submission may have been accepted and the gateway's look-up is not
-        proven to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and maybe pay twice
-    :param allow_unknown_model: whether a model that this provider does not know is bought, its parameters unchecked
-    :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit where what the run's
-        Kirin tasks have spent, plus what this one would cost, exceeds it. None for no budget.
-    :raises KirinPayloadError: when the DAG is parsed, with everything that is wrong already
+    :param on_unknown_submit: what to do if a submission may have been accepted and the gateway's lookup is not proven
+        to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and possibly pay twice
+    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
+    :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit if the run's Kirin
+        tasks would exceed it, including this one. None for no budget.
+    :raises KirinPayloadError: when the DAG is parsed, with every problem that is known by then
     """
 
     template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take", "max_cost_usd")
     checked_fields = template_fields
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
-    #: Whether two payloads make two steps, or something else does.
+    #: Whether the payload is part of the step's identity, so that another payload is another step.
     _payload_identifies_step = True
     operator_extra_links: Sequence[Any] = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
@@ -81,7 +81,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         super().__init__(**kwargs)
         if on_unknown_submit not in ("stop", "resubmit"):
             raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
-        # On the worker a mapped operator is made anew, from values that execute() judges with all the others: what is
+        # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
         # raised here would be retried.
         if not is_unmapped_copy(self):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
@@ -105,7 +105,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Check what a mapped task holds fixed, as for any other task, then go on as Airflow does."""
+        """Validate the fixed arguments of a mapped task as for any other task."""
         if "payload" in kwargs:
             model = kwargs.get("model", DEFAULT_MODEL)
             allowed = bool(kwargs.get("allow_unknown_model", False))
@@ -114,7 +114,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         return super().partial(**kwargs)
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        """Render as any operator does, then hide images and signed URLs that a template or an XCom brought along."""
+        """Render the fields, then hide images and signed URLs that came from a template or an XCom."""
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self:
             self._hide_images()
@@ -129,22 +129,22 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
 
     def _hide_images(self) -> None:
         self.payload, found = extract_inline_images(self.payload)
-        # A new mapping: Airflow runs copies of an operator, which would share the old one.
+        # A new mapping: Airflow runs copies of the operator, which would share a mutated one.
         self._images = {**self._images, **found}
 
     def on_kill(self) -> None:
-        """Say what goes on at Kirin: the generation API documents no way to cancel a generation."""
+        """Log what continues at Kirin: the API documents no way to cancel a generation."""
         in_flight = self._submission.in_flight if self._submission else None
         if self._kirin_task_id:
             self.log.warning(
-                "Kirin generation %s may go on, and be billed: it cannot be cancelled. The next try of this task, or "
+                "Kirin generation %s may continue and be billed: it cannot be cancelled. The next try of this task, or "
                 "KirinTaskSensor with this id, picks it up.",
                 self._kirin_task_id,
             )
         elif in_flight:
             self.log.warning(
-                "A generation with the external task id %s may have been accepted, and be billed. The next try of "
-                "this task looks for it before it pays.",
+                "A generation with the external task id %s may have been accepted and be billed. The next try of "
+                "this task looks it up before submitting.",
                 in_flight,
             )
 
@@ -152,7 +152,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         """Reject fields that the model accepts but a subclass does not. The base class accepts all."""
 
     def _fingerprint(self, prepared: PreparedPayload | None) -> str:
-        """Return what tells this step's generation from those of the same task with other input."""
+        """Return what distinguishes this step's generation from others of the same task with different input."""
         from airflow_provider_kirin.api.idempotency import payload_fingerprint
 
         assert prepared is not None, "the payload is part of the step"
@@ -163,17 +163,17 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     """Submit, wait without a worker and, with a destination, download: a whole generation as one step.
 
     :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
-        ObjectStoragePath knows, as text, Path or ObjectStoragePath; None leaves it at Kirin
+        ObjectStoragePath supports, as a string, Path or ObjectStoragePath; None leaves it at Kirin
     :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
-    :param overwrite: whether another file that is there may be replaced
+    :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
-    :param timeout: seconds (or a timedelta) to wait for the video; the generation itself goes on at Kirin
+    :param timeout: seconds (or a timedelta) to wait for the video; the generation itself continues at Kirin
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
-    :param poll_interval: seconds between looks; None adapts them to what is known of the generation
-    :param end_from_trigger: whether the triggerer ends the task when the video is there and nothing is left to do:
-        None where that makes no difference, False never, True insists
-    :return: what :meth:`.KirinTask.to_dict` says, plus ``files`` (URIs) where it downloaded
+    :param poll_interval: seconds between polls; None adapts it to the generation's progress
+    :param end_from_trigger: whether the triggerer ends the task if nothing is left to do once the video is finished:
+        None if that makes no difference otherwise, False never, True always (or the task is refused)
+    :return: :meth:`.KirinTask.to_dict`, plus ``files`` (URIs) if it downloaded
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination", "filename_template")
@@ -208,13 +208,13 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         self.end_from_trigger = end_from_trigger
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
-        """Submit, then wait: here, or in the triggerer."""
+        """Submit, then wait on the worker or in the triggerer."""
         from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
         with fail_without_retry():
             execution.check_destination(self, context)
-            ends = execution.ends_from_trigger(self, context)
+            ends_from_trigger = execution.ends_from_trigger(self, context)
             kirin_task = execution.submit(self, context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
@@ -223,17 +223,17 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     kirin_conn_id=self.kirin_conn_id,
                     timeout=self.timeout,
                     poll_interval=self.poll_interval,
-                    result_shape="one" if ends else None,
+                    result_shape="one" if ends_from_trigger else None,
                     do_xcom_push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
             return execution.wait(self, context, kirin_task)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Go on where the trigger ended.
+        """Resume when the trigger has fired.
 
-        :param context: Airflow's
-        :param event: the trigger's
+        :param context: the running task's context
+        :param event: the payload of the trigger's event
         """
         from airflow_provider_kirin.operators import execution
 
@@ -241,10 +241,10 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             return execution.resume_after_wait(self, context, event)
 
     def _starts_from_trigger(self) -> bool:
-        # Never. But Airflow asks after the constructor, and when it serializes the DAG, where all is known that the
-        # answer below depends on, and nothing is paid yet.
+        # Always False. But Airflow reads the property after the constructor and when it serializes the DAG, when
+        # everything is known that the check below needs, and nothing has been submitted.
         if self.end_from_trigger and not is_unmapped_copy(self):
-            # Raises where that cannot be.
+            # Raises if the triggerer cannot end the task.
             self._ends_from_trigger()
         return False
 
@@ -253,22 +253,22 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     def _ends_from_trigger(self) -> bool:
         reasons = why_end_on_worker(self)
         if self.destination is not None:
-            reasons = chain(["it downloads the video, which a worker does"], reasons)
+            reasons = chain(["it downloads the video, which only a worker does"], reasons)
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
 
 class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
-    The task is fetched afresh, so a link that expired in an XCom does not matter. Repeating it is free.
+    The generation is looked up again, so a link that expired in an XCom does not matter. Repeating it is free.
 
     :param kirin_task_id: the generation (templated)
-    :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath knows (templated), as
-        text, Path or ObjectStoragePath. In a folder the video is named
+    :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath supports
+        (templated), as a string, Path or ObjectStoragePath. In a folder the video is named
         ``{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4``.
     :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param overwrite: whether another file that is there may be replaced
+    :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
     """
 
@@ -299,7 +299,7 @@ class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefau
         self.max_bytes = max_bytes
 
     def execute(self, context: Context) -> list[str]:
-        """Fetch the task, then its videos."""
+        """Look up the generation, then download its videos."""
         from airflow_provider_kirin.operators import execution
 
         require_task_instance(context)
@@ -308,7 +308,7 @@ class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefau
 
 
 def _check_files(operator: Any, filename_template: str | None, max_bytes: object) -> None:
-    """Judge what is written out of where the files go; on a worker, execute() judges it with all the rest."""
+    """Check the static arguments about files; execute() checks rendered ones on the worker."""
     destination = operator.destination
     if isinstance(destination, str) and not is_dynamic(destination) and not is_unmapped_copy(operator):
         check_absolute(destination)

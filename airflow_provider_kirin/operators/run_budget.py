@@ -1,6 +1,7 @@
-"""The budget of a DAG run, kept before each submission: what is held is written down first, then all is summed.
+"""The budget of a DAG run, checked before each submission: write the reservation first, then sum all of them.
 
-Of two tasks that submit at the same time at least one reads what the other wrote, so together they never exceed it.
+Of two tasks that submit at the same time at least one reads what the other wrote, so together they cannot exceed the
+budget.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
-#: Unfinished generations that are asked for before a submission is refused.
+#: At most this many unfinished generations are looked up before a submission is refused.
 _MAX_LOOKUPS = 100
 
 
 def parse_budget(value: Any) -> Decimal:
     """Return ``max_cost_usd`` as an amount.
 
-    :param value: what the user gave, or what a template rendered to
-    :raises KirinBudgetError: where it is none
+    :param value: the argument, or the result of its template
+    :raises KirinBudgetError: it is not an amount
     """
     try:
         return as_usd(value, "max_cost_usd = ")
@@ -42,13 +43,13 @@ def parse_budget(value: Any) -> Decimal:
 
 
 class RunBudget:
-    """What one task instance may do with the budget of its DAG run.
+    """One task instance's view of the budget of its DAG run.
 
     :param limit: US dollars for the whole run
-    :param context: Airflow's
-    :param record: knows what earlier tries bought
-    :param hook: asks for prices and states
-    :param prepared: what would be bought
+    :param context: the running task's context
+    :param record: what earlier tries submitted
+    :param hook: looks up prices and generations
+    :param prepared: the payload to be submitted
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RunBudget:
         fields: Mapping[str, Any] = context
         self._limit = limit
         self._ti = fields["ti"]
-        # Airflow marks by a template field of this name what belongs to Kirin: operators and sensors, mapped or not.
+        # All Kirin operators and sensors, mapped or not, have a template field of this name.
         tasks = [task for task in fields["dag"].tasks if "kirin_conn_id" in (task.template_fields or ())]
         self._task_ids = sorted({self._ti.task_id, *(task.task_id for task in tasks)})
         self._store = fields.get("task_state_store")
@@ -66,12 +67,12 @@ class RunBudget:
         self._prepared = prepared
         self._key = price_key(prepared.model, prepared.params)
         self._held: dict[str, dict[str, Any]] = {}
-        #: What was held before the latest reservation: an earlier submission of the same name may be in doubt.
+        #: What was held before the latest reservation: an earlier submission under the same id may be unresolved.
         self._before: dict[str, dict[str, Any]] = {}
         self._estimate: Estimate | None = None
 
     def restore(self) -> None:
-        """Write down again what earlier tries and takes of this task hold: Airflow cleared it when the try began."""
+        """Push again what earlier tries and takes of this task hold: Airflow deleted the XCom when the try began."""
         stored = self._store.get(BUDGET_KEY) if self._store is not None else None
         for entry in stored if isinstance(stored, list) else []:
             external_task_id = entry.get("external_task_id") if isinstance(entry, dict) else None
@@ -81,10 +82,10 @@ class RunBudget:
             self._write()
 
     def reserve(self, external_task_id: str) -> None:
-        """Hold money for one generation, right before it is submitted.
+        """Reserve the cost of one generation, immediately before it is submitted.
 
-        :param external_task_id: its external task id
-        :raises KirinBudgetError: there is not enough; nothing is held
+        :param external_task_id: the generation's external task id
+        :raises KirinBudgetError: the budget does not cover it; nothing stays reserved
         """
         estimate = self._find_estimate()
         self._before = {external_task_id: self._held[external_task_id]} if external_task_id in self._held else {}
@@ -97,25 +98,22 @@ class RunBudget:
         purchases = list(self._purchases())
         error = over_budget(self._limit, estimate, purchases, external_task_id=external_task_id)
         if error:
-            # What failed has cost nothing, and what has ended may have cost less than was expected.
+            # Failed generations cost nothing, and finished ones may have cost less than estimated.
             error = over_budget(
-                self._limit, estimate, list(self._asked_for(purchases)), external_task_id=external_task_id
+                self._limit, estimate, list(self._with_current_costs(purchases)), external_task_id=external_task_id
             )
         if error:
             self.withdraw(external_task_id)
             raise error
         self._hook.log.info(
-            "This generation will cost about %s USD (says %s); max_cost_usd = %s for the DAG run.",
+            "Estimated cost of this generation: %s USD (from %s); max_cost_usd = %s for the DAG run.",
             show_usd(estimate.usd),
             estimate.source,
             show_usd(self._limit),
         )
 
     def withdraw(self, external_task_id: str) -> None:
-        """Give back what is held for a submission that surely was not accepted.
-
-        :param external_task_id: its external task id
-        """
+        """Release the reservation of a submission that was rejected."""
         del self._held[external_task_id]
         self._held |= self._before
         self._write()
@@ -127,37 +125,38 @@ class RunBudget:
         self._ti.xcom_push(BUDGET_KEY, entries)
 
     def _purchases(self, **how: Any) -> Iterator[Purchase]:
-        # What this step's earlier generations cost though they failed is in its XCom only once it has bought another.
+        # The cost of this step's failed generations is in its XCom only once it has submitted another one.
         failed = {"failed_costs": self._record.failed_costs}
         records = [*self._pull(BUDGET_KEY, **how), *self._pull(SUBMISSION_KEY, **how), failed]
         yield from read_purchases(records, self._pull(USAGE_KEY, **how))
 
     def _pull(self, key: str, **how: Any) -> Iterator[Any]:
-        """Yield what all Kirin tasks of the run left under a key; an entry may be one note or a list of them."""
+        """Yield what all Kirin tasks of the run pushed under a key; an XCom may be one record or a list of them."""
         pulled = self._ti.xcom_pull(task_ids=self._task_ids, key=key, **how)
         for entry in pulled if isinstance(pulled, Iterable) else []:
             yield from entry if isinstance(entry, list) else [entry]
 
-    def _asked_for(self, purchases: Iterable[Purchase]) -> Iterator[Purchase]:
-        left = _MAX_LOOKUPS
-        for one in purchases:
-            if one.kirin_task_id is None or one.cost is not None or not left:
-                yield one
+    def _with_current_costs(self, purchases: Iterable[Purchase]) -> Iterator[Purchase]:
+        """Look up generations whose cost is not on record, as far as the limit allows."""
+        lookups_left = _MAX_LOOKUPS
+        for purchase in purchases:
+            if purchase.kirin_task_id is None or purchase.cost is not None or not lookups_left:
+                yield purchase
                 continue
-            left -= 1
+            lookups_left -= 1
             try:
-                kirin_task = self._hook.get_task(one.kirin_task_id, patience=0)
+                kirin_task = self._hook.get_task(purchase.kirin_task_id, patience=0)
             except KirinError:
-                yield one
+                yield purchase
             else:
-                yield replace(one, cost=billed_cost(kirin_task))
+                yield replace(purchase, cost=billed_cost(kirin_task))
 
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
             usd, why, retryable = self._ask_for_price()
             self._estimate = estimated(usd, self._hook.connection.prices, self._key)
             if self._estimate is None:
-                # This run knows prices of its own already, an earlier one more.
+                # This run may have prices on record already; earlier runs have more.
                 known = [*self._purchases(), *self._purchases(include_prior_dates=True)]
                 self._estimate = estimate_from_history(known, self._key)
             if self._estimate is None:
@@ -168,17 +167,17 @@ class RunBudget:
         try:
             return *self._hook.precharge(self._prepared), False
         except KirinError as error:
-            # Whatever it is: nothing was sent that could buy something, so it is no doubt about a submission.
-            self._hook.log.warning("The gateway does not say what this generation would cost: %s", error)
-            return None, f"the gateway's price preview fails: {error}", error.retryable
+            # The preview cannot start a generation, so its failure leaves no doubt about a submission.
+            self._hook.log.warning("The gateway's price preview failed: %s", error)
+            return None, f"the gateway's price preview failed: {error}", error.retryable
 
 
 class BudgetedClient(HookClient):
-    """A gateway that holds money for each submission before it sends it.
+    """A client that reserves the cost of each submission before sending it.
 
     :param hook: does the I/O
-    :param prepared: what is bought
-    :param budget: the run's
+    :param prepared: the payload to submit
+    :param budget: the budget of the DAG run
     """
 
     def __init__(self, hook: KirinHook, prepared: PreparedPayload, budget: RunBudget) -> None:
@@ -186,10 +185,9 @@ class BudgetedClient(HookClient):
         self._budget = budget
 
     def submit_as(self, external_task_id: str) -> KirinTask:
-        """Send the payload under a name, if the budget covers it. Costs money.
+        """Submit the payload under an external task id if the budget covers it. Costs money.
 
-        :param external_task_id: the name
-        :raises KirinBudgetError: it does not; nothing was sent
+        :raises KirinBudgetError: the budget does not cover it; nothing was sent
         """
         self._budget.reserve(external_task_id)
         try:

@@ -1,1 +1,1 @@
-"""All that is kept in Airflow: XCom and, from Airflow 3.3, the task state store."""
+"""Everything kept in Airflow: XComs and, on Airflow 3.3 and later, the task state store."""

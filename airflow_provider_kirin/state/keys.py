@@ -1,12 +1,77 @@
-"""The keys of all that is kept in Airflow: XCom and, from Airflow 3.3, the task state store."""
+"""Everything that this provider keeps in Airflow: one table of keys.
+
+It is kept in XComs and, on Airflow 3.3 and later, in the task state store (AIP-103). Airflow deletes a task's XComs
+when a try begins (a retry or a clear, not the resumption after a deferral); the task state store survives that.
+
+=============================  ==========  ========================================================================
+key                            kept in     contents, and for how long
+=============================  ==========  ========================================================================
+``return_value``               XCom        Airflow's own key. The Kirin task id, ``KirinTask.to_dict()`` with
+                                           ``files``, or file URIs: what the operator or sensor documents.
+``kirin_submission``           XCom        The generation that the task submitted or adopted. Until the next try.
+``kirin_usage``                XCom        The generations that the task saw end, with their cost. Until the next
+                                           try.
+``kirin_budget``               XCom        What the task holds of its run's budget. Until the next try, which
+                                           restores it from the task state store.
+``kirin_budget``               task state  The same. For Airflow's default retention.
+``kirin:usage``                task state  The same as ``kirin_usage``, over all tries and clears. As long as the
+                                           run.
+``kirin:latest``               task state  The last external task id that the task submitted under. As long as the
+                                           run.
+``kirin:<external task id>``   task state  One submission: an intent before the request, the Kirin task id after
+                                           it; deleted when the gateway rejects it. As long as the run.
+=============================  ==========  ========================================================================
+
+Shapes and users:
+
+``kirin_submission``
+    ``{"kirin_task_id", "external_task_id", "kirin_conn_id", "price_key", "prompt_digest", "images"}``, with
+    ``"failed_costs"`` (Kirin task id -> US dollars) once a generation of the step has failed. Only the two ids are
+    always there.
+    Written by :class:`.SubmissionRecord`, as soon as the gateway has accepted the submission.
+    Read by the same task after its wait, by ``KirinDownloadOperator`` downstream, by later runs and mapped siblings
+    (``SubmissionRecord.known_generations``), by :class:`.RunBudget`, the generation page and ``kirin costs``.
+
+``kirin_usage``, ``kirin:usage``
+    A list of ``{"kirin_task_id", "model", "status", "cost", "at"}``.
+    Written by :func:`.record_outcomes` for operators and sensors, before anything that can still fail; by the triggers
+    that end a task, the XCom only.
+    The XCom is read by :class:`.RunBudget` and ``kirin costs``; the state by :func:`.record_outcomes`, which counts
+    each generation once, and by ``kirin costs``.
+
+``kirin_budget``
+    A list of ``{"external_task_id", "usd", "price_key"}``, with ``"kirin_task_id"`` once restored.
+    Written by :class:`.RunBudget`, before each submission. The XCom is read by the budget of every Kirin task in the
+    run, and as a source of known prices by later runs; the state by the next try of the same task.
+
+``kirin:latest``
+    ``{"external_task_id", "round"}``: the external task id depends on the payload, which may differ on the next try.
+    Written and read by :class:`.SubmissionRecord`.
+
+``kirin:<external task id>``
+    ``{"intent": True, "kirin_conn_id", "price_key", "failed_costs", "model", "inputs"}`` before the request, the same
+    with ``"kirin_task_id"`` in place of ``"intent"`` after it, or ``{"sent_as": <external task id>}`` if the payload
+    was submitted under another id.
+    Written and read by :class:`.SubmissionRecord`; read by ``kirin costs``.
+"""
 
 from __future__ import annotations
 
-#: The XCom that names the generation to look at, while a task waits and after it failed.
+#: The XCom of the generation that a task submitted or adopted.
 SUBMISSION_KEY = "kirin_submission"
-#: The XCom of generations that have ended: a list of id, model, status, cost and time, pushed before anything can fail.
+#: The XCom of the generations that a task saw end.
 USAGE_KEY = "kirin_usage"
-#: The entry of the task state store that keeps the same for what this task instance has told, whatever is cleared.
-USAGE_STATE_KEY = "kirin:usage"
-#: The XCom, and the entry of the task state store, that says for what a task instance holds money.
+#: The XCom, and the task state, of what a task holds of its run's budget.
 BUDGET_KEY = "kirin_budget"
+
+#: All task state but the budget begins with this.
+STATE_PREFIX = "kirin:"
+#: The task state of the generations that a task saw end.
+USAGE_STATE_KEY = f"{STATE_PREFIX}usage"
+#: The task state of the last external task id that a task submitted under.
+LATEST_KEY = f"{STATE_PREFIX}latest"
+
+
+def submission_state_key(external_task_id: str) -> str:
+    """Return the key of the task state that holds one submission."""
+    return f"{STATE_PREFIX}{external_task_id}"

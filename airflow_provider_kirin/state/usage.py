@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 def usage_entries(
     outcomes: Sequence[KirinTask | KirinError], recorded: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """Return what :data:`USAGE_KEY` holds about generations that have ended, also those that failed.
+    """Return the :data:`USAGE_KEY` entries of the generations that have ended, including those that failed.
 
-    :param outcomes: finished generations, and errors; an error counts where it is about a generation
-    :param recorded: what was noted before, by id: the time of the first note stays, whenever a task is cleared
+    :param outcomes: finished generations and errors; an error counts if it carries a finished generation
+    :param recorded: entries recorded before, by Kirin task id: their first timestamp is kept when a task is cleared
     """
     now, recorded = datetime.now(UTC).isoformat(timespec="seconds"), recorded or {}
     return [
-        _entry(one) | {"at": recorded.get(one.id, {}).get("at") or now}
-        for one in map(ended, outcomes)
-        if one is not None
+        _entry(kirin_task) | {"at": recorded.get(kirin_task.id, {}).get("at") or now}
+        for kirin_task in map(ended, outcomes)
+        if kirin_task is not None
     ]
 
 
 def ended(outcome: KirinTask | KirinError) -> KirinTask | None:
-    """Return the generation that an outcome is about; None for an error that came from elsewhere.
+    """Return the finished generation of an outcome; None for an error without one.
 
-    :param outcome: how a wait ended
+    :param outcome: the result of a wait
     """
     kirin_task = outcome.kirin_task if isinstance(outcome, KirinAPIError) else outcome
     return kirin_task if isinstance(kirin_task, KirinTask) and kirin_task.is_final else None
@@ -59,39 +59,39 @@ def record_outcomes(
     model: str | None = None,
     since: float | None = None,
 ) -> None:
-    """Push the XCom and emit the metrics of generations whose end this task instance has learnt, each once.
+    """Push the XCom and emit the metrics of generations that this task instance saw end, each of them once.
 
-    On Airflow 3.3 and later a task that is cleared does not count the same generation again.
+    On Airflow 3.3 and later a cleared task does not count the same generation again.
 
-    :param context: Airflow's
-    :param outcomes: finished generations, and errors
-    :param kirin_conn_id: the connection
+    :param context: the running task's context
+    :param outcomes: finished generations and errors
+    :param kirin_conn_id: the connection id, for the metrics' tags
     :param model: the model, for errors that do not name it
-    :param since: when the wait began, in seconds since the epoch; None for when the task's try began
+    :param since: when the wait began, in seconds since the epoch; None for the start of the task's try
     """
     fields: Mapping[str, Any] = context
     ti, store = fields["ti"], fields.get("task_state_store")
     known = _recorded(store) if any(map(ended, outcomes)) else {}
     if entries := usage_entries(outcomes, known):
         ti.xcom_push(USAGE_KEY, entries)
-    # Airflow keeps the start of a try while it is deferred.
+    # Airflow keeps a try's start date across its deferral.
     began_at = since or (ti.start_date.timestamp() if ti.start_date else None)
     seconds = None if began_at is None else time.time() - began_at
     for outcome in outcomes:
         kirin_task = ended(outcome)
-        # What goes on (fail_fast) has not ended, and what was told is told.
+        # Unfinished generations (fail_fast) have not ended; recorded ones were counted before.
         if not isinstance(outcome, KirinUnfinishedError) and (kirin_task is None or kirin_task.id not in known):
             report_outcome(outcome, ti=ti, kirin_conn_id=kirin_conn_id, model=model, seconds=seconds)
     new_entries = [entry for entry in entries if entry["kirin_task_id"] not in known]
     if store is not None and new_entries:
         from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # loaded lazily
 
-        # As long as what was bought is on record.
+        # Kept as long as the record of the submission.
         store.set(USAGE_STATE_KEY, [*known.values(), *new_entries], retention=NEVER_EXPIRE)
 
 
 def _recorded(store: Any) -> dict[str, dict[str, Any]]:
-    """Return what this task instance has told, by id."""
+    """Return what this task instance has recorded, by Kirin task id."""
     recorded = store.get(USAGE_STATE_KEY) if store is not None else None
-    entries = [one for one in recorded if isinstance(one, dict)] if isinstance(recorded, list) else []
-    return {one["kirin_task_id"]: one for one in entries if isinstance(one.get("kirin_task_id"), str)}
+    entries = [entry for entry in recorded if isinstance(entry, dict)] if isinstance(recorded, list) else []
+    return {entry["kirin_task_id"]: entry for entry in entries if isinstance(entry.get("kirin_task_id"), str)}

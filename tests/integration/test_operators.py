@@ -266,7 +266,7 @@ class TestGenerate:
         ended = run(dag)
         assert ended.state == "failed" and emulator.submitted == 3
         assert "The generation of this step that failed cost 0.28 USD." in ended.log
-        assert "The 3 generations of this step that failed cost 0.84 USD in sum." in ended.log
+        assert "The 3 generations of this step that failed cost 0.84 USD in total." in ended.log
         costs = ended.xcoms()["generate", -1, "kirin_submission"]["failed_costs"]
         assert list(costs.values()) == ["0.28", "0.28"]
 
@@ -334,7 +334,7 @@ class TestGenerate:
         finally:
             listeners.pm.unregister(a_listener)
         assert ended.state == "success" and ended.ti("generate", 0).try_number > 1
-        assert "a plugin listens" in ended.log and "a worker ends it" in ended.log
+        assert "a plugin listens" in ended.log and "completing the task on a worker" in ended.log
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])

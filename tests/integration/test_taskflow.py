@@ -201,7 +201,7 @@ class TestPaidOnce:
         assert ended.state == "success" and ended.ti("video").try_number == 2
         assert len(calls) == 2, "called on each try"
         assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("video")["id"]]
-        assert "already exists" in ended.log and "What the function returned this time is not used" in ended.log
+        assert "already exists" in ended.log and "The function's return value is not used" in ended.log
 
     @pytest.mark.parametrize("spoilt", [{"prompt": "x" * 2600}, {"external_task_id": "mine"}])
     def test_what_a_later_try_returns_need_not_even_be_a_payload(
