@@ -1,1 +1,1 @@
-"""From an expiring URL to a whole file, on any storage that Airflow can reach."""
+"""Downloads: from an expiring URL to a complete file on any storage that Airflow can reach."""

@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is whole, on whatever storage."""
+"""A file that becomes visible under its name only when it is complete, on any storage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.download.storage import OBJECT_STORES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
-#: Bytes that are collected for one part of an upload. The libraries' own 50 MiB would be held twice.
+#: Bytes buffered for one part of an upload. The libraries' default of 50 MiB would be held in memory twice.
 _PART = 8 * 1024 * 1024
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class AtomicFile(Protocol):
-    """A file on its way.
+    """A file being written.
 
     :param size: bytes written so far
     """
@@ -26,18 +26,18 @@ class AtomicFile(Protocol):
     size: int
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append data."""
 
     def commit(self) -> None:
-        """Show the file under its name, in the place of an older one."""
+        """Publish the file under its name, replacing an existing one."""
 
     def discard(self) -> None:
-        """Throw away what was written; writing may begin anew."""
+        """Delete what was written so far; writing may start again from the beginning."""
 
 
 @contextlib.contextmanager
 def open_atomic(path: Any) -> Iterator[AtomicFile]:
-    """Begin a file; it is discarded unless it was committed.
+    """Open a file for writing; it is discarded unless it is committed.
 
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     """
@@ -54,10 +54,10 @@ def open_atomic(path: Any) -> Iterator[AtomicFile]:
 
 @contextlib.contextmanager
 def storage_errors(path: Any, doing: str = "written") -> Iterator[None]:
-    """Turn whatever a storage raises into one error that names the place.
+    """Convert whatever a storage raises into one error that names the path.
 
-    :param path: where
-    :param doing: what was tried
+    :param path: for the message
+    :param doing: the failed action as a participle, for the message
     """
     try:
         yield
@@ -73,11 +73,11 @@ def storage_errors(path: Any, doing: str = "written") -> Iterator[None]:
 
 
 def size_of(path: Any) -> int | None:
-    """Return the length of a file in bytes, None where there is none.
+    """Return the length of a file in bytes, None if it does not exist.
 
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     """
-    with storage_errors(path, "looked at"):
+    with storage_errors(path, "inspected"):
         try:
             return path.stat().st_size if isinstance(path, Path) else path.fs.info(path.path)["size"]
         except (FileNotFoundError, NotADirectoryError):
@@ -85,7 +85,7 @@ def size_of(path: Any) -> int | None:
 
 
 def first_bytes(path: Any, count: int) -> bytes:
-    """Return how a file begins.
+    """Return the first bytes of a file.
 
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     :param count: bytes at most
@@ -94,22 +94,19 @@ def first_bytes(path: Any, count: int) -> bytes:
         if isinstance(path, Path):
             with path.open("rb") as file:
                 return file.read(count)
-        found: bytes = path.fs.cat_file(path.path, start=0, end=count)
-        return found
+        head: bytes = path.fs.cat_file(path.path, start=0, end=count)
+        return head
 
 
 def file_exists_error(path: Any) -> KirinDestinationError:
-    """Return the error for a file that may not be replaced.
-
-    :param path: where
-    """
+    """Return the error for an existing file that must not be replaced."""
     return KirinDestinationError(
-        f"{redact_url(str(path))} is there already, and overwriting was not allowed (overwrite=False)."
+        f"{redact_url(str(path))} exists already, and overwriting is not allowed (overwrite=False)."
     )
 
 
 class _BaseFile:
-    """What the three kinds of storage have in common."""
+    """What the three implementations have in common."""
 
     def __init__(self, path: Any) -> None:
         self.path = path
@@ -130,7 +127,7 @@ class _BaseFile:
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """After a failure nobody knows how much was written: nothing may be appended to it."""
+        """Discard the file on failure: it is unknown how much was written, so nothing can be appended."""
         try:
             with storage_errors(self.path):
                 yield
@@ -141,7 +138,7 @@ class _BaseFile:
     def discard(self) -> None:
         file, self._file, self.size = self._file, None, 0
         if file is not None:
-            # What went wrong before is the error to tell.
+            # The original error is the one to report.
             with contextlib.suppress(Exception):
                 self._remove(file)
 
@@ -156,7 +153,7 @@ class _BaseFile:
 
 
 class _LocalFile(_BaseFile):
-    """Written under a hidden name beside the final one, then renamed."""
+    """Written under a hidden name in the same folder, then renamed."""
 
     path: Path
 
@@ -177,7 +174,7 @@ class _LocalFile(_BaseFile):
 
 
 class _FsspecFile(_BaseFile):
-    """The same on a file system that fsspec knows: SFTP, HDFS, SMB..."""
+    """The same on a file system that fsspec supports: SFTP, HDFS, SMB..."""
 
     def _open(self) -> Any:
         fs, where = self.path.fs, str(self.path.path)
@@ -193,7 +190,7 @@ class _FsspecFile(_BaseFile):
         try:
             fs.mv(self._part, where)
         except OSError:
-            # Not every file system renames onto a file that is there.
+            # Not every file system can rename onto an existing file.
             if not fs.exists(where):
                 raise
             fs.rm_file(where)
@@ -208,10 +205,10 @@ class _FsspecFile(_BaseFile):
 
 
 class _Object(_BaseFile):
-    """Uploaded in parts. The store shows the object when the upload is completed, which closing the file does."""
+    """Uploaded in parts. The object becomes visible when the upload is completed, which closing the file does."""
 
     def _open(self) -> Any:
-        # Not through path.open(), which would note each single write as lineage.
+        # Not through path.open(), which would report every single write as lineage.
         return self.path.fs.open(self.path.path, "wb", block_size=_PART)
 
     def _show(self) -> None:
@@ -221,7 +218,7 @@ class _Object(_BaseFile):
         try:
             file.discard()
         finally:
-            # Or it would complete the upload when it is closed, or merely forgotten.
+            # Otherwise it would complete the upload when it is closed or garbage-collected.
             file.closed = True
 
 

@@ -1,4 +1,4 @@
-"""Where a generation's videos go, and under which names."""
+"""The destination of a generation's videos, and their file names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
-#: Stands for a generation that is not bought yet.
+#: Placeholder for a generation that has not been submitted yet.
 _UNKNOWN = KirinTask("not-known-before-it-is-submitted", "in_progress")
 
 
@@ -39,12 +39,12 @@ _UNKNOWN = KirinTask("not-known-before-it-is-submitted", "in_progress")
 class Destination:
     """Where a step's files go.
 
-    :param path: a folder, or a file name where it ends with ``.mp4``
-    :param template: names the files in a folder; None takes the default
-    :param step: values of the step's own placeholders
-    :param overwrite: whether another file that is there may be replaced
+    :param path: a folder, or a file name if it ends with ``.mp4``
+    :param template: names the files in a folder; None uses the default
+    :param step: values of the placeholders that describe the step
+    :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer file is refused
-    :param is_first_try: whether no earlier try of the step can have put the file there
+    :param is_first_try: False if an earlier try of the step may have written the file
     """
 
     path: str
@@ -56,19 +56,19 @@ class Destination:
 
     @classmethod
     def of(cls, operator: Any, context: Context) -> Destination:
-        """Return the place that an operator's arguments name.
+        """Return the destination that an operator's rendered arguments describe.
 
-        :param operator: with ``path``, ``filename_template``, ``overwrite`` and ``max_bytes``
-        :param context: Airflow's
-        :raises KirinDestinationError: ``path`` does not name a place, or turned out empty
+        :param operator: has ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
+        :param context: the running task's context
+        :raises KirinDestinationError: ``destination`` is not a path, or rendered to nothing
         """
         if empty := operator.empty_arguments("destination", "filename_template"):
             raise KirinDestinationError(" ".join(map(str, empty)))
         destination = to_str(operator.destination)
         if not isinstance(destination, str):
             raise KirinDestinationError(
-                f"destination = {short_repr(destination)} must be a text, a Path or an ObjectStoragePath. "
-                f"Look at what its template or upstream task makes of it{operator.native_rendering('destination')}."
+                f"destination = {short_repr(destination)} must be a string, a Path or an ObjectStoragePath. "
+                f"Check what its template or upstream task returns{operator.native_rendering('destination')}."
             )
         ti = context["ti"]
         step = {
@@ -88,14 +88,11 @@ class Destination:
 
     @property
     def is_file(self) -> bool:
-        """Whether the destination is a file's own name."""
+        """Whether the destination is a file rather than a folder."""
         return self.path.lower().endswith(".mp4")
 
     def names(self, kirin_task: KirinTask) -> list[str]:
-        """Return the names of a generation's files, one a video.
-
-        :param kirin_task: the generation
-        """
+        """Return the names of a generation's files, one for each video."""
         return _numbered([self._name(kirin_task, index) for index in range(len(kirin_task.videos))])
 
     def _name(self, kirin_task: KirinTask, index: int) -> str:
@@ -104,7 +101,7 @@ class Destination:
         values = {
             **self.step,
             "kirin_task_id": kirin_task.id,
-            # Never one name for all that have none: videos would replace each other.
+            # Generations without one must not share a name: their videos would replace each other.
             "external_task_id": kirin_task.external_task_id or kirin_task.id,
             "model": kirin_task.model or "unknown",
             "index": index,
@@ -112,9 +109,9 @@ class Destination:
         return f"{self.path.rstrip('/')}/{render_filename(self.template or DEFAULT_TEMPLATE, values)}"
 
     def check(self) -> None:
-        """Find out what can be found out before anything is paid.
+        """Check everything that can be checked before anything is submitted.
 
-        :raises KirinDestinationError: the storage is out of reach, a name cannot be made, or a file is there and may
+        :raises KirinDestinationError: the storage cannot be reached, a file cannot be named, or it exists and must
             not be replaced
         """
         self.check_names()
@@ -124,37 +121,37 @@ class Destination:
         else:
             check_bucket(path)
         name = self._name(_UNKNOWN, 0)
-        # What an earlier try put there may be the very video: the download finds out.
+        # A file written by an earlier try may be this very video: the download compares them.
         if not self.overwrite and self.is_first_try and _UNKNOWN.id not in name:
-            place = as_path(name)
-            if size_of(place) is not None:
-                raise file_exists_error(place)
+            file = as_path(name)
+            if size_of(file) is not None:
+                raise file_exists_error(file)
 
     def check_names(self) -> None:
-        """Judge what names the files.
+        """Check the arguments that determine the file names.
 
-        :raises KirinDestinationError: they cannot be named so
+        :raises KirinDestinationError: one of them is invalid
         """
         check_absolute(self.path)
         check_arguments(self.template, self.max_bytes)
         if self.is_file and self.template is not None:
             raise KirinDestinationError(
-                f"destination = {short_repr(self.path, 120)} names a file, and filename_template names files in a "
+                f"destination = {short_repr(self.path, 120)} is a file, but filename_template names files in a "
                 "folder. Give a folder, or leave filename_template out."
             )
 
 
 def check_arguments(filename_template: str | None, max_bytes: object) -> None:
-    """Judge what does not depend on a run.
+    """Check the arguments that do not depend on a run.
 
-    :param filename_template: the operator's ``filename_template``
-    :param max_bytes: the operator's
-    :raises KirinDestinationError: one of them cannot be used
+    :param filename_template: names the files in a folder
+    :param max_bytes: the limit of a file's length
+    :raises KirinDestinationError: one of them is invalid
     """
     if filename_template is not None:
         check_template(filename_template)
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-        raise KirinDestinationError(f"max_bytes = {short_repr(max_bytes)} must be a whole number above 0.")
+        raise KirinDestinationError(f"max_bytes = {short_repr(max_bytes)} must be an integer above 0.")
 
 
 def _check_folder(folder: Path) -> None:
@@ -174,17 +171,18 @@ def fetch_finished(
     pauses: Iterable[float] = LOOKUP_RETRY_DELAYS,
     is_kirin_id: bool = False,
 ) -> KirinTask:
-    """Return a generation that has its video, fetched afresh: its links expire.
+    """Look up a finished generation to get fresh links, because links expire.
 
-    Who fetches has seen the end, as a rule, and the replica that answers may lag: it is asked again for a while.
+    The caller usually knows that it has finished, but the gateway's replica may lag: the lookup is repeated for a
+    while.
 
-    :param hook: asks
-    :param kirin_task_id: the generation
-    :param remedy: what to do where it is not finished
-    :param pauses: between further looks, in seconds; none takes the first answer
+    :param hook: looks it up
+    :param kirin_task_id: a Kirin task id or an external task id
+    :param remedy: what to do if it is not finished, for the error message
+    :param pauses: seconds before each further lookup; empty for a single lookup
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :raises KirinUnfinishedError: it is still in progress
-    :raises KirinNotFoundError: the gateway does not know it; retryable where it was not the API that said so
+    :raises KirinNotFoundError: the gateway does not know it; retryable unless the API itself reported that
     :raises KirinAPIError: it failed, or completed without a video
     """
     ahead = iter(pauses)
@@ -198,14 +196,14 @@ def fetch_finished(
             delay = next(ahead, None)
             if delay is None:
                 raise
-            hook.log.info("Looking again, since the gateway may lag: %s", error)
+            hook.log.info("The gateway may lag; looking it up again in %s s: %s", delay, error)
         time.sleep(delay)
 
 
 def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
     if not kirin_task.is_final:
-        said = f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). {remedy}"
-        raise KirinUnfinishedError(said.rstrip())
+        message = f"Kirin generation {kirin_task.id} is not finished ({kirin_task.raw_status}). {remedy}"
+        raise KirinUnfinishedError(message.rstrip())
     if error := error_from_task(kirin_task):
         raise error
     return kirin_task
@@ -215,8 +213,8 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination
     """Download every video of a finished generation and return the files' URIs.
 
     :param hook: downloads, and gets fresh links
-    :param kirin_task: finished, and fetched just now: its links expire
-    :param destination: where they go
+    :param kirin_task: a finished generation, looked up just now because its links expire
+    :param destination: where the files go
     """
     destination.check_names()
     files = []
@@ -225,7 +223,7 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination
         def fresh_url(index: int = index) -> str:
             videos = fetch_finished(hook, kirin_task.id, is_kirin_id=True).videos
             if index >= len(videos):
-                raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} does not show its video any more.")
+                raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} no longer lists this video.")
             return videos[index].url
 
         size = hook.download(
@@ -233,13 +231,13 @@ def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination
         )
         path = as_path(name)
         files.append(path.absolute().as_uri() if isinstance(path, Path) else str(path))
-        hook.log.info("The video of Kirin generation %s is saved (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
+        hook.log.info("Saved the video of Kirin generation %s (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
     return files
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Tell several files of one name apart: ``-0`` and so on before the ending."""
+    """Number files that would share a name: ``-0``, ``-1`` and so on before the extension."""
     if len(set(names)) == len(names):
         return names
     parts = [name.rpartition(".") if "." in name.rpartition("/")[2] else (name, "", "") for name in names]
-    return [f"{stem}-{index}{dot}{ending}" for index, (stem, dot, ending) in enumerate(parts)]
+    return [f"{stem}-{index}{dot}{extension}" for index, (stem, dot, extension) in enumerate(parts)]

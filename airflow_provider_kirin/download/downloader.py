@@ -1,4 +1,4 @@
-"""Copy a video from where the gateway put it to where the user wants it: streamed, resumed, verified, never half."""
+"""Download a video from the gateway's link to the user's destination: streamed, resumed, verified and atomic."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.connection import KirinConnection
 
-#: So many tries in a row may bring nothing new...
-_FRUITLESS = 3
-#: ...and so many may be made at all, for a host that cuts again and again.
-_MOST_TRIES = 100
-_FRESH_LINKS = 2
+#: Consecutive attempts without a new byte before giving up.
+_MAX_FRUITLESS = 3
+#: Attempts in total, for a host that disconnects again and again.
+_MAX_ATTEMPTS = 100
+_MAX_FRESH_LINKS = 2
 
 log = getLogger(__name__)
 
@@ -41,12 +41,12 @@ log = getLogger(__name__)
 class Download:
     """One file from one link.
 
-    :param url: where the video lies, any host
+    :param url: the video's link, on any host
     :param destination: a local path or the URI of an object
-    :param connection: for timeout, TLS, proxies, and the hosts that are allowed
-    :param overwrite: whether another file that is there may be replaced
-    :param max_bytes: what is longer is refused
-    :param fresh_url: returns a new link to the same video, where this one is refused
+    :param connection: provides timeout, TLS, proxies and allowed private hosts
+    :param overwrite: whether an existing, different file may be replaced
+    :param max_bytes: a longer file is refused
+    :param fresh_url: returns a new link to the same video if this one is refused
     """
 
     def __init__(
@@ -69,55 +69,55 @@ class Download:
         self._box_parser = BoxParser()
 
     def run(self) -> int:
-        """Fetch the file, unless it is there, going on after cuts; return its length in bytes.
+        """Download the file unless it exists, resuming after disconnects; return its length in bytes.
 
-        :raises KirinDestinationError: another file is there and may stay, or the storage does not take this one
-        :raises KirinError: nothing usable came; no half file is left under the final name
+        :raises KirinDestinationError: another file exists and must not be replaced, or the storage rejects this one
+        :raises KirinError: the download failed; no partial file is left under the final name
         """
         from airflow_provider_kirin.download.ssrf import guarded_session
 
-        self._size_there = self._existing_size()
+        self._existing_size = self._read_existing_size()
         self._progress = DownloadProgress(time.monotonic())
-        fruitless = most = fresh_links = 0
+        fruitless = longest = fresh_links = 0
         with guarded_session(self._connection.private_hosts) as session, open_atomic(self._path) as file:
-            for attempt in range(1, _MOST_TRIES + 1):
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
                 try:
                     return self._fetch(session, file)
                 except ExpiredLinkError:
                     fresh_links += 1
-                    if self._fresh_url is None or fresh_links > _FRESH_LINKS or attempt == _MOST_TRIES:
+                    if self._fresh_url is None or fresh_links > _MAX_FRESH_LINKS or attempt == _MAX_ATTEMPTS:
                         raise
-                    log.info("The link to the video was refused; going on with a fresh one.")
-                    # It may be the same: a store may be a moment behind the gateway.
+                    log.info("The link to the video was refused; continuing with a fresh one.")
+                    # Wait, because the fresh link may be the same one: the store may lag behind the gateway.
                     time.sleep(fresh_links)
                     self._url = self._fresh_url()
                 except KirinError as error:
-                    if file.size > most:
-                        most, fruitless = file.size, 0
+                    if file.size > longest:
+                        longest, fruitless = file.size, 0
                     fruitless += 1
-                    if not error.retryable or fruitless == _FRUITLESS or attempt == _MOST_TRIES:
+                    if not error.retryable or fruitless == _MAX_FRUITLESS or attempt == _MAX_ATTEMPTS:
                         raise
-                    log.warning("Trying again in %s s, with %s bytes here: %s", fruitless, f"{file.size:,}", error)
+                    log.warning("Retrying in %s s, with %s bytes received: %s", fruitless, f"{file.size:,}", error)
                     time.sleep(fruitless)
         raise AssertionError("unreachable")
 
-    def _existing_size(self) -> int | None:
+    def _read_existing_size(self) -> int | None:
         try:
             return size_of(self._path)
         except KirinDestinationError as error:
-            # A place where one may only write tells nothing, and is written to all the same.
+            # A write-only storage cannot be inspected, but can be written to.
             if self._overwrite and isinstance(error.__cause__, PermissionError):
                 return None
             raise
 
     def _fetch(self, session: requests.Session, file: AtomicFile) -> int:
-        wanted = range_headers(file.size, self._remote_file)
-        with get(session, self._url, self._connection, wanted) as (response, chunks):
+        headers = range_headers(file.size, self._remote_file)
+        with get(session, self._url, self._connection, headers) as (response, chunks):
             self._begin(response, file)
             if not file.size:
                 head = self._read_head(chunks)
-                if self._is_there(head):
-                    return self._size_there or 0
+                if self._exists(head):
+                    return self._existing_size or 0
                 self._box_parser = BoxParser()
                 self._keep(head, file)
             for chunk in chunks:
@@ -136,15 +136,15 @@ class Download:
         self._box_parser.feed(data)
 
     def _begin(self, response: requests.Response, file: AtomicFile) -> None:
-        """Judge the head of a reply: does it go on, or begin anew?"""
+        """Decide by the head of a response whether it continues the file or starts again."""
         status = response.status_code
         if file.size and is_continuation(status, response.headers, start=file.size, remote_file=self._remote_file):
-            log.info("The host goes on after byte %s.", f"{file.size:,}")
+            log.info("Resuming after byte %s.", f"{file.size:,}")
             if self._remote_file.size is None:
                 self._remote_file = read_remote_file(response.headers)
             return
         if status in (200, 206, 416):
-            # What is here belongs to another state of the file, or the host knows no ranges.
+            # The bytes received belong to another version of the file, or the host does not support ranges.
             file.discard()
         check_response(response, self._url)
         self._remote_file = read_remote_file(response.headers)
@@ -161,20 +161,20 @@ class Download:
             self._check_length(0)
         if not is_mp4(bytes(head[:12])):
             raise KirinReplyError(
-                f"{redact_url(self._url)} is no MP4 by its content ({len(head):,} bytes were looked at).",
+                f"{redact_url(self._url)} is not an MP4 file by its content ({len(head):,} bytes were inspected).",
                 retryable=False,
             )
         return bytes(head)
 
-    def _is_there(self, head: bytes) -> bool:
-        """Return whether the file is there: of the length that the host announces, and beginning alike."""
-        if self._size_there is None:
+    def _exists(self, head: bytes) -> bool:
+        """Return whether the file exists, with the announced length and the same first bytes."""
+        if self._existing_size is None:
             return False
-        if self._remote_file.size == self._size_there and self._begins_with(head[:SNIFF_BYTES]):
+        if self._remote_file.size == self._existing_size and self._begins_with(head[:SNIFF_BYTES]):
             log.info(
-                "%s is there already, with the length (%s bytes) and the beginning of the video: not fetched again.",
+                "%s exists already, with the length (%s bytes) and the first bytes of the video: not downloaded again.",
                 redact_url(str(self._path)),
-                f"{self._size_there:,}",
+                f"{self._existing_size:,}",
             )
             return True
         if not self._overwrite:
@@ -193,18 +193,17 @@ class Download:
         if size > self._max_bytes:
             raise KirinReplyError(
                 f"{redact_url(self._url)} has {size:,} bytes or more, and max_bytes = {self._max_bytes:,}. If the "
-                "video "
-                "is meant to be that long, raise max_bytes; downloading again is free.",
+                "video is meant to be that long, increase max_bytes; downloading again is free.",
                 retryable=False,
             )
 
     def _check_length(self, size: int) -> None:
         if not size or self._remote_file.size not in (None, size):
-            wanted = "some" if self._remote_file.size is None else f"{self._remote_file.size:,}"
-            raise KirinReplyError(f"{redact_url(self._url)} gave {size:,} bytes where {wanted} were announced.")
+            expected = "at least 1" if self._remote_file.size is None else f"{self._remote_file.size:,}"
+            raise KirinReplyError(f"{redact_url(self._url)} sent {size:,} bytes; expected {expected}.")
 
     def _check_end(self, size: int, response: requests.Response) -> None:
-        """Where nothing else tells a whole body from a cut one, the video has to."""
+        """Check the video's own structure if the headers cannot show that the body is complete."""
         if (
             self._box_parser.is_incomplete
             and self._remote_file.size is None
@@ -212,6 +211,5 @@ class Download:
         ):
             raise KirinReplyError(
                 f"{redact_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not "
-                "say "
-                "how long the whole is."
+                "report the full length."
             )

@@ -1,4 +1,4 @@
-"""Names of files from a template: each value becomes one safe part of a path, so that no name leaves its folder."""
+"""File names from a template: each value becomes one safe path component, so that no file leaves its folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from string import Formatter
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinDestinationError
 
-#: Where a video goes below a folder.
+#: The default path of a video below its folder.
 DEFAULT_TEMPLATE = "{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4"
 PLACEHOLDERS = (
     "dag_id", "run_id", "task_id", "map_index", "kirin_task_id", "external_task_id", "model", "index",
@@ -18,15 +18,15 @@ PLACEHOLDERS = (
 _NUMBERS = frozenset({"map_index", "index"})
 _NUMBER_FORMAT = re.compile(r"(0\d{1,2})?d?")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-#: Airflow's run ids hold them, in their date. Every other sign is rare enough to make the name longer.
-_TIME_SIGNS = str.maketrans(":+", "--")
+#: Replaced without a hash, because the date in every Airflow run id has them.
+_DATE_CHARACTERS = str.maketrans(":+", "--")
 _MAX_VALUE = 120
-#: Most file systems and stores take 255 bytes; our own hidden name for half a file needs some of them.
+#: Most file systems and stores allow 255 bytes; the hidden name of an unfinished file needs some of them.
 _MAX_PART = 200
 
 
 def check_template(template: str) -> None:
-    """Find what is wrong with a template.
+    """Check a template.
 
     :param template: such as ``"{run_id}/{index:03d}.mp4"``
     :raises KirinDestinationError: with the rule and the remedy
@@ -38,47 +38,45 @@ def render_filename(template: str, values: Mapping[str, object]) -> str:
     """Return a relative path.
 
     :param template: with placeholders in braces
-    :param values: of all :data:`PLACEHOLDERS`
-    :raises KirinDestinationError: for a template, or a result, that cannot be used
+    :param values: the values of all :data:`PLACEHOLDERS`
+    :raises KirinDestinationError: the template or the resulting path is invalid
     """
     if not isinstance(template, str):
-        raise _unusable(template, "must be text")
+        raise _unusable(template, "must be a string")
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise _unusable(template, f"cannot be read ({error})") from None
     path = ""
-    for literal, name, form, conversion in parsed:
+    for literal, name, format_spec, conversion in parsed:
         path += literal
         if name is not None:
-            path += _value(template, name, form or "", conversion, values)
+            path += _value(template, name, format_spec or "", conversion, values)
     _check_path(template, path)
     return path
 
 
-def _value(template: str, name: str, form: str, conversion: str | None, values: Mapping[str, object]) -> str:
+def _value(template: str, name: str, format_spec: str, conversion: str | None, values: Mapping[str, object]) -> str:
     if name not in PLACEHOLDERS:
         raise _unusable(template, f"has an unknown placeholder {short_repr(name)}; known are {', '.join(PLACEHOLDERS)}")
-    if conversion or not _NUMBER_FORMAT.fullmatch(form) or (form and name not in _NUMBERS):
+    if conversion or not _NUMBER_FORMAT.fullmatch(format_spec) or (format_spec and name not in _NUMBERS):
         raise _unusable(template, f"formats {name}; only map_index and index may have a width, like {{index:03d}}")
     value = values[name]
-    return format(value, form) if name in _NUMBERS and isinstance(value, int) else safe_part(str(value))
+    return format(value, format_spec) if name in _NUMBERS and isinstance(value, int) else safe_part(str(value))
 
 
 def safe_part(value: str) -> str:
-    """Return a value as one part of a path: letters, figures, ``.``, ``_`` and ``-``.
+    """Return a value as one path component of ASCII letters, digits, ``.``, ``_`` and ``-``.
 
-    ``:`` and ``+`` become ``-``. Where anything else had to be replaced or cut, a short hash of the value follows, so
-    that two values never share a name.
-
-    :param value: any text
+    ``:`` and ``+`` become ``-``. If anything else is replaced or truncated, a short hash of the value is appended, so
+    that different values do not share a name.
     """
-    timed = value.translate(_TIME_SIGNS)
-    safe = _UNSAFE.sub("_", timed)[:_MAX_VALUE]
+    translated = value.translate(_DATE_CHARACTERS)
+    safe = _UNSAFE.sub("_", translated)[:_MAX_VALUE]
     # No "..", and no hidden file.
     if safe.startswith("."):
         safe = "_" + safe[1:]
-    return safe if safe == timed and safe else f"{safe}-{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return safe if safe == translated and safe else f"{safe}-{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _check_path(template: str, path: str) -> None:

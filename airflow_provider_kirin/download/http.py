@@ -1,4 +1,4 @@
-"""One GET to the host of a video: guarded, bounded in time, without credentials, redirects followed by hand."""
+"""One GET to the host of a video: SSRF-guarded, bounded in time, without credentials; follows redirects itself."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.utils.deadline import Deadline
 
 _MAX_REDIRECTS = 5
-#: Bytes that are read at once.
+#: Bytes per read.
 _CHUNK = 1024 * 1024
-#: Packed bytes that are read at once: before version 2.6, urllib3 unpacks all of them at once, to a thousand times as
-#: many.
+#: Compressed bytes per read: before version 2.6, urllib3 decompresses each read as a whole, up to a thousandfold.
 _PACKED_CHUNK = 16 * 1024
 
 
 class ExpiredLinkError(KirinReplyError):
-    """Asking for the same link again cannot help; asking for the task afresh does."""
+    """The link was refused. Retrying it cannot help; looking up the generation gives a fresh one."""
 
 
 @contextmanager
 def get(
     session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
 ) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
-    """Ask a host for a video; give its response, and the body as it comes in, unpacked.
+    """Request a video; yield the response and its body, decompressed, as it arrives.
 
     :param session: from :func:`airflow_provider_kirin.download.ssrf.guarded_session`
-    :param url: any host, so no key, no cookie and no ~/.netrc entry goes there
-    :param connection: for timeout, TLS and proxies
-    :param headers: besides our own
-    :raises KirinNetworkError: no response, or not all of it
+    :param url: on any host, which is therefore sent neither the key, nor a cookie, nor a ~/.netrc entry
+    :param connection: provides timeout, TLS and proxies
+    :param headers: added to the default ones
+    :raises KirinNetworkError: no response, or an incomplete one
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -49,7 +48,7 @@ def get(
     from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 
     seconds = http_range.WINDOW_SECONDS + connection.timeout
-    reason = f"the host sends next to nothing: no byte of the video in {seconds:g} seconds"
+    reason = f"the host is too slow: not a byte of the video in {seconds:g} seconds"
     try:
         with (
             Deadline(seconds, reason) as deadline,
@@ -61,15 +60,15 @@ def get(
 
 
 def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
-    """Yield what comes as it comes. ``iter_content`` would wait for whole chunks, and lose the last one at a cut."""
+    """Yield data as it arrives. ``iter_content`` would wait for full chunks, and lose the last one on a disconnect."""
     from airflow_provider_kirin.utils.deadline import DeadlineError
 
     is_packed = http_range.is_packed(response.headers)
-    flow = http_range.ThroughputGuard()
+    throughput = http_range.ThroughputGuard()
     while True:
         deadline.restart()
         began = time.monotonic()
-        # Asked not to, some stores pack all the same.
+        # Some stores compress although we ask for identity encoding.
         chunk = response.raw.read1(_PACKED_CHUNK if is_packed else _CHUNK, decode_content=is_packed)
         waited = time.monotonic() - began
         deadline.pause()
@@ -77,30 +76,29 @@ def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
-        if not flow.is_enough(len(chunk), waited):
+        if not throughput.is_enough(len(chunk), waited):
             raise DeadlineError(
-                f"the host sends next to nothing: less than {http_range.MIN_BYTES / 1000:g} kB in "
-                f"{http_range.WINDOW_SECONDS:g} "
-                "seconds"
+                f"the host is too slow: less than {http_range.MIN_BYTES / 1000:g} kB in "
+                f"{http_range.WINDOW_SECONDS:g} seconds"
             )
 
 
 def check_response(response: requests.Response, url: str) -> None:
-    """Refuse a response that is no video from its beginning.
+    """Refuse a response that is not a video from its first byte on.
 
-    :param response: its head
+    :param response: only its status and headers are read
     :param url: for messages
     :raises ExpiredLinkError: the link is refused or gone
-    :raises KirinReplyError: trouble of the host, or something else than a video
+    :raises KirinReplyError: the host reports an error, or sends something other than a video
     """
     status, content_type = response.status_code, response.headers.get("Content-Type", "")
-    said = f"The host of the video answered HTTP {status} for {redact_url(url)}"
+    summary = f"The host of the video answered HTTP {status} for {redact_url(url)}"
     if http_range.is_expired(status):
-        raise ExpiredLinkError(f"{said}. The link has expired. Nothing is lost: a fresh one is free.")
+        raise ExpiredLinkError(f"{summary}. The link has expired. Nothing is lost: a fresh one is free.")
     if status not in (200, 206):
-        raise KirinReplyError(f"{said}.", retryable=status >= 500 or status in (408, 416, 429))
+        raise KirinReplyError(f"{summary}.", retryable=status >= 500 or status in (408, 416, 429))
     if http_range.first_byte(status, response.headers) != 0:
-        raise KirinReplyError(f"{said} with a part of the video that was not asked for.")
+        raise KirinReplyError(f"{summary} with a part of the video that was not requested.")
     if not http_range.may_be_video(content_type):
         raise KirinReplyError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
 
@@ -108,14 +106,14 @@ def check_response(response: requests.Response, url: str) -> None:
 def _follow(
     session: requests.Session, link: str, connection: KirinConnection, headers: Mapping[str, str], deadline: Deadline
 ) -> requests.Response:
-    """Follow redirects ourselves: each hop is judged, and requests would take credentials for it from ~/.netrc."""
+    """Follow redirects here: each hop is checked, and requests would add credentials for it from ~/.netrc."""
     url = _parse(link)
     for _ in range(_MAX_REDIRECTS + 1):
         deadline.restart()
         response = _send(session, url, connection, headers)
         if not response.is_redirect:
             return response
-        # Its body is nobody's business.
+        # The body of a redirect is not needed.
         response.close()
         url = _target(url, response.headers["Location"])
     raise KirinReplyError(f"{redact_url(link)} redirects more than {_MAX_REDIRECTS} times.", retryable=False)
@@ -126,8 +124,7 @@ def _target(url: RequestUrl, location: str) -> RequestUrl:
         return url.follow(location)
     except ValueError:
         raise KirinReplyError(
-            f"{redact_url(str(url))} redirects to no URL that can be called: {one_line(redact_url(location), 60)} is "
-            "no "
+            f"{redact_url(str(url))} redirects to an unusable URL: {one_line(redact_url(location), 60)} is not an "
             "http or https URL.",
             retryable=False,
         ) from None
@@ -138,7 +135,7 @@ def _parse(link: str) -> RequestUrl:
         return RequestUrl.parse(link)
     except (TypeError, ValueError):
         raise KirinReplyError(
-            f"The video's address {redact_url(link)} is no http or https URL.", retryable=False
+            f"The video's address {redact_url(link)} is not an http or https URL.", retryable=False
         ) from None
 
 
@@ -152,13 +149,13 @@ def _send(
     check_literal(url.host, connection.private_hosts)
     fixed = {"User-Agent": USER_AGENT, "Accept": "video/*,*/*;q=0.5", "Accept-Encoding": "identity"}
     request = session.prepare_request(requests.Request("GET", url.origin, headers={**fixed, **headers}))
-    # Not prepared, which would rewrite it: the session sends it as it is.
+    # Set after prepare_request, which would rewrite it: the session sends it as it is.
     request.url = str(url)
     settings = session.merge_environment_settings(request.url, dict(connection.proxies), True, connection.verify, None)
     return session.send(request, timeout=connection.timeout, allow_redirects=False, **settings)
 
 
 def _why(error: Exception) -> str:
-    """Return what went wrong, without the "url: /path?query" that urllib3 puts around it."""
+    """Return the cause, without the "url: /path?query" that urllib3 wraps around it."""
     inner = error.args[0] if error.args else error
     return one_line(getattr(inner, "reason", None) or inner)

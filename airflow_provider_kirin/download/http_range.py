@@ -1,4 +1,4 @@
-"""How a file comes over HTTP: what its host says of it, and when the rest of it may follow what is here already."""
+"""HTTP ranges: what a host reports about a file, and when a response continues the bytes received so far."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: The longest file that is taken unless the user says otherwise: far more than minutes of video need. Bytes.
+#: The default limit of a file's length in bytes: far more than minutes of video need.
 DEFAULT_MAX_BYTES = 4 * 1024**3
-#: So much of a file is looked at before it is kept: what it is, and whether it is here already. Bytes.
+#: Bytes that are inspected before a file is written: is it a video, and does the file exist already?
 SNIFF_BYTES = 64 * 1024
-#: A host that sends less than so many bytes in so many seconds of waiting is not waited for: 5 kB/s.
+#: The minimum throughput, 5 kB/s: a host that sends fewer bytes in this many seconds of waiting is given up.
 MIN_BYTES, WINDOW_SECONDS = 300_000, 60.0
-#: Seconds between two lines about a long download.
+#: Seconds between progress lines about a long download.
 REPORT_EVERY = 10.0
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
-#: What a login page or an error is. Everything else is judged by its bytes: hosts call an MP4 the oddest things.
+#: Content types of login and error pages. All others are judged by their bytes: hosts mislabel MP4 files freely.
 _PAGES = re.compile(r"(?:text/html|(?:text|application)/(?:xml|json)|[^;]*\+(?:xml|json))\s*(?:;|,|$)")
-#: The link is refused or gone. A fresh one may not be.
+#: Statuses of a link that is refused or gone. A fresh one may work.
 _EXPIRED = frozenset({401, 403, 404, 410})
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a host says of a file, before its bytes.
+    """What a host's headers report about a file.
 
-    :param size: bytes; None where the host does not say
-    :param validator: names this state of the file: a strong ETag, or the time of its last change; None without one
+    :param size: bytes; None if the host does not report it
+    :param validator: identifies this version of the file: a strong ETag, or its Last-Modified; None without one
     """
 
     size: int | None = None
@@ -38,22 +38,19 @@ class RemoteFile:
 def read_remote_file(headers: Mapping[str, str]) -> RemoteFile:
     """Read the headers of a response that begins with the first byte.
 
-    :param headers: of the reply; names in any case (``requests`` gives such a mapping)
+    :param headers: a case-insensitive mapping, as ``requests`` returns it
     """
     if is_packed(headers):
-        # The length is that of the packed bytes, and so would be the offsets of a range.
+        # The length, and the offsets of a range, would count compressed bytes.
         return RemoteFile()
     content_range = _content_range(headers)
     return RemoteFile(content_range[1] if content_range else _length(headers), _validator(headers))
 
 
 def is_self_delimited(headers: Mapping[str, str]) -> bool:
-    """Return whether the headers tell a whole file from one that is cut. Otherwise only the file itself can.
-
-    :param headers: of the reply
-    """
+    """Return whether a truncated body can be detected from the headers. Otherwise only the file itself can show it."""
     if is_packed(headers):
-        # A pack that came whole may still hold half a file.
+        # A complete compressed body may still hold half a file.
         return False
     if content_range := _content_range(headers):
         return content_range[1] is not None
@@ -62,20 +59,17 @@ def is_self_delimited(headers: Mapping[str, str]) -> bool:
 
 
 def is_packed(headers: Mapping[str, str]) -> bool:
-    """Return whether a body is compressed, which some stores do to whatever they keep.
-
-    :param headers: of the reply
-    """
+    """Return whether a body is compressed, which some stores do to everything they keep."""
     return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 def first_byte(status: int, headers: Mapping[str, str]) -> int | None:
-    """Return where in the file a body begins; None if that is unknown.
+    """Return the offset at which a body begins in the file; None if it is unknown.
 
-    Some hosts answer a range with 200, and say only by the way that it is a part.
+    Some hosts answer a range request with 200, and only Content-Range shows that the body is a part.
 
-    :param status: of the reply, 200 or 206
-    :param headers: of the reply
+    :param status: the status of the response, 200 or 206
+    :param headers: the headers of the response
     """
     if content_range := _content_range(headers):
         return content_range[0]
@@ -83,10 +77,10 @@ def first_byte(status: int, headers: Mapping[str, str]) -> int | None:
 
 
 def range_headers(start: int, remote_file: RemoteFile) -> dict[str, str]:
-    """Return the headers that ask for the rest of a file, or for all of it where a rest could not be trusted.
+    """Return the headers that request the rest of a file, or all of it if a rest could not be verified.
 
-    :param start: bytes that are here already
-    :param remote_file: of the reply that they came with
+    :param start: bytes received so far
+    :param remote_file: what the host reported when it sent them
     """
     if not start or remote_file.validator is None:
         return {}
@@ -94,14 +88,14 @@ def range_headers(start: int, remote_file: RemoteFile) -> dict[str, str]:
 
 
 def is_continuation(status: int, headers: Mapping[str, str], *, start: int, remote_file: RemoteFile) -> bool:
-    """Return whether a reply is the rest of the same file.
+    """Return whether a response is the rest of the same file.
 
-    Some hosts do not look at an ETag in ``If-Range`` (aiohttp's file server is one), so the reply has to repeat it.
+    Some hosts ignore an ETag in ``If-Range`` (aiohttp's file server is one), so the response has to repeat it.
 
-    :param status: of the reply
-    :param headers: of the reply
-    :param start: bytes that are here already
-    :param remote_file: of the reply that they came with
+    :param status: the status of the response
+    :param headers: the headers of the response
+    :param start: bytes received so far
+    :param remote_file: what the host reported when it sent them
     """
     content_range = _content_range(headers)
     if status != 206 or content_range is None or is_packed(headers):
@@ -112,34 +106,28 @@ def is_continuation(status: int, headers: Mapping[str, str], *, start: int, remo
 
 
 def is_expired(status: int) -> bool:
-    """Return whether a host refuses a link as such.
-
-    :param status: of the reply
-    """
+    """Return whether a status means that the link itself is refused or gone."""
     return status in _EXPIRED
 
 
 def may_be_video(content_type: str) -> bool:
-    """Return whether a Content-Type leaves room for a video: whether it is not HTML, XML or JSON.
-
-    :param content_type: the header
-    """
+    """Return whether a Content-Type may be a video's: anything but HTML, XML and JSON."""
     return not _PAGES.match(content_type.strip().lower())
 
 
 def is_mp4(head: bytes) -> bool:
-    """Return whether a file begins as each MP4 does: with a ``ftyp`` box (ISO/IEC 14496-12, 4.3).
+    """Return whether a file begins with a ``ftyp`` box, as every MP4 does (ISO/IEC 14496-12, 4.3).
 
-    :param head: its first bytes
+    :param head: the file's first bytes
     """
     return head[4:8] == b"ftyp"
 
 
 class ThroughputGuard:
-    """Judges whether a host sends enough to be waited for: :data:`MIN_BYTES` bytes in each :data:`WINDOW_SECONDS`.
+    """Decides whether a host is fast enough: :data:`MIN_BYTES` bytes in each :data:`WINDOW_SECONDS`.
 
-    What counts is the time of waiting, not what is done with the bytes, and without the longest pause: a host may have
-    to fetch or to render the video.
+    Only time spent waiting counts, not time spent writing, and the longest pause is excluded: the host may have to
+    fetch or render the video first.
     """
 
     def __init__(self) -> None:
@@ -149,10 +137,10 @@ class ThroughputGuard:
         self._bytes, self._waited, self._pause = 0, 0.0, 0.0
 
     def is_enough(self, count: int, waited: float) -> bool:
-        """Note what came, and judge.
+        """Record one read, and return whether the host is fast enough.
 
-        :param count: bytes
-        :param waited: seconds that they were waited for
+        :param count: bytes received
+        :param waited: seconds spent waiting for them
         """
         self._bytes += count
         self._waited += waited
@@ -165,7 +153,7 @@ class ThroughputGuard:
 
 
 class DownloadProgress:
-    """Says now and then how far a long download is.
+    """Reports the progress of a long download every :data:`REPORT_EVERY` seconds.
 
     :param started_at: seconds, on any clock
     """
@@ -174,10 +162,10 @@ class DownloadProgress:
         self._started_at = self._logged_at = started_at
 
     def log_line(self, done: int, remote_file: RemoteFile, now: float) -> str | None:
-        """Return a line that is worth logging, or None.
+        """Return a progress line if one is due, else None.
 
-        :param done: bytes that are here
-        :param remote_file: what the host said
+        :param done: bytes received so far
+        :param remote_file: what the host reported
         :param now: seconds, on the same clock
         """
         if now - self._logged_at < REPORT_EVERY:
@@ -190,7 +178,7 @@ class DownloadProgress:
 
 
 def _content_range(headers: Mapping[str, str]) -> tuple[int, int | None] | None:
-    """Return where a part begins, and how long the whole file is."""
+    """Return the offset of a part, and the length of the whole file."""
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
 
@@ -204,5 +192,5 @@ def _validator(headers: Mapping[str, str]) -> str | None:
     etag = headers.get("ETag", "").strip()
     if etag.startswith('"'):
         return etag
-    # A weak ETag (W/"...") stands for files that only mean the same.
+    # A weak ETag (W/"...") does not guarantee identical bytes.
     return None if etag else headers.get("Last-Modified", "").strip() or None

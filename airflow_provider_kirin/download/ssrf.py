@@ -1,4 +1,4 @@
-"""A requests session for hosts that nobody vouches for. Loaded where it is used: it needs requests."""
+"""A requests session guarded against SSRF, for untrusted hosts. Imported lazily, because it needs requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_kirin.utils.session import (
     resolve,
 )
 
-#: Host and port to addresses in digits.
+#: Resolves host and port to numeric addresses.
 Resolve = Callable[[str, int], list[str]]
 
 
@@ -32,32 +32,32 @@ _current = _Current()
 
 
 def guarded_session(private_hosts: PrivateHosts, resolve: Resolve = resolve) -> IsolatedSession:
-    """Return a session that connects to the open internet, and to what is allowed besides; nowhere else.
+    """Return a session that connects only to public addresses and to explicitly allowed hosts.
 
-    A name is looked up once, the addresses are judged, and the connection is made to one of those: a name that means
-    something else a moment later cannot slip past. A proxy looks names up itself; there only the address that a URL
-    spells out can be judged, by :func:`check_literal`. Paths and queries are sent as they are in ``request.url``.
+    A name is resolved once, its addresses are checked, and the connection is made to one of these, so that DNS
+    rebinding has no effect. A proxy resolves names itself; then only a literal address in the URL can be checked, by
+    :func:`check_literal`. Paths and queries are sent exactly as they are in ``request.url``.
 
-    :param private_hosts: what is allowed besides
-    :param resolve: looks up names
+    :param private_hosts: the explicitly allowed hosts and networks
+    :param resolve: resolves names
     """
     rules = {"private_hosts": private_hosts, "resolve": staticmethod(resolve)}
     return IsolatedSession(_ExactAdapter(direct=type("Guarded", (_Guarded,), rules), proxied=_Exact))
 
 
 def check_literal(host: str, private_hosts: PrivateHosts) -> None:
-    """Refuse a host that is a private address as it is written, in whatever way.
+    """Refuse a host that is itself a private address, in any notation.
 
-    :param host: of a :class:`.RequestUrl`
-    :param private_hosts: what is allowed all the same
-    :raises KirinReplyError: it is refused
+    :param host: the host of a :class:`.RequestUrl`
+    :param private_hosts: the explicitly allowed hosts and networks
+    :raises KirinReplyError: the host is refused
     """
     address = host.rstrip(".")
     if address == "localhost" or address.endswith(".localhost"):
         address = "127.0.0.1"
     elif ":" not in address:
         try:
-            # Also 127.1, 0x7f000001 and 2130706433, as resolvers understand them.
+            # 127.1, 0x7f000001 and 2130706433 too, which resolvers understand.
             address = socket.inet_ntoa(socket.inet_aton(address))
         except OSError:
             return
@@ -67,22 +67,21 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
 
 def _refused(host: str) -> KirinReplyError:
     return KirinReplyError(
-        f"The video's link leads to {short_repr(host)}, which is not an address of the open internet, and was not "
-        "called. "
-        "If your videos are served there, name the host in the Kirin connection's extra allow_private_hosts.",
+        f"The video's link leads to {short_repr(host)}, which is not a public internet address, so no request was "
+        "sent. If your videos are served there, add the host to the Kirin connection's extra allow_private_hosts.",
         retryable=False,
     )
 
 
 class _Exact(BoundedConnection):
-    """Asks for what the link says: urllib3 would write escapes its own way, and a host may have signed the original."""
+    """Sends the link's exact target: urllib3 would normalize escapes, and the host may have signed the original."""
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         super().request(method, _current.target or url, *args, **kwargs)
 
 
 class _Guarded(_Exact, DirectConnection):
-    """Decides where connections go."""
+    """Connects only to allowed addresses."""
 
     private_hosts: ClassVar[PrivateHosts]
     resolve: ClassVar[Resolve]
@@ -96,9 +95,9 @@ class _Guarded(_Exact, DirectConnection):
 
 class _ExactAdapter(PlainAdapter):
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:
-        url, usual = request.url or "", super().request_url(request, proxies)
-        _current.target = "/" + url.split("/", 3)[3] if usual.startswith("/") else url
-        return usual
+        url, default = request.url or "", super().request_url(request, proxies)
+        _current.target = "/" + url.split("/", 3)[3] if default.startswith("/") else url
+        return default
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         try:

@@ -239,7 +239,7 @@ class TestStatusAndDownload:
 
     def test_download_leaves_a_file_alone(self, kirin, made, tmp_path):
         (tmp_path / "mine.mp4").write_text("mine")
-        assert_one_line(kirin("download", made(), "mine.mp4", "--no-overwrite"), "is there already")
+        assert_one_line(kirin("download", made(), "mine.mp4", "--no-overwrite"), "exists already")
         assert (tmp_path / "mine.mp4").read_text() == "mine"
 
     @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ class TestNames:
                 filename_template="{index}.mp4",
             )
         ended = run(dag)
-        assert ended.state == "failed" and "names a file, and filename_template" in ended.log
+        assert ended.state == "failed" and "is a file, but filename_template" in ended.log
         assert emulator.submitted == 0
 
 
@@ -154,7 +154,7 @@ class TestWhatIsThere:
                 overwrite=False,
             )
         ended = run(dag)
-        assert ended.state == "failed" and "is there already" in ended.log and emulator.submitted == 0
+        assert ended.state == "failed" and "exists already" in ended.log and emulator.submitted == 0
 
     def test_what_a_try_that_died_had_stored_already_is_no_error(self, dag, run, payload, emulator, tmp_path):
         class DiesAfterTheDownload(KirinGenerateVideoOperator):
@@ -176,7 +176,7 @@ class TestWhatIsThere:
             )
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 2
-        assert "not fetched again" in ended.log and emulator.submitted == 1
+        assert "not downloaded again" in ended.log and emulator.submitted == 1
 
     def test_a_repeated_download_fetches_nothing(self, dag, run, payload, emulator, tmp_path):
         with dag:
@@ -189,7 +189,7 @@ class TestWhatIsThere:
             generate >> again
         ended = run(dag)
         assert ended.result("again") == ended.result("generate")["files"]
-        assert ended.log.count("not fetched again") >= 1
+        assert ended.log.count("not downloaded again") >= 1
 
 
 class TestFreshLinks:
@@ -198,7 +198,7 @@ class TestFreshLinks:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path), retries=0)
         emulator.fault(on="video", kind="status", status=403, times=1)
         ended = run(dag)
-        assert ended.state == "success" and "going on with a fresh one" in ended.log
+        assert ended.state == "success" and "continuing with a fresh one" in ended.log
         assert "Signature" not in ended.log
 
 
@@ -260,7 +260,7 @@ class TestADestination:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=where(), retries=2)
         ended = run(dag)
         assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
-        assert "must be a text, a Path or an ObjectStoragePath" in ended.log and emulator.submitted == 0
+        assert "must be a string, a Path or an ObjectStoragePath" in ended.log and emulator.submitted == 0
 
 
 class TestAStorageWithoutItsConnection:
@@ -308,7 +308,7 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
             self.generate(payload, destination, retries=2)
         ended = run(dag)
         assert ended.state == "failed" and ended.ti("generate").try_number == 1 and emulator.submitted == 0
-        assert "there is no bucket 'vidoes', and none is created" in ended.log
+        assert "the bucket 'vidoes' does not exist" in ended.log
         assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["videos"]
 
     def test_by_a_table_for_each_row(self, dag, run, payload, emulator, s3):

@@ -244,7 +244,7 @@ class TestAHostThatSendsNextToNothing:
     @pytest.mark.parametrize("phase", PHASES)
     def test_is_hung_up_on(self, raw_server, brisk_hook, place, phase):
         server, began = raw_server(dripping(*self.PHASES[phase])), time.monotonic()
-        with left_behind() as nothing, pytest.raises(KirinNetworkError, match="next to nothing"):
+        with left_behind() as nothing, pytest.raises(KirinNetworkError, match="the host is too slow"):
             brisk_hook.download(f"{server.url}/v.mp4", place)
         nothing()
         assert len(server.requests) == 3 and time.monotonic() - began < 8
@@ -262,7 +262,7 @@ class TestAHostThatSendsNextToNothing:
     def test_through_a_proxy_too(self, raw_server, connect, place):
         proxy = raw_server(dripping(self.HEAD + b"Content-Length: 100000\r\n\r\n"))
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
-        with pytest.raises(KirinNetworkError, match="next to nothing"):
+        with pytest.raises(KirinNetworkError, match="the host is too slow"):
             hook.download("http://videos.invalid/v.mp4", place)
 
     def test_a_slow_store_is_not_the_hosts_fault(self, serve, brisk_hook, place, monkeypatch):
@@ -327,7 +327,7 @@ class TestAFreshLink:
         assert len(host.requests) == 3
 
     def test_nor_on_the_last_try(self, serve, hook, place, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.download.downloader._MOST_TRIES", 2)
+        monkeypatch.setattr("airflow_provider_kirin.download.downloader._MAX_ATTEMPTS", 2)
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         with pytest.raises(KirinReplyError, match="expired"):
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
@@ -347,7 +347,7 @@ class TestWhatIsThereAlready:
         with caplog.at_level(logging.INFO):
             assert hook.download(f"{host.url}/v.mp4", place) == 3 * MEGABYTE
         assert place.stat().st_mtime_ns == before.st_mtime_ns and place.stat().st_ino == before.st_ino
-        assert "is there already" in caplog.text and "not fetched again" in caplog.text
+        assert "exists already" in caplog.text and "not downloaded again" in caplog.text
 
     def test_nor_is_it_an_error_that_it_may_not_be_replaced(self, serve, hook, place):
         host = serve(video(MEGABYTE))
@@ -367,7 +367,7 @@ class TestWhatIsThereAlready:
         place.parent.mkdir()
         place.write_bytes(other)
         host = serve(video(MEGABYTE))
-        with pytest.raises(KirinDestinationError, match="is there already") as caught:
+        with pytest.raises(KirinDestinationError, match="exists already") as caught:
             hook.download(f"{host.url}/v.mp4", place, overwrite=False)
         assert not caught.value.retryable
         assert place.read_bytes() == other and files_below(place.parent) == ["video.mp4"]
@@ -407,7 +407,7 @@ class TestOnlyVideosOfASaneLength:
     @pytest.mark.parametrize("body", [b"<html>Log in</html>", b"\x89PNG\r\n\x1a\n" + bytes(100_000), START[:7]])
     def test_what_only_says_so_is_refused_too(self, serve, hook, place, body):
         host = serve(body)
-        with pytest.raises(KirinReplyError, match="no MP4 by its content") as caught:
+        with pytest.raises(KirinReplyError, match="not an MP4 file by its content") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert not caught.value.retryable and files_below(place.parent) == []
 
@@ -489,7 +489,7 @@ class TestRedirects:
     def test_to_no_url_is_final(self, raw_server, hook, place, location):
         head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"?sig=SECRET\r\nContent-Length: 0\r\n\r\n"
         server = raw_server(replying(head))
-        with pytest.raises(KirinReplyError, match="redirects to no URL") as caught:
+        with pytest.raises(KirinReplyError, match="redirects to an unusable URL") as caught:
             hook.download(f"{server.url}/v.mp4?sig=SECRET", place)
         assert not caught.value.retryable and "SECRET" not in str(caught.value)
         assert len(server.requests) == 1
@@ -566,7 +566,7 @@ class TestOnlyTheOpenInternet:
     def test_a_private_address_is_not_even_connected_to(self, serve, far_hook, place, name):
         host = serve(video(1000))
         port = host.url.rpartition(":")[2]
-        with pytest.raises(KirinReplyError, match="not an address of the open internet") as caught:
+        with pytest.raises(KirinReplyError, match="not a public internet address") as caught:
             far_hook().download(f"http://{name}:{port}/v.mp4?sig=SECRET", place)
         assert (
             not caught.value.retryable
@@ -583,7 +583,7 @@ class TestOnlyTheOpenInternet:
     @pytest.mark.parametrize("allowed", [["10.0.0.0/8"], ["videos.example"], False, None])
     def test_what_is_allowed_is_no_more_than_it_says(self, serve, far_hook, place, allowed):
         host = serve(video(1000))
-        with pytest.raises(KirinReplyError, match="open internet"):
+        with pytest.raises(KirinReplyError, match="public internet address"):
             far_hook(allow_private_hosts=allowed).download(f"{host.url}/v.mp4", place)
 
     @pytest.mark.parametrize("wrong", [7, {"a": 1}, ["http://h/"], ["a b"], [1], ["*.corp.example"]])
@@ -615,7 +615,7 @@ class TestOnlyTheOpenInternet:
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
         assert hook.download("http://videos.invalid/v.mp4", place) == 1000
         for host in ("169.254.169.254", "169.254.169.254.", "１６９.254.169。254", "0xa9fea9fe", "LOCALHOST.", "[::1]"):
-            with pytest.raises(KirinReplyError, match="open internet"):
+            with pytest.raises(KirinReplyError, match="public internet address"):
                 hook.download(f"http://{host}/v.mp4", place)
         assert [request["path"] for request in proxy.requests] == ["http://videos.invalid/v.mp4"]
 
@@ -634,7 +634,7 @@ class TestOnlyTheOpenInternet:
         proxy = serve(video(1000))
         port = proxy.url.rpartition(":")[2]
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
-        with pytest.raises(KirinReplyError, match=r"open internet|no http or https URL") as caught:
+        with pytest.raises(KirinReplyError, match=r"public internet|not an http or https URL") as caught:
             hook.download(f"http://{host.format(port=port)}/v.mp4", place)
         assert not caught.value.retryable and proxy.requests == []
 
@@ -787,7 +787,7 @@ class TestTheLog:
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         with caplog.at_level(logging.INFO):
             hook.download(f"{host.url}/v.mp4?sig=SECRET", place, fresh_url=lambda: f"{host.url}/v.mp4?sig=SECRET2")
-        assert "with 1,000,000 bytes here" in caplog.text and "goes on after byte 1,000,000" in caplog.text
+        assert "with 1,000,000 bytes received" in caplog.text and "Resuming after byte 1,000,000" in caplog.text
         assert "fresh one" in caplog.text and "SECRET" not in caplog.text
 
 
@@ -839,5 +839,5 @@ def test_the_memory_does_not_grow_with_the_file(connect, tmp_path):
 
 
 def test_no_link_no_download(hook, place):
-    with pytest.raises(KirinError, match="no http or https URL"):
+    with pytest.raises(KirinError, match="not an http or https URL"):
         hook.download("s3://bucket/v.mp4", place)

@@ -554,7 +554,7 @@ class TestDownload:
         if isinstance(place, Path):
             place.parent.mkdir()
         place.write_bytes(b"yesterday's video")
-        with pytest.raises(KirinDestinationError, match="is there already"):
+        with pytest.raises(KirinDestinationError, match="exists already"):
             hook.download(video_url, destination, overwrite=False)
         assert place.read_bytes() == b"yesterday's video"
         hook.download(video_url, destination)

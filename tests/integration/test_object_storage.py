@@ -127,11 +127,11 @@ class TestWhatIsThere:
         with VideoHost(video(3 * MEGABYTE)) as host, caplog.at_level("INFO"):
             for _ in range(2):
                 hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", overwrite=False)
-        assert caplog.text.count("not fetched again") == 1
+        assert caplog.text.count("not downloaded again") == 1
 
     def test_another_one_may_stay(self, s3, hook):
         s3.put_object(Bucket="videos", Key="v.mp4", Body=b"yesterday's video")
-        with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="is there already"):
+        with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="exists already"):
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", overwrite=False)
         assert stored(s3, "v.mp4") == b"yesterday's video"
 

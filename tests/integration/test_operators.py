@@ -422,7 +422,7 @@ class TestGenerate:
                 task_id="generate", payload=payload, destination=str(tmp_path / "video.mp4"), overwrite=False
             )
         ended = run(dag)
-        assert ended.state == "failed" and "is there already" in ended.log
+        assert ended.state == "failed" and "exists already" in ended.log
         assert emulator.submitted == 0
 
     def test_a_folder_that_cannot_be_made_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):

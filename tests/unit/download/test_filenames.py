@@ -79,8 +79,8 @@ class TestATemplate:
             ("a\n.mp4", "relative path"),
             ("x" * 201, "more than 200 bytes"),
             ("é" * 101, "more than 200 bytes"),
-            (None, "must be text"),
-            (7, "must be text"),
+            (None, "must be a string"),
+            (7, "must be a string"),
         ],
     )
     def test_that_cannot_be_used_is_refused(self, template: str, why: str) -> None:
