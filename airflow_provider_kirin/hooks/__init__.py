@@ -1,2 +1,2 @@
-#: The connection that counts where none is named. Here, because each DAG file loads it, and little else of the hooks.
+#: The default connection id. It is defined here because every DAG file loads it, without loading the hooks.
 DEFAULT_CONN_ID = "kirin_default"

@@ -1,4 +1,4 @@
-"""The Kirin hooks: thin shells that do the I/O which :mod:`airflow_provider_kirin.api` decides on."""
+"""The Kirin hooks: thin I/O shells around the decisions of :mod:`airflow_provider_kirin.api`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = ["KirinAsyncHook", "KirinHook"]
 
 
 class KirinHook(BaseHook):
-    """Talk to the Kirin generation API with the key of an Airflow connection.
+    """Call the Kirin generation API with the key of an Airflow connection.
 
     :param kirin_conn_id: the connection (type ``kirin``): API Key, Host (default ``https://cloud.vtrix.ai``), and in
         the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``,
@@ -70,7 +70,7 @@ class KirinHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the connection form looks on Airflow 2; newer versions read it from the provider info."""
+        """Return the customized connection form for Airflow 2; newer versions read it from the provider info."""
         from airflow_provider_kirin.get_provider_info import get_provider_info
 
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
@@ -78,9 +78,9 @@ class KirinHook(BaseHook):
 
     @property
     def connection(self) -> KirinConnection:
-        """The connection, looked up and checked once.
+        """The connection, looked up and validated once.
 
-        :raises KirinConfigError: where it cannot be used
+        :raises KirinConfigError: it cannot be used
         """
         if self._connection is None:
             try:
@@ -91,12 +91,12 @@ class KirinHook(BaseHook):
         return self._connection
 
     def get_conn(self) -> requests.Session:
-        """Return the HTTP session: kept open between calls; no cookies, and no key, which each call adds."""
+        """Return the HTTP session: kept open between calls, without cookies and without the key, which calls add."""
         if self._session is None:
             from airflow_provider_kirin.utils.session import IsolatedSession
 
             if self.connection.base_url.startswith("https:"):
-                # Reading a whole bundle takes 20 ms; plain http, to an emulator say, has no use for it.
+                # Loading a CA bundle takes 20 ms, which plain http (to an emulator, say) does not need.
                 check_bundle(verify_with(self.connection))
             self._session = IsolatedSession()
         return self._session
@@ -110,15 +110,15 @@ class KirinHook(BaseHook):
         fit_images: FitImages = "error",
         allow_unknown_model: bool = False,
     ) -> PreparedPayload:
-        """Check a payload and its images, and return what would be sent. Nothing is sent; what is unchecked is logged.
+        """Validate a payload and its images, and return what would be sent. Nothing is sent; warnings are logged.
 
         :param payload: the model's parameters; images as URL, path, storage URI, bytes or Base64
         :param model: the model's id
-        :param replacing: values that take the place of the payload's own, by parameter or by place
+        :param replacing: values that replace the payload's own, by parameter or by field path
         :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to scale, pad and
             re-encode it until it fits
-        :param allow_unknown_model: whether a model that this provider does not know is let through, unchecked
-        :raises KirinPayloadError: with everything that is wrong
+        :param allow_unknown_model: whether to accept a model that this provider does not know, unchecked
+        :raises KirinPayloadError: with every problem found
         """
         prepared = prepare_payload(
             payload,
@@ -128,23 +128,23 @@ class KirinHook(BaseHook):
             fit_images=fit_images,
             allow_unknown_model=allow_unknown_model,
         )
-        for notice in prepared.warnings:
-            self.log.warning(notice)
+        for warning in prepared.warnings:
+            self.log.warning(warning)
         for name, image in prepared.images.items():
             if image.fitted:
                 self.log.info("%s was made to fit. It was %s. It is %s.", name, image.fitted, image)
-        # What lies in a storage was reported by ObjectStoragePath, which read it.
-        plain = [
+        # ObjectStoragePath itself reported the images that it read.
+        unreported = [
             image.uri for image in prepared.images.values() if image.uri and image.uri.startswith(("http", "file:"))
         ]
-        report_lineage(self, inputs=plain)
+        report_lineage(self, inputs=unreported)
         return prepared
 
     def refuse_key(self, prepared: PreparedPayload) -> None:
-        """Refuse a payload that holds the connection's API key: a template in a table's cell can bring it in.
+        """Refuse a payload that contains the connection's API key, which a template in user data can render.
 
         :param prepared: what :meth:`prepare` returned
-        :raises KirinPayloadError: with the field, and without the key
+        :raises KirinPayloadError: names the field, and does not show the key
         """
         refuse_secret(prepared, self.connection.api_key)
 
@@ -156,17 +156,17 @@ class KirinHook(BaseHook):
         fit_images: FitImages = "error",
         allow_unknown_model: bool = False,
     ) -> KirinTask:
-        """Start a generation. This costs money, so it is sent once and never repeated; the operators know more.
+        """Start a generation. This costs money, so it is sent once and never retried; the operators can recover it.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
-        :param fit_images: as :meth:`prepare` takes it
-        :param allow_unknown_model: whether a model that this provider does not know is bought, unchecked
-        :return: the new task, in progress as a rule
-        :raises KirinPayloadError: with everything that is wrong; nothing was sent
-        :raises KirinNetworkError: no reply came; ``sent`` is False where nothing can have been accepted
+        :param fit_images: see :meth:`prepare`
+        :param allow_unknown_model: whether to submit to a model that this provider does not know, unchecked
+        :return: the new generation, usually in progress
+        :raises KirinPayloadError: with every problem found; nothing was sent
+        :raises KirinNetworkError: no response; ``sent`` is False if the gateway cannot have accepted anything
         :raises KirinReplyError: a response that cannot be read, or describes another generation; the outcome is unknown
-        :raises KirinAPIError: the gateway said no
+        :raises KirinAPIError: the gateway returned an error
         """
         prepared = payload
         if not isinstance(prepared, PreparedPayload):
@@ -182,18 +182,18 @@ class KirinHook(BaseHook):
                 f"The response to the submission of {short_repr(sent)} describes another generation: "
                 f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
             )
-        # The gateway does not repeat the caller's own id in every reply.
+        # The gateway does not repeat the external task id in every response.
         return replace(
             kirin_task, external_task_id=prepared.params.get("external_task_id") or kirin_task.external_task_id
         )
 
     def precharge(self, payload: Any, *, model: str = DEFAULT_MODEL) -> tuple[Decimal | None, str]:
-        """Ask the gateway what a generation would cost. Free, and buys nothing; many gateways do not know.
+        """Request the price of a generation. Costs nothing and submits nothing; many gateways do not support it.
 
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
-        :return: US dollars, or None and why there is no price
-        :raises KirinError: no answer, or a refusal
+        :return: US dollars, or None, and the reason if there is no price
+        :raises KirinError: no response, or an error
         """
         prepared = payload if isinstance(payload, PreparedPayload) else self.prepare(payload, model=model)
         self.refuse_key(prepared)
@@ -202,13 +202,13 @@ class KirinHook(BaseHook):
         )
 
     def get_task(self, kirin_task_id: str, *, patience: float = LOOKUP_PATIENCE) -> KirinTask:
-        """Ask for a generation's state, riding out trouble for a while: asking is free.
+        """Look up a generation, retrying temporary errors for a while: lookups are free.
 
         :param kirin_task_id: a Kirin task id or an external task id
-        :param patience: seconds after which trouble is raised
+        :param patience: seconds for which retryable errors are retried
         :raises KirinNotFoundError: the gateway does not know it
-        :raises KirinAPIError: the gateway said something else than yes
-        :raises KirinNetworkError: no reply came
+        :raises KirinAPIError: the gateway returned another error
+        :raises KirinNetworkError: no response
         """
         give_up_at, attempt = time.monotonic() + patience, 0
         while True:
@@ -219,11 +219,11 @@ class KirinHook(BaseHook):
                 delay = backoff_delay(error, attempt)
                 if not error.retryable or time.monotonic() + delay > give_up_at:
                     raise
-                self.log.warning("Asking again in %.0f s: %s", delay, error)
+                self.log.warning("Lookup failed; retrying in %.0f s: %s", delay, error)
             time.sleep(delay)
 
     def poll_once(self, poller: Poller) -> PollResult:
-        """Ask once for a poller's generation and return what to do next.
+        """Look up a poller's generation once, and return what to do next.
 
         :param poller: the state of the wait
         """
@@ -239,16 +239,16 @@ class KirinHook(BaseHook):
         """Wait, in this process, until a generation has its video.
 
         :param kirin_task_id: a Kirin task id or an external task id
-        :param timeout: seconds to wait at most
-        :param poll_interval: seconds between looks; None adapts them to the progress
+        :param timeout: the maximum wait in seconds
+        :param poll_interval: seconds between polls; None adapts it to the progress
         :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
-        :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
+        :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval, is_kirin_id=is_kirin_id)
-        while not (step := self.poll_once(poller)).is_last:
-            time.sleep(step.delay)
-        return step.result()
+        while not (polled := self.poll_once(poller)).is_last:
+            time.sleep(polled.delay)
+        return polled.result()
 
     def download(
         self,
@@ -259,15 +259,15 @@ class KirinHook(BaseHook):
         max_bytes: int = DEFAULT_MAX_BYTES,
         fresh_url: Callable[[], str] | None = None,
     ) -> int:
-        """Copy a video to a file, unless it is there. The key is never sent to the host that serves it.
+        """Download a video to a file, unless it exists already. The host that serves it is never sent the key.
 
         :param url: a video's URL, fresh (see :meth:`get_task`)
         :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)
-        :param overwrite: whether another file that is there may be replaced
+        :param overwrite: whether an existing, different file may be replaced
         :param max_bytes: a longer file is refused
-        :param fresh_url: returns a new URL of the same video; called where the host refuses the old one
-        :return: its length in bytes
-        :raises KirinError: nothing usable came; no half file is left under the final name
+        :param fresh_url: returns a new URL of the same video; called if the host refuses the old one
+        :return: the file's length in bytes
+        :raises KirinError: the download failed; no partial file is left under the final name
         """
         from airflow_provider_kirin.download.downloader import Download
 
@@ -280,14 +280,14 @@ class KirinHook(BaseHook):
             fresh_url=fresh_url,
         )
         size = download.run()
-        # Written past ObjectStoragePath, which would have reported it: half an object must not be published.
+        # The file was not written through ObjectStoragePath, which reports lineage itself but publishes partial files.
         path = as_path(destination)
         uri = path.absolute().as_uri() if isinstance(path, Path) else without_secrets(str(path))
         report_lineage(self, outputs=[uri] if uri else [])
         return size
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check key, host and path by asking for a task that cannot exist. Costs nothing."""
+        """Check key, host and path by looking up a task id that cannot exist. Costs nothing."""
         try:
             connection = self.connection
             if connection.unknown_extras:
@@ -300,12 +300,12 @@ class KirinHook(BaseHook):
         return connection_test.interpret(*response, base=connection.base_url)
 
     def check_model(self, model: str = DEFAULT_MODEL, *, models_url: str | None = None) -> list[Difference]:
-        """Compare this provider's schema of a model with what the gateway itself says of it. Nothing needs this.
+        """Compare this provider's schema of a model with the gateway's own description. For maintainers.
 
         :param model: the model's id
-        :param models_url: where the gateway describes its models; None for the root of the connection's host. Another
-            host than the connection's is not sent the key.
-        :return: where they differ; empty where they agree
+        :param models_url: where the gateway describes its models; None for the root of the connection's host. A host
+            other than the connection's is not sent the key.
+        :return: the differences; empty if they agree
         :raises KirinNotFoundError: the gateway does not describe its models, or not this one
         """
         from airflow_provider_kirin.hooks.model_check import check_model

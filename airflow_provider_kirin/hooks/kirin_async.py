@@ -1,4 +1,4 @@
-"""The hook for event loops: what the trigger waits with."""
+"""The async hook, which triggers use to wait."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class KirinAsyncHook(BaseHook):
-    """Ask for generations from an event loop. All hooks of one loop and connection share one HTTP session.
+    """Look up generations from an event loop. All hooks of one loop and connection share one HTTP session.
 
-    Use it as an async context manager where you ask more than once; the last one that leaves closes the session. One
-    hook may serve many coroutines at a time.
+    Use it as an async context manager for more than one lookup; the last hook to exit closes the session. One hook
+    may serve many coroutines at a time.
 
     :param kirin_conn_id: the connection (type ``kirin``)
-    :param patience: seconds after which :meth:`get_task` raises what may pass, such as a connection that is not found
-        yet or a long line of others; None for as long as it takes
+    :param patience: seconds after which :meth:`get_task` raises temporary errors, such as a connection that is not
+        found yet or a full queue; None to wait for as long as it takes
     """
 
     def __init__(self, kirin_conn_id: str = DEFAULT_CONN_ID, *, patience: float | None = None, **kwargs: Any) -> None:
@@ -58,16 +58,16 @@ class KirinAsyncHook(BaseHook):
             return
         acquiring, self._acquiring = self._acquiring, None
         if acquiring is not None:
-            # Shielded: who is cancelled again meanwhile must not leave the session open.
+            # Shielded: a second cancellation must not leave the session open.
             await asyncio.shield(asyncio.ensure_future(_release(acquiring)))
 
     async def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation's state.
+        """Look up a generation.
 
         :param kirin_task_id: a Kirin task id or an external task id
         :raises KirinNotFoundError: the gateway does not know it
-        :raises KirinAPIError: the gateway said something else than yes
-        :raises KirinNetworkError: no reply came
+        :raises KirinAPIError: the gateway returned another error
+        :raises KirinNetworkError: no response
         """
         return await self._get_task(kirin_task_id, patience=self.patience)
 
@@ -101,17 +101,17 @@ class KirinAsyncHook(BaseHook):
         return self._acquiring.result()
 
     async def _reread_connection(self, used: SharedSession) -> bool:
-        """Read the connection anew, unless another coroutine just did, and return whether it says something else."""
+        """Read the connection again, unless another coroutine just did, and return whether it has changed."""
         from airflow_provider_kirin.hooks.shared_session import SharedSession
 
         if self._current() is used:
-            now = await SharedSession.acquire(self.kirin_conn_id, reread=True)
-            if self._current() is used and now is not used:
+            reread = await SharedSession.acquire(self.kirin_conn_id, reread=True)
+            if self._current() is used and reread is not used:
                 self._acquiring = asyncio.get_running_loop().create_future()
-                self._acquiring.set_result(now)
+                self._acquiring.set_result(reread)
                 await used.release()
             else:
-                await now.release()
+                await reread.release()
         return self._current() is not used
 
     async def wait(
@@ -126,21 +126,21 @@ class KirinAsyncHook(BaseHook):
         """Wait until a generation has its video.
 
         :param kirin_task_id: a Kirin task id or an external task id
-        :param timeout: seconds to wait at most, counted from ``started_at``
-        :param poll_interval: seconds between looks; None adapts them to the progress
-        :param started_at: when the waiting began (seconds since the epoch), for a wait that goes on after a restart
+        :param timeout: the maximum wait in seconds, counted from ``started_at``
+        :param poll_interval: seconds between polls; None adapts it to the progress
+        :param started_at: when the wait began (seconds since the epoch), for a wait that resumes after a restart
         :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
-        :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
+        :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval, started_at, is_kirin_id=is_kirin_id)
         async with self:
-            while not (step := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller says how long
-                await asyncio.sleep(step.delay)
-        return step.result()
+            while not (polled := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller sets the delay
+                await asyncio.sleep(polled.delay)
+        return polled.result()
 
     async def poll_once(self, poller: Poller) -> PollResult:
-        """Ask once for a poller's generation and return what to do next.
+        """Look up a poller's generation once, and return what to do next.
 
         :param poller: the state of the wait
         """
@@ -153,7 +153,7 @@ class KirinAsyncHook(BaseHook):
 
 
 async def _release(acquiring: asyncio.Future[SharedSession]) -> None:
-    """Leave a session, be it that joining it has not ended yet."""
+    """Release a session, even if acquiring it has not finished yet."""
     await asyncio.wait([acquiring])
     if not acquiring.cancelled() and acquiring.exception() is None:
         await acquiring.result().release()

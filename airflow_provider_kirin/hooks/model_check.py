@@ -1,4 +1,4 @@
-"""Ask a gateway how it describes a model, to see where this provider's schema is out of date."""
+"""Compare a gateway's description of a model with this provider's schema, to find out where that is out of date."""
 
 from __future__ import annotations
 
@@ -23,26 +23,21 @@ if TYPE_CHECKING:
 
 
 def check_model(hook: KirinHook, model: str, models_url: str | None) -> list[Difference]:
-    """Do what :meth:`.KirinHook.check_model` says.
-
-    :param hook: session and connection
-    :param model: the model's id
-    :param models_url: another host
-    """
+    """Implement :meth:`.KirinHook.check_model`."""
     schema, connection = load_schema(model), hook.connection
     host = models_url or models_host(connection.base_url)
     if urlsplit(host)[:2] != urlsplit(connection.base_url)[:2]:
-        # The key belongs to the connection's host.
+        # The key is only for the connection's host.
         connection = replace(connection, api_key="")
-    said = []
+    failures = []
     for request in description_requests(host, model):
-        reply = call_sync(hook.get_conn(), request, connection)
+        response = call_sync(hook.get_conn(), request, connection)
         try:
-            return differences(schema, read_description(*reply, doing=f"asking for the description of {model}"))
+            return differences(schema, read_description(*response, doing=f"asking for the description of {model}"))
         except KirinNotFoundError as error:
-            said.append(f"{redact_url(request.url)} says {error}")
+            failures.append(f"{redact_url(request.url)}: {error}")
     raise KirinNotFoundError(
-        f"This gateway does not describe {model}: {'; '.join(said)}. Nothing else needs that description. "
+        f"This gateway does not describe {model}: {'; '.join(failures)}. Nothing else needs that description. "
         "Some gateways have it on another host: give models_url.",
         http_status=404,
     )

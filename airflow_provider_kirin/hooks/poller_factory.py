@@ -1,4 +1,4 @@
-"""What the sync and the async hook do alike around a wait."""
+"""What the sync and the async hook share around a wait: the poller, and what it logs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_kirin.api.requests import validate_task_id
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
 
-#: Status words that were warned about already, in this process.
+#: Unknown statuses that this process has logged a warning about.
 _unknown_statuses: set[str] = set()
-#: Unknown words that are warned about; a gateway that makes up a new one for each response stays silent after that.
-_MOST_STATUSES = 100
+#: At most this many are logged, in case a gateway sends a new one with each response.
+_MAX_UNKNOWN_STATUSES = 100
 
 
 def new_poller(
@@ -26,11 +26,11 @@ def new_poller(
     *,
     is_kirin_id: bool = False,
 ) -> Poller:
-    """Return the poller of a wait that begins now, or goes on.
+    """Return the poller of a wait that begins now, or resumes.
 
-    :param kirin_task_id: the generation
+    :param kirin_task_id: a Kirin task id or an external task id
     :param timeout: seconds, counted from ``started_at``
-    :param poll_interval: seconds between looks; None adapts them
+    :param poll_interval: seconds between polls; None adapts it to the progress
     :param started_at: seconds since the epoch, None for now
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     """
@@ -45,33 +45,29 @@ def new_poller(
 
 
 def log_oddities(log: Any, kirin_task: KirinTask) -> None:
-    """Warn of what a response has that cannot be used: once for each unknown status, once for each generation's end.
+    """Warn about unusable parts of a response: once for each unknown status, and once for a finished generation.
 
     :param log: a logger
-    :param kirin_task: what the gateway reports
+    :param kirin_task: the parsed response
     """
     if kirin_task.dropped and kirin_task.is_final:
         log.warning(
-            "The response about Kirin generation %s has values that cannot be used, and are dropped: %s.",
+            "Dropped unusable values from the response about Kirin generation %s: %s.",
             kirin_task.id,
             ", ".join(kirin_task.dropped),
         )
-    is_news = kirin_task.raw_status not in _unknown_statuses and len(_unknown_statuses) < _MOST_STATUSES
-    if kirin_task.has_unknown_status and not kirin_task.is_final and is_news:
+    is_new = kirin_task.raw_status not in _unknown_statuses and len(_unknown_statuses) < _MAX_UNKNOWN_STATUSES
+    if kirin_task.has_unknown_status and not kirin_task.is_final and is_new:
         _unknown_statuses.add(kirin_task.raw_status)
         log.warning(
-            "Kirin reports the unknown status %s (task %s); it counts as in progress.",
+            "Kirin reports the unknown status %s (task %s), which is treated as in progress.",
             short_repr(kirin_task.raw_status),
             kirin_task.id,
         )
 
 
-def log_progress(log: Any, step: PollResult) -> PollResult:
-    """Say what a look has brought, where that is new, and return it.
-
-    :param log: a logger
-    :param step: what the look led to
-    """
-    if step.log_line:
-        log.info(step.log_line)
-    return step
+def log_progress(log: Any, polled: PollResult) -> PollResult:
+    """Log the progress that a poll found, if any, and return the poll's result unchanged."""
+    if polled.log_line:
+        log.info(polled.log_line)
+    return polled

@@ -1,4 +1,4 @@
-"""What all that wait in one event loop with one connection share: a session, a pace, a view of the gateway's health."""
+"""One HTTP session, rate limiter and circuit breaker, shared by all waits on one event loop with one connection."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from airflow_provider_kirin.hooks.transport import check_bundle, proxy_for, veri
 if TYPE_CHECKING:
     import aiohttp
 
-#: Calls at a time, and so sockets, of one process: thousands of waits need few, a look takes milliseconds.
+#: Concurrent calls, and so sockets, of one process: thousands of waits need few, because a poll takes milliseconds.
 MAX_CONNECTIONS = 32
-#: Who joins later than this has the connection read anew, since its key may have been changed. Seconds.
+#: Seconds after which a new user has the connection read again, because its key may have changed.
 CONNECTION_TTL = 300.0
-#: Seconds that the last look of a wait may stand in line beyond its deadline.
+#: Seconds that the last poll of a wait may be queued beyond its deadline.
 GRACE = 30.0
 #: Seconds between checks by the waiter at the head of the queue.
 _POLL_SECONDS = 1.0
 
 
 class SharedSession:
-    """A session that opens when the first one joins and closes when the last one leaves.
+    """A session that opens for its first user and closes after its last one.
 
     :param kirin_conn_id: the connection
     """
@@ -56,8 +56,8 @@ class SharedSession:
     def __init__(self, kirin_conn_id: str) -> None:
         self._conn_id = kirin_conn_id
         self.circuit_breaker = CircuitBreaker()
-        # Both are fair: who came first goes first. Only the one at the head of the line watches the clock, so that
-        # ten thousand others wait for nothing, and a pace that changes counts at once.
+        # Both are fair: first come, first served. Only the waiter at the head of the line checks the clock, so that
+        # ten thousand others wait without polling, and a change of the rate limit takes effect at once.
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._head_of_line = asyncio.Lock()
         self._users = 0
@@ -67,13 +67,13 @@ class SharedSession:
 
     @classmethod
     async def acquire(cls, kirin_conn_id: str, *, reread: bool = False, patience: float | None = None) -> SharedSession:
-        """Return the session of this loop and connection, opened if need be; :meth:`release` it afterwards.
+        """Return the session of this loop and connection, opening it if necessary; :meth:`release` it afterwards.
 
         :param kirin_conn_id: the connection
-        :param reread: whether to read the connection anew, however short ago it was read
-        :param patience: seconds for which a connection that is not found is looked up again by the first that joins,
-            None for as long as that makes sense
-        :raises KirinConfigError: where the connection cannot be used
+        :param reread: whether to read the connection again, however recently it was read
+        :param patience: seconds for which the first user looks up a connection again that is not found; None for as
+            long as that makes sense
+        :raises KirinConfigError: the connection cannot be used
         """
         while True:
             by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
@@ -88,16 +88,16 @@ class SharedSession:
                 raise
             shared._retire()
             await shared.release()
-            # The next one is as new as can be; a backend that makes a key for each look-up would go on for ever.
+            # The new session is up to date. A secrets backend that issues a key per lookup would loop forever.
             reread = False
 
     async def release(self) -> None:
-        """Give the session back; the last one closes it."""
+        """Release the session; its last user closes it."""
         self._users -= 1
         if self._users:
             return
         self._retire()
-        # Shielded: who is cancelled again meanwhile must not leave it open.
+        # Shielded: a second cancellation must not leave it open.
         await asyncio.shield(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
@@ -108,13 +108,13 @@ class SharedSession:
 
     @asynccontextmanager
     async def slot(self, patience: float | None) -> AsyncIterator[None]:
-        """Wait until a call may be made, and hold a lane while it is.
+        """Wait until a call may be made, and hold one of the connections meanwhile.
 
-        :param patience: seconds until it is needed at the latest, None for as long as it takes; a long line is
-            granted :data:`GRACE` more, an outage is not
+        :param patience: seconds to wait at most, None for as long as it takes; a long queue is granted
+            :data:`GRACE` more, an outage is not
         :raises KirinUnavailableError: the time is up
         """
-        # A user of its own: while it stands in line, its hook may move on to a session with a new key.
+        # Counted as a user: while it is queued, its hook may move on to a session with a new key.
         self._users += 1
         try:
             await self._acquire_slot(patience)
@@ -136,13 +136,13 @@ class SharedSession:
                     self._slots.release()
                     raise
         except TimeoutError:
-            why = self.circuit_breaker.last_error or "others that share its requests_per_second come first"
+            why = self.circuit_breaker.last_error or "other calls that share its requests_per_second come first"
             raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
 
     def record_result(self, error: KirinError | None) -> None:
-        """Let all that share the session learn from how a call ended.
+        """Update the rate limiter and the circuit breaker with the result of a call.
 
-        :param error: what it ended in, if not well
+        :param error: None if the call succeeded
         """
         now = time.monotonic()
         if isinstance(error, KirinRateLimitError):
@@ -158,11 +158,11 @@ class SharedSession:
                 await asyncio.sleep(min(delay, _POLL_SECONDS))
 
     def _delay_until_allowed(self, now: float) -> float:
-        # The pace first: a turn that is not used costs less than a probe that is not sent.
+        # The rate limiter first: an unused token costs less than a probe that is not sent.
         return self.rate_limiter.acquire(now) or self.circuit_breaker.acquire(now)
 
     def _retire(self) -> None:
-        """Let nobody join any more; who is here may stay."""
+        """Accept no new users; current ones keep the session."""
         by_conn = self._open.get(asyncio.get_running_loop(), {})
         if by_conn.get(self._conn_id) is self:
             del by_conn[self._conn_id]
@@ -170,14 +170,14 @@ class SharedSession:
     async def _started(self, patience: float | None) -> None:
         if self._starting is None:
             self._starting = asyncio.create_task(self._start(patience))
-        # Shielded: who is cancelled while it opens must not take the others along.
+        # Shielded: cancelling one user while the session opens must not affect the others.
         await asyncio.shield(self._starting)
 
     async def _start(self, patience: float | None) -> None:
-        # The import takes 0.2 s and the look-up of a connection may block: neither may stop the loop.
+        # The import takes 0.2 s and looking up a connection may block: neither must stop the event loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        total = zip(LOOKUP_RETRY_DELAYS, accumulate(LOOKUP_RETRY_DELAYS), strict=True)
-        self.connection = await self._read([pause for pause, end in total if patience is None or end <= patience])
+        schedule = zip(LOOKUP_RETRY_DELAYS, accumulate(LOOKUP_RETRY_DELAYS), strict=True)
+        self.connection = await self._read([delay for delay, end in schedule if patience is None or end <= patience])
         self.proxy = proxy_for(self.connection)
         self.rate_limiter = RateLimiter(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
@@ -190,7 +190,7 @@ class SharedSession:
         )
 
     async def _is_up_to_date(self, reread: bool) -> bool:
-        """Tell whether the connection still says what it said; one look-up serves all who ask at the same time."""
+        """Return whether the connection is unchanged; concurrent calls share one lookup."""
         if not reread and time.monotonic() < self._read_at + CONNECTION_TTL:
             return True
         if self._rereading is None or self._rereading.done():
@@ -200,22 +200,22 @@ class SharedSession:
         except KirinConfigError as error:
             if not error.retryable:
                 raise
-            # It cannot be looked up now, or is gone: what works goes on working.
+            # The connection cannot be looked up, or was deleted: keep using what works.
             return True
 
-    async def _read(self, pauses: Iterable[float] = ()) -> KirinConnection:
-        """Look the connection up.
+    async def _read(self, retry_delays: Iterable[float] = ()) -> KirinConnection:
+        """Look up the connection.
 
-        :param pauses: seconds before further look-ups where Airflow finds none: it says so, too, where a secrets
-            backend could not be asked, and all that wait in this process would fail together
+        :param retry_delays: seconds before each further lookup if Airflow does not find it. Airflow reports "not
+            found" also if a secrets backend is down, and then all waits of this process would fail together.
         """
-        ahead = iter(pauses)
+        delays = iter(retry_delays)
         while True:
             try:
                 conn = await get_async_connection(self._conn_id)
                 return read_connection(conn, await get_async_extra_dejson(conn))
             except AirflowNotFoundException as error:
-                if (delay := next(ahead, None)) is None:
+                if (delay := next(delays, None)) is None:
                     raise missing_connection(self._conn_id, error) from None
             finally:
                 self._read_at = time.monotonic()

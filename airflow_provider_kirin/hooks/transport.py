@@ -1,4 +1,4 @@
-"""One HTTP call, sync (requests) or async (aiohttp): bounded in time and bytes, no redirect, errors as ours.
+"""One HTTP call, sync (requests) or async (aiohttp): bounded in time and bytes, without redirects, with our errors.
 
 The key goes into one header of the request. Nothing here retries.
 """
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.connection import KirinConnection
 
 _CHUNK = 64 * 1024
-#: A call may take longer, the more it sends. Bytes a second.
+#: Bytes per second: a call's time limit grows with the length of its body.
 _SLOWEST_UPLOAD = 50_000
 
-#: What is longer than this is decoded in a thread, so that an event loop has others' work to do meanwhile. Bytes.
-_DECODED_AT_ONCE = 8 * 1024
+#: Longer bodies, in bytes, are decoded in a thread, so that they do not block the event loop.
+_MAX_INLINE_DECODE = 8 * 1024
 
-#: HTTP status, headers, and the body: decoded, harmless, without the key.
+#: HTTP status, headers and body: decoded, sanitized, without the key.
 RawResponse = tuple[int, dict[str, str], Any]
 
 
 def call_sync(session: requests.Session, request: ApiRequest, connection: KirinConnection) -> RawResponse:
-    """Send a request and read the reply.
+    """Send a request and read the response.
 
     :param session: from :meth:`KirinHook.get_conn`
     :param request: what to send
-    :param connection: key, timeout, TLS and proxies
-    :raises KirinNetworkError: no reply, or not all of it
-    :raises KirinReplyError: a reply that is too long
+    :param connection: provides key, timeout, TLS and proxies
+    :raises KirinNetworkError: no response, or an incomplete one
+    :raises KirinReplyError: the response is too long
     """
     import requests
 
@@ -75,7 +75,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     except requests.RequestException as error:
         raise _from_requests(error, request, connection) from None
     except (OSError, ValueError, HTTPException) as error:
-        # What requests lets through, and the deadline. The request was sent.
+        # Errors that requests does not wrap, and the deadline. The request was sent.
         raise _network_error(connection.hide_key(str(error)), request, sent=True) from None
 
 
@@ -86,12 +86,12 @@ async def call_async(
     *,
     proxy: str | None,
 ) -> RawResponse:
-    """Send a request and read the reply, on an event loop. As :func:`call_sync` in everything else.
+    """Send a request and read the response on an event loop; otherwise the same as :func:`call_sync`.
 
     :param session: from :class:`~airflow_provider_kirin.hooks.shared_session.SharedSession`
     :param request: what to send
-    :param connection: the key
-    :param proxy: from :func:`proxy_for`, which costs too much to be asked for each call
+    :param connection: provides the key
+    :param proxy: from :func:`proxy_for`, which is too expensive to compute for each call
     """
     import aiohttp
 
@@ -111,25 +111,22 @@ async def call_async(
             status, received = response.status, _safe_headers(response.headers, connection)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise _from_aiohttp(error, request, connection) from None
-    if len(body) > _DECODED_AT_ONCE:
+    if len(body) > _MAX_INLINE_DECODE:
         return status, received, await asyncio.to_thread(_without_key, body, connection)
     return status, received, _without_key(body, connection)
 
 
 def verify_with(connection: KirinConnection) -> bool | str:
-    """Return what to verify with: the environment's bundle counts where the connection names none.
-
-    :param connection: may name a bundle
-    """
+    """Return the value for TLS verification: the environment's CA bundle, unless the connection sets its own."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     return bundle if bundle and connection.verify is True else connection.verify
 
 
 def check_bundle(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return what aiohttp takes for a connection's ``verify``, having read the CA bundle that it may name.
+    """Return aiohttp's ``ssl`` argument for a connection's ``verify``, loading its CA bundle if it names one.
 
     :param verify: true, false, or the path of a bundle or of a folder of certificates
-    :raises KirinConfigError: for a bundle that cannot be used
+    :raises KirinConfigError: the bundle cannot be used
     """
     import ssl
 
@@ -149,8 +146,6 @@ def proxy_for(connection: KirinConnection) -> str | None:
     """Return the proxy to the gateway: the connection's, or the environment's as ``requests`` reads it.
 
     aiohttp could read the environment itself, but would take credentials from ~/.netrc as well.
-
-    :param connection: may name proxies
     """
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass
@@ -174,25 +169,25 @@ def _safe_headers(given: Mapping[str, str], connection: KirinConnection) -> dict
 
 
 def _without_key(body: bytearray, connection: KirinConnection) -> Any:
-    """Decode a body. Whatever a gateway repeats, the key goes no further than here, and nothing harmful either."""
+    """Decode and sanitize a body. If the gateway echoes the key, it is removed here."""
     return parse_body(bytes(body), hide=connection.hide_key)
 
 
 def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:
     import requests
 
-    said = connection.hide_key(str(error))
+    reason = connection.hide_key(str(error))
     if isinstance(error, requests.exceptions.SSLError):
-        return _tls_error(said, request)
+        return _tls_error(reason, request)
     if isinstance(error, ValueError):  # malformed URLs, schemes and proxies
-        return _bad_address(said)
-    return _network_error(said or type(error).__name__, request, sent=not _never_connected(error))
+        return _bad_address(reason)
+    return _network_error(reason or type(error).__name__, request, sent=not _never_connected(error))
 
 
 def _never_connected(error: requests.RequestException) -> bool:
-    """Return whether it is certain that the request never left: decided by the innermost cause, not by names.
+    """Return whether the request was certainly never sent: decided by the innermost cause, not by the error's class.
 
-    A lost reply, for one, is a ProxyError too where there is a proxy.
+    Behind a proxy, for example, a lost response is a ProxyError too.
     """
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
@@ -204,28 +199,28 @@ def _never_connected(error: requests.RequestException) -> bool:
 def _from_aiohttp(error: Exception, request: ApiRequest, connection: KirinConnection) -> KirinError:
     import aiohttp
 
-    said = connection.hide_key(str(error))
+    reason = connection.hide_key(str(error))
     if isinstance(error, aiohttp.ClientSSLError):
-        return _tls_error(said, request)
+        return _tls_error(reason, request)
     if isinstance(error, aiohttp.InvalidURL):
-        return _bad_address(said)
+        return _bad_address(reason)
     never_connected = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-    return _network_error(said or type(error).__name__, request, sent=not never_connected)
+    return _network_error(reason or type(error).__name__, request, sent=not never_connected)
 
 
-def _bad_address(said: str) -> KirinConfigError:
-    return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(said)}")
+def _bad_address(reason: str) -> KirinConfigError:
+    return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(reason)}")
 
 
-def _tls_error(said: str, request: ApiRequest) -> KirinError:
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+def _tls_error(reason: str, request: ApiRequest) -> KirinError:
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
         return KirinConfigError(
-            f"The TLS certificate of {redact_url(request.url)} cannot be checked: {one_line(said)} If it is signed by "
-            "your own authority, put the path of its CA bundle into the connection's extra, as verify."
+            f"The TLS certificate of {redact_url(request.url)} cannot be verified: {one_line(reason)} If it is signed "
+            "by your own authority, put the path of its CA bundle into the connection's extra, as verify."
         )
-    return _network_error(said, request, sent=True)
+    return _network_error(reason, request, sent=True)
 
 
-def _network_error(why: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
-    how = "No reply to" if sent else "Could not connect for"
-    return KirinNetworkError(f"{how} {request.method} {redact_url(request.url)}: {one_line(why)}", sent=sent)
+def _network_error(reason: str, request: ApiRequest, *, sent: bool) -> KirinNetworkError:
+    failure = "No response to" if sent else "Could not connect for"
+    return KirinNetworkError(f"{failure} {request.method} {redact_url(request.url)}: {one_line(reason)}", sent=sent)

@@ -1,8 +1,8 @@
-"""Templated arguments: how an argument was written decides what it means when it is empty.
+"""Templated arguments: the meaning of an empty argument depends on how it was written.
 
-A literal ``None`` means "not given". A template, or another task's output, that turns out to be None means that
-something upstream went wrong, and nothing may be paid for it. Which of the two it was is only known while Airflow
-renders, so it is noted there, in one place for all operators.
+A literal ``None`` means "not given". A template or another task's output that renders to None means that something
+upstream went wrong, and nothing may be paid for it. Which of the two it was is only known while Airflow renders, so it
+is recorded there, in one place for all operators.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _REMEDY = "Check where the value comes from, or give a default there. If nothing
 
 
 class TemplatedArguments:
-    """An operator that knows which of its arguments were templates, or other tasks' outputs, and turned out empty."""
+    """An operator that knows which of its arguments were templates or other tasks' outputs and rendered to nothing."""
 
-    #: The template fields that are judged: those of a user's subclass are its own.
+    #: The template fields that are checked; those of a user's subclass are its own business.
     checked_fields: ClassVar[Sequence[str]] = ()
-    #: What turned out empty, by its path: ``("destination",)``, ``("payload", "prompt")``.
+    #: Values that rendered to nothing, by field path: ``("destination",)``, ``("payload", "prompt")``.
     _empty: Mapping[FieldPath, Any] = {}
-    #: What native rendering made of a template's text, by its path: the name of a type.
+    #: Names of the types that native rendering returned instead of strings, by field path.
     _native_types: Mapping[FieldPath, str] = {}
 
     def _do_render_template_fields(
@@ -43,7 +43,7 @@ class TemplatedArguments:
         jinja_env: jinja2.Environment,
         seen_oids: set[int],
     ) -> None:
-        """Render as any operator does, mapped or not, and note what turned out empty."""
+        """Render the fields, and record which of them rendered to nothing."""
         render = super()._do_render_template_fields  # type: ignore[misc]
         if parent is not self:
             render(parent, template_fields, context, jinja_env, seen_oids)
@@ -57,14 +57,14 @@ class TemplatedArguments:
         self._empty = {path: value for path, value in rendered.items() if _is_empty(path, value)}
         self._native_types = {
             path: type(rendered[path]).__name__
-            for path, written in templates.items()
-            if isinstance(written, str) and not isinstance(rendered[path], str)
+            for path, template in templates.items()
+            if isinstance(template, str) and not isinstance(rendered[path], str)
         }
 
     def empty_arguments(self, *names: str) -> list[Problem]:
-        """Return a problem for each of these arguments, or part of one, that turned out empty.
+        """Return a problem for each of these arguments, or part of one, that rendered to nothing.
 
-        :param names: arguments
+        :param names: names of arguments
         """
         return [
             Problem(field, short_repr(value), _RULE, _REMEDY.format(field))
@@ -74,19 +74,19 @@ class TemplatedArguments:
         ]
 
     def refuse_empty_arguments(self, *, model: str) -> None:
-        """Refuse what turned out empty, in the payload and besides, of all that decides what is bought.
+        """Refuse empty values in the payload and in all other arguments that determine what is submitted.
 
-        :param model: for the message
-        :raises KirinPayloadError: with everything that is empty
+        :param model: the model's id, for the message
+        :raises KirinPayloadError: with a problem for each empty value
         """
-        names = [name for name in self.checked_fields if name not in _JUDGED_ELSEWHERE]
+        names = [name for name in self.checked_fields if name not in _CHECKED_ELSEWHERE]
         if problems := self.empty_arguments(*names):
             raise KirinPayloadError(problems, model=model)
 
     def explain_native_types(self, error: KirinPayloadError) -> KirinPayloadError:
-        """Return the error with native rendering named in each problem that it caused.
+        """Return the error with native rendering mentioned in each problem that it caused.
 
-        :param error: about the payload as it was rendered
+        :param error: about the rendered payload
         """
         problems = [
             replace(problem, rule=problem.rule + self.native_rendering(problem.field)) for problem in error.problems
@@ -94,9 +94,9 @@ class TemplatedArguments:
         return KirinPayloadError(problems, model=error.model, earlier=error.earlier)
 
     def native_rendering(self, field: str) -> str:
-        """Return the end of a sentence that says what native rendering made of an argument; mostly nothing.
+        """Return the end of a sentence about what native rendering made of an argument; usually empty.
 
-        :param field: as messages name it
+        :param field: the field's name in messages
         """
         types = [name for path, name in self._native_types.items() if _field_of(path) == field]
         return (
@@ -105,11 +105,11 @@ class TemplatedArguments:
 
 
 #: Arguments with an error of their own.
-_JUDGED_ELSEWHERE = frozenset({"destination", "filename_template", "max_cost_usd"})
+_CHECKED_ELSEWHERE = frozenset({"destination", "filename_template", "max_cost_usd"})
 
 
 def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[FieldPath, Any]]:
-    """Yield path and value of all that is not known before rendering."""
+    """Yield field path and value of everything that is only known after rendering."""
     for name in names:
         for path, value in leaves(getattr(operator, name), (name,)):
             if is_dynamic(value):
@@ -117,7 +117,7 @@ def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[FieldPath, A
 
 
 def _at(value: Any, path: FieldPath) -> Any:
-    """Return what stands at a path; rendering keeps mappings and lists as they are."""
+    """Return the value at a field path; rendering keeps the structure of mappings and lists."""
     for part in path:
         value = value[part]
     return value
@@ -128,10 +128,10 @@ def _is_empty(path: FieldPath, value: Any) -> bool:
 
     if value is None or isinstance(value, jinja2.Undefined):
         return True
-    # "None" is what a template makes of None. A text of the payload may be empty where its model says so.
+    # A template renders None as "None". A string in the payload may be empty if the model allows it.
     return isinstance(value, str) and value.strip() in (("None",) if len(path) > 1 else ("None", ""))
 
 
 def _field_of(path: FieldPath) -> str:
-    """Return how messages name an argument: parameters of the payload without the payload."""
+    """Return the name of an argument in messages: parameters without the leading ``payload``."""
     return format_path(path[1:] if path[0] == "payload" and len(path) > 1 else path)

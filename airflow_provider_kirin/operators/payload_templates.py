@@ -1,4 +1,4 @@
-"""The payload as an operator's argument: partly a template maybe, with images and signed URLs that are not shown."""
+"""The payload as an operator's argument: it may be a template, and its images and signed URLs must not be shown."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ _PLAIN = (type(None), bool, int, float, Decimal, bytes, bytearray, memoryview, l
 
 
 def is_dynamic(value: Any) -> bool:
-    """Return whether a value will only be known at run time: a Jinja template, an XComArg...
-
-    :param value: anything that a DAG author may give
-    """
+    """Return whether a value is only known at run time, such as a Jinja template or an XComArg."""
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     return not isinstance(value, _PLAIN) and not hasattr(value, "open")
 
 
 def extract_inline_images(payload: Any) -> tuple[Any, dict[FieldPath, Any]]:
-    """Return a payload that is fit for Airflow's database and UI, and what was taken out of it.
+    """Return a payload that is safe for Airflow's database and UI, and the values that were extracted from it.
 
     :param payload: the operator's argument
-    :return: the payload with a description in the place of each image that came as bytes or Base64, and of each URL
-        that may be signed; and these images and URLs
+    :return: the payload with a description in place of each image given as bytes or Base64 and of each URL that may be
+        signed; and these images and URLs by field path
     """
     payload = _with_json_parsed(payload)
     found = _images_in(payload) | _signed_urls_in(payload)
@@ -42,13 +39,13 @@ def extract_inline_images(payload: Any) -> tuple[Any, dict[FieldPath, Any]]:
 
 
 def _images_in(payload: Any) -> dict[FieldPath, Any]:
-    """Find images wherever they stand; a template, however long, is none before it is rendered."""
+    """Find inline images in any field; a template is not an image before it is rendered."""
     found = inline_images(payload) if isinstance(payload, Mapping) else {}
     return {path: value for path, value in found.items() if not is_dynamic(value)}
 
 
 def _signed_urls_in(payload: Any) -> dict[FieldPath, Any]:
-    """Find URLs that may be signed, and were not taken out before. An id may look like one, and is needed as it is."""
+    """Find URLs that may be signed and were not extracted before. The external task id is needed as it is."""
     found = signed_urls(payload) if isinstance(payload, Mapping) else {}
     return {
         path: url
@@ -58,7 +55,7 @@ def _signed_urls_in(payload: Any) -> dict[FieldPath, Any]:
 
 
 def _with_json_parsed(payload: Any) -> Any:
-    """Read JSON text that a template rendered to: the whole payload, or a parameter with something to hide."""
+    """Parse JSON that a template rendered: the whole payload, or a parameter with something to hide."""
     if isinstance(payload, str) and not is_dynamic(payload):
         with contextlib.suppress(ValueError, RecursionError):
             payload = json.loads(payload)
@@ -74,11 +71,11 @@ def _with_json_parsed(payload: Any) -> Any:
 
 
 def reject_inline_images(payload: Any, model: Any) -> None:
-    """Refuse bytes and Base64 among a mapped task's arguments, which Airflow writes into its database as they are.
+    """Refuse bytes and Base64 in a mapped task's fixed arguments, which Airflow writes into its database unchanged.
 
-    :param payload: the argument
+    :param payload: the operator's argument
     :param model: the model's id, for the message
-    :raises KirinPayloadError: for each such image
+    :raises KirinPayloadError: with a problem for each such image
     """
     problems = [
         Problem(

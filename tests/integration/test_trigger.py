@@ -300,7 +300,7 @@ class TestErrorsWhilePolling:
         connect(server.url)
         run = asyncio.create_task(outcomes(trigger_for(kirin_task_id, seconds=4)))
         (late,) = await run
-        assert isinstance(late, KirinTimeoutError) and "No reply" in str(late)
+        assert isinstance(late, KirinTimeoutError) and "No response" in str(late)
         # Backoff overrides poll_interval: at most four polls, each of which aiohttp repeats once.
         assert 1 < len(calls) <= 8
 

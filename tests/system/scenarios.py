@@ -303,7 +303,7 @@ def look_up_fails_after_a_lost_reply(stage: Stage) -> None:
 def gateway_down(stage: Stage) -> None:
     stage.gateway.kill()
     stage.begin()
-    stage.saw("Asking again")
+    stage.saw("Lookup failed; retrying")
     stage.gateway.start()
 
 
