@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 1 where it fails, with 2 for wrong arguments.
+    """Run one command; exit with 1 if it fails, with 2 for wrong arguments.
 
-    :param argv: the arguments, those of this process by default
+    :param argv: the arguments, by default those of this process
     """
     from airflow_provider_kirin.cli.definition import get_kirin_cli_commands
 

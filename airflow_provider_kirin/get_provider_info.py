@@ -1,4 +1,4 @@
-"""What Airflow reads to know this provider: its connection type and form, operators, sensors, triggers."""
+"""The provider info that Airflow discovers: connection type and form, operators, sensors, triggers, commands."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _connection_type() -> dict[str, Any]:
         "conn-fields": {
             "timeout": {
                 "label": "Timeout (seconds)",
-                "description": "To connect, and without a byte of the reply. Empty: 60.",
+                "description": "To connect, and to wait for the next byte of a response. Empty: 60.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
             },
             "verify": {
@@ -71,12 +71,12 @@ def _connection_type() -> dict[str, Any]:
             },
             "requests_per_second": {
                 "label": "Requests per second",
-                "description": "The most that one triggerer, or one task on a worker, asks. Empty: no limit.",
+                "description": "Limit for one triggerer, or for one task on a worker. Empty: no limit.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
             },
             "allow_private_hosts": {
                 "label": "Private hosts of videos",
-                "description": "Hosts and networks, with commas, that videos may come from. Empty: the open internet.",
+                "description": "Comma-separated hosts and networks that may serve videos besides public ones.",
                 "schema": {"type": ["string", "null"]},
             },
             "prices": {
@@ -86,7 +86,7 @@ def _connection_type() -> dict[str, Any]:
             },
             "namespace": {
                 "label": "Namespace",
-                "description": "Set it, to different values, where deployments share an account, DAG ids and run ids.",
+                "description": "A different value for each deployment, if they share an account, DAG ids and run ids.",
                 "schema": {"type": ["string", "null"]},
             },
         },

@@ -1,4 +1,4 @@
-"""What came from what: for Asset events, OpenLineage and the record of a purchase."""
+"""The provenance of a video: for Asset events, OpenLineage and the record of a submission."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def inputs_of(prepared: PreparedPayload) -> dict[str, Any]:
-    """Return what a generation is made from, as it may be shown: no text, no image, no query.
+    """Return the inputs of a generation in a form that may be shown: without prompt, image data or URL query.
 
-    :param prepared: what is bought
+    :param prepared: the payload to be submitted
     :return: ``prompt_digest``, the SHA-256 of the prompt in UTF-8, and ``images``, the URIs of those that have one
     """
     prompt = prepared.params.get("prompt")
@@ -33,14 +33,14 @@ def inputs_of(prepared: PreparedPayload) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Provenance:
-    """A generation between its inputs and its outputs.
+    """The inputs and outputs of a generation.
 
     :param kirin_task_id: the generation
     :param inputs: the images' URIs
     :param outputs: the videos' URIs: of the files, with the Airflow connection that opens them
-        (``s3://conn_id@bucket/key``), or where Kirin keeps them
-    :param cost: US dollars as text, None where it is not known
-    :param prompt_digest: see :func:`inputs_of`; None where it is not known
+        (``s3://conn_id@bucket/key``), or at Kirin
+    :param cost: US dollars as a string, None if unknown
+    :param prompt_digest: see :func:`inputs_of`; None if unknown
     """
 
     kirin_task_id: str
@@ -51,11 +51,11 @@ class Provenance:
 
     @classmethod
     def of(cls, kirin_task: KirinTask, files: Iterable[str], inputs: Mapping[str, Any]) -> Provenance:
-        """Put together what is known of a finished generation.
+        """Return the provenance of a finished generation.
 
-        :param kirin_task: the generation
+        :param kirin_task: the finished generation
         :param files: URIs of the files that were written
-        :param inputs: what :func:`inputs_of` returned, or nothing
+        :param inputs: the result of :func:`inputs_of`; empty if unknown
         """
         uris = list(files) or [video.url for video in kirin_task.videos]
         cost = kirin_task.usage.cost if kirin_task.usage else None
@@ -68,7 +68,7 @@ class Provenance:
         )
 
     def as_extra(self, uri: str | None) -> dict[str, Any]:
-        """Return the extra of an Asset event: hashable values, as Airflow before 3.1 wants them in an alias's event.
+        """Return the extra of an Asset event: hashable values, as Airflow before 3.1 needs them for an alias.
 
         :param uri: the video that the event is about
         """
@@ -107,24 +107,24 @@ def _openable(uri: str) -> str | None:
     plain = without_secrets(uri)
     scheme, _, rest = uri.partition("://")
     conn_id, at, _ = rest.partition("/")[0].rpartition("@")
-    # In a URL the same place holds a user; and no connection's id has a colon.
+    # In a URL a user name has this position; and a connection id never contains a colon.
     if plain is None or not at or ":" in conn_id or scheme.lower() in ("http", "https"):
         return plain
     return plain.replace("://", f"://{conn_id}@", 1)
 
 
 def _without_connection(uri: str) -> str:
-    """Return what names a file, whoever opens it: one file is one asset, and one dataset."""
+    """Return a URI without the connection that opens it: one file is one asset and one dataset."""
     return without_secrets(uri) or uri
 
 
 def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Provenance, log: Any) -> None:
-    """Give a task's Asset events their extra; an alias becomes an event for each video, under the video's URI.
+    """Set the extra of a task's Asset events; an alias gets one event for each video, under the video's URI.
 
-    :param context: Airflow's
-    :param outlets: the operator's
-    :param provenance: of the generation
-    :param log: the operator's
+    :param context: the running task's context
+    :param outlets: the operator's outlets
+    :param provenance: the provenance of the generation
+    :param log: the operator's logger
     """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
@@ -133,22 +133,22 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
         try:
             if isinstance(outlet, AssetAlias):
                 for uri in provenance.outputs:
-                    # Names on MySQL are ASCII.
+                    # On MySQL asset names are ASCII.
                     asset = Asset(uri=quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~"))
                     events[outlet].add(asset, extra=provenance.as_extra(uri))
             else:
                 extra = provenance.as_extra(next(iter(provenance.outputs), None))
                 events[outlet].extra.update(extra, uris=list(provenance.outputs))
         except (TypeError, ValueError) as error:
-            # The video is paid and stored: what Airflow cannot name (a URI of 1,500 characters) must not fail it.
-            log.warning("%s has no event of its own: %s", outlet, error)
+            # The video is paid and stored: a URI that Airflow rejects (1,500 characters, say) must not fail the task.
+            log.warning("No Asset event for %s: %s", outlet, error)
 
 
 class OpenLineageMixin:
-    """An operator that tells OpenLineage what came from what."""
+    """An operator that reports its inputs and outputs to OpenLineage."""
 
     _provenance: Provenance | None = None
 
     def get_openlineage_facets_on_complete(self, _ti: Any) -> OperatorLineage | None:
-        """Return what OpenLineage shows; its listener calls this in the process that ran the task."""
+        """Return the datasets and facets; OpenLineage's listener calls this in the process that ran the task."""
         return None if self._provenance is None else self._provenance.as_openlineage()

@@ -1,15 +1,16 @@
-"""Metrics, through Airflow's own Stats: StatsD, Datadog or OpenTelemetry, whatever the deployment has switched on.
+"""Metrics, through Airflow's own Stats: StatsD, Datadog or OpenTelemetry, as the deployment is configured.
 
 =====================  =======  ================================================================================
-``kirin.submissions``  counter  generations that were bought, each counted once
+``kirin.submissions``  counter  submitted generations, each counted once
 ``kirin.completions``  counter  generations that ended with a video
-``kirin.failures``     counter  submissions that failed and waits that gave no video, by ``code``
-``kirin.wait``         timer    from the start of a task's try (of a sensor's first look) to the end of its wait
-``kirin.cost_usd``     counter  US dollars, as the gateway states them
+``kirin.failures``     counter  submissions that failed and waits that ended without a video, by ``code``
+``kirin.wait``         timer    from the start of a task's try (of a sensor's first poll) to the end of its wait
+``kirin.cost_usd``     counter  US dollars, as reported by the gateway
 =====================  =======  ================================================================================
 
 Tags: those of Airflow's own task metrics (``dag_id``, ``task_id``, ``team_name``), ``model``, ``conn_id``, and for
-failures ``code`` and ``error``. None of them holds an id of a run or of a generation: their number stays small.
+failures ``code`` and ``error``. No tag contains the id of a run or of a generation, so the number of series stays
+small.
 """
 
 from __future__ import annotations
@@ -24,12 +25,7 @@ from airflow_provider_kirin.exceptions import KirinAPIError, KirinError
 
 
 def report_submission(*, ti: Any, kirin_conn_id: str, model: str) -> None:
-    """Count a generation that was bought.
-
-    :param ti: Airflow's task instance
-    :param kirin_conn_id: the connection
-    :param model: the model
-    """
+    """Count a submitted generation."""
     _stats().incr("kirin.submissions", tags=_tags(ti, kirin_conn_id, model))
 
 
@@ -41,13 +37,13 @@ def report_outcome(
     model: str | None = None,
     seconds: float | None = None,
 ) -> None:
-    """Count how a generation, or the attempt to get one, ended, and what it cost. Call it once for each.
+    """Count the outcome and the cost of a generation, or of the attempt to get one. Call it once for each.
 
     :param outcome: the finished generation, or the error
-    :param ti: Airflow's task instance: anything with a dag id and a task id
+    :param ti: the task instance, or anything with a DAG id and a task id
     :param kirin_conn_id: the connection
     :param model: the model, for an error that does not name it
-    :param seconds: how long it was waited for
+    :param seconds: the duration of the wait
     """
     stats = _stats()
     kirin_task = outcome if isinstance(outcome, KirinTask) else getattr(outcome, "kirin_task", None)
@@ -71,13 +67,13 @@ def _stats() -> Any:
 
 def _tags(ti: Any, kirin_conn_id: str, model: str | None) -> dict[str, str]:
     own = getattr(ti, "stats_tags", None) or {"dag_id": ti.dag_id, "task_id": ti.task_id}
-    # The gateway's word may be anything, and each new one would be a new series.
+    # The gateway may report any model, and each new one would be a new series.
     known = {"model": model if model in model_names() else "other"} if model else {}
     return {**own, "conn_id": kirin_conn_id, **known}
 
 
 def _code(error: KirinError) -> str:
-    """Return a code out of few: the API's known ones, else the HTTP status, else none."""
+    """Return one of a small set of codes: the API's known ones, else the HTTP status, else ``none``."""
     if isinstance(error, KirinAPIError):
         if error.code in CODES:
             return error.code

@@ -1,4 +1,4 @@
-"""A retry policy for Airflow 3.3 and later: our errors know whether another try can help, and when."""
+"""A retry policy for Airflow 3.3 and later, based on whether an error is retryable, and when."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class KirinRetryPolicy(RetryPolicy):
-    """Retry what may pass, after a pause that fits; fail at once, with a reason, what cannot.
+    """Retry temporary errors after a suitable delay; fail on permanent ones immediately, with a reason.
 
-    Give it to a task as ``retry_policy=KirinRetryPolicy()``; ``retries`` still bounds how many there are. What is no
-    error of this provider is left to the task's own settings. Without this policy the operators fail for good on their
-    own where a retry cannot help; it adds the delay that the gateway asked for, and the reason in Airflow's UI.
+    Give it to a task as ``retry_policy=KirinRetryPolicy()``; ``retries`` still limits the number of retries. Errors of
+    other libraries are left to the task's own settings. Without this policy the operators already fail without a retry
+    if retrying cannot help; it adds the delay that the gateway requested, and the reason in Airflow's UI.
 
-    :param shortest: seconds that a retry is delayed at least
+    :param shortest: the minimum delay of a retry in seconds
     """
 
     def __init__(self, shortest: float = 10.0) -> None:
@@ -32,10 +32,10 @@ class KirinRetryPolicy(RetryPolicy):
     ) -> RetryDecision:
         """Decide about one failure.
 
-        :param exception: what the task raised
-        :param try_number: Airflow's, 1 for the first
-        :param max_tries: Airflow's
-        :param context: Airflow's
+        :param exception: the exception that the task raised, or Airflow's wrapper around ours
+        :param try_number: 1 for the first try
+        :param max_tries: not used: Airflow itself stops at the limit
+        :param context: not used
         """
         error = exception if isinstance(exception, KirinError) else exception.__cause__
         if not isinstance(error, KirinError):
@@ -51,8 +51,5 @@ class KirinRetryPolicy(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> KirinRetryPolicy:
-        """Rebuild the policy from what :meth:`serialize` returned.
-
-        :param data: that
-        """
+        """Rebuild the policy from the result of :meth:`serialize`."""
         return cls(**data)

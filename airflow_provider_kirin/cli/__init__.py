@@ -1,1 +1,1 @@
-"""``airflow kirin ...``, or ``python -m airflow_provider_kirin ...`` where Airflow takes no providers' commands."""
+"""``airflow kirin ...``, or ``python -m airflow_provider_kirin ...`` on an Airflow without provider commands."""

@@ -1,7 +1,7 @@
-"""How a command runs, prints and ends: one line on stderr and exit code 1 if something fails, and no logs in between.
+"""How commands run, print and fail: with one line on stderr and exit code 1, and without logs in between.
 
-All output passes :func:`printable`: ids, models and messages come from a gateway, and a terminal obeys control
-characters.
+All output passes through :func:`printable`, because ids, models and messages come from a gateway, and a terminal
+interprets control characters.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _LONGEST_LINE = 4000
 
 
 def command(function: Command) -> Command:
-    """Make a function a command of Airflow's command line.
+    """Turn a function into a command of Airflow's command line.
 
-    :param function: prints its result on stdout, raises what is wrong
+    :param function: prints its result to stdout, and raises an exception if it fails
     """
 
     @functools.wraps(function)
     def run(args: Namespace) -> None:
         from airflow.utils.cli import suppress_logs_and_warning
 
-        # As Airflow's own commands do, so that connections in its metadata database are found.
+        # Airflow's own commands do the same, so that connections in its metadata database are found.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         try:
             suppress_logs_and_warning(function)(args)
@@ -44,49 +44,46 @@ def command(function: Command) -> Command:
 
 
 def fail(message: Any) -> NoReturn:
-    """End with one line on stderr and exit code 1.
+    """Print one line to stderr and exit with code 1.
 
-    :param message: a text or an exception
+    :param message: a string or an exception
     """
     echo(one_line(message, _LONGEST_LINE))
     raise SystemExit(1)
 
 
 def echo(message: str) -> None:
-    """Print what is not a result to stderr.
-
-    :param message: a line
-    """
+    """Print a message to stderr; results go to stdout, through :func:`show`."""
     print(f"kirin: {printable(message)}", file=sys.stderr)
 
 
 def show(result: str) -> None:
     """Print a result to stdout.
 
-    :param result: text, or JSON: an escaped character is the same JSON as before
+    :param result: text or JSON, in which escaping a character does not change the value
     """
     print(printable(result))
 
 
 def printable(text: str) -> str:
-    """Return text with all but printable characters and line breaks escaped, as JSON escapes them.
+    """Return a string with everything but printable characters and line breaks escaped, as in JSON.
 
-    :param text: may hold anything that a gateway sent
+    :param text: may contain anything that a gateway sent
     """
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 class ConsoleLog:
-    """The logger of a command's hook: warnings, such as what a call waits for, go to the person at the console."""
+    """The logger of a command's hook: it prints warnings, such as why a call waits, to the console."""
 
     def warning(self, message: object, *args: object) -> None:
         """Print a warning.
 
-        :param message: as :mod:`logging` takes it
+        :param message: a format string, as for :mod:`logging`
         """
         echo(one_line(str(message) % args if args else message, _LONGEST_LINE))
 
     def info(self, message: object, *args: object) -> None:
-        """Print nothing: the command prints its result."""
+        """Print nothing: the command prints its own result."""
 
     debug = info

@@ -1,4 +1,4 @@
-"""What each command does: a thin shell around the hook that the operators use."""
+"""The commands: thin shells around the hook that the operators use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @command
 def validate(args: Namespace) -> None:
-    """Check a payload; print what would be sent, or each problem on a line of its own.
+    """Validate a payload; print what would be sent, or each problem on a line of its own.
 
     :param args: payload, model
     """
@@ -52,7 +52,7 @@ def validate(args: Namespace) -> None:
 
 @command
 def submit(args: Namespace) -> None:
-    """Start a generation and print its id, after a look for one of the same external task id.
+    """Start a generation and print its id, or adopt one that has the same external task id.
 
     :param args: payload, model, conn_id, external_task_id, yes
     """
@@ -60,7 +60,7 @@ def submit(args: Namespace) -> None:
         user_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
         prepared = hook.prepare(read_payload(args.payload), model=args.model, replacing=user_id)
         _confirm(args, hook, prepared)
-        # Always named, so that a submission whose reply is lost can be found.
+        # Always sent, so that a submission whose response is lost can be found.
         external_task_id = prepared.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
         submission = Submission(
             HookClient(hook, prepared),
@@ -75,32 +75,29 @@ def submit(args: Namespace) -> None:
         except KirinUnknownSubmitError as error:
             fail(
                 f"Kirin may have accepted, and may bill, a generation with the external task id {external_task_id}. "
-                "Look for it "
-                f"with this program's `status --conn-id {args.conn_id} {external_task_id}`. Only if it is not in your "
-                "account "
-                f"either, submit again. Cause: {error.__cause__}"
+                f"Look it up with this program's `status --conn-id {args.conn_id} {external_task_id}`. Submit again "
+                f"only if it is not in your account either. Cause: {error.__cause__}"
             )
         except KeyboardInterrupt:
-            in_flight = submission.in_flight
             fail(
-                f"interrupted; look for external task id {external_task_id}: it may be billed."
-                if in_flight
+                f"interrupted; look up the external task id {external_task_id}: it may be billed."
+                if submission.in_flight
                 else "interrupted."
             )
-    echo(f"{'adopted, nothing is paid' if submitted.adopted else 'submitted'}; external task id {external_task_id}")
+    echo(f"{'adopted at no cost' if submitted.adopted else 'submitted'}; external task id {external_task_id}")
     show(submitted.kirin_task.id)
 
 
 @command
 def status(args: Namespace) -> None:
-    """Print what became of a generation.
+    """Print the state of a generation.
 
     :param args: kirin_task_id, conn_id, output
     """
     with _hook(args) as hook:
         kirin_task = hook.get_task(args.kirin_task_id)
     if not kirin_task.external_task_id and kirin_task.id != args.kirin_task_id:
-        # The gateway found it by an external task id, which not every response repeats.
+        # It was looked up by its external task id, which not every response repeats.
         kirin_task = replace(kirin_task, external_task_id=args.kirin_task_id)
     if args.output == "json":
         show(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
@@ -110,13 +107,13 @@ def status(args: Namespace) -> None:
 
 @command
 def download(args: Namespace) -> None:
-    """Copy a finished generation's videos and print the files' URIs.
+    """Download a finished generation's videos and print the files' URIs.
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
     destination = Destination(_absolute(args.destination), overwrite=not args.no_overwrite)
     if not destination.is_file:
-        # There is no DAG here to name a folder after.
+        # Without a DAG there is no value for the default template's dag_id and run_id.
         destination = replace(destination, template="{kirin_task_id}-{index}.mp4")
     destination.check()
     with _hook(args) as hook:
@@ -142,9 +139,9 @@ def costs(args: Namespace) -> None:
 
 
 def _hook(args: Namespace) -> closing[KirinHook]:
-    """Return the connection's hook. With ``-v`` its log is shown whole, without it the warnings are."""
+    """Return the connection's hook. With ``-v`` its full log is shown, otherwise only warnings."""
     hook = (KirinHook if args.verbose else _ConsoleHook)(args.conn_id)
-    # A connection that is missing is an error at once: the person at the console need not wait for it to appear.
+    # Looked up now, so that a missing connection fails at once instead of being retried.
     _ = hook.connection
     return closing(hook)
 
@@ -155,14 +152,14 @@ class _ConsoleHook(KirinHook):
 
 def _confirm(args: Namespace, hook: KirinHook, prepared: PreparedPayload) -> None:
     estimate = _estimate(hook, prepared)
-    price = f"about {show_usd(estimate.usd)} USD (says {estimate.source})" if estimate else "an unknown price"
-    # What is unusual about the payload, the hook has shown already.
+    price = f"about {show_usd(estimate.usd)} USD (from {estimate.source})" if estimate else "an unknown price"
+    # The hook has printed the payload's warnings already.
     echo(f"{prepared.model}: {prepared.describe()}")
     if args.yes:
         echo(f"submitting for {price}")
         return
     if args.payload == "-" or not sys.stdin.isatty():
-        fail("this costs money, and there is nobody to ask: give --yes. Nothing was submitted.")
+        fail("this costs money and cannot be confirmed without a terminal: give --yes. Nothing was submitted.")
     print(f"kirin: submit it to {hook.connection.base_url} for {price}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         fail("nothing was submitted.")

@@ -1,6 +1,6 @@
 """``kirin costs``: from Airflow's metadata database to a table, JSON or CSV.
 
-A command may read the database directly, as Airflow's own do; tasks may not, so nothing of a task is in here.
+Commands may read the database directly, as Airflow's own do; tasks may not, so no task may import this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.cli._runner import echo, fail, printable, show
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.state.keys import SUBMISSION_KEY, USAGE_KEY, USAGE_STATE_KEY
+from airflow_provider_kirin.state.keys import STATE_PREFIX, SUBMISSION_KEY, USAGE_KEY, USAGE_STATE_KEY
 
 
 def report(args: Namespace) -> None:
@@ -40,13 +40,13 @@ def report(args: Namespace) -> None:
     """
     by = [field.strip() for field in args.by.split(",") if field.strip()]
     if unknown := [field for field in by if field not in FIELDS]:
-        fail(f"--by {short_repr(unknown[0])} must be some of {', '.join(FIELDS)}, with commas between them.")
+        fail(f"--by {short_repr(unknown[0])} must be one or more of {', '.join(FIELDS)}, separated by commas.")
     first, last = _day(args.from_, "--from"), _day(args.to, "--to")
-    # Who bought a generation, and when it ended, is known when all notes are read, whichever DAG and day they are of.
+    # Filter after merging: which task submitted a generation, and when it ended, may be in another DAG's records.
     costs = merge_records(chain(_xcoms(), _state_store()))
     costs = select(costs, dag=args.dag_id, run=args.run_id, first=first, last=last)
     if args.ask:
-        costs = list(_asked_for(costs))
+        costs = list(_with_current_costs(costs))
     _print(summarize(costs, by), total(costs), output=args.output)
 
 
@@ -58,11 +58,11 @@ def _day(text: str | None, name: str) -> date | None:
 
 
 def _xcoms() -> Iterator[CostRecord]:
-    """Yield what tasks left in XComs, read as a custom XCom backend wrote it."""
+    """Yield the records in XComs, read through the deployment's XCom backend."""
     from airflow.models import xcom
     from airflow.providers.common.compat.sdk import XCom
 
-    # Airflow 2 has the model under the name that is the backend's on Airflow 3.
+    # In Airflow 2 the database model has the name that the XCom backend has in Airflow 3.
     model: Any = getattr(xcom, "XComModel", None) or xcom.XCom
     keys = model.key.in_((SUBMISSION_KEY, USAGE_KEY))
     for row in _rows(model, keys, model.timestamp):
@@ -77,13 +77,13 @@ def _xcoms() -> Iterator[CostRecord]:
 
 
 def _state_store() -> Iterator[CostRecord]:
-    """Yield what survives a clear: the task state store of Airflow 3.3 and later."""
+    """Yield the records that survive a clear: in the task state store of Airflow 3.3 and later."""
     try:
         from airflow.models.task_state_store import TaskStateStoreModel
     except ImportError:
         return
     model: Any = TaskStateStoreModel
-    for row in _rows(model, model.key.like("kirin:%"), model.updated_at):
+    for row in _rows(model, model.key.like(f"{STATE_PREFIX}%"), model.updated_at):
         try:
             value = json.loads(row.value)
         except ValueError:
@@ -92,12 +92,12 @@ def _state_store() -> Iterator[CostRecord]:
 
 
 def _rows(model: Any, keys: Any, at: Any) -> Iterator[Any]:
-    """Yield rows as they come: there may be some for each generation that the deployment ever bought."""
+    """Stream rows: there may be several for every generation that the deployment ever submitted."""
     import sqlalchemy
     from airflow import settings
 
     query = sqlalchemy.select(model.dag_id, model.run_id, model.task_id, model.key, model.value, at).where(keys)
-    # A session is shared within a thread: an XCom backend that looks up its connection would close it in between.
+    # Not a session, which is shared within a thread: an XCom backend that looks up a connection would close it.
     engine: Any = settings.engine
     with engine.connect() as connection:
         yield from connection.execution_options(yield_per=1000).execute(query)
@@ -107,20 +107,20 @@ def _utc(at: Any) -> Any:
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _asked_for(costs: Iterable[GenerationCost]) -> Iterator[GenerationCost]:
-    """Ask Kirin for what is not on record, each by the connection that bought it."""
-    for one in costs:
-        if one.cost is not None:
-            yield one
+def _with_current_costs(costs: Iterable[GenerationCost]) -> Iterator[GenerationCost]:
+    """Look up generations whose cost is not on record, each with the connection that submitted it."""
+    for generation in costs:
+        if generation.cost is not None:
+            yield generation
             continue
         try:
-            with closing(KirinHook(one.conn_id or KirinHook.default_conn_name)) as hook:
-                kirin_task = hook.get_task(one.kirin_task_id)
+            with closing(KirinHook(generation.conn_id or KirinHook.default_conn_name)) as hook:
+                kirin_task = hook.get_task(generation.kirin_task_id)
         except KirinError as error:
-            echo(f"{one.kirin_task_id}: {error}")
-            yield one
+            echo(f"{generation.kirin_task_id}: {error}")
+            yield generation
             continue
-        yield replace(one, cost=billed_cost(kirin_task), model=one.model or kirin_task.model)
+        yield replace(generation, cost=billed_cost(kirin_task), model=generation.model or kirin_task.model)
 
 
 def _print(groups: list[dict[str, Any]], whole: dict[str, Any], *, output: str) -> None:

@@ -1,4 +1,4 @@
-"""Read a payload from a file or standard input: JSON or YAML, in UTF-8 or in UTF-16 or UTF-32."""
+"""Read a payload from a file or standard input: JSON or YAML, in UTF-8, UTF-16 or UTF-32."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from airflow_provider_kirin.api.payload.paths import MOST_VALUES, is_larger_than
 from airflow_provider_kirin.cli._runner import fail
 
-#: A payload with a few images in Base64 is far shorter; a file that does not end must not fill the memory.
+#: A payload with a few images in Base64 is far shorter; an endless file must not fill the memory.
 _MOST_BYTES = 256 * 1024 * 1024
 
 
 def read_payload(name: str) -> Any:
-    """Return what a file holds.
+    """Return the parsed contents of a file.
 
-    :param name: its path, or ``-`` for standard input
+    :param name: the file's path, or ``-`` for standard input
     """
     text = _decode(name, _read(name))
     try:
@@ -40,7 +40,7 @@ def _read(name: str) -> bytes:
 
 
 def _decode(name: str, raw: bytes) -> str:
-    # As JSON prescribes: by the byte order mark, or by where the zeros are in the first characters.
+    # As the JSON standard defines it: by the byte order mark, or by the zero bytes in the first characters.
     encoding = json.detect_encoding(raw)
     try:
         return raw.decode(encoding)
@@ -52,14 +52,14 @@ def _decode(name: str, raw: bytes) -> str:
 
 
 def _read_yaml(name: str, text: str) -> Any:
-    # Airflow itself needs it.
+    # Airflow itself depends on it.
     import yaml  # type: ignore[import-untyped]
 
     try:
-        # Not the loader in C: it ends the process if a file is nested deeply enough.
+        # Not the C loader, which crashes the process if a file is nested deeply enough.
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        # Aliases of aliases are short to write and endless to read, and merge keys copy them when they are loaded.
+        # Aliases of aliases grow exponentially when they are expanded, and merge keys copy them.
         if is_larger_than(MOST_VALUES, root, _children):
             fail(f"{name} holds more than {MOST_VALUES:,} values, each alias counted in full.")
         return None if root is None else loader.construct_document(root)
@@ -70,7 +70,7 @@ def _read_yaml(name: str, text: str) -> Any:
 
 
 def _children(node: Any) -> Any:
-    """Return the nodes in a node of YAML; a mapping's are pairs."""
+    """Return the child nodes of a YAML node; those of a mapping are pairs."""
     if isinstance(node, tuple):
         return node
     return node.value if isinstance(getattr(node, "value", None), list) else ()

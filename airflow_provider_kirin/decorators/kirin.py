@@ -1,4 +1,4 @@
-"""``@task.kirin``: a function makes the payload, and its task's value is the video."""
+"""``@task.kirin``: a function returns the payload, and its task returns the video."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
     """Call a function for the payload, then do what :class:`.KirinGenerateVideoOperator` does.
 
-    The function is called on every try, before anything is paid, and may return something else each time. So the step
-    is not its payload but what the function is called with: a later try adopts what an earlier one bought.
+    The function is called on every try, before anything is submitted, and may return something else each time. So the
+    step is identified by the function's arguments, not by the payload: a later try adopts what an earlier one
+    submitted.
 
     :param python_callable: the function
     :param op_args: its positional arguments (templated)
-    :param op_kwargs: its named arguments (templated)
+    :param op_kwargs: its keyword arguments (templated)
     """
 
-    # What the function returns is data: it is not rendered, and kept nowhere, images least of all.
+    # The function's return value is data: it is neither rendered nor stored, and its images least of all.
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
         *(name for name in KirinGenerateVideoOperator.template_fields if name != "payload"),
@@ -59,9 +60,11 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         **kwargs: Any,
     ) -> None:
         if "payload" in kwargs:
-            raise TypeError("@task.kirin takes no payload: the function returns it.")
+            raise TypeError("@task.kirin does not take a payload: the function returns it.")
         if inspect.iscoroutinefunction(python_callable) or inspect.isgeneratorfunction(python_callable):
-            raise TypeError("@task.kirin takes a plain function, which returns the payload.")
+            raise TypeError(
+                "@task.kirin needs a plain function that returns the payload, not a coroutine or generator."
+            )
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -76,7 +79,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         self.payload = self.python_callable(*self.op_args, **arguments)
         self._hide_images()
-        # What DecoratedOperator.execute would do besides; on Airflow 3.0 it fails when all is paid.
+        # The rest of DecoratedOperator.execute, which on Airflow 3.0 would fail after the generation has been paid.
         self.inlets.extend(arg for arg in (*self.op_args, *self.op_kwargs.values()) if isinstance(arg, Asset))
         return KirinGenerateVideoOperator.execute(self, context)
 
@@ -85,7 +88,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
             problem = Problem(
                 field="external_task_id",
                 value="(not shown)",
-                rule="what the function returns may differ on the next try, which would then pay again",
+                rule="the function may return another one on the next try, which would then pay again",
                 remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
             )
             raise KirinPayloadError([problem], model=self.model)
@@ -95,7 +98,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
 
 
 class _KirinTaskDecorator(_TaskDecorator[..., Any, KirinDecoratedOperator]):
-    """What ``@task.kirin`` makes of a function; mapped, its task has our retry defaults, as an unmapped one has."""
+    """Turns a function into a task; a mapped task gets our retry defaults, as an unmapped one does."""
 
     def _expand(self, *args: Any, **kwargs: Any) -> Any:
         expanded: Any = super()._expand(*args, **kwargs)
@@ -107,12 +110,12 @@ class _KirinTaskDecorator(_TaskDecorator[..., Any, KirinDecoratedOperator]):
 def kirin_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool = False, **kwargs: Any
 ) -> TaskDecorator:
-    """Turn a function that returns a payload into a task that makes the video: ``@task.kirin``.
+    """Turn a function that returns a payload into a task that generates the video: ``@task.kirin``.
 
-    :param python_callable: the function; given by ``@`` itself
-    :param multiple_outputs: whether each field of the result becomes an XCom of its own too. It does not follow from
-        the function's annotation, which tells about the payload.
-    :param kwargs: any argument of :class:`.KirinGenerateVideoOperator` but ``payload``
+    :param python_callable: the decorated function
+    :param multiple_outputs: whether each field of the result becomes an XCom of its own too. It is not inferred from
+        the function's return annotation, which describes the payload.
+    :param kwargs: any argument of :class:`.KirinGenerateVideoOperator` except ``payload``
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

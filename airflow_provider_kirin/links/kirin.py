@@ -1,4 +1,4 @@
-"""What a click on a task instance in Airflow's UI leads to."""
+"""The extra links of a task instance in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -28,20 +28,16 @@ class KirinGenerationLink(BaseOperatorLink):
         return "Kirin generation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link: relative to the UI, wherever that is; empty before Airflow 3.1.
-
-        :param operator: Airflow's
-        :param ti_key: Airflow's
-        """
+        """Return the link, relative to the UI's base URL; empty before Airflow 3.1."""
         if not AIRFLOW_V_3_1_PLUS:
-            # The web server of 2.11 has no room for the page, that of 3.0 does not know who opens it.
+            # The web server of 2.11 cannot host the page, and that of 3.0 cannot authenticate the user.
             return ""
         query = {"run_id": ti_key.run_id, "task_id": ti_key.task_id, "map_index": map_index_of(ti_key)}
         return f"{PAGES}/generation/{quote(ti_key.dag_id, safe='')}?{urlencode(query)}"
 
 
 class KirinVideoLink(BaseOperatorLink):
-    """The video, where a browser can reach it; the fragment of the link names the generation and its job."""
+    """The video, if a browser can open it; the link's fragment names the generation and its job."""
 
     @property
     def name(self) -> str:
@@ -49,14 +45,14 @@ class KirinVideoLink(BaseOperatorLink):
         return "Kirin video"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link: empty where there is none.
+        """Return the link; empty if there is none.
 
-        Airflow 3 asks on the worker, whenever a run of the task ends, and keeps the answer: the operator knows its
-        result then, while asking for an XCom that is not there (the task waits, or failed) would be logged as an
-        error. Airflow 2 asks in its web server.
+        Airflow 3 calls this on the worker whenever a run of the task ends, and stores the link. The operator has its
+        result then, whereas reading an XCom that does not exist (the task deferred, or failed) would be logged as an
+        error. Airflow 2 calls it in its web server.
 
-        :param operator: in Airflow 3, the one that ran
-        :param ti_key: Airflow's
+        :param operator: in Airflow 3, the instance that ran
+        :param ti_key: the task instance
         """
         if AIRFLOW_V_3_0_PLUS:
             return video_link(getattr(operator, "_result", None))
@@ -66,24 +62,24 @@ class KirinVideoLink(BaseOperatorLink):
 
 
 def video_link(result: Any) -> str:
-    """Return where a browser finds the video of a result.
+    """Return a link that opens the video of a result in a browser.
 
-    :param result: what :class:`.KirinGenerateVideoOperator` or :class:`.KirinDownloadOperator` returned
+    :param result: the return value of :class:`.KirinGenerateVideoOperator` or :class:`.KirinDownloadOperator`
     """
     if isinstance(result, list):
-        return next((page for uri in result if (page := _page_of(uri))), "")
+        return next((page for uri in result if (page := _console_page(uri))), "")
     if not isinstance(result, Mapping) or not isinstance(result.get("id"), str):
         return ""
     videos = [video for video in result.get("videos") or [] if isinstance(video, Mapping)]
-    places = [_page_of(uri) for uri in result.get("files") or []]
-    places += [_if_lasting(video.get("url")) for video in videos]
-    names = {"kirin_task": result["id"], "job": videos[0].get("job_id") if videos else None}
-    fragment = "&".join(f"{name}={quote(value)}" for name, value in names.items() if isinstance(value, str))
-    return next((f"{place}#{fragment}" for place in places if place), "")
+    links = [_console_page(uri) for uri in result.get("files") or []]
+    links += [_unsigned(video.get("url")) for video in videos]
+    ids = {"kirin_task": result["id"], "job": videos[0].get("job_id") if videos else None}
+    fragment = "&".join(f"{name}={quote(value)}" for name, value in ids.items() if isinstance(value, str))
+    return next((f"{link}#{fragment}" for link in links if link), "")
 
 
-def _page_of(uri: Any) -> str:
-    """Return the page of a file in its storage's own console; browsers open no ``s3://`` and no ``file://``."""
+def _console_page(uri: Any) -> str:
+    """Return the page of a file in its storage's web console; browsers cannot open ``s3://`` or ``file://``."""
     parts = urlsplit(str(uri))
     bucket, key = parts.netloc.rpartition("@")[2], parts.path.lstrip("/")
     if parts.scheme in ("s3", "s3a", "s3n"):
@@ -93,7 +89,7 @@ def _page_of(uri: Any) -> str:
     return ""
 
 
-def _if_lasting(url: Any) -> str:
-    """Return the gateway's own link unless it is signed: whoever may see a task may not therefore see its XComs."""
+def _unsigned(url: Any) -> str:
+    """Return the gateway's own link unless it is signed: a user who may see a task may not be allowed its XComs."""
     parts = urlsplit(url) if isinstance(url, str) else None
     return parts.geturl() if parts and parts.scheme in ("http", "https") and not parts.query else ""

@@ -1,9 +1,9 @@
-"""Answers for the button "Kirin generation": looks up what a task bought, asks the gateway, shows it.
+"""The page behind the button "Kirin generation": reads a task's submission, looks up the generation and shows it.
 
-The video's link is signed and expires, and only the connection's key gets a fresh one. So the link that Airflow keeps
-leads here, and whoever may read the XComs of the DAG gets the video.
+The video's link is signed and expires, and only the connection's key can get a fresh one. So the link that Airflow
+keeps leads here, and every user who may read the XComs of the DAG gets the video.
 
-While the gateway is asked, no thread and no database session is held; :mod:`.lookup` says why.
+No thread and no database session is held during the lookup; :mod:`.generation_lookup` explains why.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from airflow_provider_kirin.state.keys import SUBMISSION_KEY
 
 log = logging.getLogger(__name__)
 
-#: Threads that read XComs: a custom XCom backend may ask a bucket that hangs, and Airflow's own threads are few.
+#: Threads that read XComs: a custom XCom backend may use a bucket that hangs, and Airflow's own threads are few.
 _MAX_READERS = 4
 
 
@@ -47,13 +47,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Kirin generations", openapi_url=None, lifespan=_lifespan)
 
 
-# The DAG is in the path: every Airflow looks for it there when it checks who may read. The check uses a session of its
-# own, which is closed before the page is made.
+# The DAG id is in the path, where every Airflow version looks for it to check permissions. The check uses a session of
+# its own, which is closed before the page is rendered.
 @app.get("/generation/{dag_id}", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
 async def generation(request: Request, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
-    """Show the generation that a task instance bought.
+    """Show the generation that a task instance submitted.
 
-    :param dag_id: whoever asks has to be allowed to read this DAG's XComs
+    :param dag_id: the user has to be allowed to read this DAG's XComs
     """
     state, submission = request.app.state, None
     try:
@@ -62,12 +62,12 @@ async def generation(request: Request, dag_id: str, run_id: str, task_id: str, m
                 state.readers, _read_submission, dag_id, run_id, task_id, map_index
             )
             if submission is None:
-                message = "This task has not bought a generation, or has not yet."
+                message = "This task has not submitted a generation yet."
                 return _page(render_message("No Kirin generation", message), 404)
             kirin_task = await state.lookup.get(submission["kirin_conn_id"], submission["kirin_task_id"])
     except TimeoutError:
-        asked = "Airflow could not read the task's XCom" if submission is None else "The gateway did not answer"
-        return _page(render_error(submission or {}, f"{asked} within {TIMEOUT:g} s."), 504)
+        failure = "Airflow could not read the task's XCom" if submission is None else "The gateway did not answer"
+        return _page(render_error(submission or {}, f"{failure} within {TIMEOUT:g} s."), 504)
     except KirinError as error:
         return _page(render_error(submission or {}, error.message), 502)
     # The gateway's responses do not repeat it.
@@ -79,20 +79,20 @@ def _page(content: str, status: int = 200) -> HTMLResponse:
 
 
 def _read_submission(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any] | None:
-    """Return the record of the submission, read as a custom XCom backend wrote it."""
+    """Return the record of the submission, read through the deployment's XCom backend."""
     query = select(XComModel).filter_by(
         dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, key=SUBMISSION_KEY
     )
     with create_session(scoped=False) as session:
         row = session.scalar(query)
     try:
-        # After the session is closed: the backend may ask somebody else for the value.
+        # After the session is closed: the backend may have to fetch the value from elsewhere.
         value = None if row is None else XCom.deserialize_value(row)
     except Exception:
-        # Whatever a custom XCom backend may raise: a key that was replaced, a bucket that is away.
+        # A custom XCom backend may raise anything: a key was rotated, a bucket is unavailable.
         log.warning("The XCom %s of %s, %s, %s cannot be read.", SUBMISSION_KEY, dag_id, run_id, task_id, exc_info=True)
         return None
-    needed = ("kirin_task_id", "kirin_conn_id", "external_task_id")
-    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in needed):
+    required = ("kirin_task_id", "kirin_conn_id", "external_task_id")
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in required):
         return None
     return value

@@ -11,11 +11,11 @@ from airflow_provider_kirin.links.kirin import PAGES
 
 
 class _LazyApps:
-    """The list of apps, made where it is read: each Airflow process loads the plugin, and only one needs FastAPI."""
+    """The list of apps, built on access: every Airflow process loads the plugin, but only one needs FastAPI."""
 
     def __get__(self, instance: object, owner: type) -> list[dict[str, Any]]:
         if not AIRFLOW_V_3_1_PLUS:
-            # No link leads there, and whoever follows one has no credentials that 3.0 would take.
+            # The page has no link there, and a browser following one has no credentials that Airflow 3.0 accepts.
             return []
         from airflow_provider_kirin.plugins.app import app
 

@@ -1,7 +1,7 @@
-"""Ask the gateway on behalf of open pages, so that a gateway that hangs costs the API server next to nothing.
+"""Look up generations for open pages, so that a gateway that hangs costs the API server next to nothing.
 
-The API server also answers the heartbeats of all workers. So a look-up is a coroutine: it holds no thread and no
-database session, there are few at a time, each is bounded in time, and pages of the same generation share one.
+The API server also answers the heartbeats of all workers. So a lookup is a coroutine: it holds neither a thread nor a
+database session, concurrency and time are bounded, and pages of the same generation share one lookup.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
 
-#: Look-ups at a time in one API server process.
+#: Concurrent lookups in one API server process.
 MAX_LOOKUPS = 4
-#: Seconds that a page may take, waiting for one of these included.
+#: Seconds that a page may take, including the wait for a free slot.
 TIMEOUT = 5.0
-#: Seconds for which a response serves other pages.
+#: Seconds for which a response is reused for other pages.
 CACHE_SECONDS = 3.0
-#: Look-ups that are kept, those that have not ended included.
+#: Lookups that are kept, including those in progress.
 CACHE_SIZE = 200
 
 LookUp = Callable[[str, str], Awaitable["KirinTask"]]
 
 
 async def look_up_once(kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
-    """Ask the gateway for a generation, with no retry.
+    """Look up a generation, without a retry.
 
-    :param kirin_conn_id: the connection
-    :param kirin_task_id: the generation
     :raises KirinError: it could not be looked up
     """
     if not _load.cache_info().currsize:
@@ -46,17 +44,17 @@ async def look_up_once(kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
 
 @cache
 def _load() -> None:
-    """Import what a look-up needs, Airflow's part of it included. On the event loop it would stop the API server."""
+    """Import what a lookup needs, including Airflow's part. On the event loop this would block the API server."""
     import_module("airflow_provider_kirin.hooks.shared_session")
     with suppress(Exception):
-        # Whatever comes of it: afterwards Airflow has loaded its secrets backends.
+        # The result does not matter: afterwards Airflow has loaded its secrets backends.
         KirinAsyncHook.get_connection(DEFAULT_CONN_ID)
 
 
 class GenerationLookup:
     """Looks up generations for the pages of one event loop.
 
-    :param look_up: asks the gateway
+    :param look_up: looks up one generation by connection id and Kirin task id
     """
 
     def __init__(self, look_up: LookUp = look_up_once) -> None:
@@ -67,18 +65,16 @@ class GenerationLookup:
     async def get(self, kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
         """Return a generation as it was at most :data:`CACHE_SECONDS` ago.
 
-        :param kirin_conn_id: the connection
-        :param kirin_task_id: the generation
-        :raises KirinUnavailableError: no answer within :data:`TIMEOUT` seconds
+        :raises KirinUnavailableError: no response within :data:`TIMEOUT` seconds
         :raises KirinError: it could not be looked up
         """
         key = (kirin_conn_id, kirin_task_id)
         if key not in self._tasks:
             while len(self._tasks) >= CACHE_SIZE:
-                # The oldest. Pages that wait for it still get its outcome.
+                # Evict the oldest. Pages that wait for it still get its outcome.
                 del self._tasks[next(iter(self._tasks))]
             self._tasks[key] = asyncio.create_task(self._bounded(*key))
-        # Shielded: a page that is closed must not take the look-up from the others.
+        # Shielded: closing one page must not cancel the lookup for the others.
         outcome = await asyncio.shield(self._tasks[key])
         if isinstance(outcome, KirinError):
             raise outcome

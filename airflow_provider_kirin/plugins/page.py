@@ -1,4 +1,4 @@
-"""A generation as a page: pure text in, HTML out."""
+"""Render a generation as an HTML page, without I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_kirin.api.redaction import is_web_url
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask, KirinVideo
 
-#: The page holds signed links: it is kept nowhere, tells nobody where it came from, and runs no script.
+#: The page contains signed links: it is not cached, sends no referrer and runs no script.
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; media-src https: http:; style-src 'unsafe-inline'",
@@ -32,7 +32,7 @@ a { color: #b79bff } }
 def render(kirin_task: KirinTask) -> str:
     """Return the page of a generation.
 
-    :param kirin_task: fetched just now
+    :param kirin_task: looked up just now, because its links expire
     """
     cost = kirin_task.usage.cost if kirin_task.usage else None
     facts: dict[str, str | None] = {
@@ -51,27 +51,23 @@ def render(kirin_task: KirinTask) -> str:
 
 
 def render_error(submission: Mapping[str, Any], message: str) -> str:
-    """Return the page of a generation that could not be looked up: what Airflow knows of it, and a link to retry.
+    """Return the page of a generation that could not be looked up: the ids that Airflow has, and a link to retry.
 
     :param submission: the record of the submission; empty if it could not be read
-    :param message: what went wrong
+    :param message: the error message
     """
     facts = {
         "Kirin task id": submission.get("kirin_task_id"),
         "External task id": submission.get("external_task_id"),
         "Connection": submission.get("kirin_conn_id"),
     }
-    # An empty reference is the page itself, its query included.
+    # An empty reference is the page itself, including its query.
     body = f'<p>{escape(message)}</p>{_facts(facts)}<p><a href="">Retry</a></p>'
     return _page(f"Kirin generation {submission.get('kirin_task_id', '')}".strip(), body)
 
 
 def render_message(title: str, message: str) -> str:
-    """Return a page that says something.
-
-    :param title: its heading
-    :param message: what it says
-    """
+    """Return a page with just a title and a message."""
     return _page(title, f"<p>{escape(message)}</p>")
 
 

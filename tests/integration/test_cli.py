@@ -114,12 +114,12 @@ class TestSubmit:
         assert done.returncode == 0, done
         (row,) = emulator.ledger()["paid"]
         assert done.stdout == f"{row['id']}\n" and row["external_task_id"] == "order-1"
-        assert "about 0.28 USD (says the gateway's price preview)" in done.stderr and "order-1" in done.stderr
+        assert "about 0.28 USD (from the gateway's price preview)" in done.stderr and "order-1" in done.stderr
 
     def test_is_not_paid_twice_under_one_name(self, kirin, payload, emulator):
         first, again = (kirin("submit", "payload.json", "-y", "--external-task-id", "order-1") for _ in range(2))
         assert first.stdout == again.stdout and emulator.submitted == 1
-        assert "submitted" in first.stderr and "adopted, nothing is paid" in again.stderr
+        assert "submitted" in first.stderr and "adopted at no cost" in again.stderr
 
     def test_without_a_name_it_gets_one_and_each_is_new(self, kirin, payload, emulator):
         assert kirin("submit", "payload.json", "-y").stdout != kirin("submit", "payload.json", "-y").stdout

@@ -81,7 +81,7 @@ def test_of_a_task_that_bought_nothing(dag, run, visit, emulator):
     with dag:
         KirinSubmitOperator(task_id="submit", payload={"image": "/no/such/file.png"})
     page = visit(run(dag), "submit")
-    assert page.status_code == 404 and "has not bought a generation" in page.text
+    assert page.status_code == 404 and "has not submitted a generation" in page.text
 
 
 def test_says_what_the_gateway_says(dag, run, payload, visit, emulator):

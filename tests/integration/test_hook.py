@@ -180,7 +180,7 @@ class TestWait:
         hook = KirinHook(connect(raw_server(replying(whole(body))).url))
         assert hook.wait("kirin-1", timeout=20).usage.cost is None
         out = capfd.readouterr().out
-        assert out.count("dropped: usage.cost = -100, metadata (") == 1
+        assert out.count("from the response about Kirin generation kirin-1: usage.cost = -100, metadata (") == 1
 
     def test_trouble_on_the_way_is_ridden_out(self, hook, emulator, payload):
         kirin_task = hook.submit(payload)

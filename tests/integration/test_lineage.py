@@ -163,7 +163,7 @@ class TestAssetEvents:
             )
         ended = run(dag)
         assert ended.state == "success" and len(ended.result("generate")["files"]) == 1
-        assert ended.asset_events() == [] and "has no event of its own" in ended.log
+        assert ended.asset_events() == [] and "No Asset event for" in ended.log
 
 
 class TestOfTaskFlow:

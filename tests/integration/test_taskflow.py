@@ -100,7 +100,7 @@ class TestTheFunction:
             (None, "must be an object"),
             ([], "must be an object"),
             ({"promt": "x"}, "Did you mean 'prompt'"),
-            ({"image": "https://h.example/a.png", "external_task_id": "x"}, "may differ on the next try"),
+            ({"image": "https://h.example/a.png", "external_task_id": "x"}, "may return another one on the next try"),
         ],
     )
     def test_what_it_returns_is_judged_before_anything_is_paid(self, dag, run, emulator, payload, said):
@@ -134,7 +134,7 @@ class TestTheFunction:
             for function in (later, one_by_one):
                 with pytest.raises(TypeError, match="plain function"):
                     task.kirin()(function)()
-            with pytest.raises(TypeError, match="takes no payload"):
+            with pytest.raises(TypeError, match="does not take a payload"):
                 task.kirin(payload={})(lambda: {})()
 
 
