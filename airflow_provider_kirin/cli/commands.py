@@ -122,7 +122,7 @@ def download(args: Namespace) -> None:
 
 
 def _absolute(destination: str) -> str:
-    """Return a destination in which a relative path means the folder in which the command was typed."""
+    """Return a destination with a relative path resolved against the current folder."""
     is_local = "://" not in destination and destination.strip()
     return str(Path(destination).expanduser().absolute()) if is_local else destination
 

@@ -116,7 +116,7 @@ def check_bucket(path: Any) -> None:
         if bucket and path.fs.info(bucket):
             return
     except FileNotFoundError as error:
-        # gcsfs lists the bucket if it may not ask for it, and takes an empty one for a missing one.
+        # Without the permission to look up the bucket, gcsfs lists it, and reports an empty one as missing.
         if _is_denied(error):
             return
     except Exception as error:
