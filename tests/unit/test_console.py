@@ -26,7 +26,7 @@ def test_json_stays_the_same_json(value: dict[str, str]) -> None:
     assert json.loads(printable(json.dumps(value, indent=2, ensure_ascii=False))) == value
 
 
-def test_every_way_to_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_printed_to_the_console_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "one\x1b]0;owned\x07\x9b31m\u202e\r"
     echo(evil)
     show(evil)

@@ -37,7 +37,7 @@ def result(url: str = SIGNED, files: list[str] | None = None, **video: Any) -> d
         (["s3://conn@bucket/v.mp4"], "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=v.mp4"),
     ],
 )
-def test_leads_to_the_video_and_names_generation_and_job(given: Any, link: str) -> None:
+def test_link_opens_the_video_and_names_generation_and_job(given: Any, link: str) -> None:
     assert video_link(given) == link
 
 
@@ -56,11 +56,11 @@ def test_leads_to_the_video_and_names_generation_and_job(given: Any, link: str) 
         "dc26",
     ],
 )
-def test_there_is_none_to_what_no_browser_opens_and_to_what_is_signed(given: Any) -> None:
+def test_no_link_to_signed_urls_and_to_what_browsers_cannot_open(given: Any) -> None:
     assert video_link(given) == ""
 
 
-class TestThePageOfTheGeneration:
+class TestGenerationLink:
     TI = SimpleNamespace(dag_id="größe.v1", run_id="manual__2026-11-25T10:00:00+00:00", task_id="make", map_index=2)
 
     def test_the_dag_is_in_the_path_where_every_airflow_looks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:

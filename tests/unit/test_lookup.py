@@ -78,7 +78,7 @@ async def test_an_error_reaches_every_page() -> None:
     assert gateway.asked["nowhere"] == 1
 
 
-async def test_a_gateway_that_hangs_gives_its_place_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_gateway_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation_lookup, "TIMEOUT", 0.05)
     gateway = Gateway()
     generations = GenerationLookup(gateway.look_up)
@@ -89,7 +89,7 @@ async def test_a_gateway_that_hangs_gives_its_place_to_others(monkeypatch: pytes
     assert gateway.running == 0 and gateway.most <= MAX_LOOKUPS
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation_lookup, "CACHE_SIZE", 10)
     gateway = Gateway()
     gateway.may_answer.set()
@@ -101,7 +101,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gateway.asked[names[-1]] == 1 and gateway.asked[names[0]] == 2
 
 
-async def test_what_is_kept_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cache_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation_lookup, "CACHE_SECONDS", 0.01)
     gateway = Gateway()
     gateway.may_answer.set()

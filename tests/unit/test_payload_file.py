@@ -26,11 +26,11 @@ def read(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("text", ['{"prompt": "Día 🎬"}', "prompt: Día 🎬\n"])
-def test_an_encoding_of_unicode(read: Any, text: str, encoding: str) -> None:
+def test_unicode_encodings_are_detected(read: Any, text: str, encoding: str) -> None:
     assert read(text.encode(encoding)) == {"prompt": "Día 🎬"}
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_payload_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("prompt: x".encode("utf-16"))))
     assert read_payload("-") == {"prompt": "x"}
 
@@ -47,14 +47,16 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a: !!python/object:os.system x", "neither JSON nor YAML"),
     ],
 )
-def test_what_is_refused(read: Any, content: bytes | str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_file_is_refused(
+    read: Any, content: bytes | str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         read(content)
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_aliases_of_aliases(read: Any, merge: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_aliases_of_aliases_are_refused(read: Any, merge: bool, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["k0: &k0 {x: 1}"]
     for level in range(1, 10):
         aliases = ",".join([f"*k{level - 1}"] * 9)
@@ -64,19 +66,19 @@ def test_aliases_of_aliases(read: Any, merge: bool, capsys: pytest.CaptureFixtur
     assert "more than 10,000 values" in capsys.readouterr().err
 
 
-def test_aliases_as_people_use_them(read: Any) -> None:
+def test_ordinary_aliases_are_accepted(read: Any) -> None:
     text = "common: &common {mode: pro}\nfirst: {<<: *common, duration: 5}\nsecond: *common\n"
     assert read(text) == {"common": {"mode": "pro"}, "first": {"mode": "pro", "duration": 5}, "second": {"mode": "pro"}}
 
 
-def test_a_file_without_an_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(payload_file, "_MOST_BYTES", 1000)
     with pytest.raises(SystemExit):
         read_payload("/dev/zero")
     assert "longer than 1,000 bytes" in capsys.readouterr().err
 
 
-def test_an_empty_file(read: Any) -> None:
+def test_empty_file_is_none(read: Any) -> None:
     assert read("") is None
 
 

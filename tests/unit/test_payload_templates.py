@@ -52,11 +52,11 @@ def test_a_url_that_may_be_signed_is_shown_without_its_secret(url: str, as_json:
 
 
 @pytest.mark.parametrize("url", ["https://h.example/a.png", "s3://aws_default@bucket/a.png", "{{ x }}?y", "a.png?b"])
-def test_any_other_stays_in_sight(url: str) -> None:
+def test_unsigned_url_is_shown(url: str) -> None:
     assert extract_inline_images({"image": url, "external_task_id": SIGNED[0]})[1] == {}
 
 
-def test_the_identity_is_that_of_the_url_itself() -> None:
+def test_fingerprint_uses_the_url_itself() -> None:
     payload = {"image": SIGNED[0], "prompt": "p"}
     shown, found = extract_inline_images(payload)
     again = prepare_payload(shown, "kirin_v1_6_i2v", replacing=found)
@@ -74,11 +74,11 @@ def test_a_list_that_a_template_rendered_to_text_is_read() -> None:
 
 
 @pytest.mark.parametrize("payload", [None, 5, "text", "{{ template }}", [BYTES], {"prompt": "p"}, {"image": "a.png"}])
-def test_what_holds_none_stays_as_it_is(payload: Any) -> None:
+def test_payload_without_images_is_unchanged(payload: Any) -> None:
     assert extract_inline_images(payload) == (payload, {})
 
 
-def test_a_long_template_is_no_image_before_it_is_rendered() -> None:
+def test_a_long_template_is_not_an_image_before_rendering() -> None:
     payload = {"prompt": "word " * 1000 + "{{ params.end }}"}
     assert extract_inline_images(payload) == (payload, {})
 

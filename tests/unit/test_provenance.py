@@ -28,7 +28,7 @@ def test_datasets_are_named_as_openlineage_names_them(uri: str, name: tuple[str,
     assert dataset_name(uri) == name
 
 
-def test_what_a_generation_is_made_from() -> None:
+def test_inputs_of_a_generation() -> None:
     payload = {"image": "https://h.example/cup.png?sign=secret", "prompt": "Steam, ökologisch."}
     assert inputs_of(prepare_payload(payload, "kirin_v1_6_i2v")) == {
         "prompt_digest": "sha256:" + hashlib.sha256("Steam, ökologisch.".encode()).hexdigest(),
@@ -37,7 +37,7 @@ def test_what_a_generation_is_made_from() -> None:
     assert inputs_of(prepare_payload({"image": "https://h.example/cup.png"}, "kirin_v1_6_i2v"))["prompt_digest"] is None
 
 
-def test_what_nobody_knows_is_left_open() -> None:
+def test_unknown_fields_are_none() -> None:
     content = [{"type": "video", "url": "https://cdn.example/v.mp4?Signature=secret"}]
     reply = {"id": "a", "status": "completed", "output": [{"content": content}]}
     provenance = Provenance.of(KirinTask.from_response(reply), [], {})

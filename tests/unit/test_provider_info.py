@@ -34,7 +34,7 @@ def schema(name: str) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_is_valid_by_the_schema_that_airflow_checks_at_run_time(info: dict[str, Any]) -> None:
+def test_provider_info_is_valid_by_the_schema_of_airflow_at_run_time(info: dict[str, Any]) -> None:
     rules = schema("provider_info.schema.json")
     validators.validator_for(rules)(rules).validate(info)
 
@@ -133,7 +133,7 @@ def test_every_integration_that_it_names_is_described(info: dict[str, Any]) -> N
         assert {entry["integration-name"] for entry in info[key]} <= described
 
 
-def test_is_made_anew_for_each_reader() -> None:
+def test_provider_info_is_a_new_object_for_each_caller() -> None:
     get_provider_info()["versions"].append("broken")
     get_provider_info()["connection-types"][0].clear()
     assert get_provider_info()["versions"] == [airflow_provider_kirin.__version__]
@@ -141,7 +141,7 @@ def test_is_made_anew_for_each_reader() -> None:
 
 
 class TestConnectionForm:
-    def test_belongs_to_the_hook(self, connection_type: dict[str, Any]) -> None:
+    def test_connection_form_belongs_to_the_hook(self, connection_type: dict[str, Any]) -> None:
         from airflow_provider_kirin.hooks.kirin import KirinHook
 
         assert connection_type["connection-type"] == KirinHook.conn_type == "kirin"
@@ -150,7 +150,7 @@ class TestConnectionForm:
         assert KirinHook.default_conn_name == "kirin_default"
         assert KirinHook.conn_name_attr == "kirin_conn_id"
 
-    def test_calls_the_password_api_key_and_hides_what_is_not_used(self, connection_type: dict[str, Any]) -> None:
+    def test_connection_form_labels_the_api_key_and_hides_unused_fields(self, connection_type: dict[str, Any]) -> None:
         behaviour = connection_type["ui-field-behaviour"]
         assert behaviour["relabeling"]["password"] == "API Key"
         assert set(behaviour["hidden-fields"]) >= {"login"}

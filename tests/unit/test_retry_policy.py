@@ -18,7 +18,7 @@ def decide(error: BaseException, **how: float):
     return KirinRetryPolicy(**how).evaluate(error, try_number=1, max_tries=3)
 
 
-def test_what_may_pass_is_retried_after_the_pause_that_the_gateway_asked_for() -> None:
+def test_retryable_error_is_retried_after_the_delay_that_the_gateway_requested() -> None:
     decision = decide(KirinRateLimitError("too many", retry_after=90))
     assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(seconds=90))
     assert decision.reason == "too many"
@@ -28,7 +28,7 @@ def test_a_retry_is_never_sooner_than_the_shortest_delay() -> None:
     assert decide(KirinUnavailableError("down"), shortest=30).retry_delay == timedelta(seconds=30)
 
 
-def test_what_cannot_pass_fails_with_a_reason() -> None:
+def test_permanent_error_fails_with_a_reason() -> None:
     decision = decide(KirinAuthError("wrong key"))
     assert (decision.action, decision.reason) == (RetryAction.FAIL, "wrong key")
 
@@ -44,7 +44,7 @@ def test_foreign_errors_are_left_to_the_task(error: BaseException) -> None:
     assert decide(error).action is RetryAction.DEFAULT
 
 
-def test_survives_the_serialization_of_a_dag() -> None:
+def test_policy_survives_the_serialization_of_a_dag() -> None:
     policy = KirinRetryPolicy(shortest=12.0)
     assert KirinRetryPolicy.deserialize(policy.serialize()).shortest == 12.0
     assert issubclass(KirinAuthError, KirinError)

@@ -50,25 +50,25 @@ def told(kirin_task_id: str, **when: str) -> dict[str, Any]:
     return {"kirin_task_id": kirin_task_id, "model": "m", "status": "completed", "cost": "0.28", **when}
 
 
-class TestTheTimeOfAnEnd:
+class TestTimestampOfAnOutcome:
     @pytest.mark.parametrize("store", [None, Store()], ids=["without a store", "with one"])
-    def test_is_when_it_was_noted(self, store: Store | None) -> None:
+    def test_timestamp_is_the_time_of_recording(self, store: Store | None) -> None:
         before = datetime.now(UTC).replace(microsecond=0)
         entries = tell(store, "t1")
         assert before <= datetime.fromisoformat(entries[0]["at"]) <= datetime.now(UTC)
         assert store is None or store[USAGE_STATE_KEY] == entries
 
-    def test_stays_when_the_task_is_cleared_and_nothing_is_written_again(self) -> None:
+    def test_timestamp_is_kept_when_the_task_is_cleared_and_nothing_is_written_again(self) -> None:
         store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
         assert [entry["at"] for entry in tell(store, "t1")] == [THEN]
         assert store.written == 0
 
-    def test_stays_when_another_generation_ends(self) -> None:
+    def test_timestamp_is_kept_when_another_generation_ends(self) -> None:
         store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
         first, second = tell(store, "t1", "t2")
         assert first["at"] == THEN != second["at"]
         assert store[USAGE_STATE_KEY] == [told("t1", at=THEN), second]
 
     @pytest.mark.parametrize("kept", [[told("t1")], ["x", {}, None], "x", None])
-    def test_is_now_where_the_store_does_not_say(self, kept: Any) -> None:
+    def test_timestamp_is_now_if_the_store_has_none(self, kept: Any) -> None:
         assert tell(Store({USAGE_STATE_KEY: kept}), "t1")[0]["at"] != THEN

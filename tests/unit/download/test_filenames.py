@@ -29,8 +29,8 @@ VALUES: dict[str, object] = {
 }
 
 
-class TestATemplate:
-    def test_the_default(self) -> None:
+class TestTemplate:
+    def test_default_template_names_run_and_generation(self) -> None:
         name = "product_videos/scheduled__2026-11-25T00-00-00-00-00/dc26uaivqqov8sg0dhs0-0.mp4"
         assert render_filename(DEFAULT_TEMPLATE, VALUES) == name
 
@@ -45,7 +45,7 @@ class TestATemplate:
             ("{task_id}.{model}.mp4", "generate.one.kirin_v1_6_i2v.mp4"),
         ],
     )
-    def test_others(self, template: str, name: str) -> None:
+    def test_custom_template_is_rendered(self, template: str, name: str) -> None:
         check_template(template)
         assert render_filename(template, VALUES) == name
 
@@ -83,7 +83,7 @@ class TestATemplate:
             (7, "must be a string"),
         ],
     )
-    def test_that_cannot_be_used_is_refused(self, template: str, why: str) -> None:
+    def test_invalid_template_is_refused(self, template: str, why: str) -> None:
         with pytest.raises(KirinDestinationError) as caught:
             check_template(template)
         assert why in str(caught.value) and DEFAULT_TEMPLATE in str(caught.value)
@@ -97,18 +97,18 @@ class TestATemplate:
         assert path.isascii() and not any(part.startswith(".") for part in path.split("/"))
 
 
-class TestAValue:
+class TestValue:
     @pytest.mark.parametrize("value", ["a", "manual__2026", "a.b-c_D9", "generate.one"])
-    def test_that_is_safe_stays(self, value: str) -> None:
+    def test_safe_value_is_unchanged(self, value: str) -> None:
         assert safe_part(value) == value
 
     @pytest.mark.parametrize("value", ["", ".", "..", "../x", "a/b", "a b", ".hidden", "é", "x" * 121, "\0", "\ud800"])
-    def test_that_is_not_gets_a_hash(self, value: str) -> None:
+    def test_unsafe_value_gets_a_hash(self, value: str) -> None:
         safe = safe_part(value)
         assert safe != value and len(safe) <= 129 and len(safe.rpartition("-")[2]) == 8
 
     @given(st.text(max_size=200), st.text(max_size=200))
-    def test_two_values_share_a_name_only_by_the_signs_of_time(self, one: str, other: str) -> None:
+    def test_values_share_a_name_only_if_date_characters_differ(self, one: str, other: str) -> None:
         table = str.maketrans(":+", "--")
         if one.translate(table) != other.translate(table):
             assert safe_part(one) != safe_part(other)

@@ -27,7 +27,7 @@ from airflow_provider_kirin.download.http_range import (
 DATE = "Tue, 24 Nov 2026 10:00:00 GMT"
 
 
-class TestWhatAHostAnnounces:
+class TestRemoteFile:
     @pytest.mark.parametrize(
         ("headers", "announced"),
         [
@@ -47,7 +47,7 @@ class TestWhatAHostAnnounces:
             ({"Content-Length": "12", "Content-Range": "bytes 0-11/*"}, RemoteFile(None, None)),
         ],
     )
-    def test_is_read(self, headers: dict[str, str], announced: RemoteFile) -> None:
+    def test_headers_are_read(self, headers: dict[str, str], announced: RemoteFile) -> None:
         assert read_remote_file(CaseInsensitiveDict(headers)) == announced
 
 
@@ -65,14 +65,14 @@ class TestWhatAHostAnnounces:
         ({"Content-Range": "bytes 0-11/*", "Content-Length": "12"}, False),
     ],
 )
-def test_whether_a_cut_would_show(headers: dict[str, str], says: bool) -> None:
+def test_truncation_is_detectable_from_the_headers(headers: dict[str, str], says: bool) -> None:
     assert is_self_delimited(CaseInsensitiveDict(headers)) is says
 
 
 @pytest.mark.parametrize(
     ("encoding", "is_it"), [("gzip", True), (" GZIP", True), ("br", True), ("", False), ("Identity ", False)]
 )
-def test_packed(encoding: str, is_it: bool) -> None:
+def test_content_encoding_means_packed(encoding: str, is_it: bool) -> None:
     assert is_packed({"Content-Encoding": encoding}) is is_it
 
 
@@ -88,12 +88,12 @@ def test_packed(encoding: str, is_it: bool) -> None:
         (206, f"bytes {'5' * 5000}-9/10", None),
     ],
 )
-def test_where_a_body_begins(status: int, content_range: str, first: int | None) -> None:
+def test_first_byte_of_a_body(status: int, content_range: str, first: int | None) -> None:
     assert first_byte(status, {"Content-Range": content_range}) == first
 
 
-class TestARest:
-    def test_is_asked_for_only_where_the_host_can_prove_it(self) -> None:
+class TestContinuation:
+    def test_a_range_is_requested_only_with_a_validator(self) -> None:
         assert range_headers(5, RemoteFile(10, '"a"')) == {"Range": "bytes=5-", "If-Range": '"a"'}
         assert range_headers(0, RemoteFile(10, '"a"')) == {}
         assert range_headers(5, RemoteFile(10, None)) == {}
@@ -120,16 +120,18 @@ class TestARest:
             (206, {"Content-Range": "items 5-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
         ],
     )
-    def test_is_recognised(self, status: int, headers: dict[str, str], announced: RemoteFile, is_rest: bool) -> None:
+    def test_continuation_is_recognised(
+        self, status: int, headers: dict[str, str], announced: RemoteFile, is_rest: bool
+    ) -> None:
         assert is_continuation(status, CaseInsensitiveDict(headers), start=5, remote_file=announced) is is_rest
 
     @given(st.text(max_size=30))
-    def test_any_content_range_can_be_judged(self, text: str) -> None:
+    def test_any_content_range_is_handled(self, text: str) -> None:
         is_continuation(206, {"Content-Range": text}, start=5, remote_file=RemoteFile(10, None))
 
 
 @pytest.mark.parametrize("status", [200, 206, 301, 400, 401, 403, 404, 410, 416, 429, 500])
-def test_a_refused_link(status: int) -> None:
+def test_refused_link_is_expired(status: int) -> None:
     assert is_expired(status) is (status in (401, 403, 404, 410))
 
 
@@ -155,7 +157,7 @@ def test_a_refused_link(status: int) -> None:
         ("none", True),
     ],
 )
-def test_content_types(kind: str, may_be: bool) -> None:
+def test_content_type_may_be_video(kind: str, may_be: bool) -> None:
     assert may_be_video(kind) is may_be
 
 
@@ -164,29 +166,29 @@ def test_an_mp4_begins_with_its_type() -> None:
     assert not is_mp4(b"ftypmp42") and not is_mp4(b"") and not is_mp4(b"<!DOCTYPE html>")
 
 
-class TestProgress:
-    def test_is_told_every_ten_seconds(self) -> None:
+class TestDownloadProgress:
+    def test_progress_is_logged_every_ten_seconds(self) -> None:
         progress, announced = DownloadProgress(100.0), RemoteFile(40_000_000)
         assert progress.log_line(1, announced, 109.9) is None
         assert progress.log_line(10_000_000, announced, 110.0) == "10,000,000 of 40,000,000 bytes (25 %), 1.0 MB/s"
         assert progress.log_line(11_000_000, announced, 115.0) is None
         assert progress.log_line(30_000_000, announced, 120.0) == "30,000,000 of 40,000,000 bytes (75 %), 1.5 MB/s"
 
-    def test_without_a_length(self) -> None:
+    def test_progress_without_a_length(self) -> None:
         assert DownloadProgress(0.0).log_line(5_000_000, RemoteFile(), 10.0) == "5,000,000 bytes so far, 0.5 MB/s"
 
-    def test_of_nothing(self) -> None:
+    def test_progress_of_an_empty_file(self) -> None:
         assert DownloadProgress(0.0).log_line(0, RemoteFile(0), 10.0) == "0 of 0 bytes (0 %), 0.0 MB/s"
 
 
-class TestWhetherAHostSendsEnough:
+class TestThroughputGuard:
     @given(st.lists(st.floats(0, 300), max_size=200), st.integers(0, 1000))
-    def test_one_that_sends_at_the_slowest_rate_or_faster_does(self, waits: list[float], more: int) -> None:
+    def test_minimum_throughput_is_enough(self, waits: list[float], more: int) -> None:
         flow = ThroughputGuard()
         assert all(flow.is_enough(int(wait * MIN_BYTES / WINDOW_SECONDS) + 1 + more, wait) for wait in waits)
 
     @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0.1, 59)), min_size=1))
-    def test_one_that_drips_is_found_out(self, drops: list[tuple[int, float]]) -> None:
+    def test_dripping_host_is_detected(self, drops: list[tuple[int, float]]) -> None:
         flow, waited = ThroughputGuard(), 0.0
         while waited < 10_000:
             for count, seconds in drops:
@@ -196,18 +198,18 @@ class TestWhetherAHostSendsEnough:
                     return
         raise AssertionError("waited for ever")
 
-    def test_one_long_pause_is_forgiven(self) -> None:
+    def test_one_long_pause_is_excluded(self) -> None:
         flow = ThroughputGuard()
         assert flow.is_enough(1, 3600.0) and flow.is_enough(1, WINDOW_SECONDS - 1)
         assert not flow.is_enough(1, 1.0)
 
-    def test_each_period_counts_for_itself(self) -> None:
+    def test_each_window_counts_separately(self) -> None:
         flow = ThroughputGuard()
         for _ in range(3):
             assert flow.is_enough(MIN_BYTES * 100, WINDOW_SECONDS) and flow.is_enough(0, WINDOW_SECONDS)
         assert flow.is_enough(0, WINDOW_SECONDS)
         assert not flow.is_enough(0, WINDOW_SECONDS)
 
-    def test_what_is_done_with_the_bytes_takes_no_time(self) -> None:
+    def test_time_spent_writing_does_not_count(self) -> None:
         flow = ThroughputGuard()
         assert all(flow.is_enough(1, 0.0) for _ in range(1000))

@@ -34,7 +34,7 @@ def is_cut(data: bytes, sizes: list[int] | None = None) -> bool:
     st.data(),
     st.lists(st.integers(0, 30), max_size=20),
 )
-def test_a_file_is_cut_wherever_a_box_does_not_end(
+def test_file_is_incomplete_inside_a_box(
     given_boxes: list[tuple[bytes, bool]], data: st.DataObject, sizes: list[int]
 ) -> None:
     made = [box(content, is_long=is_long) for content, is_long in given_boxes]
@@ -44,7 +44,7 @@ def test_a_file_is_cut_wherever_a_box_does_not_end(
 
 
 @pytest.mark.parametrize("end", range(1, len(TWO)))
-def test_each_byte_of_two_boxes(end: int) -> None:
+def test_two_boxes_at_each_byte(end: int) -> None:
     assert is_cut(TWO[:end]) is (end != 12)
     assert is_cut(TWO[:end], [1] * end) is (end != 12)
 
@@ -54,7 +54,7 @@ def test_each_byte_of_two_boxes(end: int) -> None:
     [b"\0\0\0\0mdat", b"\0\0\0\x07mdat", b"\0\0\0\x01mdat" + (15).to_bytes(8)],
     ids=["it reaches to the end", "no size can be like that", "nor like that"],
 )
-def test_nobody_can_tell_after_such_a_box(last: bytes) -> None:
+def test_nothing_is_certain_after_a_box_without_a_valid_size(last: bytes) -> None:
     for more in (b"", b"1", b"\0\0\0\x09mdat"):
         assert not is_cut(TWO + last + more)
     assert is_cut(TWO + last[:-1])
