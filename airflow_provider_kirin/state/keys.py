@@ -18,8 +18,9 @@ key                            kept in     contents, and for how long
                                            run.
 ``kirin:latest``               task state  The last external task id that the task submitted under. As long as the
                                            run.
-``kirin:<external task id>``   task state  One submission: an intent before the request, the Kirin task id after
-                                           it; deleted when the gateway rejects it. As long as the run.
+``kirin:submission:<id>``      task state  One submission, by its external task id: an intent before the request,
+                                           the Kirin task id after it; deleted when the gateway rejects it. As long
+                                           as the run.
 =============================  ==========  ========================================================================
 
 Shapes and users:
@@ -48,7 +49,7 @@ Shapes and users:
     ``{"external_task_id", "round"}``: the external task id depends on the payload, which may differ on the next try.
     Written and read by :class:`.SubmissionRecord`.
 
-``kirin:<external task id>``
+``kirin:submission:<id>``
     ``{"intent": True, "kirin_conn_id", "price_key", "failed_costs", "model", "inputs"}`` before the request, the same
     with ``"kirin_task_id"`` in place of ``"intent"`` after it, or ``{"sent_as": <external task id>}`` if the payload
     was submitted under another id.
@@ -74,4 +75,5 @@ LATEST_KEY = f"{STATE_PREFIX}latest"
 
 def submission_state_key(external_task_id: str) -> str:
     """Return the key of the task state that holds one submission."""
-    return f"{STATE_PREFIX}{external_task_id}"
+    # A word of its own: a user's external task id may be "latest".
+    return f"{STATE_PREFIX}submission:{external_task_id}"
