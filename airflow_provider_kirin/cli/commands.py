@@ -152,7 +152,7 @@ class _ConsoleHook(KirinHook):
 
 def _confirm(args: Namespace, hook: KirinHook, prepared: PreparedPayload) -> None:
     estimate = _estimate(hook, prepared)
-    price = f"about {show_usd(estimate.usd)} USD (from {estimate.source})" if estimate else "an unknown price"
+    price = f"about {show_usd(estimate.usd)} USD (according to {estimate.source})" if estimate else "an unknown price"
     # The hook has printed the payload's warnings already.
     echo(f"{prepared.model}: {prepared.describe()}")
     if args.yes:

@@ -106,7 +106,7 @@ class RunBudget:
             self.withdraw(external_task_id)
             raise error
         self._hook.log.info(
-            "Estimated cost of this generation: %s USD (from %s); max_cost_usd = %s for the DAG run.",
+            "Estimated cost of this generation: %s USD (according to %s); max_cost_usd = %s for the DAG run.",
             show_usd(estimate.usd),
             estimate.source,
             show_usd(self._limit),

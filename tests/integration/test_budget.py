@@ -173,7 +173,7 @@ class TestWhatItWouldCost:
         with dag:
             KirinSubmitOperator(task_id="s", payload={**payload, "prompt": "[[price:miss]]"}, max_cost_usd="0.49")
         ended = run(dag)
-        assert ended.state == "failed" and "0.50 USD (says the connection's prices)" in ended.log
+        assert ended.state == "failed" and "0.50 USD (according to the connection's prices)" in ended.log
         assert emulator.submitted == 0
 
     @pytest.mark.parametrize("trouble", [{"prompt": "[[price:credit]]"}, {"prompt": "[[price:miss]]"}])
@@ -199,7 +199,10 @@ class TestWhatItWouldCost:
         assert run(dag).state == "success"
         dag.params = {"budget": "0.27"}
         refused = run(dag)
-        assert refused.states()["s"] == "failed" and "0.28 USD (says what such a generation cost before)" in refused.log
+        assert (
+            refused.states()["s"] == "failed"
+            and "0.28 USD (according to what such a generation cost before)" in refused.log
+        )
         assert emulator.submitted == 2
 
     @pytest.mark.parametrize("kind", ["status", "cut_before", "garbage"])

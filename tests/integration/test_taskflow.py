@@ -97,8 +97,8 @@ class TestTheFunction:
     @pytest.mark.parametrize(
         ("payload", "said"),
         [
-            (None, "must be an object"),
-            ([], "must be an object"),
+            (None, "must be a mapping"),
+            ([], "must be a mapping"),
             ({"promt": "x"}, "Did you mean 'prompt'"),
             ({"image": "https://h.example/a.png", "external_task_id": "x"}, "may return another one on the next try"),
         ],

@@ -213,7 +213,9 @@ class TestAnythingAnywhere:
 class TestTheProof:
     def test_an_outcome_that_airflow_cannot_encode_is_an_error_of_its_own(self) -> None:
         fine = KirinTask.from_response(DONE)
-        for metadata in ({"a": 2**64}, {"a": "\ud83d"}, {"a": "\x00"}, {"__classname__": "x"}, {"a": object()}):
+        # JSON has integers of any size, which is all that Airflow before 3.1 encodes events with.
+        too_large = [{"a": 2**64}] if _new_encoder is not None else []
+        for metadata in (*too_large, {"a": "\ud83d"}, {"a": "\x00"}, {"__classname__": "x"}, {"a": object()}):
             bad = KirinTask(id="d2", status="completed", videos=fine.videos, metadata=metadata)
             first, second = load_event(make_event([fine, bad]).payload, expected=2)
             assert first == fine
