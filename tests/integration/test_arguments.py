@@ -277,7 +277,7 @@ class TestNativeRendering:
     ],
 )
 def test_without_a_task_instance_the_error_says_what_is_missing(operator):
-    with pytest.raises(ValueError, match=r'context\["ti"\], is missing'):
+    with pytest.raises(ValueError, match=r'context\["ti"\], the task instance, is missing'):
         operator().execute({})
 
 

@@ -74,7 +74,13 @@ def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_serv
             conn_id = connect(raw_server(replying(whole(body))).url, conn_id=f"hostile_{name}")
             # The first one is called as `start` expects.
             task_id = "wait" if name == "surrogate" else name
-            KirinTaskSensor(task_id=task_id, kirin_task_id="d1", kirin_conn_id=conn_id, end_from_trigger=False)
+            KirinTaskSensor(
+                task_id=task_id,
+                kirin_task_id="d1",
+                kirin_conn_id=conn_id,
+                start_from_trigger=True,
+                end_from_trigger=False,
+            )
         DateTimeSensorAsync(task_id="innocent", target_time=later, start_from_trigger=True)
     start(dag)
     process = request.getfixturevalue("triggerer")
