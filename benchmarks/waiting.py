@@ -23,7 +23,7 @@ import psutil
 from benchmarks.gateway import RunningGateway, gateway, running_ids
 from benchmarks.peers import HOSTILE, PEERS
 
-#: Whoever can be measured.
+#: What can be measured.
 _PEERS = PEERS | {"hostile": HOSTILE}
 #: Seconds between samples of the loop's lag.
 _SAMPLE = 0.02

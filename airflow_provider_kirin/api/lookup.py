@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from logging import getLogger
 from typing import Any, Protocol
 
+from airflow_provider_kirin.api.models import without_alias
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.task import KirinTask
@@ -52,21 +53,13 @@ def check_response(
         found = "a generation without an id of its own"
     elif external_task_id is not None and kirin_task.external_task_id not in (None, external_task_id):
         found = f"the generation with the external task id {short_repr(kirin_task.external_task_id)}"
-    elif model and kirin_task.model and _model_name(kirin_task.model) != _model_name(model):
+    elif model and kirin_task.model and without_alias(kirin_task.model) != without_alias(model):
         found = (
             f"a generation of the model {short_repr(kirin_task.model)}, but it was submitted with {short_repr(model)}"
         )
     else:
         return kirin_task
     raise KirinReplyError(f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}.")
-
-
-def _model_name(model: str) -> str:
-    """Return a model's canonical id: gateways and first-party clients use aliases."""
-    name = model.strip().lower().replace("-", "_").removeprefix("seacloud__")
-    if name == "kling_image_o1":
-        return "kirin_image_omni"
-    return f"kirin_{name.removeprefix('kling_')}" if name.startswith("kling_") else name
 
 
 class Lookup:

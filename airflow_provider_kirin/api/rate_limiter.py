@@ -75,7 +75,7 @@ class RateLimiter:
         left, since, doubling_seconds = self._decreased
         doublings = (now - since) / doubling_seconds
         if doublings > 20:
-            # A million times the rate that was too high is no limit at all.
+            # A million times the rate that was too high does not limit anything.
             self._decreased = None
             return self._per_second
         grown: float = left * 2.0**doublings

@@ -34,6 +34,17 @@ _NO_VIDEO: Final = {
 _REMEDY: Final = "To send it unchecked, set allow_unknown_model=True"
 
 
+def without_alias(model: str) -> str:
+    """Return a model's id under its own name: gateways and their clients use ``kling_...``, hyphens and a prefix.
+
+    :param model: a model's id, or one of its aliases
+    """
+    name = model.strip().lower().replace("-", "_").removeprefix("seacloud__")
+    if name.startswith("kling_"):
+        name = f"kirin_{name.removeprefix('kling_')}"
+    return "kirin_image_omni" if name == "kirin_image_o1" else name
+
+
 def find_schema(model: Any, *, allow_unknown: bool = False) -> dict[str, Any]:
     """Return a model's JSON Schema, or a permissive one for a model without a schema file.
 
@@ -89,9 +100,7 @@ def _without_references(part: Any) -> Any:
 def _unknown_model(model: Any) -> Problem:
     import difflib
 
-    name = short_repr(model).strip("'")
-    # The gateway's command-line clients use kling_... for kirin_..., and allow a prefix.
-    kirin = name.removeprefix("seacloud__").replace("kling_", "kirin_", 1).replace("kirin_image_o1", "kirin_image_omni")
+    kirin = without_alias(short_repr(model).strip("'"))
     if kirin in _NO_VIDEO:
         rule = f"{_NO_VIDEO[kirin]}; this provider makes videos"
         return Problem(field="model", value=short_repr(model), rule=rule, remedy=_REMEDY)
