@@ -1,4 +1,6 @@
-"""The generation API: submit, look-up, price, balance ([V] sections 2 to 4, [C] sections 8 and 11)."""
+"""The gateway's HTTP API: submit, lookup, price and balance ([V] sections 2 to 4, [C] sections 8 and 11), and what the
+gateway says about its models ([C] section 8: paths and field names; [E]: what no client reads).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,29 @@ from typing import Any
 
 from aiohttp import web
 
+from airflow_provider_kirin.emulator.cdn import signed_path
 from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
 from airflow_provider_kirin.emulator.faults import LAG, apply_fault
-from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation
-from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation, now_ms
+from airflow_provider_kirin.emulator.models import MODELS
 from airflow_provider_kirin.emulator.order import external_id_hint
-from airflow_provider_kirin.emulator.prices import usd
-from airflow_provider_kirin.emulator.responses import created_response, price_response, task_object
+from airflow_provider_kirin.emulator.responses import created_response, price_response, task_object, usd
+from airflow_provider_kirin.emulator.schema import ObjectOf, shown
 from airflow_provider_kirin.emulator.services import Services, services_of
-from airflow_provider_kirin.emulator.signing import signed_path
-from airflow_provider_kirin.emulator.submit import accept, cents_of, decode_json, validate_order
+from airflow_provider_kirin.emulator.submit import accept, decode_json, validate_order
 
 OWNER = "kirin_owner"
+#: JSON Schema's words, and those of a spec.
+_WORDS = {
+    "enum": "enum",
+    "default": "default",
+    "minimum": "min",
+    "maximum": "max",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "maxItems": "max_items",
+}
 
 
 async def submit(request: web.Request) -> web.StreamResponse:
@@ -79,7 +91,7 @@ async def precharge(request: web.Request) -> web.StreamResponse:
     async def answer() -> web.StreamResponse:
         order = await validate_order(body, request.headers.get("X-Model"))
         what = f"{order.model}/{order.mode}/{order.video_seconds}/{order.has_sound}"
-        return web.json_response(price_response(order.model, what, cents_of(order), read_directives(order.prompt)))
+        return web.json_response(price_response(order.model, what, order.cents, read_directives(order.prompt)))
 
     return await apply_fault(request, "price", answer, request.path, external_id_hint(body))
 
@@ -108,3 +120,54 @@ def origin_of(request: web.Request, services: Services) -> str:
 def video_url(services: Services, generation: Generation, origin: str) -> str:
     """A freshly signed link to the video."""
     return origin + signed_path(services.store.secret, generation.id, services.settings.url_ttl)
+
+
+async def models(request: web.Request) -> web.Response:
+    """GET /api/v1/skill/models: all of them on one page."""
+    items = [{"id": name, "type": model.task, "provider": "kirin"} for name, model in MODELS.items()]
+    return _enveloped({"items": items, "total": len(items), "page": 1, "page_size": len(items)})
+
+
+async def contract(request: web.Request) -> web.Response:
+    """GET /api/v1/skill/model-contracts/{model}: bare, as the CLI's tests have it."""
+    name = request.match_info["model"]
+    if name not in MODELS:
+        return _unknown(name)
+    model = MODELS[name]
+    body = {
+        "schema_version": "model-contract.v1",
+        "model": name,
+        "protocol": "generation",
+        "body_mode": "generation_wrapper",
+        "endpoints": {"create": _origin(request) + "/model/v1/generation"},
+        "input_schema": ObjectOf(model.params, closed=model.strict).spec(),
+    }
+    return web.json_response(body)
+
+
+async def spec(request: web.Request) -> web.Response:
+    """GET /api/v1/skill/models/{model}/spec: a list of parameters, in the services' envelope."""
+    name = request.match_info["model"]
+    if name not in MODELS:
+        return _unknown(name)
+    parameters = [
+        {"name": each, "type": param_type.spec()["type"], "required": param_type.required}
+        | {word: param_type.spec()[ours] for ours, word in _WORDS.items() if ours in param_type.spec()}
+        for each, param_type in MODELS[name].params.items()
+    ]
+    api = {"endpoint": _origin(request) + "/model/v1/generation", "method": "POST"}
+    return _enveloped({"id": name, "parameters": parameters, "api": api})
+
+
+def _origin(request: web.Request) -> str:
+    return f"{request.scheme}://{request.host}"
+
+
+def _enveloped(data: dict[str, Any]) -> web.Response:
+    return web.json_response({"status": {"code": 200, "message": "success"}, "data": data})
+
+
+def _unknown(name: str) -> web.Response:
+    """[C] section 5: HTTP 200, and the code in the body."""
+    status = {"code": 404, "message": f"model not found: {shown(name)}"}
+    return web.json_response({"status": status, "data": None})

@@ -17,8 +17,7 @@ from typing import Any
 import aiohttp
 
 from airflow_provider_kirin.emulator.fault_plan import Fault, FaultPlan
-from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation
-from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation, now_ms
 from airflow_provider_kirin.emulator.responses import kling_callback, task_object
 from airflow_provider_kirin.emulator.store import Store
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
+import math
+import time
 
 from aiohttp import web
 
 from airflow_provider_kirin.emulator.faults import FILE, apply_fault
-from airflow_provider_kirin.emulator.generation import COMPLETED
-from airflow_provider_kirin.emulator.ids import now_ms
+from airflow_provider_kirin.emulator.generation import COMPLETED, now_ms
 from airflow_provider_kirin.emulator.services import services_of
-from airflow_provider_kirin.emulator.signing import is_valid
 from airflow_provider_kirin.emulator.video_cache import RenderError
 
 log = logging.getLogger(__name__)
@@ -46,3 +48,20 @@ async def _answer(request: web.Request) -> web.StreamResponse:
 
 def _text(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text + "\n")
+
+
+def signed_path(secret: bytes, id_: str, ttl: float) -> str:
+    """A fresh path with query for the video of a generation."""
+    expires = math.ceil(time.time() + ttl)
+    return f"/cdn/{id_}.mp4?Expires={expires}&Signature={_signature(secret, id_, str(expires))}"
+
+
+def is_valid(secret: bytes, id_: str, expires: str, signature: str) -> bool:
+    """Whether a link was made here for this video and has not expired."""
+    right = hmac.compare_digest(_signature(secret, id_, expires).encode(), signature.encode("utf-8", "replace"))
+    return right and time.time() < int(expires)
+
+
+def _signature(secret: bytes, id_: str, expires: str) -> str:
+    message = f"{id_}\n{expires}".encode("utf-8", "replace")
+    return hmac.new(secret, message, hashlib.sha256).hexdigest()[:40]

@@ -8,9 +8,8 @@ from aiohttp import web
 
 from airflow_provider_kirin.emulator.api import read_body
 from airflow_provider_kirin.emulator.errors import platform
-from airflow_provider_kirin.emulator.generation import FAILED, Generation
-from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.prices import usd
+from airflow_provider_kirin.emulator.generation import FAILED, Generation, now_ms
+from airflow_provider_kirin.emulator.responses import usd
 from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.submit import decode_json
 

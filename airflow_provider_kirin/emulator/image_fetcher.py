@@ -10,10 +10,8 @@ import aiohttp
 
 from airflow_provider_kirin.emulator.directives import Failure
 from airflow_provider_kirin.emulator.errors import ParameterError
-from airflow_provider_kirin.emulator.generation import Frame, Generation
-from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.image_check import MAX_BYTES, check_image
-from airflow_provider_kirin.emulator.image_store import ImageStore
+from airflow_provider_kirin.emulator.generation import Frame, Generation, now_ms
+from airflow_provider_kirin.emulator.images import MAX_BYTES, ImageStore, check_image
 from airflow_provider_kirin.emulator.order import refusal_of
 from airflow_provider_kirin.emulator.store import Store
 

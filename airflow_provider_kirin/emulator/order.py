@@ -1,4 +1,4 @@
-"""Judges a generation request by what :mod:`catalogue` knows of its model, and by nothing of the client's.
+"""Judges a generation request by what :mod:`models` knows of its model, and by nothing of the client's.
 
 A parameter that breaks a rule gets the model's own code where one is documented ([V] section 10), else
 ``INVALID_PARAMETER`` [E].
@@ -12,6 +12,9 @@ from typing import Any
 from airflow_provider_kirin.emulator.errors import ParameterError, Refusal, coded, detail, invalid, platform
 from airflow_provider_kirin.emulator.models import MODELS, OTHER, Model
 from airflow_provider_kirin.emulator.schema import GivenImage, ObjectOf, shown
+
+_TENTHS = {"std": 56, "pro": 98, None: 98}
+"""Tenths of a cent for a second of video, by mode; models without a mode cost what pro does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,11 @@ class Order:
     callback_urls: tuple[str, ...] = ()
     external_id: str | None = None
     extends: str | None = None
+
+    @property
+    def cents(self) -> int:
+        """US cents of the video; sound doubles them. Invented [E]: no public page states prices."""
+        return round(_TENTHS[self.mode] * self.video_seconds * (2 if self.has_sound else 1) / 10)
 
 
 def read_order(body: Any, header_model: str | None) -> Order:

@@ -6,9 +6,7 @@ import hashlib
 from typing import Any
 
 from airflow_provider_kirin.emulator.directives import Directives
-from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation
-from airflow_provider_kirin.emulator.ids import now_ms
-from airflow_provider_kirin.emulator.prices import usd
+from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation, now_ms
 
 
 def created_response(generation: Generation, status: str) -> dict[str, Any]:
@@ -101,3 +99,9 @@ def kling_callback(generation: Generation, now: int, video_url: str, status: str
         body["task_result"] = {"videos": [video] if generation.has_video else []}
         body["final_unit_deduction"] = usd(generation.cents)
     return body
+
+
+def usd(cents: int) -> str:
+    """Cents as the decimal string the API uses for money ([V] section 4: usage.cost is a string in USD)."""
+    sign, cents = ("-", -cents) if cents < 0 else ("", cents)
+    return f"{sign}{cents // 100}.{cents % 100:02d}"

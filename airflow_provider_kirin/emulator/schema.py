@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow_provider_kirin.emulator.errors import ParameterError
-from airflow_provider_kirin.emulator.image_check import check_image
+from airflow_provider_kirin.emulator.images import check_image
 
 Source = bytes | str
 """An image: the bytes that came as base64, or the URL to fetch them from."""

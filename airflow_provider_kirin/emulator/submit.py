@@ -10,11 +10,9 @@ from typing import Any
 
 from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
-from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation
-from airflow_provider_kirin.emulator.ids import job_id, new_id, now_ms
-from airflow_provider_kirin.emulator.image_store import ImageStore
+from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation, job_id, new_id, now_ms
+from airflow_provider_kirin.emulator.images import ImageStore
 from airflow_provider_kirin.emulator.order import Order, read_order
-from airflow_provider_kirin.emulator.prices import price
 from airflow_provider_kirin.emulator.schema import Source
 from airflow_provider_kirin.emulator.services import Services
 
@@ -58,7 +56,7 @@ async def accept(
     if known is not None:
         return known, False
     now = now_ms()
-    _check_limits(services, owner, cents_of(order), now)
+    _check_limits(services, owner, order.cents, now)
     generation = _generation(services, order, frames, owner=owner, origin=origin, now=now, lag=lag)
     if order.extends is not None:
         generation = _extended(services, generation, order.extends)
@@ -67,11 +65,6 @@ async def accept(
     if generation.waits_for_images:
         services.fetcher.start(generation)
     return generation, True
-
-
-def cents_of(order: Order) -> int:
-    """What an order costs."""
-    return price(order.mode, order.video_seconds, has_sound=order.has_sound)
 
 
 async def _kept(pictures: ImageStore, source: Source) -> str:
@@ -120,7 +113,7 @@ def _generation(
         created_ms=now,
         done_ms=now + round(seconds * 1000),
         visible_ms=now + round(lag * 1000),
-        cents=cents_of(order),
+        cents=order.cents,
         failure=wishes.failure,
         no_video=wishes.no_video,
         odd_status=wishes.status,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from airflow_provider_kirin.emulator.generation import Generation
-from airflow_provider_kirin.emulator.image_store import ImageStore
+from airflow_provider_kirin.emulator.images import ImageStore
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -72,7 +72,7 @@ async def _run(job: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "airflow_provider_kirin.emulator.video.render",
+        "airflow_provider_kirin.emulator.video_renderer",
         env={**os.environ, "PYTHONPATH": search},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,

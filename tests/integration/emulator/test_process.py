@@ -146,7 +146,8 @@ def test_wrong_arguments(arguments):
 
 def test_a_missing_av_is_one_line(tmp_path):
     code = (
-        "import sys; sys.modules['av'] = None; from airflow_provider_kirin.emulator.cli import main; sys.exit(main())"
+        "import runpy, sys\nsys.modules['av'] = None\n"
+        "runpy.run_module('airflow_provider_kirin.emulator', run_name='__main__')"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert ended.returncode == 2

@@ -1,13 +1,16 @@
-"""Is this the image that the model's page asks for? Looks at the bytes, never at names or headers."""
+"""Images of submits: is this what the model's page asks for, and where it is kept on disk."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+from pathlib import Path
 
 from PIL import Image
 
 from airflow_provider_kirin.emulator.errors import ParameterError
+from airflow_provider_kirin.emulator.generation import new_id
 
 MAX_BYTES = 10_000_000
 """The page says "under 10 MB"; the smaller of the two readings of MB is the safe one ([V] models.json)."""
@@ -47,3 +50,26 @@ def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
         raise
     except Exception as error:  # Pillow raises many kinds on broken files; each of them means "not an image".
         raise ParameterError(name, "this is no JPEG or PNG image", "format") from error
+
+
+class ImageStore:
+    """A folder of images by digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, data: bytes) -> str:
+        """Write an image unless it is there, and return its digest. Up to 10 MB: call it in a worker thread."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.path(digest)
+        if not path.exists():
+            # Written aside and moved, so that a killed process leaves no half image under a digest.
+            draft = path.with_name(f"{digest}.{new_id()}.part")
+            draft.write_bytes(data)
+            draft.replace(path)
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """Where the image with this digest is."""
+        return self._folder / digest

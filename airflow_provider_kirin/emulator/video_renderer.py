@@ -1,31 +1,39 @@
 """A real MP4 from pictures: H.264, a slow push-in with a little drift, cross-fades from one to the next, and a tone.
 
-Runs as a process of its own (``python -m airflow_provider_kirin.emulator.video.render``), so that the event loop of the
-server never waits for a frame. Planes are scaled as YUV 4:2:0, not RGB: half the work, and no conversion per frame.
+Runs as a process of its own (``python -m airflow_provider_kirin.emulator.video_renderer``), so that the server's
+event loop never waits for a frame. Planes are scaled as YUV 4:2:0, not RGB: half the work, and no conversion per frame.
 """
 
 from __future__ import annotations
 
+import array
+import colorsys
+import hashlib
 import json
+import math
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
-
-from airflow_provider_kirin.emulator.video.audio import add_tone, play_tone
-from airflow_provider_kirin.emulator.video.placeholder import draw_placeholder
 
 _ZOOM = 0.12
 _SQUARE_UP_TO = 1.2
 _MOST_TO_CROP = 0.3
 # RGB to limited-range BT.709 YCbCr, what players assume for HD: three rows of four for Image.convert.
 _BT709 = (0.1826, 0.6142, 0.0620, 16, -0.1006, -0.3386, 0.4392, 128, 0.4392, -0.3989, -0.0403, 128)
+_SAMPLE_RATE = 44_100
+_CHORD = (220.0, 277.18, 329.63)
+_SAMPLES_PER_FRAME = 1024
+_MAX_CARD_TEXT = 280
 Planes = tuple[Image.Image, Image.Image, Image.Image]
 
 
@@ -60,20 +68,20 @@ def render(job: Job, out: Path) -> None:
     """Write the video of a generation."""
     pictures = [_load(Path(path)) for path in job.images]
     size = frame_size(job, pictures[0] if pictures else None)
-    scenes = [_planes(_canvas(picture, size)) for picture in pictures or [draw_placeholder(job.card, size)]]
+    scenes = [_planes(_canvas(picture, size)) for picture in pictures or [_draw_placeholder(job.card, size)]]
     mark = _watermark_planes(size) if job.watermark else None
     frames = job.seconds * job.fps
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = _stream(container.add_stream("libx264", rate=job.fps), size)
         # All streams have to be there before the first packet.
-        audio = add_tone(container) if job.has_sound else None
+        audio = _add_tone(container) if job.has_sound else None
         for index in range(frames):
             frame = _to_frame(_frame_planes(scenes, index / (frames - 1), size, mark), size)
             frame.pts, frame.time_base = index, Fraction(1, job.fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if audio:
-            play_tone(container, audio, job.seconds)
+            _play_tone(container, audio, job.seconds)
 
 
 def _stream(stream: VideoStream, size: tuple[int, int]) -> VideoStream:
@@ -199,6 +207,54 @@ def _rows(picture: Image.Image, line_size: int) -> Iterator[bytes]:
     for start in range(0, len(data), picture.width):
         yield data[start : start + picture.width]
         yield padding
+
+
+def _add_tone(container: OutputContainer) -> AudioStream:
+    """A mono AAC stream beside the picture."""
+    return container.add_stream("aac", rate=_SAMPLE_RATE, layout="mono")
+
+
+def _play_tone(container: OutputContainer, stream: AudioStream, seconds: int) -> None:
+    """Encode a chord of this length into the stream."""
+    # One second is computed and repeated: it swells from silence to silence, so that no seam is heard.
+    second = array.array("h", (_sample(index) for index in range(_SAMPLE_RATE)))
+    sound = second * (seconds + 1)
+    for start in range(0, seconds * _SAMPLE_RATE, _SAMPLES_PER_FRAME):
+        frame = av.AudioFrame(format="s16", layout="mono", samples=_SAMPLES_PER_FRAME)
+        frame.planes[0].update(sound[start : start + _SAMPLES_PER_FRAME].tobytes())
+        frame.sample_rate, frame.pts, frame.time_base = _SAMPLE_RATE, start, Fraction(1, _SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def _sample(index: int) -> int:
+    swell = math.sin(math.pi * index / _SAMPLE_RATE)
+    return int(2600 * swell * sum(math.sin(2 * math.pi * tone * index / _SAMPLE_RATE) for tone in _CHORD))
+
+
+def _draw_placeholder(text: str, size: tuple[int, int]) -> Image.Image:
+    """A picture of this size: two colours that run into each other, a few discs, and the text."""
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+    top, bottom = _colour(digest[0], 0.42), _colour(digest[1], 0.16)
+    blend = Image.linear_gradient("L").resize(size)
+    card = Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), blend)
+    draw = ImageDraw.Draw(card)
+    for index in range(3, 24, 3):
+        x, y = digest[index] * size[0] // 255, digest[index + 1] * size[1] // 255
+        radius = min(size) * (8 + digest[index + 2] % 24) // 200
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_colour(digest[index], 0.5))
+    font = ImageFont.load_default(min(size) / 16)
+    shown = textwrap.fill(
+        textwrap.shorten(text, _MAX_CARD_TEXT, placeholder=" ..."), max(12, size[0] * 26 // min(size))
+    )
+    middle = size[0] / 2, size[1] / 2
+    draw.multiline_text(middle, shown, "white", font, anchor="mm", align="center", stroke_width=2, stroke_fill="black")
+    return card
+
+
+def _colour(hue: int, lightness: float) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hls_to_rgb(hue / 256, lightness, 0.55)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def main() -> int:

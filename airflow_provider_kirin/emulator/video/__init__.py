@@ -1,1 +1,0 @@
-"""Makes the videos: real MP4 files, with sound where the model has it."""
