@@ -313,7 +313,7 @@ class TestAMisbehavingGateway:
             "echoed header",
         ],
     )
-    async def test_that_echoes_the_key_does_not_spread_it(self, connect, raw_server, reply, caplog, capfd):
+    async def test_a_gateway_that_echoes_the_key_does_not_spread_it(self, connect, raw_server, reply, caplog, capfd):
         conn_id = connect(raw_server(replying(reply)).url, timeout=2)
         shown = []
         with caplog.at_level(logging.DEBUG):

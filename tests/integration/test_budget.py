@@ -73,7 +73,7 @@ class TestTheBudgetOfARun:
         assert ended.states() == {"first": "success", "second": "failed"}
         assert "1 generation, 1 of which at an estimated cost" in ended.log and emulator.submitted == 1
 
-    def test_so_does_one_of_a_task_without_a_budget(self, dag, run, payload, emulator):
+    def test_an_unfinished_submission_of_a_task_without_a_budget_counts_too(self, dag, run, payload, emulator):
         with dag:
             first = KirinSubmitOperator(task_id="first", payload={**payload, "prompt": "[[seconds:600]]"})
             first >> KirinSubmitOperator(task_id="second", payload=payload, max_cost_usd="0.55")

@@ -149,7 +149,7 @@ def drip_over_tls(listening: socket.socket, context: ssl.SSLContext) -> None:
 
 
 class TestADeadline:
-    def test_that_is_met_changes_nothing(self, raw_server, hook):
+    def test_a_deadline_that_is_met_changes_nothing(self, raw_server, hook):
         with left_behind() as nothing:
             kirin = hook(raw_server(replying(whole(TASK))).url)
             assert kirin.get_task("kirin-1").status == "completed"
@@ -172,14 +172,14 @@ class TestADeadline:
         with left, right, pytest.raises(KeyboardInterrupt):
             wait_for(left, Deadline(0.05), then=KeyboardInterrupt)
 
-    def test_that_is_moved_ends_later(self):
+    def test_a_deadline_that_is_moved_ends_later(self):
         left, right = socket.socketpair()
         began = time.monotonic()
         with left, right, pytest.raises(DeadlineError):
             wait_for(left, Deadline(0.2), again=3)
         assert time.monotonic() - began > 0.6
 
-    def test_that_pauses_does_not_count(self):
+    def test_a_deadline_that_is_paused_does_not_count(self):
         with Deadline(0.05) as deadline:
             deadline.pause()
             threading.Event().wait(0.3)

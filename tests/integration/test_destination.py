@@ -112,7 +112,7 @@ class TestNames:
             KirinDownloadOperator(task_id="d", kirin_task_id="x", destination="/d", filename_template=template)
 
     @pytest.mark.parametrize("max_bytes", [0, -1, True, "1", 1.5, None])
-    def test_so_is_a_limit_that_is_none(self, payload, max_bytes):
+    def test_an_invalid_max_bytes_is_an_import_error(self, payload, max_bytes):
         with pytest.raises(KirinDestinationError, match="max_bytes"):
             KirinGenerateVideoOperator(task_id="g", payload=payload, destination="/d", max_bytes=max_bytes)
 
@@ -243,14 +243,14 @@ class TestADestination:
         assert is_mp4((tmp_path / "a.mp4").read_bytes())
 
     @pytest.mark.parametrize("destination", ["{{ '' }}", "{{ none or '\n' }}"])
-    def test_that_is_empty_costs_nothing(self, dag, run, payload, emulator, destination):
+    def test_an_empty_destination_costs_nothing(self, dag, run, payload, emulator, destination):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
         ended = run(dag)
         assert ended.states()["generate"] == "failed" and ended.ti("generate").try_number == 1
         assert "turned out to be empty" in ended.log and emulator.submitted == 0
 
-    def test_that_is_no_name_costs_nothing(self, dag, run, payload, emulator, tmp_path):
+    def test_a_destination_that_is_not_a_string_costs_nothing(self, dag, run, payload, emulator, tmp_path):
         with dag:
 
             @task
@@ -303,7 +303,7 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
         KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, **options)
 
     @pytest.mark.parametrize("destination", ["s3://studio@vidoes/a", "s3://studio@vidoes", "s3://studio@vidoes/a.mp4"])
-    def test_that_does_not_exist(self, dag, run, payload, emulator, s3, destination):
+    def test_a_missing_bucket_costs_nothing(self, dag, run, payload, emulator, s3, destination):
         with dag:
             self.generate(payload, destination, retries=2)
         ended = run(dag)
@@ -329,7 +329,7 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
         assert ended.state == "failed" and ended.ti("generate").try_number == 2 and emulator.submitted == 0
         assert "cannot be reached" in ended.log
 
-    def test_that_credentials_may_only_write_to_is_taken(self, dag, run, payload, emulator, s3, monkeypatch):
+    def test_a_bucket_with_write_only_credentials_is_taken(self, dag, run, payload, emulator, s3, monkeypatch):
         """Nobody needs the right to ask for a bucket in order to write into it."""
         asked = []
 
@@ -346,7 +346,7 @@ class TestABucketIsAskedForBeforeAnythingIsPaid:
             self.generate(payload, "s3://studio@videos/a.mp4")
         assert run(dag).state == "success" and asked and keys(s3) == ["a.mp4"]
 
-    def test_that_is_empty_and_may_only_be_listed_is_taken(self, monkeypatch):
+    def test_an_empty_bucket_that_may_only_be_listed_is_taken(self, monkeypatch):
         """As gcsfs does it: Google's roles for objects hold the right to list them, and none to ask for the bucket."""
 
         class ObjectAdmin(MemoryFileSystem):

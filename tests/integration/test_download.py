@@ -313,7 +313,7 @@ class TestAFreshLink:
         assert host.requests[2]["path"] == "/new.mp4" and host.ranges[2] == f"bytes={MEGABYTE}-"
         assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
 
-    def test_that_leads_to_another_file_begins_anew(self, serve, hook, place):
+    def test_a_fresh_link_to_another_file_starts_over(self, serve, hook, place):
         old = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 410])
         new = serve(video(2 * MEGABYTE, seed=5), headers={"ETag": '"another"'})
         hook.download(f"{old.url}/v.mp4", place, fresh_url=lambda: f"{new.url}/v.mp4")
@@ -326,7 +326,7 @@ class TestAFreshLink:
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/{next(links)}.mp4")
         assert len(host.requests) == 3
 
-    def test_nor_on_the_last_try(self, serve, hook, place, monkeypatch):
+    def test_no_fresh_link_is_asked_for_on_the_last_try(self, serve, hook, place, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.download.downloader._MAX_ATTEMPTS", 2)
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         with pytest.raises(KirinReplyError, match="expired"):
@@ -349,7 +349,7 @@ class TestWhatIsThereAlready:
         assert place.stat().st_mtime_ns == before.st_mtime_ns and place.stat().st_ino == before.st_ino
         assert "exists already" in caplog.text and "not downloaded again" in caplog.text
 
-    def test_nor_is_it_an_error_that_it_may_not_be_replaced(self, serve, hook, place):
+    def test_the_same_file_is_not_an_error_without_overwrite(self, serve, hook, place):
         host = serve(video(MEGABYTE))
         for _ in range(2):
             assert hook.download(f"{host.url}/v.mp4", place, overwrite=False) == MEGABYTE
@@ -363,7 +363,7 @@ class TestWhatIsThereAlready:
         assert place.read_bytes() == host.body
 
     @pytest.mark.parametrize("other", [video(MEGABYTE, seed=1), video(MEGABYTE - 1), b""])
-    def test_or_an_error_where_it_may_not_be(self, serve, hook, place, other):
+    def test_another_file_is_an_error_without_overwrite(self, serve, hook, place, other):
         place.parent.mkdir()
         place.write_bytes(other)
         host = serve(video(MEGABYTE))
@@ -418,7 +418,7 @@ class TestOnlyVideosOfASaneLength:
             hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE)
         assert not caught.value.retryable and files_below(place.parent) == [] and len(host.requests) == 1
 
-    def test_also_for_a_file_that_comes_at_once(self, serve, hook, place):
+    def test_the_limit_holds_for_a_file_that_arrives_in_one_piece(self, serve, hook, place):
         host = serve(video(1001), says_length=False)
         with pytest.raises(KirinReplyError, match="max_bytes = 1,000"):
             hook.download(f"{host.url}/v.mp4", place, max_bytes=1000)
@@ -759,7 +759,7 @@ class TestTheLog:
                 hook.download(f"{url}/v.mp4?sig=SECRET", place)
             assert "SECRET" not in f"{caught.value} {caught.value!r} {caplog.text}"
 
-    def test_nor_does_urllib3_at_any_level(self, serve, hook, place, caplog):
+    def test_urllib3_does_not_log_the_query_at_any_level(self, serve, hook, place, caplog):
         host = serve(video(1000), turns=["/w.mp4?sig=SECRET"])
         with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
             hook.download(f"{host.url}/v.mp4?sig=SECRET", place)
@@ -769,7 +769,7 @@ class TestTheLog:
             requests.get(f"{host.url}/page?number=2", timeout=5)
         assert '"GET /page?number=2 ' in caplog.text
 
-    def test_nor_where_it_warns_of_a_malformed_head(self, raw_server, hook, place, caplog):
+    def test_a_warning_about_malformed_headers_does_not_show_the_query(self, raw_server, hook, place, caplog):
         reply = whole(b"\0\0\0\x0cftypmp42", kind="video/mp4\r\nno header at all")
         hook.download(f"{raw_server(replying(reply)).url}/v.mp4?sig=SECRET", place)
         assert "Failed to parse headers" in caplog.text and "/v.mp4?..." in caplog.text

@@ -149,7 +149,7 @@ class TestWithAnXComBackend:
         stored.unlink()
         assert visit(bought, "submit").status_code == 404
 
-    def test_so_is_one_that_cannot_be_read(self, bought, visit, stored, monkeypatch, logged):
+    def test_a_record_that_cannot_be_read_is_not_found(self, bought, visit, stored, monkeypatch, logged):
         class Encrypted:
             @staticmethod
             def deserialize_value(row: Any) -> Any:
@@ -160,7 +160,7 @@ class TestWithAnXComBackend:
         assert page.status_code == 404 and "no key" not in page.text
         assert "no key for kirin_submission of submit" in logged()
 
-    def test_so_is_one_of_a_backend_that_is_configured_no_more(self, bought, visit, stored, monkeypatch):
+    def test_a_record_of_a_backend_that_is_no_longer_configured_is_not_found(self, bought, visit, stored, monkeypatch):
         from airflow.sdk.bases.xcom import BaseXCom
 
         monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", BaseXCom)

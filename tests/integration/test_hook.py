@@ -423,7 +423,7 @@ class TestAMisbehavingGateway:
         assert hook.get_task("order-19").status == "completed"
 
     @pytest.mark.parametrize("kind", ["lose_reply", "cut_before"])
-    def test_nor_on_a_connection_that_was_kept_open(self, hook, emulator, payload, kind):
+    def test_a_submit_is_not_repeated_on_a_connection_that_was_kept_open(self, hook, emulator, payload, kind):
         # On a socket that was used before, HTTP libraries like to try again by themselves.
         hook.submit(payload)
         emulator.fault(on="submit", kind=kind)

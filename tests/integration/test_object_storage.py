@@ -98,7 +98,7 @@ class TestAnObjectIsWholeOrNotThere:
         assert unfinished(s3) == []
         assert [stored(s3, key) for key in keys(s3)] == ([older] if older else [])
 
-    def test_so_does_one_that_is_too_long(self, s3, hook):
+    def test_a_download_that_is_too_long_takes_its_parts_back(self, s3, hook):
         with (
             VideoHost(video(20 * MEGABYTE), says_length=False) as host,
             pytest.raises(KirinReplyError, match="max_bytes"),
@@ -106,7 +106,7 @@ class TestAnObjectIsWholeOrNotThere:
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", max_bytes=10 * MEGABYTE)
         assert keys(s3) == [] and unfinished(s3) == []
 
-    def test_and_one_that_is_ended_from_outside(self, s3, hook):
+    def test_a_download_that_is_interrupted_takes_its_parts_back(self, s3, hook):
         def end(host):
             if len(host.requests) == 2:
                 raise KeyboardInterrupt
@@ -115,7 +115,7 @@ class TestAnObjectIsWholeOrNotThere:
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", fresh_url=lambda: end(host))
         assert keys(s3) == [] and unfinished(s3) == []
 
-    def test_and_one_that_ends_in_the_middle_of_the_video(self, s3, hook):
+    def test_a_download_that_ends_in_the_middle_of_the_video_takes_its_parts_back(self, s3, hook):
         half = {"says_length": False, "headers": {}, "turns": [9 * MEGABYTE] * 9}
         with VideoHost(video(20 * MEGABYTE), **half) as host, pytest.raises(KirinReplyError, match="in the middle"):
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")

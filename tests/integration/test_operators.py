@@ -137,7 +137,7 @@ class TestTheThreeSteps:
     @pytest.mark.parametrize(
         ("prompt", "said"), [("[[fail:8002005098]]", "8002005098"), ("[[no-video]]", "without a video")]
     )
-    def test_nor_one_that_has_no_video(self, dag, run, submitted, tmp_path, prompt, said):
+    def test_a_task_without_a_video_is_not_downloaded(self, dag, run, submitted, tmp_path, prompt, said):
         with dag:
             KirinDownloadOperator(task_id="download", kirin_task_id=submitted(prompt), destination=str(tmp_path))
         ended = run(dag)
@@ -311,7 +311,7 @@ class TestGenerate:
         assert "another task is mapped over its result" in ended.log and "nothing was spent" in ended.log
         assert emulator.submitted == 0 and emulator.requests("GET", "/task/") == []
 
-    def test_nor_does_one_fail_a_try_that_adopts(self, dag, run, payload, emulator):
+    def test_a_listener_added_later_does_not_fail_a_try_that_adopts(self, dag, run, payload, emulator):
         listeners = get_listener_manager()
 
         def listen(ti: Any) -> str:
@@ -550,7 +550,7 @@ class TestTheSensor:
         assert ended.states() == {"wait": "success"} and "503" in ended.log
 
     @pytest.mark.parametrize("fault", [NOT_FOUND, NO_GATEWAY], ids=["404", "load balancer"])
-    def test_so_is_a_404_that_passes(self, dag, run, submitted, emulator, mode, fault):
+    def test_a_404_that_passes_is_ridden_out(self, dag, run, submitted, emulator, mode, fault):
         one = submitted()
         emulator.fault(times=2, **fault)
         with dag:

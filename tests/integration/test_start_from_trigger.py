@@ -65,7 +65,7 @@ class TestATemplate:
         "{{ dag_run.data_interval_start }}/{{ dag_run.data_interval_end.strftime('%Y%m%d %Z') }}",
     )
 
-    def test_that_is_plain_reads_as_on_a_worker(self, dag):
+    def test_a_plain_template_renders_as_on_a_worker(self, dag):
         dag.params.update({"text": Param("a b", type="string"), "number": 1, "decimal": 1.0, "none": None})
         with dag:
             wait = KirinTaskSensor(

@@ -251,7 +251,7 @@ class TestDeadline:
         # Not the whole time again.
         assert time.monotonic() - began < 1.2
 
-    async def test_that_passed_without_a_triggerer_times_out_after_one_poll(self, submit):
+    async def test_a_deadline_that_passed_without_a_triggerer_times_out_after_one_poll(self, submit):
         began = time.monotonic()
         (late,) = await outcomes(trigger_for(submit("[[seconds:600]]"), seconds=3600, waited=7200))
         assert isinstance(late, KirinTimeoutError) and "7200 s" in str(late)

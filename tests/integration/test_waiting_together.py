@@ -177,7 +177,7 @@ class TestStartedInTheTriggerer:
         assert [end["id"] for end in stored["return_value"]] == [one, one]
         assert [entry["kirin_task_id"] for entry in stored["kirin_usage"]] == [one]
 
-    async def test_so_does_what_it_cost_where_no_result_is_wanted(self, submit):
+    async def test_without_a_result_the_cost_is_left_to_a_worker(self, submit):
         one = submit("[[seconds:0.1]]")
         event = await self.fired(self.starting(one, end_from_trigger=True, do_xcom_push=False))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]

@@ -257,5 +257,5 @@ class TestTheKeyIsNotShown:
     def test_a_key_of_three_letters_does_not_mask_ordinary_words(self) -> None:
         assert read(password="key").hide_key("the key is monkey") == "the key is monkey"
 
-    def test_not_in_the_url(self) -> None:
+    def test_the_url_does_not_contain_it(self) -> None:
         assert "SECRET" not in read().base_url

@@ -58,7 +58,7 @@ class TestADagParseIsCheap:
         )
         assert not top_level(loaded) & (HEAVY | {"jsonschema", "fastapi", "sqlalchemy"})
 
-    def test_nor_what_only_a_running_task_needs(self) -> None:
+    def test_operators_and_sensors_do_not_load_what_only_a_running_task_needs(self) -> None:
         loaded = loaded_by(
             "import airflow_provider_kirin.operators.kirin, airflow_provider_kirin.sensors.kirin",
             before=AIRFLOW,
@@ -73,7 +73,7 @@ class TestADagParseIsCheap:
         )
         assert not loaded & {f"airflow_provider_kirin.{name}" for name in running}
 
-    def test_neither_does_making_an_operator_with_a_whole_payload(self) -> None:
+    def test_making_an_operator_with_a_payload_loads_nothing_heavy(self) -> None:
         loaded = loaded_by(
             "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"
             "with DAG('d', schedule=None):\n"

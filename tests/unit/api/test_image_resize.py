@@ -158,7 +158,7 @@ class TestFormats:
         image = opened(fitted(file_of(picture(1000, 300), "JPEG", icc_profile=profile)))
         assert image.size == (1000, 400) and image.info["icc_profile"] == profile
 
-    def test_but_not_where_the_colours_are_converted(self) -> None:
+    def test_the_profile_is_dropped_if_the_colours_are_converted(self) -> None:
         image = opened(fitted(file_of(picture(400, 300, "CMYK"), "TIFF", icc_profile=b"for ink")))
         assert "icc_profile" not in image.info
 

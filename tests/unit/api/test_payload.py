@@ -145,7 +145,7 @@ class TestPrompts:
     @pytest.mark.parametrize(
         ("prompt", "has", "remedy"), [("", "it has 0", "Write more"), ("x" * 2501, "it has 2,501", "Shorten it by 1")]
     )
-    def test_not_outside(self, prompt: str, has: str, remedy: str) -> None:
+    def test_too_short_or_too_long_is_refused(self, prompt: str, has: str, remedy: str) -> None:
         (problem,) = refused(prompt=prompt)
         assert problem.field == "prompt"
         assert has in problem.rule
@@ -171,7 +171,7 @@ class TestPrompts:
     @pytest.mark.parametrize(
         "value", [True, b"bytes", ["a prompt"], {"text": "a"}, NAN, pytest.param(10**5000, id="huge")]
     )
-    def test_only_a_text_is_one(self, value: Any) -> None:
+    def test_only_a_string_is_a_prompt(self, value: Any) -> None:
         (problem,) = refused(prompt=value)
         assert (problem.field, problem.rule) == ("prompt", "must be a string")
 
@@ -182,7 +182,7 @@ class TestCfgScale:
         assert sent(cfg_scale=value)["cfg_scale"] == float(value)
 
     @pytest.mark.parametrize("value", [1.01, -0.01, 2, -1, "1.01", 10**15, Decimal("1.01")])
-    def test_not_outside(self, value: Any) -> None:
+    def test_outside_of_0_to_1_is_refused(self, value: Any) -> None:
         (problem,) = refused(cfg_scale=value)
         assert (problem.field, problem.rule) == ("cfg_scale", "must be between 0 and 1")
 
@@ -208,7 +208,7 @@ class TestCfgScale:
             pytest.param(10**5000, id="huge"),
         ],
     )
-    def test_only_a_number_is_one(self, value: Any) -> None:
+    def test_only_a_number_is_a_cfg_scale(self, value: Any) -> None:
         (problem,) = refused(cfg_scale=value)
         assert problem.field == "cfg_scale"
         assert problem.rule in ("must be a number", "must be between 0 and 1")
@@ -230,7 +230,7 @@ class TestMode:
         assert sent(mode=value)["mode"] == value
 
     @pytest.mark.parametrize("value", ["", "PRO", "fast", 1, True, ["pro"]])
-    def test_no_other(self, value: Any) -> None:
+    def test_any_other_mode_is_refused(self, value: Any) -> None:
         (problem,) = refused(mode=value)
         assert (problem.field, problem.rule) == ("mode", "must be one of 'std', 'pro'")
 
@@ -241,7 +241,7 @@ class TestMode:
 
 
 class TestImages:
-    def test_neither_image_is_one_problem(self) -> None:
+    def test_a_missing_image_is_one_problem(self) -> None:
         for payload in ({}, {"prompt": "a"}, {"image": None, "image_tail": None}):
             (problem,) = refused(payload)
             assert problem.field == "image"
@@ -330,7 +330,7 @@ class TestExternalTaskId:
         assert sent(external_task_id="row 7/日本")["external_task_id"] == "row 7/日本"
 
     @pytest.mark.parametrize("value", ["", True, ["row-7"]])
-    def test_nothing_else(self, value: Any) -> None:
+    def test_anything_but_a_string_is_refused(self, value: Any) -> None:
         assert fields_of(refused(external_task_id=value)) == ["external_task_id"]
 
 
@@ -654,7 +654,7 @@ class TestInlineImages:
         }
 
     @pytest.mark.parametrize("payload", [None, "text", [], {}, {"image": URL}, {"image": "/a/path.png"}, {"image": 5}])
-    def test_nothing_else_is(self, payload: Any) -> None:
+    def test_anything_else_is_not_an_inline_image(self, payload: Any) -> None:
         assert inline_images(payload) == {}
 
 

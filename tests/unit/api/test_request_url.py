@@ -64,7 +64,7 @@ class TestALink:
             f"http://h:{'1' * 5000}/",
         ],
     )
-    def test_that_is_none(self, text: str) -> None:
+    def test_an_invalid_url_is_refused(self, text: str) -> None:
         with pytest.raises(ValueError):  # noqa: PT011 - the caller says what it was
             RequestUrl.parse(text)
 
