@@ -21,6 +21,7 @@
         ├── KirinNotFoundError     HTTP 404: no such generation for this key, or a wrong path
         ├── KirinConflictError     HTTP 409: the external task id is already in use
         ├── KirinRateLimitError    HTTP 429: nothing was accepted; try again later
+        │   └── KirinCapacityError the account is full: no generation more can run at once; nothing was accepted
         ├── KirinUnavailableError  HTTP 408 and 5xx, provider unavailable
         └── KirinTaskFailedError   the generation itself failed
             └── KirinNoVideoError  it completed without a video
@@ -245,9 +246,13 @@ class KirinConflictError(KirinAPIError):
 
 
 class KirinRateLimitError(KirinAPIError):
-    """Too many requests, or too many generations at once. Nothing was accepted."""
+    """Too many requests. Nothing was accepted."""
 
     retryable = True
+
+
+class KirinCapacityError(KirinRateLimitError):
+    """The account is full: it runs as many generations as it allows at once. Nothing was accepted."""
 
 
 class KirinUnavailableError(KirinAPIError):

@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.task import KirinTask, read_reason
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
+    KirinCapacityError,
     KirinConfigError,
     KirinConflictError,
     KirinCreditError,
@@ -44,6 +45,7 @@ class _Meaning:
 
 _CREDIT = _Meaning(KirinCreditError, "Top up the account, then run the step again")
 _RATE = _Meaning(KirinRateLimitError, "Nothing was accepted; try again later, or run fewer at once (an Airflow pool)")
+_FULL = _Meaning(KirinCapacityError, "The account is full: a generation has to end first")
 _KEY = _Meaning(KirinAuthError, "Check the connection's API Key, and that it is allowed to use this model")
 _INPUT = _Meaning(KirinInputError, "Change the payload; the same one will fail again")
 _FAILED = _Meaning(KirinTaskFailedError, "Only a new submission can help")
@@ -68,7 +70,8 @@ CODES: dict[str, _Meaning] = {
     "110001": _Meaning(KirinInputError, "The image was judged sensitive; use another one"),
     "190000": _Meaning(KirinInputError, "The API could not download the audio; use a URL that it can reach"),
     **{str(code): _CREDIT for code in (*range(40201, 40209), 1101, 1102)},
-    **{str(code): _RATE for code in (1302, 1303)},
+    "1302": _RATE,
+    "1303": _FULL,
     **{str(code): _KEY for code in (1000, 1001, 1002, 1003, 1004, 1103, 1304)},
     **{str(code): _INPUT for code in (1200, 1201, 1300, 1301)},
     **{str(code): _DOWN for code in (5000, 5001, 5002)},
@@ -92,6 +95,12 @@ _STATUSES: dict[int, _Meaning] = {
 _ABOUT_A_PATH = ("/generation/", "url", "route", "path", "endpoint", "page", "cannot get", "app not found", "backend")
 #: Error fields that web frameworks and proxies use, and this API does not.
 _NOT_THE_API = {"path", "msg", "errors"}
+#: A 429 about generations at once, not about requests: seconds help against the one, and only an end against the other.
+_FULL_WORDS = re.compile(
+    r"\b(?:parallel|concurren\w+|simultaneous\w*)\b(?!\W+(?:api\W+)?(?:requests?|connections?|calls?)\b)"
+    r"|\b(?:running|active|unfinished) (?:tasks|jobs|generations)\b"
+    r"|\b(?:tasks|jobs|generations) (?:running|in progress)\b"
+)
 _CREDIT_WORDS = re.compile(r"\b(balance|credits?|arrears|recharge|top[ -]up)\b")
 
 
@@ -165,6 +174,8 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
         return _STATUSES[409]
     if code in CODES:
         return CODES[code]
+    if status == 429 and _FULL_WORDS.search(said):
+        return _FULL
     if status in _STATUSES:
         return _STATUSES[status]
     return _Meaning(KirinAPIError, "See the message")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any, Literal, Protocol
 
+from airflow_provider_kirin.api.capacity import capacity_pause, no_place
 from airflow_provider_kirin.api.idempotency import attempt_id, is_of_series
 from airflow_provider_kirin.api.lookup import PATIENCE, Lookup, LookupClient
 from airflow_provider_kirin.api.record import Record
@@ -28,6 +29,7 @@ from airflow_provider_kirin.api.retry import (
 )
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
+    KirinCapacityError,
     KirinConflictError,
     KirinError,
     KirinLostTaskError,
@@ -80,6 +82,8 @@ class Submission:
     :param on_unknown_submit: what to do if a submission may have been accepted and cannot be looked up
     :param lookup_verified: maps each connection id to whether its look-up works; lives as long as the process
     :param conn_id: the Airflow connection id
+    :param capacity_patience: seconds to wait here for a place in a full account; 0 to raise the refusal at once, for a
+        caller that waits elsewhere
     :param log: the logger to write to; by default this module's
     :param sleep: called with the seconds to wait
     """
@@ -95,6 +99,7 @@ class Submission:
         on_unknown_submit: OnUnknownSubmit = "stop",
         lookup_verified: dict[str, bool] | None = None,
         conn_id: str = "",
+        capacity_patience: float = PATIENCE,
         log: Any = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -107,6 +112,7 @@ class Submission:
         self.log = log or getLogger(__name__)
         self._conn_id = conn_id
         self._sleep = sleep
+        self._capacity_patience = capacity_patience
         self._lookup = Lookup(client, conn_id=conn_id, sleep=sleep, verified=lookup_verified, log=self.log)
         self._earlier = record.latest()
         #: The external task id of a submission whose outcome is still open, so that a kill can be explained.
@@ -117,6 +123,7 @@ class Submission:
 
         :raises KirinUnknownSubmitError: a submission may have been accepted, and cannot be found
         :raises KirinLostTaskError: the recorded generation is no longer known to the gateway
+        :raises KirinCapacityError: the account is full; nothing was accepted
         :raises KirinError: the gateway rejected the submission or could not be reached; nothing was accepted
         """
         external_task_id, found = self._look_through_round()
@@ -278,7 +285,7 @@ class Submission:
             )
         for left in reversed(range(MAX_SUBMISSIONS)):
             had_unresolved_intent = has_unresolved_intent
-            outcome = self._submit(external_task_id, has_unresolved_intent=has_unresolved_intent)
+            outcome = self._submit_with_place(external_task_id, has_unresolved_intent=has_unresolved_intent)
             if isinstance(outcome, Submitted):
                 return outcome
             lost, has_unresolved_intent = outcome, True
@@ -292,6 +299,26 @@ class Submission:
             lookup_untrusted = not self._lookup.is_verified
             self.log.warning("Kirin does not know a generation %s; submitting again.", external_task_id)
         raise self._unknown_submit_error(external_task_id, str(lost), retryable=self._lookup.is_verified) from lost
+
+    def _submit_with_place(self, external_task_id: str, *, has_unresolved_intent: bool) -> Submitted | KirinError:
+        """Submit as :meth:`_submit` does, and wait for a place while the account is full."""
+        waited, refusals = 0.0, 0
+        while True:
+            try:
+                return self._submit(external_task_id, has_unresolved_intent=has_unresolved_intent)
+            except KirinCapacityError as error:
+                if not self._capacity_patience:
+                    raise
+                if waited >= self._capacity_patience:
+                    raise no_place(error, waited) from error
+                refusals += 1
+                pause = max(capacity_pause(refusals), error.retry_after or 0.0)
+                pause = min(pause, self._capacity_patience - waited)
+                self.log.warning("The account is full; submitting again in %.0f s: %s", pause, error)
+                self._sleep(pause)
+                waited += pause
+            if found := self._find(external_task_id, has_unresolved_intent=True):
+                return self._adopt(found, external_task_id)
 
     def _submit(self, external_task_id: str, *, has_unresolved_intent: bool) -> Submitted | KirinError:
         """Submit. After a temporary rejection, wait, check that nothing was accepted, and submit again.
@@ -317,7 +344,7 @@ class Submission:
                 attempt += 1
                 delay = backoff_delay(error, attempt)
                 spent += delay
-                if not error.retryable or spent > PATIENCE:
+                if not error.retryable or spent > PATIENCE or isinstance(error, KirinCapacityError):
                     if has_unresolved_intent:
                         _append(
                             error, f"An earlier submission may be billed; its external task id is {external_task_id}."

@@ -13,6 +13,7 @@ from airflow_provider_kirin.api.errors import error_from_response
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.task import KirinTask, KirinUsage
 from airflow_provider_kirin.exceptions import (
+    KirinCapacityError,
     KirinConflictError,
     KirinError,
     KirinNetworkError,
@@ -47,6 +48,7 @@ POST_FATES = (
     "ok",
     "connection refused",
     "429",
+    "full",
     "lost before",
     "killed before",
     "lost after",
@@ -111,6 +113,8 @@ class ModelGateway:
             raise KirinNetworkError("refused", sent=False)
         if fate == "429":
             raise KirinRateLimitError("too many", http_status=429)
+        if fate == "full":
+            raise KirinCapacityError("full", http_status=429, code="1303")
         if fate == "400 input":
             raise error_from_response(400, {"error": {"message": "bad prompt"}}, doing="submitting")
         if fate == "lost before":

@@ -48,6 +48,7 @@ TREE = {
     "KirinNotFoundError": ("KirinAPIError", False),
     "KirinConflictError": ("KirinAPIError", False),
     "KirinRateLimitError": ("KirinAPIError", True),
+    "KirinCapacityError": ("KirinRateLimitError", True),
     "KirinUnavailableError": ("KirinAPIError", True),
     "KirinTaskFailedError": ("KirinAPIError", True),
     "KirinNoVideoError": ("KirinTaskFailedError", False),

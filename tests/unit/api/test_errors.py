@@ -21,6 +21,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
+    KirinCapacityError,
     KirinConfigError,
     KirinConflictError,
     KirinCreditError,
@@ -262,7 +263,8 @@ KNOWN_CODES = [
     ("190000", KirinInputError, False),
     *((str(code), KirinCreditError, False) for code in range(40201, 40209)),
     *((code, KirinCreditError, False) for code in ("1101", "1102")),
-    *((code, KirinRateLimitError, True) for code in ("1302", "1303")),
+    ("1302", KirinRateLimitError, True),
+    ("1303", KirinCapacityError, True),
     *((code, KirinAuthError, False) for code in ("1000", "1001", "1002", "1003", "1004", "1103", "1304")),
     *((code, KirinInputError, False) for code in ("1200", "1201", "1300", "1301")),
     *((code, KirinUnavailableError, True) for code in ("5000", "5001", "5002")),
@@ -307,6 +309,37 @@ class TestCodes:
     @pytest.mark.parametrize(("code", "kind", "retryable"), [case for case in KNOWN_CODES if case[0][0] != "0"])
     def test_given_as_a_number(self, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
         assert type(error(400, {"error": {"code": int(code), "message": "because"}})) is kind
+
+
+class TestAFullAccount:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "parallel task over resource pack limit",
+            "Too many concurrent tasks",
+            "concurrency limit reached",
+            "You have 5 running generations",
+            "too many jobs in progress",
+        ],
+    )
+    def test_is_told_from_the_request_rate_by_its_text(self, message: str) -> None:
+        assert type(error(429, {"error": {"code": "RATE_LIMIT_EXCEEDED", "message": message}})) is KirinCapacityError
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            {"error": {"code": "RATE_LIMIT_EXCEEDED", "message": "Rate limit exceeded"}},
+            {"message": "too many concurrent requests"},
+            {"message": "parallel API calls are limited"},
+            {"error": {"code": 1302, "message": "too many parallel tasks"}},
+        ],
+    )
+    def test_is_nothing_that_seconds_help_against(self, body: Any) -> None:
+        assert type(error(429, body)) is KirinRateLimitError
+
+    def test_is_not_assumed_from_any_other_status(self) -> None:
+        assert type(error(503, {"error": {"code": 1303, "message": "parallel tasks"}})) is KirinUnavailableError
 
 
 class TestFinishedGenerations:

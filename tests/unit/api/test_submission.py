@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
+    KirinCapacityError,
     KirinConflictError,
     KirinError,
     KirinInputError,
@@ -684,6 +685,59 @@ class TestARoundBuysOneGeneration:
         assert deployment.attempt("", external_task_id="", find=True) is None
 
 
+class TestAFullAccount:
+    def test_who_can_wait_elsewhere_is_told_at_once(self) -> None:
+        gateway, record, slept = ModelGateway(post_fate=lambda: "full"), ModelRecord(), list[float]()
+        with pytest.raises(KirinCapacityError) as caught:
+            submission(gateway, record, capacity_patience=0, sleep=slept.append).submit_or_adopt()
+        assert caught.value.retryable
+        assert (gateway.submissions, slept) == (1, [])
+        assert record.entries == {}, "nothing was submitted, and the record says so"
+
+    def test_the_next_run_submits_after_one_look_up(self) -> None:
+        gateway, record, looks = ModelGateway(), ModelRecord(), list[str]()
+        gateway.post_fate = fates("full")  # type: ignore[assignment]
+        with pytest.raises(KirinCapacityError):
+            submission(gateway, record, capacity_patience=0).submit_or_adopt()
+        gateway.get_fate = lambda: looks.append("") or "ok"  # type: ignore[func-returns-value]
+        assert not submission(gateway, record, capacity_patience=0).submit_or_adopt().adopted
+        assert (gateway.submissions, len(looks)) == (2, 1)
+
+    def test_an_earlier_doubt_stays_on_record_and_in_the_error(self) -> None:
+        gateway = ModelGateway()
+        record = proven(gateway)
+        gateway.lag = 99
+        gateway.post_fate = fates("lost after", "full")  # type: ignore[assignment]
+        with pytest.raises(KirinCapacityError, match=f"may be billed.*{NAME}"):
+            submission(gateway, record, capacity_patience=0).submit_or_adopt()
+        assert record.has_unresolved_intent(NAME)
+        gateway.hidden.clear()
+        assert submission(gateway, record, capacity_patience=0).submit_or_adopt().adopted
+        assert gateway.submissions == 2
+
+    def test_a_worker_waits_for_a_place_with_growing_pauses(self) -> None:
+        gateway, slept = ModelGateway(), list[float]()
+        gateway.post_fate = fates(*["full"] * 9)  # type: ignore[assignment]
+        got = submission(gateway, ModelRecord(), capacity_patience=6 * 3600, sleep=slept.append).submit_or_adopt()
+        assert not got.adopted
+        assert gateway.submissions == 10
+        assert slept[0] <= 10 <= 30 <= slept[-1] <= 60
+
+    def test_the_request_rate_is_not_counted_against_that_wait(self) -> None:
+        gateway = ModelGateway()
+        gateway.post_fate = fates(*["full"] * 20, "429", *["full"] * 20)  # type: ignore[assignment]
+        submission(gateway, ModelRecord(), capacity_patience=6 * 3600).submit_or_adopt()
+        assert gateway.submissions == 42
+
+    def test_the_wait_ends_with_an_error_that_says_that_nothing_was_submitted(self) -> None:
+        gateway, record, slept = ModelGateway(post_fate=lambda: "full"), ModelRecord(), list[float]()
+        with pytest.raises(KirinCapacityError, match=r"full for 3,600 s, and nothing was submitted") as caught:
+            submission(gateway, record, capacity_patience=3600, sleep=slept.append).submit_or_adopt()
+        assert not caught.value.retryable
+        assert sum(slept) == pytest.approx(3600)
+        assert record.entries == {}
+
+
 class OneTask(RuleBasedStateMachine):
     """Tries of one task, killed, cut off, lied to and cleared at random, whose payload may differ each time."""
 
@@ -704,14 +758,20 @@ class OneTask(RuleBasedStateMachine):
         posts=st.lists(st.sampled_from(POST_FATES), max_size=4),
         gets=st.lists(st.sampled_from(GET_FATES), max_size=8),
         is_new_process=st.booleans(),
+        can_defer=st.booleans(),
     )
-    def try_once(self, payload: str, posts: list[str], gets: list[str], is_new_process: bool) -> None:
+    def try_once(self, payload: str, posts: list[str], gets: list[str], is_new_process: bool, can_defer: bool) -> None:
         self.deployment.gateway.post_fate = fates(*posts)  # type: ignore[assignment]
         self.deployment.gateway.get_fate = fates(*gets)  # type: ignore[assignment]
         if is_new_process:
             self.deployment.proofs = {}
         with contextlib.suppress(Killed):
-            self.attempt(payload)
+            got = self.attempt(payload, **({"capacity_patience": 0} if can_defer else {}))
+            if isinstance(got, KirinCapacityError) and can_defer:
+                # Deferred, and woken in the same try, on another worker.
+                self.deployment.ti.try_number -= 1
+                self.deployment.proofs = {}
+                self.attempt(payload, capacity_patience=0)
 
     @rule(payload=st.sampled_from("abc"))
     def a_quiet_try_gets_a_paid_one_or_names_the_id(self, payload: str) -> None:
@@ -719,10 +779,10 @@ class OneTask(RuleBasedStateMachine):
         got = self.attempt(payload)
         assert isinstance(got, KirinUnknownSubmitError) or got.kirin_task.id in {one.id for one in self.own}
 
-    def attempt(self, payload: str) -> Any:
+    def attempt(self, payload: str, **how: Any) -> Any:
         try:
             # Without a record there are no rounds: there only the same payload is the same step.
-            return self.deployment.attempt(payload if self.deployment.has_store else "a")
+            return self.deployment.attempt(payload if self.deployment.has_store else "a", **how)
         except KirinUnknownSubmitError as error:
             assert error.external_task_id in str(error)  # noqa: PT017 - it need not be raised
             return error
