@@ -118,6 +118,10 @@ models: $(DEV_STAMP) ## Regenerate docs/models.md and the payload types from the
 	@$(BIN)/python scripts/model_page.py
 	@$(BIN)/python scripts/payload_types.py
 
+.PHONY: check-schemas
+check-schemas: $(DEV_STAMP) ## Compare the models' schema files with what the real gateway says about its models
+	@$(BIN)/python scripts/check_schemas.py $(CHECK_ARGS)
+
 .PHONY: clean
 clean: ## Remove the virtualenvs and everything that was built
 	rm -rf .venv .venv-2.11 .venv-3.0 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov

@@ -53,7 +53,6 @@ and each parameter says where it is from:
 - Defaults are sent. Those in brackets are the gateway's own and are not.
 - An image is a URL, path, storage URI, bytes or Base64 ([images](operators.md#images)), and is JPEG or PNG, smaller
   than 10,000,000 bytes, each side at least 300 px, unless another limit is listed.
-- [Is a schema out of date?](operators.md#is-a-schema-out-of-date) tells what the gateway itself says.
 """
 
 

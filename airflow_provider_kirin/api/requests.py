@@ -23,7 +23,7 @@ from airflow_provider_kirin.exceptions import KirinConfigError, KirinIdError
 DEFAULT_HOST = "https://cloud.vtrix.ai"
 USER_AGENT = f"airflow-provider-kirin/{__version__}"
 
-#: A task object has a few hundred bytes. A longer response does not come from the API.
+#: A task object has a few hundred bytes. A longer response does not come from the API and is not read.
 MAX_RESPONSE_BYTES = 256 * 1024
 
 #: The model API lives under this prefix, on every public gateway.
@@ -37,13 +37,11 @@ class ApiRequest:
     :param method: ``GET`` or ``POST``
     :param url: the full URL
     :param body: the JSON body as bytes, None for a GET
-    :param max_response_bytes: a longer response is not read
     """
 
     method: str
     url: str
     body: bytes | None = None
-    max_response_bytes: int = MAX_RESPONSE_BYTES
 
     def __repr__(self) -> str:
         return f"ApiRequest({self.method} {self.url})"

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_kirin.api.contracts import Difference
     from airflow_provider_kirin.api.task import KirinTask
 
 __all__ = ["KirinAsyncHook", "KirinHook"]
@@ -298,19 +297,6 @@ class KirinHook(BaseHook):
         except Exception as error:
             return False, one_line(f"{type(error).__name__}: {error}")
         return connection_test.interpret(*response, base=connection.base_url)
-
-    def check_model(self, model: str = DEFAULT_MODEL, *, models_url: str | None = None) -> list[Difference]:
-        """Compare this provider's schema of a model with the gateway's own description. For maintainers.
-
-        :param model: the model's id
-        :param models_url: where the gateway describes its models; None for the root of the connection's host. A host
-            other than the connection's is not sent the key.
-        :return: the differences; empty if they agree
-        :raises KirinNotFoundError: the gateway does not describe its models, or not this one
-        """
-        from airflow_provider_kirin.hooks.model_check import check_model
-
-        return check_model(self, model, models_url)
 
     def close(self) -> None:
         """Close the HTTP session."""

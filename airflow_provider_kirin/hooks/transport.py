@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
-from airflow_provider_kirin.api.requests import request_headers
+from airflow_provider_kirin.api.requests import MAX_RESPONSE_BYTES, request_headers
 from airflow_provider_kirin.api.responses import parse_body
 from airflow_provider_kirin.api.sanitize import clean_text
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
@@ -157,10 +157,9 @@ def proxy_for(connection: KirinConnection) -> str | None:
 
 
 def _check_length(size: int, request: ApiRequest) -> None:
-    if size > request.max_response_bytes:
+    if size > MAX_RESPONSE_BYTES:
         raise KirinReplyError(
-            f"The response to {request.method} {redact_url(request.url)} is longer than "
-            f"{request.max_response_bytes:,} bytes."
+            f"The response to {request.method} {redact_url(request.url)} is longer than {MAX_RESPONSE_BYTES:,} bytes."
         )
 
 

@@ -11,15 +11,13 @@ import requests
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.contracts import differences, read_description
 from airflow_provider_kirin.api.models import load_schema, model_names
 from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.payload.normalize import normalize
-from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinPayloadError
+from airflow_provider_kirin.exceptions import KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.family import BETWEEN, LEAST, SHOTS, limits, payloads, png, with_bad
 from tests.integration.emulated import KEY, Emulator
-from tests.integration.misbehaving import replying, whole
 
 MODELS = model_names()
 
@@ -172,28 +170,17 @@ def test_several_images_are_seen_one_after_the_other(conn_id: str, tmp_path: Any
     assert brightest == [0, 1, 2]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_gateway_s_own_description_agrees_with_the_schema(conn_id: str, model: str, emulator: Emulator) -> None:
-    hook = KirinHook(conn_id)
-    assert hook.check_model(model) == []
-    hook.close()
-    spec = emulator.call("GET", f"/api/v1/skill/models/{model}/spec")
-    assert differences(load_schema(model), read_description(200, {}, spec, doing="asking")) == []
-
-
-def test_a_gateway_without_descriptions_says_so(connect: Any, emulator: Emulator) -> None:
-    hook = KirinHook(connect(emulator.url))
-    with pytest.raises(KirinNotFoundError, match=r"does not describe kirin_v3_t2v: .*give models_url"):
-        hook.check_model("kirin_v3_t2v", models_url=f"{emulator.url}/nowhere")
-    hook.close()
-
-
-def test_another_host_does_not_see_the_key(conn_id: str, raw_server: Any) -> None:
-    server = raw_server(replying(whole({"detail": "Not Found"}, status="404 Not Found")))
-    hook = KirinHook(conn_id)
-    with pytest.raises(KirinNotFoundError):
-        hook.check_model(models_url=server.url)
-    hook.close()
-    assert len(server.requests) == 2
-    assert b"model-contracts/kirin_v1_6_i2v" in server.requests[0]
-    assert not any(b"authorization" in one.lower() or KEY.encode() in one for one in server.requests)
+def test_the_gateway_s_own_descriptions_agree_with_the_schemas(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_schemas = pytest.importorskip("scripts.check_schemas", reason="a checkout has the scripts")
+    monkeypatch.setenv("KIRIN_API_KEY", KEY)
+    with requests.Session() as http:
+        http.headers["Authorization"] = f"Bearer {KEY}"
+        assert len(check_schemas.descriptions(http, emulator.url, MODELS[0])) == 2
+    assert check_schemas.main(["--url", emulator.url]) == 0
+    assert check_schemas.main(["--url", f"{emulator.url}/nowhere", "kirin_v3_t2v"]) == 2
+    monkeypatch.setenv("KIRIN_API_KEY", "wrong")
+    assert check_schemas.main(["--url", emulator.url, "kirin_v3_t2v"]) == 2
+    said = capsys.readouterr().out
+    assert "kirin_v3_t2v: " in said and "does not describe it" in said and "HTTP 401" in said and KEY not in said
