@@ -5,10 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+from airflow import __version__ as airflow_version
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 
 from airflow_provider_kirin.api.retry import backoff_delay
 from airflow_provider_kirin.exceptions import KirinError
+
+try:
+    from airflow.sdk import RetryDecision, RetryPolicy
+except ImportError as error:
+    raise AirflowOptionalProviderFeatureException(
+        f"KirinRetryPolicy needs the retry policies of Airflow 3.3 or later; this is Airflow {airflow_version}. Leave "
+        "retry_policy out: the operators fail without a retry if retrying cannot help, and retries and retry_delay "
+        "decide about the rest."
+    ) from error
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

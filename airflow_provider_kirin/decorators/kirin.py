@@ -6,23 +6,13 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow.providers.common.compat.sdk import (
-    SET_DURING_EXECUTION,
-    Asset,
-    DecoratedOperator,
-    context_merge,
-    determine_kwargs,
-)
+from airflow.providers.common.compat.sdk import Asset, DecoratedOperator, context_merge
 
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
+from airflow_provider_kirin.compat import SET_DURING_EXECUTION, TaskDecoratorBase, determine_kwargs
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 from airflow_provider_kirin.utils.retry_defaults import add_retry_defaults
-
-try:
-    from airflow.sdk.bases.decorator import _TaskDecorator
-except ImportError:  # Airflow 2.11
-    from airflow.decorators.base import _TaskDecorator  # type: ignore[no-redef, import-not-found]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -97,7 +87,7 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         return arguments_fingerprint(self.model, self.op_args, self.op_kwargs)
 
 
-class _KirinTaskDecorator(_TaskDecorator[..., Any, KirinDecoratedOperator]):
+class _KirinTaskDecorator(TaskDecoratorBase[..., Any, KirinDecoratedOperator]):
     """Turns a function into a task; a mapped task gets our retry defaults, as an unmapped one does."""
 
     def _expand(self, *args: Any, **kwargs: Any) -> Any:

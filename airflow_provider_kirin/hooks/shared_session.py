@@ -11,12 +11,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
-from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kirin.api.circuit_breaker import CircuitBreaker
 from airflow_provider_kirin.api.rate_limiter import RateLimiter
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.compat import get_async_extra_dejson
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
@@ -28,7 +29,7 @@ from airflow_provider_kirin.utils.start_from_trigger import (
     why_start_on_worker,
 )
 from airflow_provider_kirin.utils.task_errors import fail_or_skip
-from airflow_provider_kirin.utils.task_instance import is_unmapped_copy, require_task_instance
+from airflow_provider_kirin.utils.task_instance import require_task_instance
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.redaction import one_line
+from airflow_provider_kirin.compat import supervisor_encoder
 from airflow_provider_kirin.exceptions import KirinReplyError
 from airflow_provider_kirin.triggers.events import EventPayload, Outcome, dump_event
 
@@ -16,12 +17,6 @@ try:
     from airflow.sdk.serde import serialize
 except ImportError:
     from airflow.serialization.serde import serialize  # type: ignore[no-redef,import-not-found,unused-ignore]
-
-try:
-    # From Airflow 3.1 on, a triggerer and its supervisor exchange msgpack.
-    from airflow.sdk.execution_time.comms import _new_encoder
-except ImportError:
-    _new_encoder = None  # type: ignore[assignment,unused-ignore]
 
 
 def make_event(outcomes: Sequence[Outcome]) -> TriggerEvent:
@@ -53,8 +48,8 @@ def _encoding_error(payload: EventPayload) -> Exception | None:
         if "\\u0000" in json.dumps(stored, allow_nan=False):
             raise ValueError("PostgreSQL cannot store NUL")
         json.dumps(stored, ensure_ascii=False).encode()
-        if _new_encoder is not None:
-            _new_encoder().encode(TriggerEvent(payload).model_dump())
+        if (encoder := supervisor_encoder()) is not None:
+            encoder.encode(TriggerEvent(payload).model_dump())
     except Exception as error:
         return error
     return None

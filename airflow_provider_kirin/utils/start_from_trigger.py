@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS, has_execute_hook
 
 if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
@@ -67,7 +68,7 @@ def why_end_on_worker(task: Any) -> Iterator[str]:
         yield "it has an on_success_callback, which runs on a worker"
     if task.outlets:
         yield "it has outlets, whose asset events come from a worker"
-    if task._post_execute_hook or _overrides(task, "post_execute"):
+    if has_execute_hook(task, "post_execute") or _overrides(task, "post_execute"):
         yield "it has a post_execute, which runs on a worker"
     if getattr(task, "multiple_outputs", False):
         yield "it has multiple_outputs, which a worker pushes"
@@ -96,7 +97,7 @@ def why_start_on_worker(task: Any) -> Iterator[str]:
         yield "[triggerer] queues_enabled is on, and Airflow assigns a queue only when a worker defers"
     if task.has_on_execute_callback:
         yield "it has an on_execute_callback, which runs on a worker"
-    if task._pre_execute_hook or _overrides(task, "pre_execute"):
+    if has_execute_hook(task, "pre_execute") or _overrides(task, "pre_execute"):
         yield "it has a pre_execute, which runs on a worker"
     if _overrides(task, "execute"):
         yield "its class overrides execute, which runs on a worker"

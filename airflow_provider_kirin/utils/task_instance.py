@@ -1,9 +1,11 @@
-"""Task instances, mapped tasks and the private names of Airflow that tell them apart."""
+"""Task instances, mapped and unmapped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from airflow_provider_kirin.compat import init_arguments, is_unmapped_copy
 
 
 def map_index_of(ti: Any) -> int:
@@ -12,16 +14,6 @@ def map_index_of(ti: Any) -> int:
     :param ti: a task instance, or its key
     """
     return -1 if ti.map_index is None else int(ti.map_index)
-
-
-def is_unmapped_copy(operator: Any) -> bool:
-    """Return whether an operator was created on a worker for one instance of a mapped task.
-
-    Airflow marks such an operator only with this private attribute.
-
-    :param operator: the operator
-    """
-    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
 def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[str]:
@@ -42,8 +34,8 @@ def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[st
         return [name for name, values in expanded.items() if not isinstance(values, (Mapping, Sequence))]
     if isinstance(expanded, Sequence) and isinstance(expanded[map_index_of(context["ti"])], Mapping):
         return []
-    # The row is another task's output. Airflow keeps the operator's arguments only in this private attribute.
-    return [name for name in operator._BaseOperator__init_kwargs if name not in mapped.partial_kwargs]
+    # The row is another task's output.
+    return [name for name in init_arguments(operator) if name not in mapped.partial_kwargs]
 
 
 def require_task_instance(context: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.responses import parse_body, parse_task
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.compat import supervisor_encoder
 from airflow_provider_kirin.connection import KirinConnection
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinReplyError
 from airflow_provider_kirin.hooks.transport import _safe_headers
-from airflow_provider_kirin.triggers.encoding import _new_encoder, make_event, serialize
+from airflow_provider_kirin.triggers.encoding import make_event, serialize
 from airflow_provider_kirin.triggers.events import Outcome, load_event
 
 KEY = 'sk-KEY/M+A\\RK"1'
@@ -43,9 +44,9 @@ def through_airflow(outcome: Outcome) -> Any:
     event = make_event([outcome])
     assert "cannot encode the outcome" not in str(event.payload["results"])
     sent = event.payload
-    if _new_encoder is not None:
+    if (encoder := supervisor_encoder()) is not None:
         msgpack = importlib.import_module("msgspec.msgpack")
-        sent = msgpack.decode(_new_encoder().encode(TriggerEvent(event.payload).model_dump()))["payload"]
+        sent = msgpack.decode(encoder.encode(TriggerEvent(event.payload).model_dump()))["payload"]
     stored = json.dumps(serialize(sent), allow_nan=False, ensure_ascii=False).encode()
     assert b"\\u0000" not in stored
     return importlib.import_module(serialize.__module__).deserialize(json.loads(stored))
@@ -214,7 +215,7 @@ class TestTheProof:
     def test_an_outcome_that_airflow_cannot_encode_is_an_error_of_its_own(self) -> None:
         fine = KirinTask.from_response(DONE)
         # JSON has integers of any size, which is all that Airflow before 3.1 encodes events with.
-        too_large = [{"a": 2**64}] if _new_encoder is not None else []
+        too_large = [{"a": 2**64}] if supervisor_encoder() is not None else []
         for metadata in (*too_large, {"a": "\ud83d"}, {"a": "\x00"}, {"__classname__": "x"}, {"a": object()}):
             bad = KirinTask(id="d2", status="completed", videos=fine.videos, metadata=metadata)
             first, second = load_event(make_event([fine, bad]).payload, expected=2)

@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from benchmarks.night.costs import Measured, WorkerRuns, above_idle, blocked, cpu_of, worker_runs
 from benchmarks.night.report import Row, airflow_cpu, figures, ideal
 from benchmarks.night.stage import new_lines

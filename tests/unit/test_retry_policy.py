@@ -6,9 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="retry policies came with Airflow 3.3")
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 
-from airflow.providers.common.compat.sdk import AirflowException, RetryAction
+if not AIRFLOW_V_3_3_PLUS:
+    pytest.skip("retry policies came with Airflow 3.3", allow_module_level=True)
+
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.sdk import RetryAction
 
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError, KirinRateLimitError, KirinUnavailableError
 from airflow_provider_kirin.retry_policy import KirinRetryPolicy

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, Asset, BaseOperator, Param, TaskDeferred, task, task_group
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.state.keys import USAGE_KEY, USAGE_STATE_KEY
 from airflow_provider_kirin.state.usage import record_outcomes
 
