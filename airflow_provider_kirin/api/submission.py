@@ -71,6 +71,16 @@ class Submitted:
     differs: bool = False
 
 
+@dataclass
+class InFlight:
+    """What may have been sent and is not on record yet, so that a kill can be explained.
+
+    :param external_task_id: of the submission under way; None if nothing is in doubt
+    """
+
+    external_task_id: str | None = None
+
+
 class Submission:
     """Submits or adopts the generation of one step.
 
@@ -84,6 +94,7 @@ class Submission:
     :param conn_id: the Airflow connection id
     :param capacity_patience: seconds to wait here for a place in a full account; 0 to raise the refusal at once, for a
         caller that waits elsewhere
+    :param in_flight: kept up to date with what is under way, for a caller that may be interrupted
     :param log: the logger to write to; by default this module's
     :param sleep: called with the seconds to wait
     """
@@ -100,6 +111,7 @@ class Submission:
         lookup_verified: dict[str, bool] | None = None,
         conn_id: str = "",
         capacity_patience: float = PATIENCE,
+        in_flight: InFlight | None = None,
         log: Any = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -115,8 +127,7 @@ class Submission:
         self._capacity_patience = capacity_patience
         self._lookup = Lookup(client, conn_id=conn_id, sleep=sleep, verified=lookup_verified, log=self.log)
         self._earlier = record.latest()
-        #: The external task id of a submission whose outcome is still open, so that a kill can be explained.
-        self.in_flight: str | None = None
+        self.in_flight = in_flight or InFlight()
 
     def submit_or_adopt(self) -> Submitted:
         """Return the step's generation: adopt the existing one, or submit a new one.
@@ -332,7 +343,7 @@ class Submission:
             self.record.mark_intent(
                 external_task_id, instead_of=None if self._is_own(external_task_id) else self.external_task_id
             )
-            self.in_flight = external_task_id
+            self.in_flight.external_task_id = external_task_id
             try:
                 kirin_task = self.client.submit_as(external_task_id)
             except KirinError as error:
@@ -340,7 +351,7 @@ class Submission:
                     return error
                 if not has_unresolved_intent:
                     self.record.clear_intent(external_task_id)
-                self.in_flight = None
+                self.in_flight.external_task_id = None
                 attempt += 1
                 delay = backoff_delay(error, attempt)
                 spent += delay
@@ -359,7 +370,7 @@ class Submission:
                 # Logged before it is recorded: if recording fails, the log still has the id of what was paid for.
                 self.log.info("Submitted Kirin generation %s.", kirin_task.id)
                 self.record.mark_submitted(external_task_id, kirin_task.id)
-                self.in_flight = None
+                self.in_flight.external_task_id = None
                 return Submitted(kirin_task, external_task_id, adopted=False)
 
     def _search(

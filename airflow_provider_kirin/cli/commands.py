@@ -81,7 +81,7 @@ def submit(args: Namespace) -> None:
         except KeyboardInterrupt:
             fail(
                 f"interrupted; look up the external task id {external_task_id}: it may be billed."
-                if submission.in_flight
+                if submission.in_flight.external_task_id
                 else "interrupted."
             )
     echo(f"{'adopted at no cost' if submitted.adopted else 'submitted'}; external task id {external_task_id}")

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import Asset, DecoratedOperator, context_merge
 
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.compat import SET_DURING_EXECUTION, TaskDecoratorBase, determine_kwargs
-from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
+from airflow_provider_kirin.exceptions import Problem
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 from airflow_provider_kirin.utils.retry_defaults import add_retry_defaults
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
-    from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.operators.specs import SubmitSpec
+
+
+_ID_FROM_FUNCTION = Problem(
+    field="external_task_id",
+    value="(not shown)",
+    rule="the function may return another one on the next try, which would then pay again",
+    remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
+)
 
 
 class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
@@ -39,7 +48,6 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = DecoratedOperator.template_fields_renderers
     custom_operator_name = "@task.kirin"
-    _payload_identifies_step = False
 
     def __init__(
         self,
@@ -73,18 +81,17 @@ class KirinDecoratedOperator(DecoratedOperator, KirinGenerateVideoOperator):
         self.inlets.extend(arg for arg in (*self.op_args, *self.op_kwargs.values()) if isinstance(arg, Asset))
         return KirinGenerateVideoOperator.execute(self, context)
 
-    def _reject_payload(self) -> None:
+    def _submit_spec(self) -> SubmitSpec:
+        """Identify the step by the function's arguments, and refuse an id that the function chose."""
+        spec = super()._submit_spec()
+        problems = list(spec.problems)
         if isinstance(self.payload, Mapping) and self.payload.get("external_task_id") is not None:
-            problem = Problem(
-                field="external_task_id",
-                value="(not shown)",
-                rule="the function may return another one on the next try, which would then pay again",
-                remedy='Give it to the decorator, @task.kirin(external_task_id="order-{{ params.order }}")',
-            )
-            raise KirinPayloadError([problem], model=self.model)
-
-    def _fingerprint(self, prepared: PreparedPayload | None) -> str:
-        return arguments_fingerprint(self.model, self.op_args, self.op_kwargs)
+            problems.append(_ID_FROM_FUNCTION)
+        return replace(
+            spec,
+            problems=problems,
+            arguments_fingerprint=arguments_fingerprint(self.model, self.op_args, self.op_kwargs),
+        )
 
 
 class _KirinTaskDecorator(TaskDecoratorBase[..., Any, KirinDecoratedOperator]):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
@@ -17,18 +17,15 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.download.atomic_file import file_exists_error, size_of
 from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, render_filename
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket, to_str
+from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket
 from airflow_provider_kirin.exceptions import (
     KirinDestinationError,
     KirinNotFoundError,
     KirinReplyError,
     KirinUnfinishedError,
 )
-from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
 #: Placeholder for a generation that has not been submitted yet.
@@ -53,38 +50,6 @@ class Destination:
     overwrite: bool = True
     max_bytes: int = DEFAULT_MAX_BYTES
     is_first_try: bool = True
-
-    @classmethod
-    def of(cls, operator: Any, context: Context) -> Destination:
-        """Return the destination that an operator's rendered arguments describe.
-
-        :param operator: has ``destination``, ``filename_template``, ``overwrite`` and ``max_bytes``
-        :param context: the running task's context
-        :raises KirinDestinationError: ``destination`` is not a path, or rendered to nothing
-        """
-        if empty := operator.empty_arguments("destination", "filename_template"):
-            raise KirinDestinationError(" ".join(map(str, empty)))
-        destination = to_str(operator.destination)
-        if not isinstance(destination, str):
-            raise KirinDestinationError(
-                f"destination = {short_repr(destination)} must be a string, a Path or an ObjectStoragePath. "
-                f"Check what its template or upstream task returns{operator.native_rendering('destination')}."
-            )
-        ti = context["ti"]
-        step = {
-            "dag_id": ti.dag_id,
-            "run_id": ti.run_id,
-            "task_id": ti.task_id,
-            "map_index": map_index_of(ti),
-        }
-        return cls(
-            destination,
-            operator.filename_template,
-            step,
-            operator.overwrite,
-            operator.max_bytes,
-            is_first_try=ti.try_number <= 1,
-        )
 
     @property
     def is_file(self) -> bool:

@@ -8,7 +8,7 @@ is recorded there, in one place for all operators.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_kirin.api.payload.paths import FieldPath, format_path, leaves
@@ -25,15 +25,56 @@ _RULE = "it was written as a template or as another task's output, and that turn
 _REMEDY = "Check where the value comes from, or give a default there. If nothing is meant, leave {} out"
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """What rendering made of an operator's templated arguments.
+
+    :param empty: values that rendered to nothing, by field path: ``("destination",)``, ``("payload", "prompt")``
+    :param native_types: names of the types that native rendering returned instead of strings, by field path
+    """
+
+    empty: Mapping[FieldPath, Any] = field(default_factory=dict)
+    native_types: Mapping[FieldPath, str] = field(default_factory=dict)
+
+    def empty_arguments(self, *names: str) -> list[Problem]:
+        """Return a problem for each of these arguments, or part of one, that rendered to nothing.
+
+        :param names: names of arguments
+        """
+        return [
+            Problem(name, short_repr(value), _RULE, _REMEDY.format(name))
+            for path, value in self.empty.items()
+            if path[0] in names
+            for name in [_field_of(path)]
+        ]
+
+    def explain_native_types(self, error: KirinPayloadError) -> KirinPayloadError:
+        """Return the error with native rendering mentioned in each problem that it caused.
+
+        :param error: about the rendered payload
+        """
+        problems = [
+            replace(problem, rule=problem.rule + self.native_rendering(problem.field)) for problem in error.problems
+        ]
+        return KirinPayloadError(problems, model=error.model, earlier=error.earlier)
+
+    def native_rendering(self, name: str) -> str:
+        """Return the end of a sentence about what native rendering made of an argument; usually empty.
+
+        :param name: the argument's name in messages
+        """
+        types = [type_name for path, type_name in self.native_types.items() if _field_of(path) == name]
+        return (
+            f"; the DAG's render_template_as_native_obj=True turned the rendered text into {types[0]}" if types else ""
+        )
+
+
 class TemplatedArguments:
     """An operator that knows which of its arguments were templates or other tasks' outputs and rendered to nothing."""
 
     #: The template fields that are checked; those of a user's subclass are its own business.
     checked_fields: ClassVar[Sequence[str]] = ()
-    #: Values that rendered to nothing, by field path: ``("destination",)``, ``("payload", "prompt")``.
-    _empty: Mapping[FieldPath, Any] = {}
-    #: Names of the types that native rendering returned instead of strings, by field path.
-    _native_types: Mapping[FieldPath, str] = {}
+    _rendering = Rendering()
 
     def _do_render_template_fields(
         self,
@@ -54,53 +95,19 @@ class TemplatedArguments:
         render(parent, template_fields, context, jinja_env, seen_oids)
         fields = {name: getattr(self, name) for name in names}
         rendered = {path: _at(fields, path) for path in (*templates, *outputs)}
-        self._empty = {path: value for path, value in rendered.items() if _is_empty(path, value)}
-        self._native_types = {
-            path: type(rendered[path]).__name__
-            for path, template in templates.items()
-            if isinstance(template, str) and not isinstance(rendered[path], str)
-        }
+        self._rendering = Rendering(
+            empty={path: value for path, value in rendered.items() if _is_empty(path, value)},
+            native_types={
+                path: type(rendered[path]).__name__
+                for path, template in templates.items()
+                if isinstance(template, str) and not isinstance(rendered[path], str)
+            },
+        )
 
-    def empty_arguments(self, *names: str) -> list[Problem]:
-        """Return a problem for each of these arguments, or part of one, that rendered to nothing.
-
-        :param names: names of arguments
-        """
-        return [
-            Problem(field, short_repr(value), _RULE, _REMEDY.format(field))
-            for path, value in self._empty.items()
-            if path[0] in names
-            for field in [_field_of(path)]
-        ]
-
-    def refuse_empty_arguments(self, *, model: str) -> None:
-        """Refuse empty values in the payload and in all other arguments that determine what is submitted.
-
-        :param model: the model's id, for the message
-        :raises KirinPayloadError: with a problem for each empty value
-        """
-        names = [name for name in self.checked_fields if name not in _CHECKED_ELSEWHERE]
-        if problems := self.empty_arguments(*names):
-            raise KirinPayloadError(problems, model=model)
-
-    def explain_native_types(self, error: KirinPayloadError) -> KirinPayloadError:
-        """Return the error with native rendering mentioned in each problem that it caused.
-
-        :param error: about the rendered payload
-        """
-        problems = [
-            replace(problem, rule=problem.rule + self.native_rendering(problem.field)) for problem in error.problems
-        ]
-        return KirinPayloadError(problems, model=error.model, earlier=error.earlier)
-
-    def native_rendering(self, field: str) -> str:
-        """Return the end of a sentence about what native rendering made of an argument; usually empty.
-
-        :param field: the field's name in messages
-        """
-        types = [name for path, name in self._native_types.items() if _field_of(path) == field]
-        return (
-            f"; the DAG's render_template_as_native_obj=True turned the rendered text into {types[0]}" if types else ""
+    def _empty_values(self) -> list[Problem]:
+        """Return a problem for each empty value in the payload and in all other arguments of a submission."""
+        return self._rendering.empty_arguments(
+            *(name for name in self.checked_fields if name not in _CHECKED_ELSEWHERE)
         )
 
 

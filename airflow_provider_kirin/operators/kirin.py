@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
+from airflow_provider_kirin.operators.file_arguments import FileArguments
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
+from airflow_provider_kirin.operators.specs import DownloadSpec, SubmitSpec, WaitSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import InstanceProperty, decide, why_end_on_worker
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.payload.paths import FieldPath
-    from airflow_provider_kirin.api.submission import OnUnknownSubmit, Submission
+    from airflow_provider_kirin.api.submission import InFlight, OnUnknownSubmit
+    from airflow_provider_kirin.api.task import KirinTask
 
 
 class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
@@ -60,8 +63,6 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     template_fields: Sequence[str] = ("payload", "model", "kirin_conn_id", "external_task_id", "take", "max_cost_usd")
     checked_fields = template_fields
     template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - as Airflow's own operators declare it
-    #: Whether the payload is part of the step's identity, so that another payload is another step.
-    _payload_identifies_step = True
     operator_extra_links: Sequence[Any] = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
 
@@ -99,7 +100,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
         self.allow_unknown_model = allow_unknown_model
         self.max_cost_usd = max_cost_usd
-        self._submission: Submission | None = None
+        self._in_flight: InFlight | None = None
         self._kirin_task_id: str | None = None
         self._images: dict[FieldPath, Any] = {}
         self._hide_images()
@@ -122,11 +123,39 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
 
     def execute(self, context: Context) -> str:
         """Submit, and return the Kirin task id."""
-        from airflow_provider_kirin.operators import execution
-
         require_task_instance(context)
         with fail_without_retry():
-            return execution.submit(self, context).id
+            return self._submit(context).id
+
+    def _submit(self, context: Context) -> KirinTask:
+        """Submit or adopt the generation, and keep what OpenLineage and ``on_kill`` need."""
+        from airflow_provider_kirin.api.submission import InFlight
+        from airflow_provider_kirin.operators import execution
+
+        self._in_flight = InFlight()
+        result = execution.submit(self._submit_spec(), context, self._in_flight)
+        self._kirin_task_id = result.kirin_task.id
+        self._provenance = result.provenance
+        if result.error:
+            raise result.error
+        return result.kirin_task
+
+    def _submit_spec(self) -> SubmitSpec:
+        """Describe the submission; a subclass may add to it."""
+        return SubmitSpec(
+            payload=self.payload,
+            model=self.model,
+            kirin_conn_id=self.kirin_conn_id,
+            external_task_id=self.external_task_id,
+            fit_images=self.fit_images,
+            take=self.take,
+            on_unknown_submit=self.on_unknown_submit,
+            allow_unknown_model=self.allow_unknown_model,
+            max_cost_usd=self.max_cost_usd,
+            hidden=self._images,
+            problems=self._empty_values(),
+            rendering=self._rendering,
+        )
 
     def _hide_images(self) -> None:
         self.payload, found = extract_inline_images(self.payload)
@@ -135,7 +164,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
 
     def on_kill(self) -> None:
         """Log what continues at Kirin: the API documents no way to cancel a generation."""
-        in_flight = self._submission.in_flight if self._submission else None
+        in_flight = self._in_flight.external_task_id if self._in_flight else None
         if self._kirin_task_id:
             self.log.warning(
                 "Kirin generation %s may continue and be billed: it cannot be cancelled. The next try of this task, or "
@@ -149,18 +178,8 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
                 in_flight,
             )
 
-    def _reject_payload(self) -> None:
-        """Reject fields that the model accepts but a subclass does not. The base class accepts all."""
 
-    def _fingerprint(self, prepared: PreparedPayload | None) -> str:
-        """Return what distinguishes this step's generation from others of the same task with different input."""
-        from airflow_provider_kirin.api.idempotency import payload_fingerprint
-
-        assert prepared is not None, "the payload is part of the step"
-        return payload_fingerprint(prepared)
-
-
-class KirinGenerateVideoOperator(KirinSubmitOperator):
+class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
     """Submit, wait without a worker and, with a destination, download: a whole generation as one step.
 
     :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
@@ -181,8 +200,6 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
     checked_fields = template_fields
     operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
     end_from_trigger: bool | None = None
-    #: What the task returned, for its link to the video.
-    _result: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -198,11 +215,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = to_str(destination)
-        _check_files(self, filename_template, max_bytes)
-        self.filename_template = filename_template
-        self.overwrite = overwrite
-        self.max_bytes = max_bytes
+        self._set_files(destination, filename_template, overwrite, max_bytes)
         self.timeout = as_seconds(timeout, "timeout")
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
@@ -214,9 +227,9 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
 
         require_task_instance(context)
         with fail_without_retry():
-            execution.check_destination(self, context)
-            ends_from_trigger = execution.ends_from_trigger(self, context)
-            kirin_task = execution.submit(self, context)
+            execution.check_destination(self._wait_spec().files, context)
+            ends_from_trigger = self._may_end_from_trigger(context)
+            kirin_task = self._submit(context)
             if self.deferrable and not kirin_task.is_final:
                 defer_until_done(
                     self,
@@ -228,7 +241,7 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
                     do_xcom_push=self.do_xcom_push,
                     external_task_id=kirin_task.external_task_id,
                 )
-            return execution.wait(self, context, kirin_task)
+            return self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Resume when the trigger has fired.
@@ -239,7 +252,18 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
         from airflow_provider_kirin.operators import execution
 
         with fail_without_retry():
-            return execution.resume_after_wait(self, context, event)
+            return self._return(context, execution.resume_after_wait(self._wait_spec(), context, event))
+
+    def _wait_spec(self) -> WaitSpec:
+        # A destination that was left out is None; one that rendered to nothing is an error.
+        is_left_out = self.destination is None and not self._rendering.empty_arguments("destination")
+        return WaitSpec(
+            kirin_conn_id=self.kirin_conn_id,
+            model=self.model,
+            timeout=self.timeout,
+            poll_interval=self.poll_interval,
+            files=None if is_left_out else self._files_spec(),
+        )
 
     def _starts_from_trigger(self) -> bool:
         # Always False. But Airflow reads the property after the constructor and when it serializes the DAG, when
@@ -257,8 +281,28 @@ class KirinGenerateVideoOperator(KirinSubmitOperator):
             reasons = chain(["it downloads the video, which only a worker does"], reasons)
         return decide(self.end_from_trigger, reasons, argument="end_from_trigger", task_id=self.task_id)
 
+    def _may_end_from_trigger(self, context: Context) -> bool:
+        """Return whether the triggerer may end the task; decided before anything is submitted.
 
-class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
+        :raises AirflowFailException: the user insists, the triggerer cannot, and nothing has been submitted yet
+        """
+        from airflow_provider_kirin.operators import execution
+
+        try:
+            return self._ends_from_trigger()
+        except ValueError as error:
+            # A mapped task cannot be checked when the DAG is parsed, and the worker's configuration may differ.
+            if not execution.may_have_submitted(context):
+                raise AirflowFailException(f"{error} Nothing was sent, nothing was spent.") from error
+            self.log.warning(
+                "%s An earlier try has submitted, or may have, so this try continues. Falling back to completing the "
+                "task on a worker.",
+                error,
+            )
+            return False
+
+
+class KirinDownloadOperator(FileArguments, RetriedByDefault):
     """Copy the videos of a finished generation to a folder or file, and return the files' URIs.
 
     The generation is looked up again, so a link that expired in an XCom does not matter. Repeating it is free.
@@ -277,7 +321,6 @@ class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefau
     checked_fields = template_fields
     operator_extra_links = (KirinVideoLink(),)
     ui_color = "#ece3fb"
-    _result: list[str] | None = None
 
     def __init__(
         self,
@@ -292,12 +335,8 @@ class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefau
     ) -> None:
         super().__init__(**kwargs)
         self.kirin_task_id = kirin_task_id
-        self.destination = to_str(destination)
         self.kirin_conn_id = kirin_conn_id
-        _check_files(self, filename_template, max_bytes)
-        self.filename_template = filename_template
-        self.overwrite = overwrite
-        self.max_bytes = max_bytes
+        self._set_files(destination, filename_template, overwrite, max_bytes)
 
     def execute(self, context: Context) -> list[str]:
         """Look up the generation, then download its videos."""
@@ -305,15 +344,20 @@ class KirinDownloadOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefau
 
         require_task_instance(context)
         with fail_without_retry():
-            return execution.download(self, context)
+            spec = DownloadSpec(
+                kirin_task_id=self.kirin_task_id,
+                kirin_conn_id=self.kirin_conn_id,
+                files=self._files_spec(),
+                submitters=list(self._submitters(context["ti"].map_index)),
+            )
+            return self._return(context, execution.download(spec, context))
 
-
-def _check_files(operator: Any, filename_template: str | None, max_bytes: object) -> None:
-    """Check the static arguments about files; execute() checks rendered ones on the worker."""
-    destination = operator.destination
-    if isinstance(destination, str) and not is_dynamic(destination) and not is_unmapped_copy(operator):
-        check_absolute(destination)
-    if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
-        from airflow_provider_kirin.download.destination import check_arguments
-
-        check_arguments(filename_template, max_bytes)
+    def _submitters(self, map_index: int | None) -> Iterator[tuple[str, int]]:
+        """Yield id and map index of the direct upstream tasks that submit generations."""
+        for task in self.upstream_list:
+            # A mapped operator has its class as an attribute; a task mapped over a mapped one shares its map index.
+            mapped_class = getattr(task, "operator_class", None)
+            task_class = mapped_class or type(task)
+            if isinstance(task_class, type) and issubclass(task_class, KirinSubmitOperator):
+                is_mapped = mapped_class is not None or task.get_closest_mapped_task_group() is not None
+                yield task.task_id, map_index if is_mapped and map_index is not None else -1

@@ -149,8 +149,6 @@ AGAINST_THE_ORDER = {
 }
 #: Modules that import each other: likewise.
 CIRCLES = {
-    # The functions of execution are handed the operator. They will take a description, and return what they made.
-    frozenset({"operators.execution", "operators.kirin"}),
     # end_task is handed the trigger. It moves into triggers/kirin.py, and takes values.
     frozenset({"triggers.end", "triggers.kirin"}),
 }

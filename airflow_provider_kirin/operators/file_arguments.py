@@ -1,0 +1,58 @@
+"""The arguments about files, and what comes after a download: shared by all operators that write videos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.download.storage import check_absolute, to_str
+from airflow_provider_kirin.lineage import OpenLineageMixin, add_asset_events
+from airflow_provider_kirin.operators.arguments import TemplatedArguments
+from airflow_provider_kirin.operators.payload_templates import is_dynamic
+from airflow_provider_kirin.operators.specs import FilesSpec
+from airflow_provider_kirin.utils.task_instance import is_unmapped_copy
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.operators.execution import VideoResult
+
+
+class FileArguments(TemplatedArguments, OpenLineageMixin):
+    """The arguments of an operator that downloads videos."""
+
+    destination: Any
+    filename_template: str | None
+    overwrite: bool
+    max_bytes: int
+    #: What the task returned, for its link to the video.
+    _result: Any = None
+
+    def _set_files(self, destination: Any, filename_template: str | None, overwrite: bool, max_bytes: int) -> None:
+        """Keep the arguments; the static ones are checked here, execute() checks rendered ones on the worker."""
+        self.destination = to_str(destination)
+        self.filename_template = filename_template
+        self.overwrite = overwrite
+        self.max_bytes = max_bytes
+        if isinstance(self.destination, str) and not is_dynamic(self.destination) and not is_unmapped_copy(self):
+            check_absolute(self.destination)
+        if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
+            from airflow_provider_kirin.download.destination import check_arguments
+
+            check_arguments(filename_template, max_bytes)
+
+    def _files_spec(self) -> FilesSpec:
+        return FilesSpec(
+            destination=self.destination,
+            filename_template=self.filename_template,
+            overwrite=self.overwrite,
+            max_bytes=self.max_bytes,
+            rendering=self._rendering,
+        )
+
+    def _return(self, context: Context, result: VideoResult) -> Any:
+        """Report a finished generation, and return the task's result."""
+        self._provenance = result.provenance
+        add_asset_events(context, self.outlets, result.provenance, self.log)  # type: ignore[attr-defined]
+        self._result = result.value
+        return result.value
