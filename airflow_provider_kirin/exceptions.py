@@ -9,7 +9,7 @@
     ├── KirinIdError               not a valid Kirin task id; no request was made
     ├── KirinDestinationError      the video cannot be stored at its destination
     ├── KirinNetworkError          no response: refused, cut, timed out  (``.sent``: whether a request may have left)
-    ├── KirinReplyError            a response that cannot be parsed; for a POST the outcome is unknown
+    ├── KirinResponseError         a response that cannot be parsed; for a POST the outcome is unknown
     ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
     ├── KirinLostTaskError         the gateway no longer knows a recorded generation; nothing was submitted
     ├── KirinTimeoutError          the wait timed out; the generation may go on at Kirin
@@ -152,7 +152,7 @@ class KirinNetworkError(KirinError):
         self.sent = sent
 
 
-class KirinReplyError(KirinError):
+class KirinResponseError(KirinError):
     """The response is not the API's: HTML from a proxy, truncated JSON, no task id, too long."""
 
     retryable = True

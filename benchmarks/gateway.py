@@ -154,8 +154,8 @@ class RunningGateway:
 
         :param kind: the path without its last part, such as ``/ready``
         """
-        with urlopen(f"{self.url}/counts/") as reply:
-            said = json.load(reply)
+        with urlopen(f"{self.url}/counts/") as response:
+            said = json.load(response)
         return said["requests"].get(kind, 0), said["cpu_seconds"]
 
 

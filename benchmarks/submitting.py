@@ -40,7 +40,7 @@ def kirin(file: Path, url: str) -> Callable[[], object]:
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
     os.environ["AIRFLOW_CONN_KIRIN_DEFAULT"] = json.dumps({"conn_type": "kirin", "host": url, "password": "sk-bench"})
-    # That Airflow loads its secrets backends at the first look-up of a process is not the hook's cost.
+    # That Airflow loads its secrets backends at the first lookup of a process is not the hook's cost.
     KirinHook.get_connection("kirin_default")
     return lambda: KirinHook().submit({"image": str(file), "prompt": PROMPT})
 
@@ -55,9 +55,9 @@ def bare(file: Path, url: str) -> Callable[[], object]:
         image = base64.b64encode(file.read_bytes()).decode()
         body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"prompt": PROMPT, "image": image}}]}
         headers = {"Authorization": "Bearer sk-bench"}
-        reply = requests.post(f"{url}/model/v1/generation", json=body, headers=headers, timeout=60)
-        reply.raise_for_status()
-        return reply.json()["id"]
+        response = requests.post(f"{url}/model/v1/generation", json=body, headers=headers, timeout=60)
+        response.raise_for_status()
+        return response.json()["id"]
 
     return submit
 

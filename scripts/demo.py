@@ -138,8 +138,8 @@ def finished_tasks(home: Path) -> list[dict[str, Any]]:
 def ledger(url: str) -> dict[str, Any]:
     """Return what the emulator billed to the demo's API key, ever."""
     request = urllib.request.Request(f"{url}/emulator/ledger", headers={"Authorization": f"Bearer {API_KEY}"})
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        answer: dict[str, Any] = json.load(reply)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
     return answer
 
 
@@ -166,7 +166,7 @@ def show_bill(home: Path, billed: dict[str, Any], steps: Steps) -> None:
             sys.exit(f"error: XCom says that {kirin_task['id']} cost {told} USD, the emulator's ledger says {paid}")
         steps.note(f"Kirin task {kirin_task['id']} cost {told} USD, says its XCom, and so does the emulator's ledger")
     steps.note(
-        f"the gateway saw {billed['submits']} paid submit, {billed['gets']} look-ups, {billed['downloads']} download"
+        f"the gateway saw {billed['submits']} paid submit, {billed['gets']} lookups, {billed['downloads']} download"
     )
 
 

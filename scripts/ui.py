@@ -80,8 +80,8 @@ def commands(port: int) -> list[list[str]]:
 def healthy(url: str) -> bool:
     """Tell whether every part of Airflow says that it is healthy."""
     try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as reply:
-            health = json.load(reply)
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as response:
+            health = json.load(response)
     except (urllib.error.URLError, OSError, ValueError):
         return False
     return all((health.get(part) or {}).get("status") == "healthy" for part in PARTS)

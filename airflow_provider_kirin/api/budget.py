@@ -17,8 +17,8 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class Purchase:
-    """One generation that a DAG run has submitted, or has reserved money for.
+class Charge:
+    """What one generation, submitted or about to be, counts against the budget of a DAG run.
 
     :param external_task_id: its external task id
     :param kirin_task_id: its Kirin task id; None while it is being submitted, or if the response was not recorded
@@ -42,8 +42,8 @@ class Purchase:
         return fallback if known is None else known
 
 
-def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchase]:
-    """Return the generations of a DAG run, each one once, from the XComs of its tasks.
+def read_charges(records: Iterable[Any], usage: Iterable[Any]) -> list[Charge]:
+    """Return the charges of a DAG run, one for each generation, from the XComs of its tasks.
 
     :param records: mappings with ``external_task_id`` and maybe ``kirin_task_id``, ``price_key``, ``usd``; several may
         describe the same generation. ``failed_costs`` maps the ids of failed generations to their costs.
@@ -54,7 +54,7 @@ def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchas
         for entry in _mappings(usage)
         if isinstance(entry.get("kirin_task_id"), str)
     }
-    found: dict[str, Purchase] = {}
+    found: dict[str, Charge] = {}
     failed: dict[str, Any] = {}
     for record in _mappings(records):
         failed |= record["failed_costs"] if isinstance(record.get("failed_costs"), Mapping) else {}
@@ -65,8 +65,8 @@ def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchas
         )
         if not isinstance(external_task_id, str):
             continue
-        known = found.get(external_task_id, Purchase(external_task_id))
-        found[external_task_id] = Purchase(
+        known = found.get(external_task_id, Charge(external_task_id))
+        found[external_task_id] = Charge(
             external_task_id,
             kirin_task_id=kirin_task_id if isinstance(kirin_task_id, str) else known.kirin_task_id,
             price_key=key if isinstance(key, str) else known.price_key,
@@ -74,29 +74,27 @@ def read_purchases(records: Iterable[Any], usage: Iterable[Any]) -> list[Purchas
         )
     costs |= {kirin_task_id: parse_decimal(cost) for kirin_task_id, cost in failed.items()}
     # Before Airflow 3.3 this is the only trace of a generation that an earlier try submitted.
-    recorded = {purchase.kirin_task_id for purchase in found.values()}
-    unrecorded = [Purchase(task_id, kirin_task_id=task_id) for task_id in failed if task_id not in recorded]
-    return [
-        replace(purchase, cost=costs.get(purchase.kirin_task_id or "")) for purchase in [*found.values(), *unrecorded]
-    ]
+    recorded = {charge.kirin_task_id for charge in found.values()}
+    unrecorded = [Charge(task_id, kirin_task_id=task_id) for task_id in failed if task_id not in recorded]
+    return [replace(charge, cost=costs.get(charge.kirin_task_id or "")) for charge in [*found.values(), *unrecorded]]
 
 
 def _mappings(entries: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
     return (entry for entry in entries if isinstance(entry, Mapping))
 
 
-def estimate_from_history(purchases: Iterable[Purchase], price_key: str) -> Estimate | None:
+def estimate_from_history(charges: Iterable[Charge], price_key: str) -> Estimate | None:
     """Return an estimate from what such a generation cost before: the highest cost, if they differ.
 
-    :param purchases: generations of this run and of earlier ones
+    :param charges: those of this run and of earlier ones
     :param price_key: the price key of the generation to estimate
     """
-    costs = [purchase.cost for purchase in purchases if purchase.price_key == price_key and purchase.cost]
+    costs = [charge.cost for charge in charges if charge.price_key == price_key and charge.cost]
     return Estimate(max(costs), "what such a generation cost before") if costs else None
 
 
 def over_budget(
-    budget: Decimal, estimate: Estimate, others: Iterable[Purchase], *, external_task_id: str
+    budget: Decimal, estimate: Estimate, others: Iterable[Charge], *, external_task_id: str
 ) -> KirinBudgetError | None:
     """Return the error if one more generation would exceed the budget, None if it may be submitted.
 
@@ -105,16 +103,16 @@ def over_budget(
 
     :param budget: US dollars for the whole DAG run
     :param estimate: the expected cost of this generation
-    :param others: the generations of the run; an entry for this generation itself is ignored
+    :param others: the charges of the run; one for this generation itself is ignored
     :param external_task_id: this generation's external task id
     """
-    others = [purchase for purchase in others if purchase.external_task_id != external_task_id]
-    spent = sum((purchase.counts(estimate.usd) for purchase in others), Decimal(0))
+    others = [charge for charge in others if charge.external_task_id != external_task_id]
+    spent = sum((charge.counts(estimate.usd) for charge in others), Decimal(0))
     if spent + estimate.usd <= budget:
         return None
-    pending = [purchase for purchase in others if purchase.kirin_task_id is None]
-    held = sum((purchase.counts(estimate.usd) for purchase in pending), Decimal(0))
-    estimated = [purchase for purchase in others if purchase.kirin_task_id and purchase.cost is None]
+    pending = [charge for charge in others if charge.kirin_task_id is None]
+    held = sum((charge.counts(estimate.usd) for charge in pending), Decimal(0))
+    estimated = [charge for charge in others if charge.kirin_task_id and charge.cost is None]
     text = (
         f"max_cost_usd = {show_usd(budget)}: this DAG run has spent {show_usd(spent)} USD"
         f"{_details(others, estimated)}, and this generation would cost {show_usd(estimate.usd)} USD (according to "
@@ -133,7 +131,7 @@ def over_budget(
     )
 
 
-def _details(others: list[Purchase], estimated: list[Purchase]) -> str:
+def _details(others: list[Charge], estimated: list[Charge]) -> str:
     if not others:
         return ""
     count = f"{len(others)} generation{'s' if len(others) != 1 else ''}"

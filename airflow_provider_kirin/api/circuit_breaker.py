@@ -16,7 +16,7 @@ from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinNetworkError,
     KirinNotFoundError,
-    KirinReplyError,
+    KirinResponseError,
     KirinUnavailableError,
 )
 
@@ -79,4 +79,4 @@ def _is_failure(error: KirinError | None) -> TypeGuard[KirinError]:
     if isinstance(error, (KirinAuthError, KirinNotFoundError)):
         # A load balancer without a gateway behind it also returns 404, and a firewall that blocks us 403.
         return not error.from_api
-    return isinstance(error, (KirinNetworkError, KirinReplyError, KirinUnavailableError))
+    return isinstance(error, (KirinNetworkError, KirinResponseError, KirinUnavailableError))

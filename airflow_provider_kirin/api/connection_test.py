@@ -1,4 +1,4 @@
-"""Interpret the connection test: a free look-up of a generation that cannot exist."""
+"""Interpret the connection test: a free lookup of a generation that cannot exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABOUT_A_TASK = ("task", "generation", "request not found", "record", PROBE_ID)
 def interpret(status: int, headers: Mapping[str, str], body: Any, *, base: str) -> tuple[bool, str]:
     """Distinguish a working connection from a wrong key, a wrong path and a failing gateway.
 
-    :param status: the HTTP status of the response to a look-up of :data:`PROBE_ID`
+    :param status: the HTTP status of the response to a lookup of :data:`PROBE_ID`
     :param headers: the response headers
     :param body: the decoded response body
     :param base: the base URL of the request, for the message

@@ -51,7 +51,7 @@ class CostRecord:
     :param run: the DAG run id
     :param task: the task id
     :param at: when it was written; an entry's own ``at`` takes precedence
-    :param bought: whether it records a submission; otherwise it records the end of a generation
+    :param is_submission: whether it records a submission; otherwise it records the end of a generation
     :param value: the stored value: a mapping, or a list of mappings
     """
 
@@ -59,7 +59,7 @@ class CostRecord:
     run: str
     task: str
     at: datetime
-    bought: bool
+    is_submission: bool
     value: Any
 
 
@@ -70,7 +70,7 @@ def merge_records(records: Iterable[CostRecord]) -> list[GenerationCost]:
     """
     found: dict[str, GenerationCost] = {}
     single = (part for record in records for part in _single(record))
-    for record in sorted(single, key=lambda part: (not part.bought, part.at)):
+    for record in sorted(single, key=lambda part: (not part.is_submission, part.at)):
         kirin_task_id = record.value["kirin_task_id"]
         known = found.get(kirin_task_id) or GenerationCost(
             kirin_task_id, record.dag, record.run, record.task, record.at
@@ -90,7 +90,7 @@ def _single(record: CostRecord) -> Iterator[CostRecord]:
 def _with(known: GenerationCost, record: CostRecord) -> GenerationCost:
     entry = record.value
     model, conn_id = _text(entry.get("model")), _text(entry.get("kirin_conn_id"))
-    if record.bought:
+    if record.is_submission:
         # A price key starts with the model.
         return replace(
             known,

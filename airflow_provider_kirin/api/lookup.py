@@ -1,8 +1,8 @@
 """Look up generations, and decide what a response proves: it counts only if it matches the request.
 
-There are four outcomes: found, not found, look-up failed (a temporary error), and a gateway that does not support
-look-up by external task id at all. A response that contradicts the request is a failed look-up: it is neither an
-adoption, nor "not found", nor evidence that the look-up works.
+There are four outcomes: found, not found, lookup failed (a temporary error), and a gateway that does not support
+lookup by external task id at all. A response that contradicts the request is a failed lookup: it is neither an
+adoption, nor "not found", nor evidence that the lookup works.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinInputError,
     KirinNotFoundError,
-    KirinReplyError,
+    KirinResponseError,
     KirinUnavailableError,
 )
 
-#: Seconds that one look-up keeps retrying temporary errors.
+#: Seconds that one lookup keeps retrying temporary errors.
 PATIENCE = 120.0
-#: How many earlier generations at most are looked up to verify that the look-up works.
+#: How many earlier generations at most are looked up to verify that the lookup works.
 MAX_VERIFICATIONS = 5
 
 
 class LookupClient(Protocol):
-    """The API call that a look-up needs."""
+    """The API call that a lookup needs."""
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
         """Look up a generation by its own id or by its external task id."""
@@ -39,13 +39,13 @@ class LookupClient(Protocol):
 def check_response(
     kirin_task: KirinTask, *, external_task_id: str | None = None, kirin_task_id: str | None = None, model: str = ""
 ) -> KirinTask:
-    """Return the generation that a look-up found, if it matches the request.
+    """Return the generation that a lookup found, if it matches the request.
 
     :param kirin_task: the generation in the response
     :param external_task_id: the external task id that was requested, or None
     :param kirin_task_id: the Kirin task id that was requested, or None
     :param model: the model that was submitted; empty if it is not known
-    :raises KirinReplyError: the response describes another generation, or none
+    :raises KirinResponseError: the response describes another generation, or none
     """
     if kirin_task_id is not None and kirin_task.id != kirin_task_id:
         found = f"Kirin generation {short_repr(kirin_task.id)}"
@@ -59,7 +59,9 @@ def check_response(
         )
     else:
         return kirin_task
-    raise KirinReplyError(f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}.")
+    raise KirinResponseError(
+        f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}."
+    )
 
 
 class Lookup:
@@ -67,7 +69,7 @@ class Lookup:
 
     :param client: the API client
     :param conn_id: the Airflow connection id, the key in ``verified``
-    :param verified: maps each connection id to whether its look-up by external task id works; lives as long as the
+    :param verified: maps each connection id to whether its lookup by external task id works; lives as long as the
         process
     :param sleep: called with the seconds to wait
     :param log: the logger to write to; by default this module's
@@ -90,7 +92,7 @@ class Lookup:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the look-up by external task id is known to find an existing generation."""
+        """Whether the lookup by external task id is known to find an existing generation."""
         return self._verified.get(self._conn_id, False)
 
     def by_external_id(
@@ -102,7 +104,7 @@ class Lookup:
         :param model: the model it was submitted with; empty if it is not known
         :param has_unresolved_intent: whether a submission under this id may have been accepted: then only a 404 of the
             API itself counts as "not found", not one of a load balancer in front of it
-        :raises KirinError: the look-up failed
+        :raises KirinError: the lookup failed
         """
         try:
             found = self._client.get_task(external_task_id, patience=PATIENCE)
@@ -114,7 +116,7 @@ class Lookup:
             if error.http_status not in (400, 422):
                 raise
             # The gateway accepts only its own ids, so "not found" proves nothing.
-            self._log.debug("This gateway does not support look-up by external task id: %s", error)
+            self._log.debug("This gateway does not support lookup by external task id: %s", error)
             self._verified[self._conn_id] = False
             return None
         check_response(found, external_task_id=external_task_id, model=model)
@@ -125,7 +127,7 @@ class Lookup:
         """Return a recorded generation; None if the gateway still does not know it after the usual lag.
 
         :param kirin_task_id: the generation's id
-        :raises KirinError: the look-up failed
+        :raises KirinError: the lookup failed
         """
         for delay in (0.0, *LOOKUP_RETRY_DELAYS):
             self._sleep(delay)
@@ -137,10 +139,10 @@ class Lookup:
         return None
 
     def verify(self, known: Iterable[tuple[str, str]]) -> bool:
-        """Check, once per connection and process, whether the look-up finds a generation that is known to exist.
+        """Check, once per connection and process, whether the lookup finds a generation that is known to exist.
 
         :param known: pairs of external task id and Kirin task id that belong together
-        :raises KirinError: the look-up failed
+        :raises KirinError: the lookup failed
         """
         for external_task_id, kirin_task_id in itertools.islice(known, MAX_VERIFICATIONS):
             if self._conn_id in self._verified:
@@ -177,5 +179,5 @@ def _require_api_answer(error: KirinNotFoundError) -> None:
         raise KirinUnavailableError(error.message, http_status=404) from error
 
 
-#: Connection id -> whether its look-up by external task id works. Lives as long as the process.
+#: Connection id -> whether its lookup by external task id works. Lives as long as the process.
 _verified: dict[str, bool] = {}

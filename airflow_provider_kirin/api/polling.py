@@ -24,7 +24,7 @@ from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinError,
     KirinNotFoundError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTimeoutError,
 )
 
@@ -156,7 +156,7 @@ class Poller:
             return outcome
         try:
             return check_response(outcome, kirin_task_id=self.kirin_task_id)
-        except KirinReplyError as error:
+        except KirinResponseError as error:
             return error
 
     def _after_error(self, error: KirinError, now: float) -> PollResult:

@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.task import KirinTask, parse_decimal
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Parameters that affect what a video costs, in their order in a price key: those that are documented to do so, or that
 #: obviously make a longer, larger or additional video.
@@ -129,14 +129,14 @@ def parse_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple
     :param body: the decoded response body
     :return: US dollars, or None and the reason: a missing price is an HTTP 200 too, and the price may be in credits
     :raises KirinAPIError: the gateway returned an error
-    :raises KirinReplyError: the response is not the API's
+    :raises KirinResponseError: the response is not the API's
     """
     if not 200 <= status < 300:
         raise error_from_response(status, body, headers=headers, doing="asking for the price")
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(body, Mapping) or not isinstance(data, Mapping):
         said = parse_error(body)[1] or "an empty body"
-        raise KirinReplyError(f"The gateway's price preview cannot be read: {one_line(said, 120)}")
+        raise KirinResponseError(f"The gateway's price preview cannot be read: {one_line(said, 120)}")
     cost, currency = parse_decimal(data.get("cost")), str(data.get("currency") or "USD")
     if str(body.get("status")).lower() != "success" or cost is None or cost < 0:
         reason = one_line(data.get("reason") or parse_error(body)[1] or "no reason given", 80)

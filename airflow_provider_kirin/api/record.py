@@ -68,7 +68,7 @@ class Record(Protocol):
 
 
 class NoRecord:
-    """Stores nothing, for callers without persistent state: only the look-up finds earlier generations."""
+    """Stores nothing, for callers without persistent state: only the lookup finds earlier generations."""
 
     def kirin_task_id(self, external_task_id: str) -> str | None:
         """Return None."""

@@ -2,7 +2,7 @@
 
 Source: doc.vtrix.ai, page kirin-v1-6-i2v (``POST /model/v1/generation``, ``GET /model/v1/generation/task/{id}``,
 Bearer key). Using an external task id instead of the id in the path is how Kling does it; the gateway's page only
-states that look-up by external task id is possible.
+states that lookup by external task id is possible.
 """
 
 from __future__ import annotations

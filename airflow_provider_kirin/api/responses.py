@@ -11,7 +11,7 @@ from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Characters kept of a body that is not JSON.
 _LONGEST_TEXT = 2000
@@ -70,7 +70,7 @@ def parse_task(
     :param doing: the action for messages, such as ``submitting the generation``
     :param asked_for: the id that was asked for; None for a submission
     :raises KirinAPIError: the gateway returned an error
-    :raises KirinReplyError: the response is not the API's, or describes another generation; the outcome of a
+    :raises KirinResponseError: the response is not the API's, or describes another generation; the outcome of a
         submission is then unknown
     """
     if not 200 <= status < 300:
@@ -79,13 +79,13 @@ def parse_task(
         raise error_from_response(inner, body, headers=headers, doing=doing)
     if not isinstance(body, Mapping):
         said = parse_error(body)[1] or "an empty body"
-        raise KirinReplyError(
+        raise KirinResponseError(
             f"The gateway returned HTTP {status} while {doing}, but not a task object: {one_line(said, 120)}. "
             "Check the connection's Host; a proxy or a login page may have responded."
         )
     try:
         return KirinTask.from_response(body, asked_for=asked_for)
-    except KirinReplyError:
+    except KirinResponseError:
         # A body that does not describe a generation at all may be an error sent with HTTP 200.
         code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
         if code or message:

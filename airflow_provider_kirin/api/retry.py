@@ -1,7 +1,7 @@
-"""The retry policy of polls, look-ups, submissions and Airflow's retries: what may be repeated, and after how long.
+"""The retry policy of polls, lookups, submissions and Airflow's retries: what may be repeated, and after how long.
 
 A GET may be repeated freely. A POST costs money: it is repeated only if nothing can have been accepted, and never
-without a look-up in between.
+without a lookup in between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from airflow_provider_kirin.exceptions import (
 MIN_BACKOFF, MAX_BACKOFF = 2.0, 60.0
 #: Seconds that a single ``get_task`` call of the hook keeps retrying temporary errors.
 LOOKUP_PATIENCE = 10.0
-#: Seconds between repeated look-ups: right after a submission, or on a lagging replica, the API may not know the
+#: Seconds between repeated lookups: right after a submission, or on a lagging replica, the API may not know the
 #: generation yet.
 LOOKUP_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -2,7 +2,7 @@
 
 This module imports neither Airflow nor an HTTP client: the API client, a record that survives a crash and the sleep
 function are passed in. The guarantee: it submits only if no earlier submission of the same step can have been accepted,
-as far as the gateway's look-up by external task id can be trusted. If it cannot, the submission stops with an error
+as far as the gateway's lookup by external task id can be trusted. If it cannot, the submission stops with an error
 that contains the id.
 
 The automatic retries of one task are a *round*. A round submits a single generation, even if the arguments change
@@ -38,7 +38,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnknownSubmitError,
 )
 
-#: How often one try sends the same submission at most, each time after a look-up that found nothing.
+#: How often one try sends the same submission at most, each time after a lookup that found nothing.
 MAX_SUBMISSIONS = 3
 #: How many generations of one step may fail before it is given up.
 MAX_ATTEMPTS = 50
@@ -90,7 +90,7 @@ class Submission:
     :param is_user_id: whether the user chose that id: then it is sent unchanged, and only once
     :param model: the model to submit to
     :param on_unknown_submit: what to do if a submission may have been accepted and cannot be looked up
-    :param lookup_verified: maps each connection id to whether its look-up works; lives as long as the process
+    :param lookup_verified: maps each connection id to whether its lookup works; lives as long as the process
     :param conn_id: the Airflow connection id
     :param capacity_patience: seconds to wait here for a place in a full account; 0 to raise the refusal at once, for a
         caller that waits elsewhere
@@ -363,7 +363,7 @@ class Submission:
                     raise
                 self.log.warning("Submission rejected; retrying in %.0f s: %s", delay, error)
                 self._sleep(delay)
-                # A look-up is free, and avoids paying twice if the gateway accepted what it reported as rejected.
+                # A lookup is free, and avoids paying twice if the gateway accepted what it reported as rejected.
                 if found := self._find(external_task_id, has_unresolved_intent=True):
                     return self._adopt(found, external_task_id)
             else:
@@ -407,7 +407,7 @@ class Submission:
             is_certain = self._lookup.verify(self.record.known_generations())
         except KirinError as error:
             raise self._unknown_submit_error(
-                external_task_id, f"{why}; and the look-up could not be verified: {error}", retryable=True
+                external_task_id, f"{why}; and the lookup could not be verified: {error}", retryable=True
             ) from error
         if is_certain or self.on_unknown_submit == "resubmit":
             return None
@@ -425,7 +425,7 @@ class Submission:
             )
         else:
             remedy = (
-                "The gateway finds nothing under this id, but its look-up has not been verified to work, so nothing "
+                "The gateway finds nothing under this id, but its lookup has not been verified to work, so nothing "
                 "was submitted again. Look for the id in your Kirin account. If it is not there, increase the "
                 'operator\'s `take` and clear the task (before Airflow 3.3: with on_unknown_submit="resubmit", which '
                 "submits again automatically and may pay twice)."

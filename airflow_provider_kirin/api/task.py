@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.sanitize import sanitize
-from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
 Status = Literal["in_progress", "completed", "failed"]
 
@@ -138,14 +138,14 @@ class KirinTask:
 
         :param response: decoded JSON
         :param asked_for: the id that was asked for; None for a submission
-        :raises KirinReplyError: if it names no usable id, or another generation than the one that was asked for, or
+        :raises KirinResponseError: if it names no usable id, or another generation than the one that was asked for, or
             has no status
         """
         fields = unwrap(sanitize(response))
         kirin_task_id, external_task_id = _identify(fields, asked_for)
         raw_status = _text(fields.get("status"))
         if not raw_status and asked_for is not None:
-            raise KirinReplyError(f"The gateway's response about {asked_for} has no status.")
+            raise KirinResponseError(f"The gateway's response about {asked_for} has no status.")
         reason = _error(fields.get("error")) or _error(fields.get("errors"))
         ends = bool(reason and raw_status) and not _is_success(fields.get("error"))
         status = STATUSES.get(raw_status.strip().lower(), "failed" if ends else "in_progress")
@@ -197,14 +197,14 @@ class KirinTask:
         """Restore a generation from :meth:`to_dict`, after a round trip through XCom or a trigger event.
 
         :param data: the dict
-        :raises KirinReplyError: it is not such a dict
+        :raises KirinResponseError: it is not such a dict
         """
         data = sanitize(data) if isinstance(data, Mapping) else {}
         status = next((word for word in get_args(Status) if word == data.get("status")), None)
         metadata = data.get("metadata") or {}
         kirin_task_id = _usable_id(data.get("id"))
         if not kirin_task_id or status is None or not isinstance(metadata, Mapping):
-            raise KirinReplyError("This is not the result of a Kirin generation.")
+            raise KirinResponseError("This is not the result of a Kirin generation.")
         return cls(
             id=kirin_task_id,
             status=status,
@@ -224,10 +224,10 @@ def unwrap(response: Any) -> Mapping[str, Any]:
     """Return the task object of a response.
 
     :param response: decoded JSON
-    :raises KirinReplyError: if it is not an object
+    :raises KirinResponseError: if it is not an object
     """
     if not isinstance(response, Mapping):
-        raise KirinReplyError(f"The gateway's response is a {type(response).__name__} instead of a task object.")
+        raise KirinResponseError(f"The gateway's response is a {type(response).__name__} instead of a task object.")
     # The older envelope, and the documentation of kirin_v1_5_i2v, put everything into `data`.
     inner = response.get("data")
     return inner if isinstance(inner, Mapping) and "id" not in response else response
@@ -243,16 +243,16 @@ def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, st
     external_task_id = _text(fields.get("external_task_id")).strip()
     if asked_for is not None and asked_for not in (kirin_task_id, external_task_id):
         if not kirin_task_id:
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"The gateway's response about {asked_for} does not say which generation it is about."
             )
         if external_task_id:
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"The gateway was asked for {asked_for} and answered with another generation: "
                 f"{one_line(kirin_task_id, 80)}, external task id {one_line(external_task_id, 80)}."
             )
     if not (kirin_task_id or asked_for):
-        raise KirinReplyError("The gateway's response has no task id that can be used.")
+        raise KirinResponseError("The gateway's response has no task id that can be used.")
     return kirin_task_id or str(asked_for), external_task_id
 
 

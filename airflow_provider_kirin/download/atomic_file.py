@@ -101,7 +101,7 @@ def first_bytes(path: Any, count: int) -> bytes:
 def file_exists_error(path: Any) -> KirinDestinationError:
     """Return the error for an existing file that must not be replaced."""
     return KirinDestinationError(
-        f"{redact_url(str(path))} exists already, and overwriting is not allowed (overwrite=False)."
+        f"{redact_url(str(path))} already exists, and overwriting is not allowed (overwrite=False)."
     )
 
 

@@ -21,7 +21,7 @@ from airflow_provider_kirin.download.storage import as_path, check_absolute, che
 from airflow_provider_kirin.exceptions import (
     KirinDestinationError,
     KirinNotFoundError,
-    KirinReplyError,
+    KirinResponseError,
     KirinUnfinishedError,
 )
 
@@ -155,7 +155,7 @@ def fetch_finished(
         try:
             found = hook.get_task(kirin_task_id)
             return _finished(check_response(found, kirin_task_id=kirin_task_id) if is_kirin_id else found, remedy)
-        except (KirinNotFoundError, KirinReplyError, KirinUnfinishedError) as error:
+        except (KirinNotFoundError, KirinResponseError, KirinUnfinishedError) as error:
             if isinstance(error, KirinNotFoundError):
                 error.retryable = not error.from_api
             delay = next(ahead, None)

@@ -22,7 +22,7 @@ from airflow_provider_kirin.download.http_range import (
 )
 from airflow_provider_kirin.download.mp4 import BoxParser
 from airflow_provider_kirin.download.storage import as_path
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinResponseError
 
 if TYPE_CHECKING:
     import requests
@@ -160,7 +160,7 @@ class Download:
         if not head:
             self._check_length(0)
         if not is_mp4(bytes(head[:12])):
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"{redact_url(self._url)} is not an MP4 file by its content ({len(head):,} bytes were inspected).",
                 retryable=False,
             )
@@ -172,7 +172,7 @@ class Download:
             return False
         if self._remote_file.size == self._existing_size and self._begins_with(head[:SNIFF_BYTES]):
             log.info(
-                "%s exists already, with the length (%s bytes) and the first bytes of the video: not downloaded again.",
+                "%s already exists, with the length (%s bytes) and the first bytes of the video: not downloaded again.",
                 redact_url(str(self._path)),
                 f"{self._existing_size:,}",
             )
@@ -191,7 +191,7 @@ class Download:
 
     def _check_limit(self, size: int) -> None:
         if size > self._max_bytes:
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"{redact_url(self._url)} has {size:,} bytes or more, and max_bytes = {self._max_bytes:,}. If the "
                 "video is meant to be that long, increase max_bytes; downloading again is free.",
                 retryable=False,
@@ -200,7 +200,7 @@ class Download:
     def _check_length(self, size: int) -> None:
         if not size or self._remote_file.size not in (None, size):
             expected = "at least 1" if self._remote_file.size is None else f"{self._remote_file.size:,}"
-            raise KirinReplyError(f"{redact_url(self._url)} sent {size:,} bytes; expected {expected}.")
+            raise KirinResponseError(f"{redact_url(self._url)} sent {size:,} bytes; expected {expected}.")
 
     def _check_end(self, size: int, response: requests.Response) -> None:
         """Check the video's own structure if the headers cannot show that the body is complete."""
@@ -209,7 +209,7 @@ class Download:
             and self._remote_file.size is None
             and not is_self_delimited(response.headers)
         ):
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"{redact_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not "
                 "report the full length."
             )

@@ -11,7 +11,7 @@ from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.api.request_url import RequestUrl
 from airflow_provider_kirin.api.requests import USER_AGENT
 from airflow_provider_kirin.download import http_range
-from airflow_provider_kirin.exceptions import KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinNetworkError, KirinResponseError
 
 if TYPE_CHECKING:
     import requests
@@ -26,7 +26,7 @@ _CHUNK = 1024 * 1024
 _PACKED_CHUNK = 16 * 1024
 
 
-class ExpiredLinkError(KirinReplyError):
+class ExpiredLinkError(KirinResponseError):
     """The link was refused. Retrying it cannot help; looking up the generation gives a fresh one."""
 
 
@@ -89,18 +89,18 @@ def check_response(response: requests.Response, url: str) -> None:
     :param response: only its status and headers are read
     :param url: for messages
     :raises ExpiredLinkError: the link is refused or gone
-    :raises KirinReplyError: the host reports an error, or sends something other than a video
+    :raises KirinResponseError: the host reports an error, or sends something other than a video
     """
     status, content_type = response.status_code, response.headers.get("Content-Type", "")
     summary = f"The host of the video answered HTTP {status} for {redact_url(url)}"
     if http_range.is_expired(status):
         raise ExpiredLinkError(f"{summary}. The link has expired. Nothing is lost: a fresh one is free.")
     if status not in (200, 206):
-        raise KirinReplyError(f"{summary}.", retryable=status >= 500 or status in (408, 416, 429))
+        raise KirinResponseError(f"{summary}.", retryable=status >= 500 or status in (408, 416, 429))
     if http_range.first_byte(status, response.headers) != 0:
-        raise KirinReplyError(f"{summary} with a part of the video that was not requested.")
+        raise KirinResponseError(f"{summary} with a part of the video that was not requested.")
     if not http_range.may_be_video(content_type):
-        raise KirinReplyError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
+        raise KirinResponseError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
 
 
 def _follow(
@@ -116,14 +116,14 @@ def _follow(
         # The body of a redirect is not needed.
         response.close()
         url = _target(url, response.headers["Location"])
-    raise KirinReplyError(f"{redact_url(link)} redirects more than {_MAX_REDIRECTS} times.", retryable=False)
+    raise KirinResponseError(f"{redact_url(link)} redirects more than {_MAX_REDIRECTS} times.", retryable=False)
 
 
 def _target(url: RequestUrl, location: str) -> RequestUrl:
     try:
         return url.follow(location)
     except ValueError:
-        raise KirinReplyError(
+        raise KirinResponseError(
             f"{redact_url(str(url))} redirects to an unusable URL: {one_line(redact_url(location), 60)} is not an "
             "http or https URL.",
             retryable=False,
@@ -134,7 +134,7 @@ def _parse(link: str) -> RequestUrl:
     try:
         return RequestUrl.parse(link)
     except (TypeError, ValueError):
-        raise KirinReplyError(
+        raise KirinResponseError(
             f"The video's address {redact_url(link)} is not an http or https URL.", retryable=False
         ) from None
 

@@ -11,7 +11,7 @@ from requests import PreparedRequest, Response
 
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
 from airflow_provider_kirin.api.redaction import short_repr
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.exceptions import KirinResponseError
 from airflow_provider_kirin.utils.session import (
     BoundedConnection,
     DirectConnection,
@@ -50,7 +50,7 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
 
     :param host: the host of a :class:`.RequestUrl`
     :param private_hosts: the explicitly allowed hosts and networks
-    :raises KirinReplyError: the host is refused
+    :raises KirinResponseError: the host is refused
     """
     address = host.rstrip(".")
     if address == "localhost" or address.endswith(".localhost"):
@@ -65,8 +65,8 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
         raise _refused(host)
 
 
-def _refused(host: str) -> KirinReplyError:
-    return KirinReplyError(
+def _refused(host: str) -> KirinResponseError:
+    return KirinResponseError(
         f"The video's link leads to {short_repr(host)}, which is not a public internet address, so no request was "
         "sent. If your videos are served there, add the host to the Kirin connection's extra allow_private_hosts.",
         retryable=False,

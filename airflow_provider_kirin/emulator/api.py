@@ -68,7 +68,7 @@ async def look_up(request: web.Request) -> web.StreamResponse:
         now = now_ms()
         if generation is None or now < generation.visible_ms:
             raise detail(404, "Request not found")
-        # Read again: a slow or held reply tells how things are when it leaves.
+        # Read again: a slow or held response tells how things are when it leaves.
         generation = services.store.by_id(generation.id) or generation
         url = video_url(services, generation, origin_of(request, services))
         return web.json_response(task_object(generation, now, url))

@@ -136,7 +136,7 @@ class Callbacks:
         # "It runs" is told as of the moment before anything could have ended.
         moment = now if delivery.status == "final" else generation.created_ms - 1
         outcome = await self._post(delivery.url, self._body(generation, moment, status, fault))
-        self._judge(delivery, "lost reply" if fault and fault.kind == "lose_reply" else outcome)
+        self._judge(delivery, "lost response" if fault and fault.kind == "lose_response" else outcome)
 
     def _body(self, generation: Generation, moment: int, status: str, fault: Fault | None) -> bytes:
         if fault and fault.kind == "garbage":
@@ -152,9 +152,9 @@ class Callbacks:
         try:
             headers = {"Content-Type": "application/json", "User-Agent": "kirin-emulator"}
             request = self._http.post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
-            async with request as reply:
-                await reply.read()
-                return "" if reply.status < 400 else f"HTTP {reply.status}"
+            async with request as response:
+                await response.read()
+                return "" if response.status < 400 else f"HTTP {response.status}"
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             return type(error).__name__
 

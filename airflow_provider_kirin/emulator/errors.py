@@ -1,4 +1,4 @@
-"""The gateway's ways to say no, as one exception that the front middleware turns into a JSON reply."""
+"""The gateway's ways to say no, as one exception that the front middleware turns into a JSON response."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def platform(status: int, code: str | int, message: str, headers: dict[str, str]
 
 
 def detail(status: int, text: str) -> Refusal:
-    """The ``{"detail": ...}`` shape of 403, 404 and 500 replies ([V] section 9)."""
+    """The ``{"detail": ...}`` shape of 403, 404 and 500 responses ([V] section 9)."""
     return Refusal(status, {"detail": text})
 
 

@@ -14,8 +14,8 @@ REQUESTS = ("submit", "get", "video", "price")
 _KINDS = (
     "status",
     "cut_before",
-    "lose_reply",
-    "cut_mid_reply",
+    "lose_response",
+    "cut_mid_response",
     "accepted_status",
     "slow",
     "hang",
@@ -23,7 +23,7 @@ _KINDS = (
     "hold",
     "lag",
 )
-_CALLBACK_KINDS = ("cut_before", "lose_reply", "slow", "garbage", "hold")
+_CALLBACK_KINDS = ("cut_before", "lose_response", "slow", "garbage", "hold")
 
 
 @dataclass

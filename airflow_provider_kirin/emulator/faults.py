@@ -1,4 +1,4 @@
-"""Carries out a fault on a request: real socket cuts, real waits, real wrong replies."""
+"""Carries out a fault on a request: real socket cuts, real waits, real wrong responses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def _cut_before(request: web.Request, fault: Fault, accept: Accept, *_: ob
     return cut(request)
 
 
-async def _lose_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+async def _lose_response(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     await _response_of(request, accept)
     return cut(request)
 
@@ -84,7 +84,7 @@ async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: objec
     return web.Response(body=_encoded(body).replace(b"{ref}", asked_for), headers={"Content-Type": fault.content_type})
 
 
-async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+async def _cut_mid_response(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     response = await _response_of(request, accept)
     body = await _bytes_of(request, response)
     half = web.StreamResponse(status=response.status, headers={"Content-Type": response.content_type})
@@ -92,7 +92,7 @@ async def _cut_mid_reply(request: web.Request, fault: Fault, accept: Accept, *_:
     await half.prepare(request)
     await half.write(body[: len(body) // 2])
     transport = request.transport
-    # abort() drops what is not sent yet, and half a reply is promised: wait for the kernel to take it.
+    # abort() drops what is not sent yet, and half a response is promised: wait for the kernel to take it.
     while transport and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     cut(request)
@@ -103,13 +103,13 @@ _HANDLERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "status": _status,
     "accepted_status": _accepted_status,
     "cut_before": _cut_before,
-    "lose_reply": _lose_reply,
+    "lose_response": _lose_response,
     "slow": _slow,
     "lag": _lag,
     "hang": _hang,
     "hold": _hold,
     "garbage": _garbage,
-    "cut_mid_reply": _cut_mid_reply,
+    "cut_mid_response": _cut_mid_response,
 }
 
 
@@ -130,7 +130,7 @@ def refusal_response(request: web.Request, refusal: Refusal) -> web.Response:
 
 
 async def _response_of(request: web.Request, accept: Accept) -> web.StreamResponse:
-    """The reply there would have been, even where it is a refusal."""
+    """The response there would have been, even where it is a refusal."""
     try:
         return await accept()
     except Refusal as refusal:

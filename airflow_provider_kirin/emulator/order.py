@@ -83,7 +83,7 @@ def _model(model: Any) -> str:
     if not isinstance(model, str) or not model:
         raise invalid("model", "a model id is required, in the body or as X-Model")
     if model not in MODELS:
-        # [V] section 9: the only documented reply that names something unknown to the account.
+        # [V] section 9: the only documented response that names something unknown to the account.
         raise detail(404, f"App not found: {shown(model)}")
     return model
 

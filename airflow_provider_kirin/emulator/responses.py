@@ -10,7 +10,7 @@ from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PRO
 
 
 def created_response(generation: Generation, status: str) -> dict[str, Any]:
-    """The reply to a submit ([V] section 2); ``created_at`` in milliseconds, as the older page shows it."""
+    """The response to a submit ([V] section 2); ``created_at`` in milliseconds, as the older page shows it."""
     return {
         "id": generation.id,
         "created_at": generation.created_ms,
@@ -44,7 +44,7 @@ def price_response(model: str, what: str, cents: int, wishes: Directives) -> dic
 
 
 def task_object(generation: Generation, now: int, video_url: str) -> dict[str, Any]:
-    """The reply to a look-up ([V] section 4). It does not repeat the external id: no page or client shows that."""
+    """The response to a lookup ([V] section 4). It does not repeat the external id: no page or client shows that."""
     status = generation.status(now)
     task: dict[str, Any] = {
         "id": generation.id,

@@ -29,7 +29,7 @@ from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_delay
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, open_uri
-from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import log_oddities, log_progress, new_poller
@@ -164,7 +164,7 @@ class KirinHook(BaseHook):
         :return: the new generation, usually in progress
         :raises KirinPayloadError: with every problem found; nothing was sent
         :raises KirinNetworkError: no response; ``sent`` is False if the gateway cannot have accepted anything
-        :raises KirinReplyError: a response that cannot be read, or describes another generation; the outcome is unknown
+        :raises KirinResponseError: the response cannot be read, or describes another generation; the outcome is unknown
         :raises KirinAPIError: the gateway returned an error
         """
         prepared = payload
@@ -177,7 +177,7 @@ class KirinHook(BaseHook):
         kirin_task = self._request_task(request, doing="submitting the generation")
         sent = str(prepared.params.get("external_task_id") or "").strip()
         if sent and kirin_task.external_task_id not in (None, sent):
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"The response to the submission of {short_repr(sent)} describes another generation: "
                 f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
             )
@@ -258,7 +258,7 @@ class KirinHook(BaseHook):
         max_bytes: int = DEFAULT_MAX_BYTES,
         fresh_url: Callable[[], str] | None = None,
     ) -> int:
-        """Download a video to a file, unless it exists already. The host that serves it is never sent the key.
+        """Download a video to a file, unless it already exists. The host that serves it is never sent the key.
 
         :param url: a video's URL, fresh (see :meth:`get_task`)
         :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)

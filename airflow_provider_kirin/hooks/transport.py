@@ -15,7 +15,7 @@ from airflow_provider_kirin.api.redaction import one_line, redact_url, short_rep
 from airflow_provider_kirin.api.requests import MAX_RESPONSE_BYTES, request_headers
 from airflow_provider_kirin.api.responses import parse_body
 from airflow_provider_kirin.api.sanitize import clean_text
-from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinNetworkError, KirinResponseError
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +45,7 @@ def call_sync(session: requests.Session, request: ApiRequest, connection: KirinC
     :param request: what to send
     :param connection: provides key, timeout, TLS and proxies
     :raises KirinNetworkError: no response, or an incomplete one
-    :raises KirinReplyError: the response is too long
+    :raises KirinResponseError: the response is too long
     """
     import requests
 
@@ -158,7 +158,7 @@ def proxy_for(connection: KirinConnection) -> str | None:
 
 def _check_length(size: int, request: ApiRequest) -> None:
     if size > MAX_RESPONSE_BYTES:
-        raise KirinReplyError(
+        raise KirinResponseError(
             f"The response to {request.method} {redact_url(request.url)} is longer than {MAX_RESPONSE_BYTES:,} bytes."
         )
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.budget import Purchase, estimate_from_history, no_estimate, over_budget, read_purchases
+from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_estimate, over_budget, read_charges
 from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_cost, estimated, price_key, show_usd
 from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
@@ -95,12 +95,12 @@ class RunBudget:
             "price_key": self._key,
         }
         self._write()
-        purchases = list(self._purchases())
-        error = over_budget(self._limit, estimate, purchases, external_task_id=external_task_id)
+        charges = list(self._charges())
+        error = over_budget(self._limit, estimate, charges, external_task_id=external_task_id)
         if error:
             # Failed generations cost nothing, and finished ones may have cost less than estimated.
             error = over_budget(
-                self._limit, estimate, list(self._with_current_costs(purchases)), external_task_id=external_task_id
+                self._limit, estimate, list(self._with_current_costs(charges)), external_task_id=external_task_id
             )
         if error:
             self.withdraw(external_task_id)
@@ -124,11 +124,11 @@ class RunBudget:
             self._store.set(BUDGET_KEY, entries)
         self._ti.xcom_push(BUDGET_KEY, entries)
 
-    def _purchases(self, **how: Any) -> Iterator[Purchase]:
+    def _charges(self, **how: Any) -> Iterator[Charge]:
         # The cost of this step's failed generations is in its XCom only once it has submitted another one.
         failed = {"failed_costs": self._record.failed_costs}
         records = [*self._pull(BUDGET_KEY, **how), *self._pull(SUBMISSION_KEY, **how), failed]
-        yield from read_purchases(records, self._pull(USAGE_KEY, **how))
+        yield from read_charges(records, self._pull(USAGE_KEY, **how))
 
     def _pull(self, key: str, **how: Any) -> Iterator[Any]:
         """Yield what all Kirin tasks of the run pushed under a key; an XCom may be one record or a list of them."""
@@ -136,20 +136,20 @@ class RunBudget:
         for entry in pulled if isinstance(pulled, Iterable) else []:
             yield from entry if isinstance(entry, list) else [entry]
 
-    def _with_current_costs(self, purchases: Iterable[Purchase]) -> Iterator[Purchase]:
+    def _with_current_costs(self, charges: Iterable[Charge]) -> Iterator[Charge]:
         """Look up generations whose cost is not on record, as far as the limit allows."""
         lookups_left = _MAX_LOOKUPS
-        for purchase in purchases:
-            if purchase.kirin_task_id is None or purchase.cost is not None or not lookups_left:
-                yield purchase
+        for charge in charges:
+            if charge.kirin_task_id is None or charge.cost is not None or not lookups_left:
+                yield charge
                 continue
             lookups_left -= 1
             try:
-                kirin_task = self._hook.get_task(purchase.kirin_task_id, patience=0)
+                kirin_task = self._hook.get_task(charge.kirin_task_id, patience=0)
             except KirinError:
-                yield purchase
+                yield charge
             else:
-                yield replace(purchase, cost=billed_cost(kirin_task))
+                yield replace(charge, cost=billed_cost(kirin_task))
 
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
@@ -157,7 +157,7 @@ class RunBudget:
             self._estimate = estimated(usd, self._hook.connection.prices, self._key)
             if self._estimate is None:
                 # This run may have prices on record already; earlier runs have more.
-                known = [*self._purchases(), *self._purchases(include_prior_dates=True)]
+                known = [*self._charges(), *self._charges(include_prior_dates=True)]
                 self._estimate = estimate_from_history(known, self._key)
             if self._estimate is None:
                 raise no_estimate(self._limit, self._key, why, retryable=retryable)

@@ -10,7 +10,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.compat import supervisor_encoder
-from airflow_provider_kirin.exceptions import KirinReplyError
+from airflow_provider_kirin.exceptions import KirinResponseError
 from airflow_provider_kirin.triggers.events import EventPayload, Outcome, dump_event
 
 try:
@@ -34,7 +34,7 @@ def _encodable(outcome: Outcome) -> Outcome:
     error = _encoding_error(dump_event([outcome]))
     if error is None:
         return outcome
-    return KirinReplyError(
+    return KirinResponseError(
         f"Airflow cannot encode the outcome of the wait: {type(error).__name__}: {one_line(error)}. "
         "The next try polls the gateway again."
     )

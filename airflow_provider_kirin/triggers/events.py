@@ -12,7 +12,7 @@ from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinError,
     KirinPayloadError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTimeoutError,
     KirinUnfinishedError,
 )
@@ -66,11 +66,11 @@ def load_event(event: Any, *, expected: int) -> list[Outcome]:
 
     :param event: the event that Airflow passes to ``execute_complete``
     :param expected: the number of outcomes that it must hold
-    :raises KirinReplyError: if the event is anything else
+    :raises KirinResponseError: if the event is anything else
     """
     results = event.get("results") if isinstance(event, dict) and event.get("version") == _VERSION else None
     if not isinstance(results, list) or len(results) != expected:
-        raise KirinReplyError("The trigger's event is invalid; nothing is known about the generation.")
+        raise KirinResponseError("The trigger's event is invalid; nothing is known about the generation.")
     return [_load(result) for result in results]
 
 
@@ -109,11 +109,11 @@ def _dump(outcome: Outcome) -> dict[str, Any]:
 
 def _load(result: Any) -> Outcome:
     if not isinstance(result, dict) or len(result) != 1:
-        raise KirinReplyError("The trigger's event holds something that is not an outcome.")
+        raise KirinResponseError("The trigger's event holds something that is not an outcome.")
     if "kirin_task" in result:
         kirin_task = KirinTask.from_dict(result["kirin_task"])
         if kirin_task.status != "completed" or not kirin_task.videos:
-            raise KirinReplyError(
+            raise KirinResponseError(
                 f"The trigger's event has Kirin generation {kirin_task.id} as a result, but without a video."
             )
         return kirin_task
@@ -125,11 +125,11 @@ def _load_error(error: Any) -> KirinError:
     name, message, retryable = fields.get("type"), fields.get("message"), fields.get("retryable")
     error_class = _ERRORS.get(name) if isinstance(name, str) else None
     if error_class is None or not isinstance(message, str) or not isinstance(retryable, bool):
-        raise KirinReplyError("The trigger's event holds an invalid error.")
+        raise KirinResponseError("The trigger's event holds an invalid error.")
     if issubclass(error_class, KirinTimeoutError):
         ids = fields.get("kirin_task_ids")
         if not isinstance(ids, list) or not all(isinstance(kirin_task_id, str) for kirin_task_id in ids):
-            raise KirinReplyError("The trigger's event holds a timeout without the ids of its generations.")
+            raise KirinResponseError("The trigger's event holds a timeout without the ids of its generations.")
         return error_class(message, kirin_task_ids=ids)
     if issubclass(error_class, KirinAPIError):
         known = {name: fields.get(name) for name in ("code", "http_status", "request_id")}

@@ -40,7 +40,7 @@ class Deadline:
     Inside the context, the connections that a :class:`~airflow_provider_kirin.utils.session.IsolatedSession` opens or
     reuses are watched. At the deadline they are shut down, so that any call that blocks on them returns at once, and
     leaving the context raises. No thread or socket outlives it. A failed exchange is reset, so that data still in the
-    kernel is never sent. Only a DNS look-up cannot be interrupted; the system's resolver has its own limits.
+    kernel is never sent. Only a DNS lookup cannot be interrupted; the system's resolver has its own limits.
 
     :param seconds: from entering the context, or from the last :meth:`restart`
     :param reason: the message of the error

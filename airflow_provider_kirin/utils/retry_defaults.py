@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 #: Two: the second helps if the first meets the same fault again, such as a lost worker.
 RETRIES = 2
-#: Short, since most retries adopt a generation that exists already. For longer outages the operators wait within a
+#: Short, since most retries adopt a generation that already exists. For longer outages the operators wait within a
 #: try, or :class:`.KirinRetryPolicy` between tries.
 RETRY_DELAY = timedelta(seconds=30)
 

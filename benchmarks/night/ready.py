@@ -23,8 +23,8 @@ async def serve(gateway: str, key: str) -> None:
     async with ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
 
         async def look(request: web.Request) -> web.Response:
-            async with http.get(f"{gateway}/model/v1/generation/task/{request.match_info['id']}") as reply:
-                is_done = (await reply.json())["status"] == "completed"
+            async with http.get(f"{gateway}/model/v1/generation/task/{request.match_info['id']}") as response:
+                is_done = (await response.json())["status"] == "completed"
             return web.Response(status=200 if is_done else 404)
 
         app = web.Application()

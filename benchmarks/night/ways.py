@@ -137,7 +137,7 @@ def _http(count: int, image: Path) -> None:
     sensor = HttpSensor.partial(
         task_id="wait",
         deferrable=True,
-        response_check=lambda reply: reply.json()["status"] == "completed",
+        response_check=lambda response: response.json()["status"] == "completed",
         poke_interval=_HTTP_POKES,
         timeout=_LONG,
     )
@@ -171,7 +171,7 @@ def _posted(count: int, image: Path) -> Any:
         task_id="submit",
         endpoint="model/v1/generation",
         data=json.dumps(_body(image, "A cup.")),
-        response_filter=lambda reply: reply.json()["id"],
+        response_filter=lambda response: response.json()["id"],
     )
     return operator.expand(headers=headers)
 

@@ -46,10 +46,10 @@ class Emulator:
             self.process.communicate()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """One request, its reply decoded."""
-        reply = self._http.request(method, self.url + path, timeout=HANG, **options)
-        assert reply.status_code == 200, f"{method} {path}: {reply.status_code} {reply.text}"
-        return reply.json()
+        """One request, its response decoded."""
+        response = self._http.request(method, self.url + path, timeout=HANG, **options)
+        assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json()
 
     def reset(self) -> None:
         """Forget everything but rendered videos."""

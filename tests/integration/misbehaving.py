@@ -87,7 +87,7 @@ def whole(
     headers: dict[str, str] | None = None,
     length: int | None = None,
 ) -> bytes:
-    """Return the bytes of a reply; ``length`` may lie."""
+    """Return the bytes of a response; ``length`` may lie."""
     raw = json.dumps(body) if isinstance(body, dict) else body
     raw = raw.encode() if isinstance(raw, str) else raw
     fields = {
@@ -100,9 +100,9 @@ def whole(
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + raw
 
 
-def replying(reply: bytes) -> Callable[[socket.socket, RawServer], None]:
+def replying(response: bytes) -> Callable[[socket.socket, RawServer], None]:
     """Answer every request with the same bytes, then close."""
-    return lambda connection, server: server.send(connection, reply)
+    return lambda connection, server: server.send(connection, response)
 
 
 TASK = {"id": "kirin-1", "status": "completed", "output": [{"content": [{"type": "video", "url": "http://v/1.mp4"}]}]}
@@ -203,7 +203,7 @@ def _silence(connection: socket.socket, server: RawServer) -> None:
 
 
 def gzip_bomb(size: int = 300_000_000) -> bytes:
-    """Return a reply of a few hundred kilobytes that unpacks to ``size`` bytes."""
+    """Return a response of a few hundred kilobytes that unpacks to ``size`` bytes."""
     packed = bytearray()
     block = gzip.compress(b" " * 10_000_000, compresslevel=9)
     for _ in range(size // 10_000_000):
@@ -214,7 +214,7 @@ def gzip_bomb(size: int = 300_000_000) -> bytes:
 #: How a gateway may break off or break the rules: what a client makes of each has to be a KirinError, soon.
 WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "reset after the request": _reset,
-    "closed without a reply": lambda connection, server: None,
+    "closed without a response": lambda connection, server: None,
     "reset in the middle": _reset_in_the_middle,
     "closed in the middle of the head": replying(_GOOD[:30]),
     "closed in the middle of the body": replying(_GOOD[:-20]),

@@ -122,7 +122,7 @@ def test_a_gateway_that_hangs_stops_only_the_pages_that_need_it(pages, api_serve
     seen: list[tuple[int, float]] = []
     with ThreadPoolExecutor(PAGES) as browser:
         opened = [browser.submit(visitor.open, page) for page in pages]
-        until(lambda: len(gateway.requests) == MAX_LOOKUPS, "as many look-ups as there may be")
+        until(lambda: len(gateway.requests) == MAX_LOOKUPS, "as many lookups as there may be")
         while not all(page.done() for page in opened):
             assert len(gateway.requests) - sum(page.done() for page in opened) <= MAX_LOOKUPS
             for path in paths:

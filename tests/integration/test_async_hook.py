@@ -269,8 +269,8 @@ class TestAMisbehavingGateway:
             await KirinAsyncHook(connect(f"http://127.0.0.1:{port}")).get_task("one")
         assert caught.value.sent is False and caught.value.retryable
 
-    @pytest.mark.parametrize("way", ["reset after the request", "closed without a reply", "silence"])
-    async def test_a_lost_reply_may_have_been_sent(self, connect, raw_server, way):
+    @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])
+    async def test_a_lost_response_may_have_been_sent(self, connect, raw_server, way):
         with pytest.raises(KirinNetworkError) as caught:
             await KirinAsyncHook(connect(raw_server(WAYS[way]).url, timeout=1)).get_task("one")
         assert caught.value.sent is True
@@ -285,7 +285,7 @@ class TestAMisbehavingGateway:
         assert other.asked == {}
 
     @pytest.mark.parametrize(
-        "reply",
+        "response",
         [
             whole({"error": {"code": KEY, "message": f"invalid token {KEY}"}}, status="401 Unauthorized"),
             whole(f"<html>Authorization: Bearer {KEY}</html>", kind="text/html"),
@@ -313,8 +313,8 @@ class TestAMisbehavingGateway:
             "echoed header",
         ],
     )
-    async def test_a_gateway_that_echoes_the_key_does_not_spread_it(self, connect, raw_server, reply, caplog, capfd):
-        conn_id = connect(raw_server(replying(reply)).url, timeout=2)
+    async def test_a_gateway_that_echoes_the_key_does_not_spread_it(self, connect, raw_server, response, caplog, capfd):
+        conn_id = connect(raw_server(replying(response)).url, timeout=2)
         shown = []
         with caplog.at_level(logging.DEBUG):
             for call in (KirinAsyncHook(conn_id).get_task("one"), KirinAsyncHook(conn_id).wait("one", timeout=0.1)):
@@ -462,7 +462,7 @@ class TestOneHookForMany:
         with pytest.raises(KirinAuthError):
             await KirinAsyncHook(connect(emulator.url, key="a-wrong-key")).get_task(kirin_task_id)
 
-    async def test_a_backend_with_a_key_for_each_look_up_is_asked_again_once(self, conn_id, submitted, monkeypatch):
+    async def test_a_backend_with_a_key_for_each_lookup_is_asked_again_once(self, conn_id, submitted, monkeypatch):
         kirin_task_id, numbers = submitted(), itertools.count()
 
         def another(*args):

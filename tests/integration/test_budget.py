@@ -146,8 +146,8 @@ class TestTheBudgetOfARun:
         (held,) = ended.xcoms()["g", -1, "kirin_budget"]
         assert held["usd"] == "0.28" and held["kirin_task_id"] == ended.result("g")["id"], "written down again"
 
-    def test_after_a_lost_reply_the_generation_is_found_not_refused(self, dag, run, payload, emulator):
-        emulator.fault(on="submit", kind="lose_reply")
+    def test_after_a_lost_response_the_generation_is_found_not_refused(self, dag, run, payload, emulator):
+        emulator.fault(on="submit", kind="lose_response")
         with dag:
             KirinSubmitOperator(task_id="submit", payload=payload, max_cost_usd="0.28")
         ended = run(dag)

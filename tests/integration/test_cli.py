@@ -142,8 +142,8 @@ class TestSubmit:
         assert "[y/N]" in done.stderr and "for about 0.28 USD" in done.stderr
         assert emulator.submitted == bought and done.returncode == (0 if bought else 1)
 
-    def test_a_lost_reply_is_looked_for(self, kirin, payload, emulator):
-        emulator.fault(on="submit", kind="lose_reply")
+    def test_a_lost_response_is_looked_for(self, kirin, payload, emulator):
+        emulator.fault(on="submit", kind="lose_response")
         done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
         assert done.returncode == 0 and emulator.submitted == 1
         assert done.stdout.strip() == emulator.ledger()["paid"][0]["id"]
@@ -157,7 +157,7 @@ class TestSubmit:
         assert "503" in first and "429" in second and first.startswith("kirin: ")
 
     def test_where_it_cannot_be_found_the_error_names_the_id(self, kirin, payload, emulator):
-        emulator.fault(on="submit", kind="lose_reply")
+        emulator.fault(on="submit", kind="lose_response")
         emulator.fault(on="get", kind="status", status=404, times=-1, body={"detail": "Request not found"})
         done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
         assert_one_line(
@@ -239,7 +239,7 @@ class TestStatusAndDownload:
 
     def test_download_leaves_a_file_alone(self, kirin, made, tmp_path):
         (tmp_path / "mine.mp4").write_text("mine")
-        assert_one_line(kirin("download", made(), "mine.mp4", "--no-overwrite"), "exists already")
+        assert_one_line(kirin("download", made(), "mine.mp4", "--no-overwrite"), "already exists")
         assert (tmp_path / "mine.mp4").read_text() == "mine"
 
     @pytest.mark.parametrize(

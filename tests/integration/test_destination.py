@@ -154,7 +154,7 @@ class TestWhatIsThere:
                 overwrite=False,
             )
         ended = run(dag)
-        assert ended.state == "failed" and "exists already" in ended.log and emulator.submitted == 0
+        assert ended.state == "failed" and "already exists" in ended.log and emulator.submitted == 0
 
     def test_what_a_try_that_died_had_stored_already_is_no_error(self, dag, run, payload, emulator, tmp_path):
         class DiesAfterTheDownload(KirinGenerateVideoOperator):

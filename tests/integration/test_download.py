@@ -26,7 +26,7 @@ from airflow_provider_kirin.exceptions import (
     KirinDestinationError,
     KirinError,
     KirinNetworkError,
-    KirinReplyError,
+    KirinResponseError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.integration.leftovers import left_behind
@@ -176,7 +176,7 @@ class TestAHostThatDoesNotSayHowLongTheVideoIs:
     @pytest.mark.parametrize("after", [10, 24 + 4, 200_000])
     def test_half_a_video_is_none(self, serve, hook, place, after):
         host = serve(video(2 * MEGABYTE), says_length=False, headers={}, turns=[after] * 9)
-        with pytest.raises(KirinReplyError, match="in the middle of the video") as caught:
+        with pytest.raises(KirinResponseError, match="in the middle of the video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert caught.value.retryable and files_below(place.parent) == []
 
@@ -205,13 +205,13 @@ class TestAHostThatDoesNotSayHowLongTheVideoIs:
     def test_a_packed_one_that_is_cut(self, serve, hook, place, says_length, encoding, pack):
         packed = pack(video(2 * MEGABYTE))
         host = serve(packed[: len(packed) // 2], headers={"Content-Encoding": encoding}, says_length=says_length)
-        with pytest.raises(KirinReplyError, match="in the middle of the video") as caught:
+        with pytest.raises(KirinResponseError, match="in the middle of the video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert caught.value.retryable and files_below(place.parent) == []
 
 
 class Tired(VideoHost):
-    """Sends half of the first reply, then a byte now and then."""
+    """Sends half of the first response, then a byte now and then."""
 
     def _send(self, handler, data):
         if len(self.requests) > 1:
@@ -322,19 +322,19 @@ class TestAFreshLink:
     def test_is_asked_for_twice_at_most(self, serve, hook, place):
         host = serve(video(MEGABYTE), turns=[403] * 9)
         links = iter(range(9))
-        with pytest.raises(KirinReplyError, match="expired"):
+        with pytest.raises(KirinResponseError, match="expired"):
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/{next(links)}.mp4")
         assert len(host.requests) == 3
 
     def test_no_fresh_link_is_asked_for_on_the_last_try(self, serve, hook, place, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.download.downloader._MAX_ATTEMPTS", 2)
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
-        with pytest.raises(KirinReplyError, match="expired"):
+        with pytest.raises(KirinResponseError, match="expired"):
             hook.download(f"{host.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
 
     def test_without_one_a_refusal_is_final_for_this_call(self, serve, hook, place):
         host = serve(video(MEGABYTE), turns=[403])
-        with pytest.raises(KirinReplyError, match="expired") as caught:
+        with pytest.raises(KirinResponseError, match="expired") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert caught.value.retryable and len(host.requests) == 1
 
@@ -347,7 +347,7 @@ class TestWhatIsThereAlready:
         with caplog.at_level(logging.INFO):
             assert hook.download(f"{host.url}/v.mp4", place) == 3 * MEGABYTE
         assert place.stat().st_mtime_ns == before.st_mtime_ns and place.stat().st_ino == before.st_ino
-        assert "exists already" in caplog.text and "not downloaded again" in caplog.text
+        assert "already exists" in caplog.text and "not downloaded again" in caplog.text
 
     def test_the_same_file_is_not_an_error_without_overwrite(self, serve, hook, place):
         host = serve(video(MEGABYTE))
@@ -367,7 +367,7 @@ class TestWhatIsThereAlready:
         place.parent.mkdir()
         place.write_bytes(other)
         host = serve(video(MEGABYTE))
-        with pytest.raises(KirinDestinationError, match="exists already") as caught:
+        with pytest.raises(KirinDestinationError, match="already exists") as caught:
             hook.download(f"{host.url}/v.mp4", place, overwrite=False)
         assert not caught.value.retryable
         assert place.read_bytes() == other and files_below(place.parent) == ["video.mp4"]
@@ -400,35 +400,35 @@ class TestOnlyVideosOfASaneLength:
     @pytest.mark.parametrize("kind", ["text/html", "application/json", "image/svg+xml", "application/xml"])
     def test_what_says_that_it_is_none_is_refused(self, serve, hook, place, kind):
         host = serve(video(1000), kind=kind)
-        with pytest.raises(KirinReplyError, match="not a video") as caught:
+        with pytest.raises(KirinResponseError, match="not a video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert not caught.value.retryable and files_below(place.parent) == []
 
     @pytest.mark.parametrize("body", [b"<html>Log in</html>", b"\x89PNG\r\n\x1a\n" + bytes(100_000), START[:7]])
     def test_what_only_says_so_is_refused_too(self, serve, hook, place, body):
         host = serve(body)
-        with pytest.raises(KirinReplyError, match="not an MP4 file by its content") as caught:
+        with pytest.raises(KirinResponseError, match="not an MP4 file by its content") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert not caught.value.retryable and files_below(place.parent) == []
 
     @pytest.mark.parametrize("says_length", [True, False])
     def test_the_limit_holds_announced_or_not(self, serve, hook, place, says_length):
         host = serve(video(3 * MEGABYTE), says_length=says_length)
-        with pytest.raises(KirinReplyError, match="max_bytes = 1,000,000") as caught:
+        with pytest.raises(KirinResponseError, match="max_bytes = 1,000,000") as caught:
             hook.download(f"{host.url}/v.mp4", place, max_bytes=MEGABYTE)
         assert not caught.value.retryable and files_below(place.parent) == [] and len(host.requests) == 1
 
     def test_the_limit_holds_for_a_file_that_arrives_in_one_piece(self, serve, hook, place):
         host = serve(video(1001), says_length=False)
-        with pytest.raises(KirinReplyError, match="max_bytes = 1,000"):
+        with pytest.raises(KirinResponseError, match="max_bytes = 1,000"):
             hook.download(f"{host.url}/v.mp4", place, max_bytes=1000)
 
-    def test_a_packed_reply_is_unpacked(self, serve, hook, place):
+    def test_a_packed_response_is_unpacked(self, serve, hook, place):
         host = serve(gzip.compress(video(MEGABYTE)), headers={"Content-Encoding": "gzip", "ETag": '"one"'})
         assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
         assert place.read_bytes() == video(MEGABYTE)
 
-    def test_all_members_of_a_packed_reply_are(self, serve, hook, place):
+    def test_all_members_of_a_packed_response_are(self, serve, hook, place):
         body = video(MEGABYTE)
         packed = b"".join(gzip.compress(body[at : at + 300_000]) for at in range(0, MEGABYTE, 300_000))
         host = serve(packed, headers={"Content-Encoding": "gzip"})
@@ -453,7 +453,7 @@ class TestOnlyVideosOfASaneLength:
         host = serve(gzip.compress(START + bytes(300 * MEGABYTE)), headers={"Content-Encoding": "gzip"})
         tracemalloc.start()
         try:
-            with pytest.raises(KirinReplyError, match="max_bytes = 100,000,000"):
+            with pytest.raises(KirinResponseError, match="max_bytes = 100,000,000"):
                 hook.download(f"{host.url}/v.mp4", place, max_bytes=100 * MEGABYTE)
             assert tracemalloc.get_traced_memory()[1] < 20 * MEGABYTE
         finally:
@@ -489,7 +489,7 @@ class TestRedirects:
     def test_to_no_url_is_final(self, raw_server, hook, place, location):
         head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"?sig=SECRET\r\nContent-Length: 0\r\n\r\n"
         server = raw_server(replying(head))
-        with pytest.raises(KirinReplyError, match="redirects to an unusable URL") as caught:
+        with pytest.raises(KirinResponseError, match="redirects to an unusable URL") as caught:
             hook.download(f"{server.url}/v.mp4?sig=SECRET", place)
         assert not caught.value.retryable and "SECRET" not in str(caught.value)
         assert len(server.requests) == 1
@@ -510,9 +510,9 @@ class TestRedirects:
         host = serve(video(1000))
         if is_absolute and location.startswith(b"/"):
             location = host.url.encode() + location
-        replies = iter([b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"])
+        responses = iter([b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"])
         found = whole(video(1000), kind="video/mp4")
-        server = raw_server(lambda connection, server: server.send(connection, next(replies, found)))
+        server = raw_server(lambda connection, server: server.send(connection, next(responses, found)))
         hook.download(f"{server.url}/a/v.mp4", place)
         asked = [request.split()[1].decode() for request in server.requests] + [r["path"] for r in host.requests]
         assert asked == ["/a/v.mp4", target]
@@ -566,7 +566,7 @@ class TestOnlyTheOpenInternet:
     def test_a_private_address_is_not_even_connected_to(self, serve, far_hook, place, name):
         host = serve(video(1000))
         port = host.url.rpartition(":")[2]
-        with pytest.raises(KirinReplyError, match="not a public internet address") as caught:
+        with pytest.raises(KirinResponseError, match="not a public internet address") as caught:
             far_hook().download(f"http://{name}:{port}/v.mp4?sig=SECRET", place)
         assert (
             not caught.value.retryable
@@ -583,7 +583,7 @@ class TestOnlyTheOpenInternet:
     @pytest.mark.parametrize("allowed", [["10.0.0.0/8"], ["videos.example"], False, None])
     def test_what_is_allowed_is_no_more_than_it_says(self, serve, far_hook, place, allowed):
         host = serve(video(1000))
-        with pytest.raises(KirinReplyError, match="public internet address"):
+        with pytest.raises(KirinResponseError, match="public internet address"):
             far_hook(allow_private_hosts=allowed).download(f"{host.url}/v.mp4", place)
 
     @pytest.mark.parametrize("wrong", [7, {"a": 1}, ["http://h/"], ["a b"], [1], ["*.corp.example"]])
@@ -594,7 +594,7 @@ class TestOnlyTheOpenInternet:
     def test_each_redirect_is_judged(self, serve, hook, place):
         inner = serve(video(1000), address="127.0.0.2")
         outer = serve(video(1000), turns=[f"{inner.url}/latest/meta-data"])
-        with pytest.raises(KirinReplyError, match=r"127\.0\.0\.2"):
+        with pytest.raises(KirinResponseError, match=r"127\.0\.0\.2"):
             hook.download(f"{outer.url}/v.mp4", place)
         assert inner.requests == []
 
@@ -615,7 +615,7 @@ class TestOnlyTheOpenInternet:
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
         assert hook.download("http://videos.invalid/v.mp4", place) == 1000
         for host in ("169.254.169.254", "169.254.169.254.", "１６９.254.169。254", "0xa9fea9fe", "LOCALHOST.", "[::1]"):
-            with pytest.raises(KirinReplyError, match="public internet address"):
+            with pytest.raises(KirinResponseError, match="public internet address"):
                 hook.download(f"http://{host}/v.mp4", place)
         assert [request["path"] for request in proxy.requests] == ["http://videos.invalid/v.mp4"]
 
@@ -634,7 +634,7 @@ class TestOnlyTheOpenInternet:
         proxy = serve(video(1000))
         port = proxy.url.rpartition(":")[2]
         hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
-        with pytest.raises(KirinReplyError, match=r"public internet|not an http or https URL") as caught:
+        with pytest.raises(KirinResponseError, match=r"public internet|not an http or https URL") as caught:
             hook.download(f"http://{host.format(port=port)}/v.mp4", place)
         assert not caught.value.retryable and proxy.requests == []
 
@@ -664,7 +664,7 @@ class TestTheConnectionIsTheOneThatWasJudged:
 
     def test_an_address_that_is_not_allowed_is_passed_over(self, serve):
         inner = serve(video(1000), address="127.0.0.2")
-        with pytest.raises(KirinReplyError, match=r"videos\.test"):
+        with pytest.raises(KirinResponseError, match=r"videos\.test"):
             self.get(inner, [["127.0.0.2", "10.0.0.1", "::1"]])
         assert inner.requests == []
         assert self.get(serve(video(1000)), [["127.0.0.2", "127.0.0.1"]]) == (200, 1)
@@ -770,8 +770,8 @@ class TestTheLog:
         assert '"GET /page?number=2 ' in caplog.text
 
     def test_a_warning_about_malformed_headers_does_not_show_the_query(self, raw_server, hook, place, caplog):
-        reply = whole(b"\0\0\0\x0cftypmp42", kind="video/mp4\r\nno header at all")
-        hook.download(f"{raw_server(replying(reply)).url}/v.mp4?sig=SECRET", place)
+        response = whole(b"\0\0\0\x0cftypmp42", kind="video/mp4\r\nno header at all")
+        hook.download(f"{raw_server(replying(response)).url}/v.mp4?sig=SECRET", place)
         assert "Failed to parse headers" in caplog.text and "/v.mp4?..." in caplog.text
         assert "SECRET" not in caplog.text
 

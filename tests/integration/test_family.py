@@ -45,9 +45,9 @@ def says_yes(running_emulator: Emulator, clip: str) -> Any:
         if params.get("video_id") and isinstance(params["video_id"], str):
             params["video_id"] = clip
         body = {"model": model, "input": [{"params": params}]}
-        reply = http.post(f"{running_emulator.url}/model/v1/generation", json=body, timeout=20)
-        assert reply.status_code in (200, 400), reply.text
-        return reply.status_code == 200
+        response = http.post(f"{running_emulator.url}/model/v1/generation", json=body, timeout=20)
+        assert response.status_code in (200, 400), response.text
+        return response.status_code == 200
 
     yield ask
     http.close()

@@ -28,7 +28,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNoVideoError,
     KirinPayloadError,
     KirinRateLimitError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTaskFailedError,
     KirinTimeoutError,
     KirinUnavailableError,
@@ -171,7 +171,7 @@ class TestWait:
     def test_a_response_to_a_submission_that_describes_another_generation(self, connect, raw_server, payload):
         body = {"id": "bobs", "status": "in_progress", "external_task_id": "bob-1"}
         hook = KirinHook(connect(raw_server(replying(whole(body))).url))
-        with pytest.raises(KirinReplyError, match=r"mine-1.*bobs.*bob-1") as caught:
+        with pytest.raises(KirinResponseError, match=r"mine-1.*bobs.*bob-1") as caught:
             hook.submit({**payload, "external_task_id": "mine-1"})
         assert classify_submission_error(caught.value) is SubmissionOutcome.UNKNOWN
 
@@ -184,10 +184,10 @@ class TestWait:
 
     def test_trouble_on_the_way_is_ridden_out(self, hook, emulator, payload):
         kirin_task = hook.submit(payload)
-        emulator.fault(on="get", kind="cut_mid_reply")
+        emulator.fault(on="get", kind="cut_mid_response")
         assert hook.wait(kirin_task.id, timeout=30, poll_interval=0.1).status == "completed"
 
-    def test_a_look_up_that_lags_is_ridden_out_whatever_the_interval(self, hook, emulator, payload):
+    def test_a_lookup_that_lags_is_ridden_out_whatever_the_interval(self, hook, emulator, payload):
         emulator.fault(on="submit", kind="lag", seconds=0.7)
         kirin_task, began = hook.submit(payload), time.monotonic()
         assert hook.wait(kirin_task.id, timeout=600, poll_interval=300).status == "completed"
@@ -218,7 +218,7 @@ class TestTestConnection:
         assert not works and "path" in said and "/elsewhere" in said
 
     @pytest.mark.parametrize(
-        "reply",
+        "response",
         [
             whole("<!doctype html><h1>Welcome</h1>", kind="text/html"),
             whole("<html><h1>Not Found</h1></html>", kind="text/html", status="404 Not Found"),
@@ -229,8 +229,8 @@ class TestTestConnection:
         ],
         ids=["200 HTML", "404 HTML", "404 JSON", "200 JSON", "200 empty", "204"],
     )
-    def test_a_server_that_is_no_kirin_gateway(self, connect, raw_server, reply):
-        works, said = KirinHook(connect(raw_server(replying(reply)).url)).test_connection()
+    def test_a_server_that_is_no_kirin_gateway(self, connect, raw_server, response):
+        works, said = KirinHook(connect(raw_server(replying(response)).url)).test_connection()
         assert not works and "Host" in said, said
 
     def test_a_redirect(self, connect, raw_server, emulator):
@@ -283,7 +283,7 @@ class TestTheKeyStaysWhereItBelongs:
         assert KEY not in shown
 
     @pytest.mark.parametrize(
-        "reply",
+        "response",
         [
             whole({"error": {"code": KEY, "message": f"invalid token {KEY}"}}, status="401 Unauthorized"),
             whole({"error": f"bad {KEY}", "request_id": KEY}, status="500 Internal Server Error"),
@@ -319,8 +319,8 @@ class TestTheKeyStaysWhereItBelongs:
             "echoed header",
         ],
     )
-    def test_a_gateway_that_echoes_it_does_not_spread_it(self, connect, raw_server, payload, reply, caplog, capfd):
-        hook = KirinHook(connect(raw_server(replying(reply)).url, timeout=2))
+    def test_a_gateway_that_echoes_it_does_not_spread_it(self, connect, raw_server, payload, response, caplog, capfd):
+        hook = KirinHook(connect(raw_server(replying(response)).url, timeout=2))
         shown = []
         # urllib3 logs headers that it cannot read, as they came; there Airflow's own masking of passwords is the means.
         with caplog.at_level(logging.DEBUG), caplog.at_level(logging.ERROR, logger="urllib3.connection"):
@@ -350,9 +350,9 @@ class TestTheKeyStaysWhereItBelongs:
         assert emulator.requests() == []
 
     def test_a_location_that_is_no_text_makes_no_difference(self, connect, raw_server, payload):
-        reply = b"HTTP/1.1 302 Found\r\nLocation: http://x/\xff\r\nContent-Length: 0\r\n\r\n"
+        response = b"HTTP/1.1 302 Found\r\nLocation: http://x/\xff\r\nContent-Length: 0\r\n\r\n"
         with pytest.raises(KirinConfigError, match="redirect"):
-            KirinHook(connect(raw_server(replying(reply)).url)).submit(payload)
+            KirinHook(connect(raw_server(replying(response)).url)).submit(payload)
 
     def test_cookies_are_not_kept(self, connect, raw_server):
         server = raw_server(replying(whole(TASK, headers={"Set-Cookie": "session=1; Path=/"})))
@@ -384,7 +384,7 @@ class TestAMisbehavingGateway:
         with pytest.raises(KirinError):
             hook.get_task("one", patience=0)
         hook.close()
-        # The reply limit, and what fits into the kernel's buffers on both sides.
+        # The response limit, and what fits into the kernel's buffers on both sides.
         assert server.sent < 40_000_000
 
     def test_cannot_fill_the_memory(self, connect, raw_server):
@@ -406,15 +406,15 @@ class TestAMisbehavingGateway:
                 call()
             assert caught.value.sent is False and caught.value.retryable
 
-    @pytest.mark.parametrize("way", ["reset after the request", "closed without a reply", "silence"])
-    def test_a_lost_reply_may_have_been_sent(self, connect, raw_server, payload, way):
+    @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])
+    def test_a_lost_response_may_have_been_sent(self, connect, raw_server, payload, way):
         hook = KirinHook(connect(raw_server(WAYS[way]).url, timeout=1))
         with pytest.raises(KirinNetworkError) as caught:
             hook.submit(payload)
         assert caught.value.sent is True
 
-    @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply"])
-    def test_a_lost_reply_was_paid_for_once(self, hook, emulator, payload, kind):
+    @pytest.mark.parametrize("kind", ["lose_response", "cut_mid_response"])
+    def test_a_lost_response_was_paid_for_once(self, hook, emulator, payload, kind):
         emulator.fault(on="submit", kind=kind)
         with pytest.raises(KirinNetworkError) as caught:
             hook.submit({**payload, "external_task_id": "order-19"})
@@ -422,7 +422,7 @@ class TestAMisbehavingGateway:
         assert [row["external_task_id"] for row in emulator.ledger()["paid"]] == ["order-19"]
         assert hook.get_task("order-19").status == "completed"
 
-    @pytest.mark.parametrize("kind", ["lose_reply", "cut_before"])
+    @pytest.mark.parametrize("kind", ["lose_response", "cut_before"])
     def test_a_submit_is_not_repeated_on_a_connection_that_was_kept_open(self, hook, emulator, payload, kind):
         # On a socket that was used before, HTTP libraries like to try again by themselves.
         hook.submit(payload)
@@ -431,16 +431,16 @@ class TestAMisbehavingGateway:
             hook.submit(payload)
         assert len(emulator.requests("POST")) == 2
 
-    def test_a_good_reply_in_small_pieces_is_fine(self, connect, raw_server):
+    def test_a_good_response_in_small_pieces_is_fine(self, connect, raw_server):
         def answer(connection, server):
             for byte in whole(TASK):
                 server.send(connection, bytes([byte]))
 
         assert KirinHook(connect(raw_server(answer).url)).get_task("kirin-1").status == "completed"
 
-    def test_the_longest_sensible_reply_is_fine(self, connect, raw_server):
-        reply = whole({**TASK, "metadata": {"note": "x" * 200_000}})
-        assert KirinHook(connect(raw_server(replying(reply)).url)).get_task("kirin-1").status == "completed"
+    def test_the_longest_sensible_response_is_fine(self, connect, raw_server):
+        response = whole({**TASK, "metadata": {"note": "x" * 200_000}})
+        assert KirinHook(connect(raw_server(replying(response)).url)).get_task("kirin-1").status == "completed"
 
 
 class TestSettings:
@@ -523,14 +523,14 @@ class TestDownload:
         assert len(data) == size and is_mp4(data)
 
     def test_cut_in_the_middle_is_tried_again(self, hook, emulator, video_url, destination, tmp_path):
-        emulator.fault(on="video", kind="cut_mid_reply")
+        emulator.fault(on="video", kind="cut_mid_response")
         size = hook.download(video_url, destination)
         place = self.place(destination, tmp_path)
         assert len(place.read_bytes()) == size and is_mp4(place.read_bytes())
         assert len(emulator.requests("GET", "/cdn/")) == 2
 
     def test_cut_for_ever_leaves_nothing_behind(self, hook, emulator, video_url, destination, tmp_path):
-        emulator.fault(on="video", kind="cut_mid_reply", times=-1)
+        emulator.fault(on="video", kind="cut_mid_response", times=-1)
         with pytest.raises(KirinNetworkError) as caught:
             hook.download(video_url, destination)
         assert urlsplit(video_url).query not in everything_shown(caught.value)
@@ -544,7 +544,7 @@ class TestDownload:
         if isinstance(place, Path):
             place.parent.mkdir()
         place.write_bytes(b"yesterday's video")
-        emulator.fault(on="video", kind="cut_mid_reply", times=-1)
+        emulator.fault(on="video", kind="cut_mid_response", times=-1)
         with pytest.raises(KirinNetworkError):
             hook.download(video_url, destination)
         assert place.read_bytes() == b"yesterday's video"
@@ -554,7 +554,7 @@ class TestDownload:
         if isinstance(place, Path):
             place.parent.mkdir()
         place.write_bytes(b"yesterday's video")
-        with pytest.raises(KirinDestinationError, match="exists already"):
+        with pytest.raises(KirinDestinationError, match="already exists"):
             hook.download(video_url, destination, overwrite=False)
         assert place.read_bytes() == b"yesterday's video"
         hook.download(video_url, destination)
@@ -562,7 +562,7 @@ class TestDownload:
 
     @pytest.mark.parametrize("query", ["Expires=1&Signature=0123", "", "Signature="])
     def test_an_expired_link_is_said_so_and_not_tried_again(self, hook, emulator, video_url, tmp_path, query):
-        with pytest.raises(KirinReplyError, match="expired") as caught:
+        with pytest.raises(KirinResponseError, match="expired") as caught:
             hook.download(f"{video_url.partition('?')[0]}?{query}", tmp_path / "video.mp4")
         assert caught.value.retryable, "an operator's next try gets a fresh link"
         assert len(emulator.requests("GET", "/cdn/")) == 1
@@ -571,7 +571,7 @@ class TestDownload:
     @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json"])
     def test_a_page_is_no_video(self, hook, emulator, video_url, tmp_path, kind):
         emulator.fault(on="video", kind="garbage", content_type=kind)
-        with pytest.raises(KirinReplyError, match="not a video"):
+        with pytest.raises(KirinResponseError, match="not a video"):
             hook.download(video_url, tmp_path / "video.mp4")
         assert list(tmp_path.iterdir()) == []
 

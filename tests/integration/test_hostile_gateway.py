@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
-from airflow_provider_kirin.exceptions import KirinError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import until
@@ -101,7 +101,7 @@ def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_serv
 class TestTheEventLoop:
     async def test_a_response_of_megabytes_is_not_read(self, connect, raw_server):
         server = raw_server(replying(whole({**DONE, "metadata": {"a": [1.5] * 1_000_000}})))
-        with pytest.raises(KirinReplyError, match="262,144 bytes"):
+        with pytest.raises(KirinResponseError, match="262,144 bytes"):
             await KirinAsyncHook(connect(server.url)).get_task("d1")
 
     @pytest.mark.parametrize(

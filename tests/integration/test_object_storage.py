@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.integration.test_download import MEGABYTE, Endless, grown
 from tests.integration.video_host import VideoHost, video
@@ -87,7 +87,7 @@ class TestAnObjectIsWholeOrNotThere:
     @pytest.mark.parametrize("older", [None, b"yesterday's video"])
     @pytest.mark.parametrize(
         ("turns", "error"),
-        [([9 * MEGABYTE, 0, 0, 0, 0], KirinNetworkError), ([9 * MEGABYTE, 403], KirinReplyError)],
+        [([9 * MEGABYTE, 0, 0, 0, 0], KirinNetworkError), ([9 * MEGABYTE, 403], KirinResponseError)],
         ids=["cut for ever", "refused in the middle"],
     )
     def test_a_failed_download_takes_its_parts_back(self, s3, hook, older, turns, error):
@@ -101,7 +101,7 @@ class TestAnObjectIsWholeOrNotThere:
     def test_a_download_that_is_too_long_takes_its_parts_back(self, s3, hook):
         with (
             VideoHost(video(20 * MEGABYTE), says_length=False) as host,
-            pytest.raises(KirinReplyError, match="max_bytes"),
+            pytest.raises(KirinResponseError, match="max_bytes"),
         ):
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", max_bytes=10 * MEGABYTE)
         assert keys(s3) == [] and unfinished(s3) == []
@@ -117,7 +117,7 @@ class TestAnObjectIsWholeOrNotThere:
 
     def test_a_download_that_ends_in_the_middle_of_the_video_takes_its_parts_back(self, s3, hook):
         half = {"says_length": False, "headers": {}, "turns": [9 * MEGABYTE] * 9}
-        with VideoHost(video(20 * MEGABYTE), **half) as host, pytest.raises(KirinReplyError, match="in the middle"):
+        with VideoHost(video(20 * MEGABYTE), **half) as host, pytest.raises(KirinResponseError, match="in the middle"):
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
         assert keys(s3) == [] and unfinished(s3) == []
 
@@ -131,7 +131,7 @@ class TestWhatIsThere:
 
     def test_another_one_may_stay(self, s3, hook):
         s3.put_object(Bucket="videos", Key="v.mp4", Body=b"yesterday's video")
-        with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="exists already"):
+        with VideoHost(video(1000)) as host, pytest.raises(KirinDestinationError, match="already exists"):
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4", overwrite=False)
         assert stored(s3, "v.mp4") == b"yesterday's video"
 

@@ -338,7 +338,7 @@ class TestGenerate:
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_look_up_that_lags_after_the_purchase_is_ridden_out(self, dag, run, payload, emulator, deferrable):
+    def test_a_lookup_that_lags_after_the_submission_is_ridden_out(self, dag, run, payload, emulator, deferrable):
         with dag:
             generate(payload, deferrable=deferrable)
         # The first GET looks for what an earlier try bought.
@@ -422,7 +422,7 @@ class TestGenerate:
                 task_id="generate", payload=payload, destination=str(tmp_path / "video.mp4"), overwrite=False
             )
         ended = run(dag)
-        assert ended.state == "failed" and "exists already" in ended.log
+        assert ended.state == "failed" and "already exists" in ended.log
         assert emulator.submitted == 0
 
     def test_a_folder_that_cannot_be_made_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):
@@ -706,8 +706,8 @@ class TestWhatIsRefused:
         assert ended.state == "success" and ended.result("submit") == paid["id"]
         assert emulator.submitted == 1
 
-    @pytest.mark.parametrize("kind", ["lose_reply", "cut_mid_reply", "cut_before"])
-    def test_a_lost_reply_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
+    @pytest.mark.parametrize("kind", ["lose_response", "cut_mid_response", "cut_before"])
+    def test_a_lost_response_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.api.submission.LOOKUP_RETRY_DELAYS", (0.1, 0.2), raising=False)
         # Whatever tries it takes: one generation is bought, and it is the one that is returned.
         emulator.fault(on="submit", kind=kind)

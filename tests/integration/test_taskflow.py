@@ -228,9 +228,9 @@ class TestPaidOnce:
         ended = run(dag)
         assert ended.state == "success" and ended.ti("video").try_number > 1 and emulator.submitted == 1
 
-    def test_a_reply_that_was_lost(self, dag, run, whims, emulator, calls):
-        emulator.fault(on="submit", kind="lose_reply")
-        # The look-up after it fails too, so that the next try has to find the generation.
+    def test_a_response_that_was_lost(self, dag, run, whims, emulator, calls):
+        emulator.fault(on="submit", kind="lose_response")
+        # The lookup after it fails too, so that the next try has to find the generation.
         emulator.fault(on="get", kind="status", status=400, times=1)
         with dag:
             task.kirin(task_id="video", on_unknown_submit="resubmit", **QUICK, **AGAIN)(whims)()

@@ -113,7 +113,7 @@ class TestOutcome:
         began = time.monotonic()
         (ended,) = await outcomes(trigger_for("no-such-generation", seconds=3600, every=600))
         assert isinstance(ended, KirinNotFoundError) and ended.http_status == 404 and not ended.retryable
-        # The look-up may lag, so it is asked again for about 15 seconds, and no longer.
+        # The lookup may lag, so it is asked again for about 15 seconds, and no longer.
         assert 15 < time.monotonic() - began < 25 and len(emulator.requests("GET")) == 6
 
     async def test_an_unusable_connection_is_the_outcome_of_every_wait(self, connect, emulator):
@@ -278,7 +278,7 @@ class TestErrorsWhilePolling:
             {"kind": "status", "status": 404, "body": {"detail": "Request not found"}},
             {"kind": "status", "status": 429},
             {"kind": "cut_before"},
-            {"kind": "cut_mid_reply"},
+            {"kind": "cut_mid_response"},
             {"kind": "garbage"},
             {"kind": "garbage", "body": "{}"},
             {"kind": "status", "status": 403, "body": "<html><h1>403 Forbidden</h1><hr>a firewall</html>"},

@@ -159,8 +159,8 @@ class TestMetrics:
         ]
         assert named(lines, "submissions") == []
 
-    def test_what_a_lost_reply_bought_is_counted_once(self, dag, run, image_file, statsd, emulator):
-        emulator.fault(on="submit", kind="lose_reply")
+    def test_what_a_lost_response_bought_is_counted_once(self, dag, run, image_file, statsd, emulator):
+        emulator.fault(on="submit", kind="lose_response")
         with dag:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file})
         assert run(dag).state == "success"

@@ -38,7 +38,7 @@ class VideoHost:
     heeds_if_range: bool = True
     #: Whether the length is announced.
     says_length: bool = True
-    #: What meets the next requests: a status (from 400 to 599), a number of bytes after which the reply is cut, an
+    #: What meets the next requests: a status (from 400 to 599), a number of bytes after which the response is cut, an
     #: address to redirect to, or nothing.
     turns: list[int | str | None] = field(default_factory=list)
     #: Called before each answer.

@@ -180,10 +180,10 @@ class Deployment:
         return {job["hostname"] for job in jobs}
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """One request to Airflow's REST API, its reply decoded."""
-        reply = self._http.request(method, f"{self.url}/api/v2{path}", timeout=HANG, **options)
-        assert reply.ok, f"{method} {path}: {reply.status_code} {reply.text[:2000]}"
-        return reply.json() if reply.content else None
+        """One request to Airflow's REST API, its response decoded."""
+        response = self._http.request(method, f"{self.url}/api/v2{path}", timeout=HANG, **options)
+        assert response.ok, f"{method} {path}: {response.status_code} {response.text[:2000]}"
+        return response.json() if response.content else None
 
     # What scenarios need -----------------------------------------------------------------------------------------
 

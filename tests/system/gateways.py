@@ -87,11 +87,11 @@ __all__ = ["KEY", "Gateway", "Proxy"]
 
 @dataclass
 class _Stall:
-    """Where a message stops: the request that begins so, or the reply to it, after so many bytes."""
+    """Where a message stops: the request that begins so, or the response to it, after so many bytes."""
 
     begins: bytes
     after: int
-    reply: bool
+    response: bool
     cut: bool
     reached: threading.Event = field(default_factory=threading.Event)
 
@@ -109,16 +109,16 @@ class Proxy:
         self._stalls: list[_Stall] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def stall(self, begins: bytes, after: int, *, reply: bool = False, cut: bool = False) -> threading.Event:
+    def stall(self, begins: bytes, after: int, *, response: bool = False, cut: bool = False) -> threading.Event:
         """Stop the next message of a kind.
 
         :param begins: how the request begins, such as ``b"POST "``
         :param after: the bytes of it that still pass
-        :param reply: whether it is the reply to that request that stops
+        :param response: whether it is the response to that request that stops
         :param cut: whether the client's socket is closed then, too; otherwise it hears nothing any more
         :return: is set when it happened
         """
-        stall = _Stall(begins, after, reply, cut)
+        stall = _Stall(begins, after, response, cut)
         self._stalls.append(stall)
         return stall.reached
 
@@ -136,17 +136,17 @@ class Proxy:
                 client, _ = self._server.accept()
                 threading.Thread(target=_Pipe(self, client, self._upstream).run, daemon=True).start()
 
-    def take(self, request: bytes, *, reply: bool) -> _Stall | None:
+    def take(self, request: bytes, *, response: bool) -> _Stall | None:
         """Return the stall that is meant for a message, once."""
         for stall in self._stalls:
-            if stall.reply == reply and request.startswith(stall.begins):
+            if stall.response == response and request.startswith(stall.begins):
                 self._stalls.remove(stall)
                 return stall
         return None
 
 
 class _Pipe:
-    """One connection; HTTP/1.1 without pipelining, so a request begins where the client speaks after a reply."""
+    """One connection; HTTP/1.1 without pipelining, so a request begins where the client speaks after a response."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, upstream: tuple[str, int]) -> None:
         self._proxy = proxy
@@ -163,7 +163,7 @@ class _Pipe:
             self._client.close()
             return
         upstream.settimeout(None)
-        back = threading.Thread(target=self._replies, args=(upstream,), daemon=True)
+        back = threading.Thread(target=self._responses, args=(upstream,), daemon=True)
         back.start()
         with contextlib.suppress(OSError):
             self._requests(upstream)
@@ -177,7 +177,7 @@ class _Pipe:
         while data := self._client.recv(65_536):
             if not self._in_request:
                 self._request, self._in_request, passed = data[:256], True, 0
-                stall = self._proxy.take(self._request, reply=False)
+                stall = self._proxy.take(self._request, response=False)
             if stall is not None and passed + len(data) >= stall.after:
                 upstream.sendall(data[: stall.after - passed])
                 self._hang(stall)
@@ -185,19 +185,19 @@ class _Pipe:
             upstream.sendall(data)
             passed += len(data)
 
-    def _replies(self, upstream: socket.socket) -> None:
+    def _responses(self, upstream: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            self._pass_replies(upstream)
+            self._pass_responses(upstream)
         # The gateway closed, or cut: so does the proxy.
         with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
 
-    def _pass_replies(self, upstream: socket.socket) -> None:
+    def _pass_responses(self, upstream: socket.socket) -> None:
         stall, passed = None, 0
         while data := upstream.recv(65_536):
             if self._in_request:
                 self._in_request, passed = False, 0
-                stall = self._proxy.take(self._request, reply=True)
+                stall = self._proxy.take(self._request, response=True)
             if stall is not None and passed + len(data) >= stall.after:
                 self._client.sendall(data[: stall.after - passed])
                 self._hang(stall)

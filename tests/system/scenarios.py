@@ -67,12 +67,12 @@ def supervisor_killed_after_acceptance(stage: Stage) -> None:
     stage.begin()
     stage.gateway.held()
     stage.kill_worker(supervisor_only=True)
-    # The orphaned task gets its reply, and has nobody to give it to.
+    # The orphaned task gets its response, and has nobody to give it to.
     stage.gateway.release()
 
 
-def _reply_that_nobody_stores(stage: Stage) -> tuple[int, int]:
-    """Let the task read its reply while its supervisor, which stores for it, is stopped."""
+def _response_that_nobody_stores(stage: Stage) -> tuple[int, int]:
+    """Let the task read its response while its supervisor, which stores for it, is stopped."""
     stage.gateway.fault("submit", "hold")
     stage.begin()
     stage.gateway.held()
@@ -80,23 +80,23 @@ def _reply_that_nobody_stores(stage: Stage) -> tuple[int, int]:
     supervisor = parent_of(task)
     stage.freeze(supervisor)
     stage.gateway.release()
-    until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
+    until(lambda: stage.gateway.asked("POST", fault="hold"), "the response is sent")
     stage.rest(task)
     return task, supervisor
 
 
-def worker_killed_with_the_reply_not_stored(stage: Stage) -> None:
-    _reply_that_nobody_stores(stage)
+def worker_killed_with_the_response_not_stored(stage: Stage) -> None:
+    _response_that_nobody_stores(stage)
     stage.kill_worker()
 
 
-def killed_while_the_reply_is_stored(stage: Stage) -> None:
-    _, supervisor = _reply_that_nobody_stores(stage)
+def killed_while_the_response_is_stored(stage: Stage) -> None:
+    _, supervisor = _response_that_nobody_stores(stage)
     stage.kill_task()
     stage.thaw(supervisor)
 
 
-def killed_after_the_reply_was_stored(stage: Stage) -> None:
+def killed_after_the_response_was_stored(stage: Stage) -> None:
     stage.begin()
     _paid(stage)
     asked = stage.gateway.asked("GET", TASK, status=200)
@@ -104,8 +104,8 @@ def killed_after_the_reply_was_stored(stage: Stage) -> None:
     stage.kill_task()
 
 
-def killed_after_storing_without_a_look_up(stage: Stage) -> None:
-    killed_after_the_reply_was_stored(stage)
+def killed_after_storing_without_a_lookup(stage: Stage) -> None:
+    killed_after_the_response_was_stored(stage)
 
 
 def late_acceptance(stage: Stage) -> None:
@@ -135,7 +135,7 @@ def killed_before_the_download(stage: Stage) -> None:
 
 
 def killed_in_the_download(stage: Stage) -> None:
-    reached = stage.proxy.stall(b"GET /cdn/", after=20_000, reply=True)
+    reached = stage.proxy.stall(b"GET /cdn/", after=20_000, response=True)
     stage.begin()
     until(reached.is_set, "half the video is there")
     stage.kill_task(stage.downloader)
@@ -171,8 +171,8 @@ def payload_differs_after_a_hanging_post(stage: Stage) -> None:
     killed_while_the_post_hangs(stage)
 
 
-def payload_differs_after_storing_without_a_look_up(stage: Stage) -> None:
-    killed_after_the_reply_was_stored(stage)
+def payload_differs_after_storing_without_a_lookup(stage: Stage) -> None:
+    killed_after_the_response_was_stored(stage)
 
 
 # Two attempts at once ---------------------------------------------------------------------------------------------
@@ -210,23 +210,23 @@ def zombie_wakes_before_its_post(stage: Stage) -> None:
 # The network and the gateway --------------------------------------------------------------------------------------
 
 
-def reply_lost(stage: Stage) -> None:
-    stage.gateway.fault("submit", "lose_reply")
+def response_lost(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
-def reply_lost_with_an_own_id(stage: Stage) -> None:
-    stage.gateway.fault("submit", "lose_reply")
+def response_lost_with_an_own_id(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
-def reply_lost_behind_a_proxy(stage: Stage) -> None:
-    stage.gateway.fault("submit", "lose_reply")
+def response_lost_behind_a_proxy(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
-def reply_cut_in_the_middle(stage: Stage) -> None:
-    stage.gateway.fault("submit", "cut_mid_reply")
+def response_cut_in_the_middle(stage: Stage) -> None:
+    stage.gateway.fault("submit", "cut_mid_response")
     stage.begin()
 
 
@@ -251,10 +251,10 @@ def accepted_and_400_with_a_failures_code(stage: Stage) -> None:
     stage.begin()
 
 
-def look_up_finds_another_generation(stage: Stage) -> None:
+def lookup_finds_another_generation(stage: Stage) -> None:
     another = {"id": "bobs", "status": "completed", "external_task_id": "bob-1", "output": []}
     stage.gateway.fault("get", "garbage", body=another, times=3, skip=1)
-    stage.gateway.fault("submit", "lose_reply")
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
@@ -288,15 +288,15 @@ def accepted_and_timed_out(stage: Stage) -> None:
     stage.begin()
 
 
-def look_up_lags_after_a_lost_reply(stage: Stage) -> None:
+def lookup_lags_after_a_lost_response(stage: Stage) -> None:
     stage.gateway.fault("submit", "lag", seconds=5)
-    stage.proxy.stall(b"POST ", after=0, reply=True, cut=True)
+    stage.proxy.stall(b"POST ", after=0, response=True, cut=True)
     stage.begin()
 
 
-def look_up_fails_after_a_lost_reply(stage: Stage) -> None:
+def lookup_fails_after_a_lost_response(stage: Stage) -> None:
     stage.gateway.fault("get", "status", status=503, times=4, skip=1)
-    stage.gateway.fault("submit", "lose_reply")
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
@@ -316,12 +316,12 @@ def gateway_killed_after_acceptance(stage: Stage) -> None:
 
 
 def download_cut(stage: Stage) -> None:
-    stage.gateway.fault("video", "cut_mid_reply")
+    stage.gateway.fault("video", "cut_mid_response")
     stage.begin()
 
 
-def look_up_unusable(stage: Stage) -> None:
-    stage.gateway.fault("submit", "lose_reply")
+def lookup_unusable(stage: Stage) -> None:
+    stage.gateway.fault("submit", "lose_response")
     stage.begin()
 
 
@@ -347,7 +347,7 @@ def cleared_while_deferred(stage: Stage) -> None:
     stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
 
 
-def cleared_without_a_look_up(stage: Stage) -> None:
+def cleared_without_a_lookup(stage: Stage) -> None:
     cleared_after_success(stage)
 
 
@@ -444,13 +444,13 @@ def scheduler_killed_while_deferred(stage: Stage) -> None:
     until(stage.airflow.is_healthy, "the scheduler lives")
 
 
-def api_server_down_when_the_reply_comes(stage: Stage) -> None:
+def api_server_down_when_the_response_comes(stage: Stage) -> None:
     stage.gateway.fault("submit", "hold")
     stage.begin()
     stage.gateway.held()
     stage.airflow.parts["api-server"].kill()
     stage.gateway.release()
-    until(lambda: stage.gateway.asked("POST", fault="hold"), "the reply is sent")
+    until(lambda: stage.gateway.asked("POST", fault="hold"), "the response is sent")
     stage.airflow.parts["api-server"].start()
     until(stage.airflow.is_healthy, "the API server answers")
 
@@ -515,9 +515,9 @@ SCENARIOS = (
         warm=True,
         expected=AGAIN,
     ),
-    Scenario(title="task killed after acceptance, before the reply", act=killed_after_acceptance, expected=ADOPTS),
+    Scenario(title="task killed after acceptance, before the response", act=killed_after_acceptance, expected=ADOPTS),
     Scenario(
-        title="worker killed after acceptance, before the reply", act=worker_killed_after_acceptance, expected=ADOPTS
+        title="worker killed after acceptance, before the response", act=worker_killed_after_acceptance, expected=ADOPTS
     ),
     Scenario(
         title="supervisor alone killed after acceptance; its orphan goes on",
@@ -525,24 +525,26 @@ SCENARIOS = (
         expected=ADOPTS,
     ),
     Scenario(
-        title="worker killed with the reply read and nothing stored",
-        act=worker_killed_with_the_reply_not_stored,
+        title="worker killed with the response read and nothing stored",
+        act=worker_killed_with_the_response_not_stored,
         expected=ADOPTS,
     ),
     Scenario(
-        title="task killed while its supervisor stores the reply", act=killed_while_the_reply_is_stored, expected=ADOPTS
+        title="task killed while its supervisor stores the response",
+        act=killed_while_the_response_is_stored,
+        expected=ADOPTS,
     ),
     Scenario(
-        title="task killed after the reply was stored, waiting in the worker",
-        act=killed_after_the_reply_was_stored,
+        title="task killed after the response was stored, waiting in the worker",
+        act=killed_after_the_response_was_stored,
         shape="generate",
         options={"deferrable": False},
         seconds=4,
         expected=ADOPTS,
     ),
     Scenario(
-        title="task killed after the reply was stored, where the look-up does not work",
-        act=killed_after_storing_without_a_look_up,
+        title="task killed after the response was stored, where the lookup does not work",
+        act=killed_after_storing_without_a_lookup,
         shape="generate",
         emulator=("--no-external-lookup",),
         options={"deferrable": False},
@@ -598,8 +600,8 @@ SCENARIOS = (
         expected=AGAIN,
     ),
     Scenario(
-        title="the payload differs on each try: killed after the reply was stored, where the look-up does not work",
-        act=payload_differs_after_storing_without_a_look_up,
+        title="the payload differs on each try: killed after the response was stored, where the lookup does not work",
+        act=payload_differs_after_storing_without_a_lookup,
         shape="generate",
         emulator=("--no-external-lookup",),
         options={"deferrable": False},
@@ -614,15 +616,17 @@ SCENARIOS = (
         duplicates="reject",
         expected=AGAIN,
     ),
-    Scenario(title="reply lost", act=reply_lost, expected=FINDS),
+    Scenario(title="response lost", act=response_lost, expected=FINDS),
     Scenario(
-        title="reply lost, with the user's own `external_task_id`",
-        act=reply_lost_with_an_own_id,
+        title="response lost, with the user's own `external_task_id`",
+        act=response_lost_with_an_own_id,
         options={"external_task_id": "order-{{ run_id }}"},
         expected=FINDS,
     ),
-    Scenario(title="reply lost behind an HTTP proxy", act=reply_lost_behind_a_proxy, behind_proxy=True, expected=FINDS),
-    Scenario(title="reply cut in the middle", act=reply_cut_in_the_middle, expected=FINDS),
+    Scenario(
+        title="response lost behind an HTTP proxy", act=response_lost_behind_a_proxy, behind_proxy=True, expected=FINDS
+    ),
+    Scenario(title="response cut in the middle", act=response_cut_in_the_middle, expected=FINDS),
     Scenario(title="502 after acceptance", act=accepted_and_502, expected=FINDS),
     Scenario(title="504 after acceptance", act=accepted_and_504, expected=FINDS),
     Scenario(
@@ -651,34 +655,34 @@ SCENARIOS = (
     ),
     Scenario(title="429 with Retry-After, twice", act=too_many_requests),
     Scenario(
-        title="accepted, and no reply within the client's timeout",
+        title="accepted, and no response within the client's timeout",
         act=accepted_and_timed_out,
         timeout=2,
         expected=FINDS,
     ),
-    Scenario(title="reply lost, and the look-up lags 5 s", act=look_up_lags_after_a_lost_reply, expected=FINDS),
+    Scenario(title="response lost, and the lookup lags 5 s", act=lookup_lags_after_a_lost_response, expected=FINDS),
     Scenario(
-        title="reply lost, and the look-up answers 503 for a while",
-        act=look_up_fails_after_a_lost_reply,
+        title="response lost, and the lookup answers 503 for a while",
+        act=lookup_fails_after_a_lost_response,
         expected=FINDS,
     ),
     Scenario(
-        title="reply lost, and the look-up answers with somebody else's generation for a while",
-        act=look_up_finds_another_generation,
+        title="response lost, and the lookup answers with somebody else's generation for a while",
+        act=lookup_finds_another_generation,
         expected=FINDS,
     ),
     Scenario(title="gateway down (connection refused), then back", act=gateway_down),
     Scenario(title="gateway killed after acceptance, then back", act=gateway_killed_after_acceptance, expected=FINDS),
     Scenario(title="download cut in the middle", act=download_cut),
     Scenario(
-        title="reply lost, where the look-up does not work (stops)",
-        act=look_up_unusable,
+        title="response lost, where the lookup does not work (stops)",
+        act=lookup_unusable,
         warm=True,
         emulator=("--no-external-lookup",),
         expected=Expected(state="failed", says=("may bill, a generation with the external task id airflow-",)),
     ),
     Scenario(
-        title="connection cut before acceptance, first run ever: nothing to prove the look-up with (stops)",
+        title="connection cut before acceptance, first run ever: nothing to prove the lookup with (stops)",
         act=first_run_ever_and_no_proof,
         expected=Expected(state="failed", paid=0, says=("may bill, a generation with the external task id airflow-",)),
     ),
@@ -692,8 +696,8 @@ SCENARIOS = (
         expected=ADOPTS,
     ),
     Scenario(
-        title="whole run cleared after success, where the look-up does not work",
-        act=cleared_without_a_look_up,
+        title="whole run cleared after success, where the lookup does not work",
+        act=cleared_without_a_lookup,
         emulator=("--no-external-lookup",),
         expected=ADOPTS,
     ),
@@ -756,7 +760,7 @@ SCENARIOS = (
         seconds=5,
         alone=True,
     ),
-    Scenario(title="API server down when the reply comes", act=api_server_down_when_the_reply_comes, alone=True),
+    Scenario(title="API server down when the response comes", act=api_server_down_when_the_response_comes, alone=True),
 )
 
 CELERY_SCENARIOS = (

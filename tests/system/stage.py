@@ -55,7 +55,7 @@ class Scenario:
     :param duplicates: what the gateway does with a second submission under a used id. ``bill`` is the hard case: then
         nothing but the provider prevents a second payment
     :param emulator: more of the emulator's command line
-    :param warm: whether the DAG ran once without trouble before: then the provider can prove the look-up
+    :param warm: whether the DAG ran once without trouble before: then the provider can prove the lookup
     :param alone: whether it kills what other scenarios need
     :param timeout: the connection's
     :param behind_proxy: whether the connection names an HTTP proxy, through which the gateway is reached

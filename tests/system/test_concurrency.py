@@ -45,7 +45,7 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     """Run the attempts, each in a thread of its own.
 
     :param image: what is bought a video of
-    :param barrier: where all of them wait after the look-up that found nothing: then all of them submit
+    :param barrier: where all of them wait after the lookup that found nothing: then all of them submit
     """
     prepared = KirinHook().prepare({"image": str(image), "prompt": "The cup turns."})
     name = make_external_task_id(

@@ -55,7 +55,7 @@ POST_FATES = (
     "killed after",
     *(f"{error} {when}" for error in LYING_ERRORS for when in ("before", "after")),
 )
-#: What a look-up may be answered with that contradicts its question.
+#: What a lookup may be answered with that contradicts its question.
 CONTRADICTIONS = {
     "another's": KirinTask(id="bobs", status="completed", external_task_id="bob-1"),
     "another model": KirinTask(id="carols", status="in_progress", model="kirin_v3_t2v"),
@@ -69,10 +69,10 @@ class ModelGateway:
     """Generations by external task id; faults come from whoever drives it.
 
     :param post_fate: says what happens to the next submission
-    :param get_fate: says what happens to the next look-up
+    :param get_fate: says what happens to the next lookup
     :param rejects_duplicates: whether an external task id can be used once only
-    :param finds_by_external_id: whether the look-up knows external task ids at all
-    :param lag: so many look-ups after an acceptance still say 404
+    :param finds_by_external_id: whether the lookup knows external task ids at all
+    :param lag: so many lookups after an acceptance still say 404
     """
 
     post_fate: Callable[[], str] = lambda: "ok"
@@ -82,7 +82,7 @@ class ModelGateway:
     lag: int = 0
     paid: list[tuple[str, KirinTask]] = field(default_factory=list)
     submissions: int = 0
-    #: Kirin task id -> how many more look-ups do not find it.
+    #: Kirin task id -> how many more lookups do not find it.
     hidden: dict[str, int] = field(default_factory=dict)
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
@@ -90,7 +90,7 @@ class ModelGateway:
         if fate == "killed":
             raise Killed
         if fate == "network":
-            raise KirinNetworkError("no reply")
+            raise KirinNetworkError("no response")
         if fate in LYING_ERRORS:
             raise answered(fate)
         if fate == "503":
@@ -173,7 +173,7 @@ class Store:
 
 @dataclass
 class TaskInstance:
-    """Airflow's, as far as a record of purchases asks for it."""
+    """Airflow's, as far as a record of submissions asks for it."""
 
     max_tries: int = 2
     try_number: int = 1

@@ -21,7 +21,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNetworkError,
     KirinNoVideoError,
     KirinPayloadError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTaskFailedError,
     KirinTimeoutError,
     Problem,
@@ -60,7 +60,7 @@ ERRORS: list[KirinError] = [
     or KirinError(""),
     KirinTimeoutError("it goes on", kirin_task_ids=["d1"]),
     KirinNetworkError("cut"),
-    KirinReplyError("html"),
+    KirinResponseError("html"),
     KirinConfigError("no key"),
     KirinError("x", retryable=True),
     KirinTaskFailedError("x", retryable=False),
@@ -108,7 +108,7 @@ class TestRoundTrip:
 class TestFailsClosed:
     @pytest.mark.parametrize("expected", [0, 1, 3])
     def test_an_unexpected_number_of_outcomes_is_refused(self, expected: int) -> None:
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             load_event(dump_event([DONE, DONE]), expected=expected)
 
     @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ class TestFailsClosed:
         ids=lambda event: str(event)[:70],
     )
     def test_an_invalid_event_is_refused(self, event: Any) -> None:
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             load_event(event, expected=1)
 
     def test_a_payload_error_is_refused(self) -> None:
         error = KirinPayloadError([Problem("a", "b", "c", "d")], model="m")
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             load_event(through_the_database(dump_event([error])), expected=1)
 
 
@@ -184,7 +184,7 @@ json_values = st.recursive(
 def read_safely(event: Any, expected: int) -> list[Outcome] | None:
     try:
         return load_event(event, expected=expected)
-    except KirinReplyError:
+    except KirinResponseError:
         return None
 
 
@@ -271,7 +271,7 @@ class TestHandBackToWorker:
         assert str(payload) == "<handed back to a worker>"
 
     def test_is_refused_as_an_outcome(self):
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             load_event(hand_back_to_worker(1234.5), expected=0)
 
     @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ TREE = {
     "KirinIdError": ("KirinError", False),
     "KirinDestinationError": ("KirinError", False),
     "KirinNetworkError": ("KirinError", True),
-    "KirinReplyError": ("KirinError", True),
+    "KirinResponseError": ("KirinError", True),
     "KirinUnknownSubmitError": ("KirinError", False),
     "KirinLostTaskError": ("KirinError", False),
     "KirinTimeoutError": ("KirinError", True),

@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.responses import parse_body, parse_task
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.compat import supervisor_encoder
 from airflow_provider_kirin.connection import KirinConnection
-from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinResponseError
 from airflow_provider_kirin.hooks.transport import _safe_headers
 from airflow_provider_kirin.triggers.encoding import make_event, serialize
 from airflow_provider_kirin.triggers.events import Outcome, load_event
@@ -119,12 +119,12 @@ class TestCases:
     def test_another_generation_than_the_one_asked_for(self, asked_for: str, more: Any) -> None:
         body = {**DONE, "id": "bobs", "external_task_id": "bob-1", **more}
         outcome = outcome_of(json.dumps(body).encode(), asked_for=asked_for)
-        assert type(outcome) is KirinReplyError
+        assert type(outcome) is KirinResponseError
         assert outcome.retryable
 
     @pytest.mark.parametrize("body", [{"id": "a\x00b", "status": "in_progress", "message": "ok"}, {"id": "None"}])
     def test_a_new_generation_without_a_usable_id(self, body: Any) -> None:
-        assert type(outcome_of(json.dumps(body).encode(), asked_for=None)) is KirinReplyError
+        assert type(outcome_of(json.dumps(body).encode(), asked_for=None)) is KirinResponseError
 
 
 class TestTheKey:
@@ -220,7 +220,7 @@ class TestTheProof:
             bad = KirinTask(id="d2", status="completed", videos=fine.videos, metadata=metadata)
             first, second = load_event(make_event([fine, bad]).payload, expected=2)
             assert first == fine
-            assert isinstance(second, KirinReplyError)
+            assert isinstance(second, KirinResponseError)
             assert second.retryable
             assert "cannot encode" in str(second)
 

@@ -1,4 +1,4 @@
-"""Look-ups for pages: shared, few at a time, and bounded in time."""
+"""Lookups for pages: shared, few at a time, and bounded in time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Gateway:
             self.running -= 1
 
 
-async def test_pages_of_one_generation_share_a_look_up_and_few_run_at_a_time() -> None:
+async def test_pages_of_one_generation_share_a_lookup_and_few_run_at_a_time() -> None:
     gateway = Gateway()
     generations = GenerationLookup(gateway.look_up)
     names = [f"one-{number % 20}" for number in range(200)]
@@ -56,7 +56,7 @@ async def test_pages_of_one_generation_share_a_look_up_and_few_run_at_a_time() -
     assert gateway.most == MAX_LOOKUPS and set(gateway.asked.values()) == {1} and len(gateway.asked) == 20
 
 
-async def test_a_page_that_is_closed_leaves_the_look_up_to_the_others() -> None:
+async def test_a_page_that_is_closed_leaves_the_lookup_to_the_others() -> None:
     gateway = Gateway()
     generations = GenerationLookup(gateway.look_up)
     closed, other = (asyncio.create_task(generations.get("kirin_default", "one")) for _ in range(2))

@@ -39,8 +39,8 @@ def test_inputs_of_a_generation() -> None:
 
 def test_unknown_fields_are_none() -> None:
     content = [{"type": "video", "url": "https://cdn.example/v.mp4?Signature=secret"}]
-    reply = {"id": "a", "status": "completed", "output": [{"content": content}]}
-    provenance = Provenance.of(KirinTask.from_response(reply), [], {})
+    response = {"id": "a", "status": "completed", "output": [{"content": content}]}
+    provenance = Provenance.of(KirinTask.from_response(response), [], {})
     assert provenance == Provenance("a", outputs=["https://cdn.example/v.mp4"])
     assert provenance.as_extra("https://cdn.example/v.mp4") == {
         "uri": "https://cdn.example/v.mp4",

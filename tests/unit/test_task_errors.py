@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTaskFailedError,
     KirinTimeoutError,
 )
@@ -77,7 +77,7 @@ class TestInvalidId:
     @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
     def test_skips_after_a_start_in_the_triggerer(self, asked):
         with pytest.raises(AirflowSkipException):
-            resumed(sensor("None", **{asked: True}), dict(dump_event([KirinReplyError("x")])))
+            resumed(sensor("None", **{asked: True}), dict(dump_event([KirinResponseError("x")])))
 
 
 class TestConnectionThatCannotBeLookedUp:
@@ -102,7 +102,7 @@ class TestConnectionThatCannotBeLookedUp:
 
 class TestInvalidEvent:
     def test_is_retried_with_soft_fail(self):
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             resumed(sensor(soft_fail=True), {"version": 0})
 
     def test_is_skipped_with_never_fail(self):

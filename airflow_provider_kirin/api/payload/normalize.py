@@ -70,7 +70,7 @@ def normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties", {})
     normal = {name: _convert(value, properties.get(name, {})) for name, value in given.items() if value is not None}
     if isinstance(normal.get("external_task_id"), str):
-        # The look-up strips the id: a line break left by a template would make it differ from the one that was sent.
+        # The lookup strips the id: a line break left by a template would make it differ from the one that was sent.
         normal["external_task_id"] = normal["external_task_id"].strip()
     for name, rules in properties.items():
         if "default" in rules:

@@ -63,15 +63,15 @@ class EmulatorProcess:
 
     def made(self, **params: Any) -> str:
         """Submit and return the id."""
-        reply = self.submit(**params)
-        assert reply.status_code == 200, reply.text
-        return str(reply.json()["id"])
+        response = self.submit(**params)
+        assert response.status_code == 200, response.text
+        return str(response.json()["id"])
 
     def task(self, ref: str) -> dict[str, Any]:
         """The task object."""
-        reply = self.call("GET", f"/model/v1/generation/task/{ref}")
-        assert reply.status_code == 200, reply.text
-        return dict(reply.json())
+        response = self.call("GET", f"/model/v1/generation/task/{ref}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
 
     def ended(self, ref: str) -> dict[str, Any]:
         """The task object, once it has ended."""
@@ -83,8 +83,8 @@ class EmulatorProcess:
 
     def fault(self, **fault: Any) -> None:
         """Ask for trouble."""
-        reply = self.call("POST", "/emulator/faults", json={"faults": [fault]})
-        assert reply.status_code == 200, reply.text
+        response = self.call("POST", "/emulator/faults", json={"faults": [fault]})
+        assert response.status_code == 200, response.text
 
     def ledger(self) -> dict[str, Any]:
         """What was paid."""

@@ -46,7 +46,7 @@ def test_a_receiver_in_trouble_is_asked_again(emulator, image, receiver):
 
 def test_faults_lose_double_and_garble(emulator, image, receiver):
     emulator.fault(on="callback", kind="cut_before")
-    emulator.fault(on="callback", kind="lose_reply")
+    emulator.fault(on="callback", kind="lose_response")
     emulator.made(image=image, callback_url=receiver.url, prompt="[[seconds:0.1]]")
     assert [body["status"] for body in bodies(receiver.wait_for(2))] == ["completed", "completed"]
     emulator.fault(on="callback", kind="garbage", body="not json")

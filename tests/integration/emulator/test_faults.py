@@ -20,7 +20,7 @@ def test_status_is_answered_before_anything_is_accepted(emulator, image):
 
 
 @pytest.mark.parametrize(
-    ("kind", "paid"), [("cut_before", 0), ("lose_reply", 1), ("cut_mid_reply", 1)], ids=lambda value: str(value)
+    ("kind", "paid"), [("cut_before", 0), ("lose_response", 1), ("cut_mid_response", 1)], ids=lambda value: str(value)
 )
 def test_cut_sockets(emulator, image, kind, paid):
     emulator.fault(on="submit", kind=kind)
@@ -35,16 +35,16 @@ def test_cut_sockets(emulator, image, kind, paid):
     assert entry["fault"] == kind
 
 
-def test_half_a_reply_is_half_a_reply(emulator, image):
+def test_half_a_response_is_half_a_response(emulator, image):
     id_ = emulator.made(image=image)
-    emulator.fault(on="get", kind="cut_mid_reply")
-    with emulator.call("GET", f"/model/v1/generation/task/{id_}", stream=True) as reply:
-        promised = int(reply.headers["Content-Length"])
+    emulator.fault(on="get", kind="cut_mid_response")
+    with emulator.call("GET", f"/model/v1/generation/task/{id_}", stream=True) as response:
+        promised = int(response.headers["Content-Length"])
         received = b""
 
         def receive():
             nonlocal received
-            for chunk in reply.iter_content(1):
+            for chunk in response.iter_content(1):
                 received += chunk
 
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -55,7 +55,7 @@ def test_half_a_reply_is_half_a_reply(emulator, image):
 
 def test_half_a_video(emulator, image):
     url = emulator.video_url(emulator.made(image=image))
-    emulator.fault(on="video", kind="cut_mid_reply")
+    emulator.fault(on="video", kind="cut_mid_response")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(url, timeout=30)
     assert requests.get(url, timeout=30).status_code == 200
@@ -63,8 +63,8 @@ def test_half_a_video(emulator, image):
 
 def test_accepted_and_yet_a_bad_status(emulator, image):
     emulator.fault(on="submit", kind="accepted_status", status=502, body="<html>", content_type="text/html")
-    reply = emulator.submit(image=image)
-    assert (reply.status_code, reply.text, reply.headers["Content-Type"]) == (502, "<html>", "text/html")
+    response = emulator.submit(image=image)
+    assert (response.status_code, response.text, response.headers["Content-Type"]) == (502, "<html>", "text/html")
     assert len(emulator.ledger()["paid"]) == 1
 
 
@@ -90,25 +90,25 @@ def test_hang_until_the_client_leaves(emulator, image, until):
 def test_garbage(emulator, image):
     id_ = emulator.made(image=image)
     emulator.fault(on="get", kind="garbage", body="<html>Sign in</html>", content_type="text/html")
-    reply = emulator.call("GET", f"/model/v1/generation/task/{id_}")
-    assert (reply.status_code, reply.text) == (200, "<html>Sign in</html>")
+    response = emulator.call("GET", f"/model/v1/generation/task/{id_}")
+    assert (response.status_code, response.text) == (200, "<html>Sign in</html>")
 
 
 @pytest.mark.parametrize("after", [True, False])
 def test_hold_and_release(emulator, image, until, after):
     emulator.fault(on="submit", kind="hold", after=after)
-    replies = []
-    thread = threading.Thread(target=lambda: replies.append(emulator.submit(image=image, external_task_id="held-1")))
+    responses = []
+    thread = threading.Thread(target=lambda: responses.append(emulator.submit(image=image, external_task_id="held-1")))
     thread.start()
     held = until(lambda: emulator.call("GET", "/emulator/held").json()["held"], bool)
     assert held[0]["on"] == "submit"
     assert "held-1" in held[0]["about"]
     assert len(emulator.ledger()["paid"]) == (1 if after else 0)
-    assert replies == []
+    assert responses == []
     released = emulator.call("POST", "/emulator/release", json={"numbers": [held[0]["number"]]})
     assert released.json() == {"released": 1}
     thread.join(10)
-    assert replies[0].status_code == 200
+    assert responses[0].status_code == 200
     assert len(emulator.ledger()["paid"]) == 1
 
 
@@ -175,18 +175,18 @@ def test_any_meets_every_request_but_not_the_control_plane(emulator, image):
 )
 def test_wrong_faults_are_refused_whole(emulator, fault):
     good = {"on": "get", "kind": "slow"}
-    reply = emulator.call("POST", "/emulator/faults", json={"faults": [good, fault]})
-    assert reply.status_code == 400
-    assert reply.json()["error"]["code"] == "INVALID_FAULT"
+    response = emulator.call("POST", "/emulator/faults", json={"faults": [good, fault]})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "INVALID_FAULT"
     assert emulator.call("GET", "/emulator/faults").json() == {"faults": []}
 
 
 def test_the_journal_knows_no_secrets(emulator, image):
     emulator.call("GET", "/model/v1/generation/task/x?token=hidden")
-    reply = emulator.call("GET", "/emulator/requests")
-    assert emulator.key not in reply.text
-    assert "hidden" not in reply.text
-    entry = reply.json()["requests"][0]
+    response = emulator.call("GET", "/emulator/requests")
+    assert emulator.key not in response.text
+    assert "hidden" not in response.text
+    entry = response.json()["requests"][0]
     assert (entry["method"], entry["path"]) == ("GET", "/model/v1/generation/task/x")
     assert (entry["status"], entry["authorization"]) == (404, True)
     assert emulator.ledger()["gets"] == 1

@@ -1,4 +1,4 @@
-"""The generation API over real sockets: replies, keys, look-ups, errors."""
+"""The generation API over real sockets: responses, keys, lookups, errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import requests
 
 
 def test_submit_answers_with_an_xid_and_the_model(emulator, image):
-    reply = emulator.submit(image=image, prompt="a cup turns")
-    body = reply.json()
-    assert reply.status_code == 200
+    response = emulator.submit(image=image, prompt="a cup turns")
+    body = response.json()
+    assert response.status_code == 200
     assert re.fullmatch(r"[0-9a-v]{20}", body["id"])
     assert isinstance(body["created_at"], int)
     assert body["created_at"] > 1_600_000_000_000
@@ -65,9 +65,9 @@ def test_precharge_may_miss_with_http_200(emulator, image, mode):
         "model": "kirin_v1_6_i2v",
         "input": [{"params": {"image": image, "mode": mode, "prompt": "[[price:miss]]"}}],
     }
-    reply = emulator.call("POST", "/model/v1/generation/precharge", json=body)
-    assert reply.status_code == 200
-    said = reply.json()
+    response = emulator.call("POST", "/model/v1/generation/precharge", json=body)
+    assert response.status_code == 200
+    said = response.json()
     assert said["status"] == "failed"
     assert (said["data"]["cost"], said["data"]["reason"]) == (None, "COST_CACHE_MISS")
 
@@ -87,26 +87,26 @@ def test_precharge_meets_faults(emulator, image):
 
 def test_precharge_judges_as_a_submit_does(emulator, image):
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "duration": 5}}]}
-    reply = emulator.call("POST", "/model/v1/generation/precharge", json=body)
-    assert reply.status_code == 400
-    assert reply.json()["error"]["code"] == "8002005004"
+    response = emulator.call("POST", "/model/v1/generation/precharge", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "8002005004"
 
 
 def test_the_model_may_come_in_a_header(emulator, image):
     body = {"input": [{"params": {"image": image}}]}
-    reply = emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
-    assert reply.status_code == 200
-    assert reply.json()["model"] == "kirin_v1_6_i2v"
+    response = emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
+    assert response.status_code == 200
+    assert response.json()["model"] == "kirin_v1_6_i2v"
 
 
 def test_an_unknown_model_is_not_found(emulator, image):
     body = {"model": "kirin_v9", "input": [{"params": {"image": image}}]}
-    reply = emulator.call("POST", "/model/v1/generation", json=body)
-    assert (reply.status_code, reply.json()) == (404, {"detail": "App not found: kirin_v9"})
+    response = emulator.call("POST", "/model/v1/generation", json=body)
+    assert (response.status_code, response.json()) == (404, {"detail": "App not found: kirin_v9"})
 
 
 @pytest.mark.parametrize("external", ["dag/run 2026-01-01T00:00:00+00:00/ü%2F", "order-{1}", "{}", "{ref}/{id:.*}?#"])
-def test_look_up_by_external_id_even_an_awkward_one(emulator, image, external):
+def test_lookup_by_external_id_even_an_awkward_one(emulator, image, external):
     id_ = emulator.made(image=image, external_task_id=external)
     assert emulator.task(requests.utils.quote(external, safe=""))["id"] == id_
 
@@ -153,7 +153,7 @@ def test_a_task_belongs_to_the_key_that_made_it(start_emulator, image):
     assert emulator.call("POST", "/model/v1/generation", json=body, headers=other).status_code == 200
 
 
-def test_every_reply_has_a_request_id_and_keeps_the_clients(emulator):
+def test_every_response_has_a_request_id_and_keeps_the_clients(emulator):
     for path in ("/model/nothing", "/model/api/v1/user/balance", "/cdn/x.mp4"):
         assert len(emulator.call("GET", path).headers["X-Request-Id"]) >= 16
     kept = emulator.call("GET", "/model/nothing", headers={"X-Request-Id": "my-own-1"})
@@ -175,22 +175,22 @@ def test_head_and_keep_alive(emulator, image):
 
 @pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b"9" * 10_000, b""])
 def test_broken_json(emulator, raw):
-    reply = emulator.call("POST", "/model/v1/generation", data=raw, headers={"Content-Type": "application/json"})
-    assert reply.status_code == 400
-    assert "error" in reply.json()
+    response = emulator.call("POST", "/model/v1/generation", data=raw, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert "error" in response.json()
 
 
 def test_other_content_types_are_refused(emulator):
-    reply = emulator.call("POST", "/model/v1/generation", data={"model": "x"})
-    assert reply.status_code == 415
+    response = emulator.call("POST", "/model/v1/generation", data={"model": "x"})
+    assert response.status_code == 415
 
 
 def test_a_body_above_the_limit(emulator):
     body = json.dumps({"model": "kirin_v1_6_i2v", "input": [{"params": {"image": "A" * (97 * 1024 * 1024)}}]})
     headers = {"Content-Type": "application/json"}
-    reply = emulator.call("POST", "/model/v1/generation", data=body, headers=headers)
-    assert reply.status_code == 413
-    assert "detail" in reply.json()
+    response = emulator.call("POST", "/model/v1/generation", data=body, headers=headers)
+    assert response.status_code == 413
+    assert "detail" in response.json()
 
 
 @pytest.mark.parametrize("policy", ["reject", "return", "bill"])

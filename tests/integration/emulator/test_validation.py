@@ -14,10 +14,10 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def code_of(reply) -> str:
-    assert reply.status_code == 400, reply.text
-    error = reply.json()["error"]
-    assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
+def code_of(response) -> str:
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert response.json()["request_id"] == response.headers["X-Request-Id"]
     return str(error["code"])
 
 
@@ -78,8 +78,8 @@ def test_the_edges_are_allowed(emulator, image, params):
     ("width", "height", "code"), [(299, 400, "8002005002"), (300, 751, "8002005005"), (300, 750, None)]
 )
 def test_image_limits(emulator, picture, width, height, code):
-    reply = emulator.submit(image=encoded(picture(width, height)))
-    assert (code_of(reply) == code) if code else (reply.status_code == 200)
+    response = emulator.submit(image=encoded(picture(width, height)))
+    assert (code_of(response) == code) if code else (response.status_code == 200)
 
 
 def test_the_last_frame_has_no_ratio_but_needs_mode_pro(emulator, picture):
@@ -110,8 +110,8 @@ def test_a_cut_image_and_a_heavy_one_are_refused(emulator, picture):
     ids=str,
 )
 def test_wrong_bodies(emulator, body):
-    reply = emulator.call("POST", "/model/v1/generation", json=body)
-    assert reply.status_code == 400
+    response = emulator.call("POST", "/model/v1/generation", json=body)
+    assert response.status_code == 400
 
 
 json_values = st.recursive(
@@ -130,9 +130,9 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 @quick
 @given(params=st.dictionaries(names, likely | json_values, max_size=5))
 def test_no_parameters_make_it_stumble(shared_emulator, params):
-    reply = shared_emulator.submit(**params)
-    assert reply.status_code in (200, 400, 409), reply.text
-    reply.json()
+    response = shared_emulator.submit(**params)
+    assert response.status_code in (200, 400, 409), response.text
+    response.json()
 
 
 @quick
@@ -140,5 +140,5 @@ def test_no_parameters_make_it_stumble(shared_emulator, params):
 def test_no_body_makes_it_stumble(shared_emulator, body):
     for path in ("/model/v1/generation", "/model/v1/generation/precharge", "/emulator/faults"):
         headers = {"Content-Type": "application/json"}
-        reply = shared_emulator.call("POST", path, data=json.dumps(body), headers=headers)
-        assert reply.status_code in (400, 404), reply.text
+        response = shared_emulator.call("POST", path, data=json.dumps(body), headers=headers)
+        assert response.status_code in (400, 404), response.text

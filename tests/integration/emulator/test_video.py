@@ -39,10 +39,10 @@ def landscape(shared_emulator, image):
     """The link and the bytes of a 5 s std video."""
     url = shared_emulator.video_url(shared_emulator.made(image=image))
     started = time.monotonic()
-    reply = requests.get(url, timeout=30)
+    response = requests.get(url, timeout=30)
     print(f"rendered in {time.monotonic() - started:.2f} s")
-    assert reply.status_code == 200
-    return url, reply
+    assert response.status_code == 200
+    return url, response
 
 
 def test_the_video_is_the_image_in_motion(landscape):
@@ -83,9 +83,9 @@ def test_the_headers_of_a_cdn(landscape):
 
 
 def test_a_key_at_the_video_host_is_refused(landscape, emulator):
-    reply = emulator.call("GET", landscape[0].removeprefix(emulator.url))
-    assert reply.status_code == 400
-    assert emulator.key not in reply.text
+    response = emulator.call("GET", landscape[0].removeprefix(emulator.url))
+    assert response.status_code == 400
+    assert emulator.key not in response.text
     assert emulator.call("GET", "/emulator/requests").json()["requests"][-1]["authorization"] is True
 
 
@@ -96,7 +96,7 @@ def test_a_link_that_was_tampered_with(landscape, pattern, replacement):
     assert requests.get(re.sub(pattern, replacement, landscape[0]), timeout=10).status_code == 403
 
 
-def test_links_expire_and_a_look_up_makes_a_fresh_one(start_emulator, small_image, until):
+def test_links_expire_and_a_lookup_makes_a_fresh_one(start_emulator, small_image, until):
     image = small_image
     emulator = start_emulator("--seconds", "0", "--url-ttl", "0.2")
     id_ = emulator.made(image=image, prompt="[[no-video]]")

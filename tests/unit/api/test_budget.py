@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.budget import Purchase, estimate_from_history, no_estimate, over_budget, read_purchases
+from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_estimate, over_budget, read_charges
 from airflow_provider_kirin.api.pricing import Estimate
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
 PRICE = Estimate(Decimal("0.28"), "the test")
 USD = st.decimals(min_value=0, max_value=1000, allow_nan=False, places=4)
 PURCHASES = st.builds(
-    Purchase,
+    Charge,
     external_task_id=st.uuids().map(str),
     kirin_task_id=st.none() | st.text(min_size=1),
     estimate=st.none() | USD,
@@ -24,37 +24,37 @@ PURCHASES = st.builds(
 )
 
 
-def over(budget: str, *others: Purchase, name: str = "mine") -> KirinBudgetError | None:
+def over(budget: str, *others: Charge, name: str = "mine") -> KirinBudgetError | None:
     return over_budget(Decimal(budget), PRICE, others, external_task_id=name)
 
 
-def bought(name: str, *, cost: str | None = None, estimate: str | None = None, id_: str | None = "t1") -> Purchase:
+def charge(name: str, *, cost: str | None = None, estimate: str | None = None, id_: str | None = "t1") -> Charge:
     amounts = {"cost": cost, "estimate": estimate}
-    return Purchase(name, id_, **{key: None if text is None else Decimal(text) for key, text in amounts.items()})
+    return Charge(name, id_, **{key: None if text is None else Decimal(text) for key, text in amounts.items()})
 
 
 class TestReading:
-    def test_notes_about_one_generation_are_one_purchase(self) -> None:
+    def test_notes_about_one_generation_are_one_charge(self) -> None:
         notes = [
             {"external_task_id": "a", "usd": "0.28", "price_key": "m/std/5"},
             {"external_task_id": "a", "kirin_task_id": "t1", "price_key": "m/std/5"},
         ]
         usage = [{"kirin_task_id": "t1", "status": "completed", "cost": "0.27"}]
-        expected = Purchase("a", "t1", "m/std/5", Decimal("0.28"), Decimal("0.27"))
-        assert read_purchases(notes, usage) == [expected]
-        assert read_purchases(reversed(notes), usage) == [expected]
-        assert read_purchases(notes * 2, usage * 2) == [expected]
+        expected = Charge("a", "t1", "m/std/5", Decimal("0.28"), Decimal("0.27"))
+        assert read_charges(notes, usage) == [expected]
+        assert read_charges(reversed(notes), usage) == [expected]
+        assert read_charges(notes * 2, usage * 2) == [expected]
 
     def test_what_failed_and_states_no_cost_was_given_back(self) -> None:
         usage = [{"kirin_task_id": "t1", "status": "failed", "cost": None}]
-        assert read_purchases([{"external_task_id": "a", "kirin_task_id": "t1"}], usage)[0].cost == 0
+        assert read_charges([{"external_task_id": "a", "kirin_task_id": "t1"}], usage)[0].cost == 0
 
     def test_what_completed_without_a_cost_is_not_free(self) -> None:
         usage = [{"kirin_task_id": "t1", "status": "completed", "cost": None}]
-        assert read_purchases([{"external_task_id": "a", "kirin_task_id": "t1"}], usage)[0].cost is None
+        assert read_charges([{"external_task_id": "a", "kirin_task_id": "t1"}], usage)[0].cost is None
 
     def test_what_a_sensor_saw_and_nobody_here_bought_is_not_of_this_run(self) -> None:
-        assert read_purchases([], [{"kirin_task_id": "t1", "status": "completed", "cost": "5"}]) == []
+        assert read_charges([], [{"kirin_task_id": "t1", "status": "completed", "cost": "5"}]) == []
 
     @given(st.lists(st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -62,7 +62,7 @@ class TestReading:
             st.sampled_from(["external_task_id", "kirin_task_id", "usd", "cost", "status", "price_key"]), inner),
     )))  # fmt: skip
     def test_other_peoples_xcoms_do_no_harm(self, junk: list[Any]) -> None:
-        for one in read_purchases(junk, junk):
+        for one in read_charges(junk, junk):
             assert one.counts(PRICE.usd) == one.counts(PRICE.usd)
 
 
@@ -70,10 +70,10 @@ class TestDeciding:
     def test_the_last_cent_may_be_spent(self) -> None:
         assert over("0.28") is None
         assert over("0.27") is not None
-        assert over("0.56", bought("a", cost="0.28")) is None
+        assert over("0.56", charge("a", cost="0.28")) is None
 
     def test_the_error_says_all(self) -> None:
-        error = over("1.00", bought("a", cost="0.49"), bought("b", estimate="0.28", id_="t2"))
+        error = over("1.00", charge("a", cost="0.49"), charge("b", estimate="0.28", id_="t2"))
         assert error is not None and not error.retryable
         assert (error.budget, error.spent, error.estimate, error.source) == ("1.00", "0.77", "0.28", "the test")
         for part in ("max_cost_usd = 1.00", "0.77 USD", "2 generations, 1 of which", "0.28 USD", "the test"):
@@ -84,22 +84,22 @@ class TestDeciding:
         assert "has spent 0 USD, and" in str(over("0.10"))
 
     def test_a_generation_does_not_count_against_itself(self) -> None:
-        assert over("0.28", bought("mine", estimate="0.28", id_=None)) is None
+        assert over("0.28", charge("mine", estimate="0.28", id_=None)) is None
 
     def test_without_cost_and_estimate_it_counts_as_this_one_does(self) -> None:
-        assert over("0.55", bought("a")) is not None
-        assert over("0.56", bought("a")) is None
+        assert over("0.55", charge("a")) is not None
+        assert over("0.56", charge("a")) is None
 
     def test_money_that_others_only_hold_may_come_back(self) -> None:
-        held = bought("a", estimate="0.28", id_=None)
+        held = charge("a", estimate="0.28", id_=None)
         error = over("0.50", held)
         assert error is not None and error.retryable and "under way" in str(error)
-        final = over("0.50", held, bought("b", cost="0.28"))
+        final = over("0.50", held, charge("b", cost="0.28"))
         assert final is not None and not final.retryable
 
     @given(st.lists(PURCHASES), USD, USD)
     def test_what_is_allowed_never_exceeds_the_budget(
-        self, others: list[Purchase], budget: Decimal, usd: Decimal
+        self, others: list[Charge], budget: Decimal, usd: Decimal
     ) -> None:
         error = over_budget(budget, Estimate(usd, "x"), others, external_task_id="mine")
         total = sum((one.counts(usd) for one in others), Decimal(0)) + usd
@@ -109,17 +109,17 @@ class TestDeciding:
 class TestLearning:
     def test_the_most_that_it_cost(self) -> None:
         known = [
-            Purchase("a", "t1", "m/std/5", cost=Decimal("0.2")),
-            Purchase("b", "t2", "m/std/5", cost=Decimal("0.3")),
-            Purchase("c", "t3", "m/pro/5", cost=Decimal("9")),
-            Purchase("d", "t4", "m/std/5", estimate=Decimal("8")),
+            Charge("a", "t1", "m/std/5", cost=Decimal("0.2")),
+            Charge("b", "t2", "m/std/5", cost=Decimal("0.3")),
+            Charge("c", "t3", "m/pro/5", cost=Decimal("9")),
+            Charge("d", "t4", "m/std/5", estimate=Decimal("8")),
         ]
         estimate = estimate_from_history(known, "m/std/5")
         assert estimate is not None and estimate.usd == Decimal("0.3")
 
     @pytest.mark.parametrize("cost", [None, Decimal(0)])
     def test_failed_or_unfinished_generations_give_no_estimate(self, cost: Decimal | None) -> None:
-        assert estimate_from_history([Purchase("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
+        assert estimate_from_history([Charge("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
 
     def test_where_nobody_knows_the_error_shows_the_way_out(self) -> None:
         error = no_estimate(Decimal(1), "m/std/5", "the gateway is silent", retryable=True)
@@ -131,5 +131,5 @@ def test_failed_generations_count_by_what_they_cost_whoever_remembers_them() -> 
         {"external_task_id": "a", "kirin_task_id": "t1", "usd": "0.28", "failed_costs": {"t0": "0.30", "t1": "0.10"}},
         {"failed_costs": {"t0": "0.30"}},
     ]
-    costs = {one.kirin_task_id: one.cost for one in read_purchases(notes, [])}
+    costs = {one.kirin_task_id: one.cost for one in read_charges(notes, [])}
     assert costs == {"t0": Decimal("0.30"), "t1": Decimal("0.10")}

@@ -13,7 +13,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNetworkError,
     KirinNotFoundError,
     KirinRateLimitError,
-    KirinReplyError,
+    KirinResponseError,
     KirinUnavailableError,
 )
 
@@ -46,7 +46,7 @@ def page(error: KirinAPIError) -> KirinAPIError:
     "error",
     [
         KirinNetworkError("cut"),
-        KirinReplyError("html"),
+        KirinResponseError("html"),
         KirinUnavailableError("503"),
         page(KirinNotFoundError("the 404 of a load balancer")),
         page(KirinAuthError("the 403 of a firewall")),

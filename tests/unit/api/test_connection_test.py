@@ -118,7 +118,7 @@ def test_a_refusal_for_another_reason_does_not_count_as_a_yes() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(100, 599), st.binary(max_size=100))
-def test_any_reply_gives_a_verdict_and_never_a_yes_for_what_is_no_object(status: int, raw: bytes) -> None:
+def test_any_response_gives_a_verdict_and_never_a_yes_for_what_is_no_object(status: int, raw: bytes) -> None:
     works, said = interpret(status, {}, parse_body(raw), base=BASE)
     assert 0 < len(said) < 1000
     if works:

@@ -26,7 +26,7 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MODEL = "kirin_v1_6_i2v"
 
 
-def bought(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> CostRecord:
+def submitted(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> CostRecord:
     value = {
         "kirin_task_id": kirin_task_id,
         "external_task_id": "airflow-x",
@@ -51,19 +51,25 @@ def ended(
 class TestMerging:
     def test_bought_by_one_task_seen_by_another(self) -> None:
         later = NOON + timedelta(days=1)
-        (one,) = merge_records([ended("t1", at=later), bought("t1")])
+        (one,) = merge_records([ended("t1", at=later), submitted("t1")])
         assert one == GenerationCost("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True)
 
     def test_seen_twice_and_after_each_clear_again_it_is_counted_once(self) -> None:
         later = NOON + timedelta(days=3)
-        notes = [bought("t1"), bought("t1"), ended("t1"), ended("t1", at=later), ended("t1", task="other", at=later)]
+        notes = [
+            submitted("t1"),
+            submitted("t1"),
+            ended("t1"),
+            ended("t1", at=later),
+            ended("t1", task="other", at=later),
+        ]
         (one,) = merge_records(notes)
         assert one.cost == Decimal("0.28") and one.at == NOON, "the first look dates it"
 
     def test_an_end_is_of_the_time_that_its_note_says_and_not_of_the_row_that_was_written_again(self) -> None:
         cleared = replace(ended("t1", "t2"), at=NOON + timedelta(days=25))
         cleared.value[0]["at"] = "2026-11-25T12:00:00+00:00"
-        assert [one.at for one in merge_records([bought("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
+        assert [one.at for one in merge_records([submitted("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
 
     @pytest.mark.parametrize("text", [None, "", "soon", 5, "0001-01-01T00:00:00+10:00"])
     def test_a_time_that_cannot_be_read_is_none(self, text: Any) -> None:
@@ -80,8 +86,8 @@ class TestMerging:
         (one,) = merge_records([ended("t1")])
         assert one.task == "wait" and one.conn_id is None
 
-    def test_what_has_not_ended_is_unknown_and_dated_by_its_purchase(self) -> None:
-        (one,) = merge_records([bought("t1")])
+    def test_what_has_not_ended_is_unknown_and_dated_by_its_submission(self) -> None:
+        (one,) = merge_records([submitted("t1")])
         assert (one.cost, one.ended, one.at, one.model) == (None, False, NOON, MODEL)
 
     @pytest.mark.parametrize(("status", "cost"), [("failed", Decimal(0)), ("completed", None)])
@@ -101,7 +107,12 @@ class TestMerging:
 
     @given(st.randoms(use_true_random=False))
     def test_the_order_of_the_notes_does_not_matter(self, rng: random.Random) -> None:
-        notes = [bought("t1"), bought("t2"), ended("t1", "t2", "t3"), ended("t2", cost="9.99", at=NOON + timedelta(1))]
+        notes = [
+            submitted("t1"),
+            submitted("t2"),
+            ended("t1", "t2", "t3"),
+            ended("t2", cost="9.99", at=NOON + timedelta(1)),
+        ]
         shuffled = list(notes)
         rng.shuffle(shuffled)
         key = lambda one: one.kirin_task_id  # noqa: E731
@@ -132,14 +143,14 @@ class TestSelecting:
         assert " ".join(one.kirin_task_id for one in select(self.SPENT, **only)) == ids
 
     def test_by_the_buyer_and_not_by_who_saw_the_end(self) -> None:
-        spent = merge_records([bought("t1"), replace(ended("t1"), dag="other", run="r9")])
+        spent = merge_records([submitted("t1"), replace(ended("t1"), dag="other", run="r9")])
         assert [one.cost for one in select(spent, dag="shop", run="r1")] == [Decimal("0.28")]
         assert select(spent, dag="other") == select(spent, run="r9") == []
 
 
 class TestSumming:
     def test_groups_and_their_total(self) -> None:
-        spent = merge_records([bought("t1"), bought("t2"), ended("t1"), ended("t3", cost=0.1, task="b")])
+        spent = merge_records([submitted("t1"), submitted("t2"), ended("t1"), ended("t3", cost=0.1, task="b")])
         assert summarize(spent, ["task"]) == [
             {"task": "b", "generations": 1, "usd": "0.1", "unknown": 0},
             {"task": "submit", "generations": 2, "usd": "0.28", "unknown": 1},
@@ -147,7 +158,7 @@ class TestSumming:
         assert total(spent) == {"generations": 3, "usd": "0.38", "unknown": 1}
 
     def test_every_field_that_is_offered(self) -> None:
-        (row,) = summarize(merge_records([bought("t1"), ended("t1")]), FIELDS)
+        (row,) = summarize(merge_records([submitted("t1"), ended("t1")]), FIELDS)
         expected = {"dag": "shop", "run": "r1", "task": "submit", "model": MODEL, "day": "2026-11-25"}
         assert row == {**expected, "generations": 1, "usd": "0.28", "unknown": 0}
 

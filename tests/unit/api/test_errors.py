@@ -299,7 +299,7 @@ class TestCodes:
 
     @pytest.mark.parametrize(("code", "kind", "retryable"), KNOWN_CODES)
     @pytest.mark.parametrize("status", [200, 400])
-    def test_of_an_http_reply(self, status: int, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
+    def test_of_an_http_response(self, status: int, code: str, kind: type[KirinAPIError], retryable: bool) -> None:
         found = error(status, {"error": {"code": code, "message": "because"}})
         assert type(found) is kind
         assert found.retryable is retryable
@@ -344,8 +344,12 @@ class TestAFullAccount:
 
 class TestFinishedGenerations:
     def test_one_with_a_video_is_no_error(self) -> None:
-        reply = {"id": "d1", "status": "completed", "output": [{"content": [{"url": "https://h/1", "type": "video"}]}]}
-        assert error_from_task(KirinTask.from_response(reply)) is None
+        response = {
+            "id": "d1",
+            "status": "completed",
+            "output": [{"content": [{"url": "https://h/1", "type": "video"}]}],
+        }
+        assert error_from_task(KirinTask.from_response(response)) is None
 
     @pytest.mark.parametrize("output", [None, [], [{"content": [{"type": "image", "url": "https://h/1"}]}]])
     def test_one_without_a_video_is_final(self, output: Any) -> None:

@@ -33,7 +33,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNotFoundError,
     KirinNoVideoError,
     KirinRateLimitError,
-    KirinReplyError,
+    KirinResponseError,
     KirinTaskFailedError,
     KirinTimeoutError,
     KirinUnavailableError,
@@ -128,7 +128,7 @@ jitters = st.floats(0, 1)
 troubles = st.sampled_from(
     [
         KirinNetworkError("cut"),
-        KirinReplyError("html"),
+        KirinResponseError("html"),
         KirinUnavailableError("503", http_status=503),
         KirinRateLimitError("429", http_status=429, retry_after=7.0),
         KirinRateLimitError("429", http_status=429, retry_after=300.0),

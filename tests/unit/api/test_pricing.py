@@ -21,7 +21,7 @@ from airflow_provider_kirin.api.pricing import (
 )
 from airflow_provider_kirin.api.responses import parse_body
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinAuthError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinAuthError, KirinResponseError
 
 HIT = {"status": "success", "data": {"cost": "0.28", "currency": "USD", "discount": 1, "hash": "v1:ab"}}
 MISS = {"status": "failed", "data": {"cost": None, "hash": "v1:ab", "reason": "COST_CACHE_MISS"}}
@@ -58,7 +58,7 @@ class TestPreview:
 
     @pytest.mark.parametrize("body", [b"<html>login</html>", b"[]", b"", {"status": "success"}, {"data": "0.28"}])
     def test_what_is_no_preview_is_an_error(self, body: Any) -> None:
-        with pytest.raises(KirinReplyError, match="price preview"):
+        with pytest.raises(KirinResponseError, match="price preview"):
             preview(body)
 
 

@@ -248,7 +248,7 @@ class TestCalls:
         with pytest.raises(ValueError, match="JSON"):
             create_generation("https://h/model", "m", {"cfg_scale": number})
 
-    def test_a_look_up_is_one_get_without_a_body(self) -> None:
+    def test_a_lookup_is_one_get_without_a_body(self) -> None:
         request = get_generation("https://h/model", "d1")
         assert request == ApiRequest("GET", "https://h/model/v1/generation/task/d1")
         assert request.body is None

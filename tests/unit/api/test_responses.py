@@ -1,4 +1,4 @@
-"""The bytes of any HTTP reply become a task or one of our errors, and nothing else."""
+"""The bytes of any HTTP response become a task or one of our errors, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_kirin.exceptions import (
     KirinError,
     KirinInputError,
     KirinNotFoundError,
-    KirinReplyError,
+    KirinResponseError,
     KirinUnavailableError,
 )
 
@@ -53,8 +53,8 @@ class TestGoodReplies:
         assert read(raw).model == "麒麟"
 
     def test_the_older_envelope_of_a_success(self) -> None:
-        reply = {"status": {"code": 200, "message": "ok"}, "data": {"id": "d1", "status": "in_queue"}}
-        assert read(reply).status == "in_progress"
+        response = {"status": {"code": 200, "message": "ok"}, "data": {"id": "d1", "status": "in_queue"}}
+        assert read(response).status == "in_progress"
 
     def test_an_error_field_of_a_running_task_does_not_matter(self) -> None:
         assert read({"id": "d1", "status": "in_progress", "error": None}).error is None
@@ -93,10 +93,10 @@ class TestErrors:
         assert caught.value.code == "8002005001"
 
     def test_a_submission_without_an_id_and_without_a_reason(self) -> None:
-        with pytest.raises(KirinReplyError, match="no task id"):
+        with pytest.raises(KirinResponseError, match="no task id"):
             read({"created_at": 5})
 
-    def test_a_look_up_without_a_status_says_why(self) -> None:
+    def test_a_lookup_without_a_status_says_why(self) -> None:
         with pytest.raises(KirinAPIError, match="busy"):
             read({"message": "busy"}, asked_for="d1")
 
@@ -117,7 +117,7 @@ class TestErrors:
         ],
     )
     def test_what_is_not_the_api_s_is_told_as_that(self, raw: bytes, said: str) -> None:
-        with pytest.raises(KirinReplyError) as caught:
+        with pytest.raises(KirinResponseError) as caught:
             read(raw, asked_for="d1")
         if said != "sig":
             assert said in str(caught.value)
@@ -125,10 +125,10 @@ class TestErrors:
         assert "SECRET" not in str(caught.value)
         assert caught.value.retryable
 
-    def test_a_cut_reply_is_never_a_task(self) -> None:
+    def test_a_cut_response_is_never_a_task(self) -> None:
         raw = json.dumps(GOOD).encode()
         for length in range(len(raw)):
-            with pytest.raises(KirinReplyError):
+            with pytest.raises(KirinResponseError):
                 read(raw[:length], asked_for="d1")
 
 
@@ -180,7 +180,7 @@ anything = st.recursive(
 statuses = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 503])
 
 
-class TestAnyReplyAtAll:
+class TestAnyResponseAtAll:
     @settings(deadline=None, max_examples=200)
     @given(statuses, anything, st.sampled_from([None, "d1"]))
     def test_any_json(self, status: int, value: Any, asked_for: str | None) -> None:
@@ -234,7 +234,7 @@ class TestAnyReplyAtAll:
     def test_numbers_beyond_all_measure(self, place: str, number: str) -> None:
         judged(200, (place % (number, number)).encode())
 
-    def test_the_largest_reply_is_judged_in_a_moment(self) -> None:
+    def test_the_largest_response_is_judged_in_a_moment(self) -> None:
         entry = b'{"type":"video","url":"https://h/a?s=1"},'
         raw = b'{"id":"a","status":"completed","output":[{"content":[' + entry * (MAX_RESPONSE_BYTES // len(entry))
         for one in (

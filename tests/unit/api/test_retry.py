@@ -22,7 +22,7 @@ from airflow_provider_kirin.exceptions import (
     KirinNetworkError,
     KirinPayloadError,
     KirinRateLimitError,
-    KirinReplyError,
+    KirinResponseError,
 )
 
 #: Codes that speak of a generation which was begun; the last two belong to models that are not documented here.
@@ -60,7 +60,7 @@ class TestWhatASubmissionMayHaveBought:
         "error",
         [
             KirinNetworkError("cut", sent=True),
-            KirinReplyError("html"),
+            KirinResponseError("html"),
             *(answered(status) for status in (301, 302, 303, 408, 418, 423, 460, 499, 500, 502, 503, 504, 599)),
             *(answered(status, {"error": {"code": code}}) for status in (408, 500, 504) for code in sorted(CODES)),
             answered(504, {"status": {"code": 429, "message": "too many"}}),
@@ -84,11 +84,11 @@ class TestWhatASubmissionMayHaveBought:
 class TestPause:
     @given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1))
     def test_is_bounded(self, attempt: int, jitter: float) -> None:
-        seconds = backoff_delay(KirinReplyError("x"), attempt, jitter=lambda: jitter)
+        seconds = backoff_delay(KirinResponseError("x"), attempt, jitter=lambda: jitter)
         assert MIN_BACKOFF / 2 <= seconds <= MAX_BACKOFF * 1.5
 
     def test_doubles(self) -> None:
-        assert [backoff_delay(KirinReplyError("x"), n, jitter=lambda: 0.5) for n in (1, 2, 3, 4)] == [2, 4, 8, 16]
+        assert [backoff_delay(KirinResponseError("x"), n, jitter=lambda: 0.5) for n in (1, 2, 3, 4)] == [2, 4, 8, 16]
 
     def test_is_never_shorter_than_the_gateway_asked_for(self) -> None:
         assert backoff_delay(KirinRateLimitError("slow", retry_after=45), 1, jitter=lambda: 0.0) == 45

@@ -60,7 +60,7 @@ def fates(*wanted: str) -> object:
 
 
 def proven(gateway: ModelGateway) -> ModelRecord:
-    """A record that knows of a generation of an earlier run, so that the look-up can be proven."""
+    """A record that knows of a generation of an earlier run, so that the lookup can be proven."""
     gateway.submit_as("airflow-earlier")
     gateway.finish("completed")
     gateway.submissions = 0
@@ -89,7 +89,7 @@ class TestBuysOnce:
         assert submission(gateway, ModelRecord(has_store=False, try_number=2)).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
-    def test_the_record_adopts_where_the_look_up_does_not_work(self) -> None:
+    def test_the_record_adopts_where_the_lookup_does_not_work(self) -> None:
         gateway, record = ModelGateway(finds_by_external_id=False), ModelRecord()
         submission(gateway, record).submit_or_adopt()
         assert submission(gateway, record).submit_or_adopt().adopted
@@ -138,7 +138,7 @@ class TestBuysOnce:
         assert len(gateway.paid) == 1
 
 
-class TestAfterALostReply:
+class TestAfterALostResponse:
     @pytest.mark.parametrize("fate", ["lost after", "502 after"])
     def test_what_was_accepted_is_found_and_adopted(self, fate: str) -> None:
         gateway = ModelGateway(post_fate=fates(fate))  # type: ignore[arg-type]
@@ -156,13 +156,13 @@ class TestAfterALostReply:
             submission(gateway, record).submit_or_adopt()
         assert len(gateway.paid) == 2
 
-    def test_a_look_up_that_lags_is_given_time(self) -> None:
+    def test_a_lookup_that_lags_is_given_time(self) -> None:
         gateway = ModelGateway(post_fate=fates("lost after"), lag=len(LOOKUP_RETRY_DELAYS))  # type: ignore[arg-type]
         assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert gateway.submissions == 1
 
     @pytest.mark.parametrize("fate", ["lost before", "502 before"])
-    def test_a_proven_look_up_allows_another_submission_under_the_same_id(self, fate: str) -> None:
+    def test_a_proven_lookup_allows_another_submission_under_the_same_id(self, fate: str) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates(fate)  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class TestAfterALostReply:
 
     @pytest.mark.parametrize("fate", ["lost before", "lost after", "502 before", "502 after"])
     @pytest.mark.parametrize("has_proof", [True, False])
-    def test_without_a_working_look_up_it_stops_and_names_the_id(self, fate: str, has_proof: bool) -> None:
+    def test_without_a_working_lookup_it_stops_and_names_the_id(self, fate: str, has_proof: bool) -> None:
         gateway = ModelGateway()
         record = proven(gateway) if has_proof else ModelRecord()
         gateway.finds_by_external_id = False
@@ -285,7 +285,7 @@ def test_a_gateway_that_takes_no_foreign_ids_can_still_be_bought_from() -> None:
 
 
 class TestNothingIsPaid:
-    def test_while_the_look_up_cannot_be_done(self) -> None:
+    def test_while_the_lookup_cannot_be_done(self) -> None:
         gateway = ModelGateway(get_fate=lambda: "503")
         with pytest.raises(KirinUnavailableError, match=NAME) as caught:
             submission(gateway, ModelRecord()).submit_or_adopt()
@@ -367,7 +367,7 @@ class TestNoErrorIsTakenAtItsWord:
         assert (gateway.submissions, gateway.billed) == (1, 1)
 
     @pytest.mark.parametrize("lie", LYING_ERRORS)
-    def test_what_was_not_is_submitted_again_only_with_a_proven_look_up(self, lie: str) -> None:
+    def test_what_was_not_is_submitted_again_only_with_a_proven_lookup(self, lie: str) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates(f"{lie} before")  # type: ignore[assignment]
@@ -377,7 +377,7 @@ class TestNoErrorIsTakenAtItsWord:
             submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 1
 
-    def test_nothing_is_submitted_twice_without_a_look_up_in_between(self) -> None:
+    def test_nothing_is_submitted_twice_without_a_lookup_in_between(self) -> None:
         asked: list[str] = []
         gateway = ModelGateway(post_fate=fates("429", "429", "connection refused"))  # type: ignore[arg-type]
         look, submit = gateway.get_task, gateway.submit_as
@@ -424,7 +424,7 @@ class TestNoErrorIsTakenAtItsWord:
             submission(gateway, ModelRecord()).submit_or_adopt()
         assert gateway.submissions == 1
 
-    def test_nothing_is_submitted_again_while_the_look_up_cannot_be_done(self) -> None:
+    def test_nothing_is_submitted_again_while_the_lookup_cannot_be_done(self) -> None:
         gateway = ModelGateway(post_fate=fates("429"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
         with pytest.raises(KirinUnavailableError, match=NAME):
             submission(gateway, ModelRecord()).submit_or_adopt()
@@ -433,7 +433,7 @@ class TestNoErrorIsTakenAtItsWord:
 
 @pytest.mark.parametrize("answer", ["no id", *CONTRADICTIONS])
 class TestAnAnswerToAnotherQuestion:
-    """Neither found, nor "not found", nor evidence that the look-up works."""
+    """Neither found, nor "not found", nor evidence that the lookup works."""
 
     def test_before_the_submission_nothing_is_paid(self, answer: str) -> None:
         gateway, record = ModelGateway(get_fate=fates(answer)), ModelRecord()  # type: ignore[arg-type]
@@ -443,7 +443,7 @@ class TestAnAnswerToAnotherQuestion:
         assert caught.value.retryable
         assert (gateway.submissions, proofs, record.entries) == (0, {}, {})
 
-    def test_after_a_lost_reply_the_error_names_the_id(self, answer: str) -> None:
+    def test_after_a_lost_response_the_error_names_the_id(self, answer: str) -> None:
         gateway = ModelGateway(post_fate=fates("lost before"))  # type: ignore[arg-type]
         gateway.get_fate = fates("ok", answer)  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*answered with") as caught:
@@ -451,7 +451,7 @@ class TestAnAnswerToAnotherQuestion:
         assert caught.value.retryable
         assert gateway.submissions == 1
 
-    def test_a_contradicting_response_does_not_verify_the_look_up(self, answer: str) -> None:
+    def test_a_contradicting_response_does_not_verify_the_lookup(self, answer: str) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
@@ -616,7 +616,7 @@ class TestARoundBuysOneGeneration:
 
     @pytest.mark.parametrize("fate", ["killed after", "lost after"])
     def test_a_users_own_id_in_doubt_is_not_bought_through_another_connection(self, fate: str) -> None:
-        """On the other account the look-up surely finds nothing."""
+        """On the other account the lookup surely finds nothing."""
         deployment, other = Deployment(ModelGateway()), ModelGateway()
         deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
         deployment.gateway.get_fate = fates("ok", "network")  # type: ignore[assignment]
@@ -694,7 +694,7 @@ class TestAFullAccount:
         assert (gateway.submissions, slept) == (1, [])
         assert record.entries == {}, "nothing was submitted, and the record says so"
 
-    def test_the_next_run_submits_after_one_look_up(self) -> None:
+    def test_the_next_run_submits_after_one_lookup(self) -> None:
         gateway, record, looks = ModelGateway(), ModelRecord(), list[str]()
         gateway.post_fate = fates("full")  # type: ignore[assignment]
         with pytest.raises(KirinCapacityError):

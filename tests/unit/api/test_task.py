@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.task import MAX_VIDEOS, STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
-from airflow_provider_kirin.exceptions import KirinIdError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
 COMPLETED = {
     "id": "d1kq2v3c4bfs73a0q5mg",
@@ -77,7 +77,7 @@ def can_be_an_id(text: str) -> bool:
 
 
 #: What a gateway might say of a generation, most of it in the right place.
-replies = st.fixed_dictionaries(
+responses = st.fixed_dictionaries(
     {
         "id": st.text(min_size=1, max_size=20).filter(can_be_an_id) | st.integers(-(10**29), 10**29),
         "status": st.sampled_from([*STATUSES, "paused"]),
@@ -154,17 +154,17 @@ class TestWhatIsRead:
             external_task_id="row-7",
         )
 
-    def test_a_submission_s_reply(self) -> None:
-        reply = {"id": "d1", "created_at": 1760000000123, "status": "in_progress", "model": "kirin_v1_6_i2v"}
-        kirin_task = KirinTask.from_response(reply)
+    def test_a_submission_s_response(self) -> None:
+        response = {"id": "d1", "created_at": 1760000000123, "status": "in_progress", "model": "kirin_v1_6_i2v"}
+        kirin_task = KirinTask.from_response(response)
         assert (kirin_task.id, kirin_task.status, kirin_task.created_at) == ("d1", "in_progress", 1760000000123)
         assert (kirin_task.videos, kirin_task.usage, kirin_task.error, kirin_task.metadata) == ([], None, None, {})
 
-    def test_a_submission_s_reply_may_lack_the_status(self) -> None:
+    def test_a_submission_s_response_may_lack_the_status(self) -> None:
         assert KirinTask.from_response({"id": "d1"}).status == "in_progress"
 
     @pytest.mark.parametrize(
-        "reply",
+        "response",
         [
             {"data": {"id": "d1", "status": "in_queue"}, "status": {"code": 200, "message": "ok"}},
             {"data": {"task_id": "d1", "status": "in_queue"}},
@@ -172,28 +172,30 @@ class TestWhatIsRead:
             {"id": "d1", "status": "processing", "data": {"id": "other"}},
         ],
     )
-    def test_older_envelopes(self, reply: dict[str, Any]) -> None:
-        kirin_task = KirinTask.from_response(reply)
+    def test_older_envelopes(self, response: dict[str, Any]) -> None:
+        kirin_task = KirinTask.from_response(response)
         assert (kirin_task.id, kirin_task.status) == ("d1", "in_progress")
 
     def test_ids_given_as_numbers_are_text(self) -> None:
         kirin_task = KirinTask.from_response({"id": 12345678901234567890, "status": "done", "external_task_id": 7})
         assert (kirin_task.id, kirin_task.external_task_id) == ("12345678901234567890", "7")
 
-    @pytest.mark.parametrize("reply", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}])
-    def test_a_response_without_an_id_is_not_a_task(self, reply: dict[str, Any]) -> None:
-        with pytest.raises(KirinReplyError, match="no task id"):
-            KirinTask.from_response(reply)
+    @pytest.mark.parametrize(
+        "response", [{}, {"id": ""}, {"id": None, "status": "completed"}, {"id": True}, {"id": {}}]
+    )
+    def test_a_response_without_an_id_is_not_a_task(self, response: dict[str, Any]) -> None:
+        with pytest.raises(KirinResponseError, match="no task id"):
+            KirinTask.from_response(response)
 
-    @pytest.mark.parametrize("reply", [{"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
-    def test_a_look_up_without_a_status_says_nothing(self, reply: dict[str, Any]) -> None:
-        with pytest.raises(KirinReplyError, match="d1 has no status"):
-            KirinTask.from_response(reply, asked_for="d1")
+    @pytest.mark.parametrize("response", [{"id": "d1"}, {"id": "d1", "status": None}, {"id": "d1", "status": {}}])
+    def test_a_lookup_without_a_status_says_nothing(self, response: dict[str, Any]) -> None:
+        with pytest.raises(KirinResponseError, match="d1 has no status"):
+            KirinTask.from_response(response, asked_for="d1")
 
-    @pytest.mark.parametrize("reply", [None, [], "text", 5, True, [COMPLETED]])
-    def test_what_is_no_object_is_no_task(self, reply: Any) -> None:
-        with pytest.raises(KirinReplyError, match="instead of a task object"):
-            KirinTask.from_response(reply)
+    @pytest.mark.parametrize("response", [None, [], "text", 5, True, [COMPLETED]])
+    def test_what_is_no_object_is_no_task(self, response: Any) -> None:
+        with pytest.raises(KirinResponseError, match="instead of a task object"):
+            KirinTask.from_response(response)
 
 
 class TestVideos:
@@ -307,8 +309,14 @@ class TestNumbers:
 
     @pytest.mark.parametrize("said", [10**400, float("inf"), float("nan"), "1" * 5000, [10**400]])
     def test_a_number_beyond_all_measure_is_unknown(self, said: Any) -> None:
-        reply = {"id": "a", "status": "in_progress", "created_at": said, "progress": said, "usage": {"discount": said}}
-        kirin_task = KirinTask.from_response(reply)
+        response = {
+            "id": "a",
+            "status": "in_progress",
+            "created_at": said,
+            "progress": said,
+            "usage": {"discount": said},
+        }
+        kirin_task = KirinTask.from_response(response)
         assert (kirin_task.created_at, kirin_task.progress) == (None, None)
         assert kirin_task.usage == KirinUsage()
 
@@ -336,8 +344,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("status", ["completed", "in_progress"])
     def test_a_generation_that_runs_or_has_its_video_has_none(self, status: str) -> None:
-        reply = COMPLETED | {"status": status, "error": "was retried inside"}
-        assert KirinTask.from_response(reply).error is None
+        response = COMPLETED | {"status": status, "error": "was retried inside"}
+        assert KirinTask.from_response(response).error is None
 
     @pytest.mark.parametrize(
         "said",
@@ -390,12 +398,12 @@ class TestWhichGenerationItIs:
         ],
     )
     def test_another_one_or_none_is_no_answer(self, ids: dict[str, Any]) -> None:
-        with pytest.raises(KirinReplyError, match="mine"):
+        with pytest.raises(KirinResponseError, match="mine"):
             KirinTask.from_response({"status": "completed", **ids}, asked_for="mine")
 
     @pytest.mark.parametrize("said", ["None", "..", "a\x00b", "\ud83d", "x" * 600, "[1]", 10**40])
     def test_a_new_generation_whose_id_cannot_be_asked_for_is_refused(self, said: Any) -> None:
-        with pytest.raises(KirinReplyError, match="no task id"):
+        with pytest.raises(KirinResponseError, match="no task id"):
             KirinTask.from_response({"id": said, "status": "in_progress"})
 
 
@@ -452,11 +460,11 @@ class TestRoundTrip:
         }
 
     @settings(deadline=None, max_examples=150)
-    @given(replies)
+    @given(responses)
     @example({"id": "a", "status": "failed", "error": {"code": "1", "message": "http://h/" + "x" * 400}})
     @example({"id": "a", "status": "completed", "output": [{"content": [{"url": "https://h/a?b=1"}]}]})
-    def test_what_was_written_as_json_reads_back_equal(self, reply: dict[str, Any]) -> None:
-        kirin_task = KirinTask.from_response(reply)
+    def test_what_was_written_as_json_reads_back_equal(self, response: dict[str, Any]) -> None:
+        kirin_task = KirinTask.from_response(response)
         text = json.dumps(kirin_task.to_dict(), allow_nan=False)
         again = KirinTask.from_dict(json.loads(text))
         assert again == kirin_task
@@ -471,7 +479,7 @@ class TestRoundTrip:
     def test_anything_else_is_refused(self, data: Any) -> None:
         try:
             kirin_task = KirinTask.from_dict(data)
-        except KirinReplyError:
+        except KirinResponseError:
             return
         json.dumps(kirin_task.to_dict(), allow_nan=False)
 
@@ -491,7 +499,7 @@ class TestRoundTrip:
         ],
     )
     def test_a_dict_without_id_and_status_is_refused(self, data: Any) -> None:
-        with pytest.raises(KirinReplyError):
+        with pytest.raises(KirinResponseError):
             KirinTask.from_dict(data)
 
     def test_the_id_read_back_is_always_text(self) -> None:
@@ -516,6 +524,6 @@ def test_a_video_may_be_named_by_its_media_type() -> None:
 
 
 def test_a_reason_beside_the_status_arrives() -> None:
-    reply = {"id": "k1", "status": "failed", "code": "8002005001", "message": "The image is too dark."}
-    kirin_task = KirinTask.from_response(reply, asked_for="k1")
+    response = {"id": "k1", "status": "failed", "code": "8002005001", "message": "The image is too dark."}
+    kirin_task = KirinTask.from_response(response, asked_for="k1")
     assert kirin_task.error == KirinTaskError("8002005001", "The image is too dark.")
