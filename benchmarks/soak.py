@@ -38,11 +38,11 @@ _FILE = '''"""An Airflow DAG."""
 from datetime import timedelta
 
 from airflow.sdk import DAG
-from airflow_provider_kirin import deferring
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+from airflow_provider_kirin.utils import deferral
 
 if {hold} is not None:
-    deferring.min_deferral = lambda: {hold}
+    deferral.min_deferral = lambda: {hold}
 
 with DAG("soak", schedule=None, catchup=False, max_active_runs={runs}):
     KirinGenerateVideoOperator.partial(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
@@ -25,11 +25,24 @@ from airflow_provider_kirin.exceptions import (
     KirinUnfinishedError,
 )
 
-if TYPE_CHECKING:
-    from airflow_provider_kirin.hooks.kirin import KirinHook
-
 #: Placeholder for a generation that has not been submitted yet.
 _UNKNOWN = KirinTask("not-known-before-it-is-submitted", "in_progress")
+
+
+class VideoClient(Protocol):
+    """What a download needs: a :class:`.KirinHook`."""
+
+    @property
+    def log(self) -> Any:
+        """The logger."""
+
+    def get_task(self, kirin_task_id: str) -> KirinTask:
+        """Look up a generation by its own id or by its external task id."""
+
+    def download(
+        self, url: str, destination: str, *, overwrite: bool, max_bytes: int, fresh_url: Callable[[], str]
+    ) -> int:
+        """Download a video and return its size."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def fetch_finished(
-    hook: KirinHook,
+    hook: VideoClient,
     kirin_task_id: str,
     *,
     remedy: str = "",
@@ -174,7 +187,7 @@ def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
     return kirin_task
 
 
-def save_videos(hook: KirinHook, kirin_task: KirinTask, destination: Destination) -> list[str]:
+def save_videos(hook: VideoClient, kirin_task: KirinTask, destination: Destination) -> list[str]:
     """Download every video of a finished generation and return the files' URIs.
 
     :param hook: downloads, and gets fresh links

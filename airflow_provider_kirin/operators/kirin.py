@@ -20,7 +20,7 @@ from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.file_arguments import FileArguments
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
 from airflow_provider_kirin.operators.specs import DownloadSpec, SubmitSpec, WaitSpec
-from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import InstanceProperty, decide, why_end_on_worker
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
@@ -231,15 +231,18 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
             ends_from_trigger = self._may_end_from_trigger(context)
             kirin_task = self._submit(context)
             if self.deferrable and not kirin_task.is_final:
-                defer_until_done(
-                    self,
-                    [kirin_task.id],
-                    kirin_conn_id=self.kirin_conn_id,
-                    timeout=self.timeout,
-                    poll_interval=self.poll_interval,
-                    result_shape="one" if ends_from_trigger else None,
-                    do_xcom_push=self.do_xcom_push,
-                    external_task_id=kirin_task.external_task_id,
+                from airflow_provider_kirin.triggers.kirin import deferral_until_done
+
+                self.defer(
+                    **deferral_until_done(
+                        [kirin_task.id],
+                        kirin_conn_id=self.kirin_conn_id,
+                        timeout=self.timeout,
+                        poll_interval=self.poll_interval,
+                        result_shape="one" if ends_from_trigger else None,
+                        do_xcom_push=self.do_xcom_push,
+                        external_task_id=kirin_task.external_task_id,
+                    )
                 )
             return self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
 

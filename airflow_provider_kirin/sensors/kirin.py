@@ -19,7 +19,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, defer_until_done, deferrable_default
+from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import (
     InstanceProperty,
@@ -228,6 +228,8 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         return max(min(self._due[kirin_task_id] for kirin_task_id in ids) - time.monotonic(), 0.0)
 
     def _defer(self, ids: list[str]) -> NoReturn:
+        from airflow_provider_kirin.triggers.kirin import deferral_until_done
+
         shape = "one" if self._is_one else "list"
         try:
             ends = self._ends_from_trigger()
@@ -235,15 +237,16 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             # Raised at parse already, unless only this worker knows. The generation is paid for: do not fail.
             self.log.warning("%s Falling back to completing the task on a worker.", error)
             ends = False
-        defer_until_done(
-            self,
-            ids,
-            kirin_conn_id=self.kirin_conn_id,
-            timeout=self.timeout,
-            poll_interval=self.poll_interval,
-            fail_fast=self.fail_fast,
-            result_shape=shape if ends else None,
-            do_xcom_push=self.do_xcom_push,
+        self.defer(
+            **deferral_until_done(
+                ids,
+                kirin_conn_id=self.kirin_conn_id,
+                timeout=self.timeout,
+                poll_interval=self.poll_interval,
+                fail_fast=self.fail_fast,
+                result_shape=shape if ends else None,
+                do_xcom_push=self.do_xcom_push,
+            )
         )
 
     def on_kill(self) -> None:

@@ -18,36 +18,44 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
     from airflow_provider_kirin.api.task import KirinTask
-    from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
 
-async def end_task(trigger: KirinTaskTrigger, done: Sequence[KirinTask], result: Any) -> TriggerEvent | None:
+async def end_task(
+    ti: Any,
+    done: Sequence[KirinTask],
+    result: Any,
+    *,
+    do_xcom_push: bool,
+    kirin_conn_id: str,
+    started_at: float,
+    log: Any,
+) -> TriggerEvent | None:
     """Store a task's result as a worker would, and return the event that ends the task.
 
     Airflow encodes the XComs of the event itself as JSON twice, so they are stored with ``XCom.set``, which uses the
     configured XCom backend. Costs are recorded and metrics emitted here too, since no worker does it.
 
-    :param trigger: the trigger of the task
+    :param ti: the task instance
     :param done: the generations
     :param result: the return value of the task
+    :param do_xcom_push: whether to store that value
+    :param kirin_conn_id: the Airflow connection, for the metrics' tags
+    :param started_at: when the wait began, in seconds since the epoch
+    :param log: the trigger's logger
     :return: None if the result could not be stored, so that a worker has to do it
     """
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.triggers.base import TaskSuccessEvent
 
-    ti: Any = trigger.task_instance
-    if ti is None:
-        # dag.test() runs a trigger without a task instance.
-        return None
-    values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if trigger.do_xcom_push else {})
+    values = {USAGE_KEY: usage_entries(done)} | ({XCom.XCOM_RETURN_KEY: result} if do_xcom_push else {})
     try:
         # An XCom backend may block on I/O.
         await sync_to_async(_store, thread_sensitive=False)(ti, values)
     except Exception as error:
-        trigger.log.warning("The triggerer could not store the result; a worker will: %s", one_line(error))
+        log.warning("The triggerer could not store the result; a worker will: %s", one_line(error))
         return None
     # The first metric of a process resolves the address of the metrics server.
-    await sync_to_async(_report, thread_sensitive=False)(ti, trigger, done)
+    await sync_to_async(_report, thread_sensitive=False)(ti, done, kirin_conn_id, time.time() - started_at)
     return TaskSuccessEvent()
 
 
@@ -65,7 +73,6 @@ def _store(ti: Any, values: Mapping[str, Any]) -> None:
         )
 
 
-def _report(ti: Any, trigger: KirinTaskTrigger, done: Sequence[KirinTask]) -> None:
-    seconds = time.time() - trigger.started_at
+def _report(ti: Any, done: Sequence[KirinTask], kirin_conn_id: str, seconds: float) -> None:
     for kirin_task in done:
-        report_outcome(kirin_task, ti=ti, kirin_conn_id=trigger.kirin_conn_id, seconds=seconds)
+        report_outcome(kirin_task, ti=ti, kirin_conn_id=kirin_conn_id, seconds=seconds)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from inspect import signature
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.end import end_task
 from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
+from airflow_provider_kirin.utils import deferral
+from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 #: The return value of a task that ends in the triggerer: one generation or a list. None: the task ends on a worker.
 ResultShape = Literal["one", "list"] | None
@@ -109,7 +112,8 @@ class KirinTaskTrigger(BaseTrigger):
     async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
         """Return the event that ends the task without a worker, or None if a worker has to end it."""
         done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
-        if self.result_shape is None or len(done) != len(outcomes):
+        # dag.test() runs a trigger without a task instance.
+        if self.result_shape is None or len(done) != len(outcomes) or self.task_instance is None:
             return None
         if self.result_shape == "one" and self.external_task_id:
             done = [replace(done[0], external_task_id=self.external_task_id)]
@@ -118,7 +122,15 @@ class KirinTaskTrigger(BaseTrigger):
         for kirin_task in distinct:
             self.log.info(kirin_task.describe_end())
         results = [kirin_task.to_dict() for kirin_task in done]
-        return await end_task(self, distinct, results[0] if self.result_shape == "one" else results)
+        return await end_task(
+            self.task_instance,
+            distinct,
+            results[0] if self.result_shape == "one" else results,
+            do_xcom_push=self.do_xcom_push,
+            kirin_conn_id=self.kirin_conn_id,
+            started_at=self.started_at,
+            log=self.log,
+        )
 
     async def on_kill(self) -> None:
         """Log which generations may go on at Kirin. Airflow calls this whenever something else ends the wait."""
@@ -165,3 +177,28 @@ class KirinTaskTrigger(BaseTrigger):
             )
         except KirinError as error:
             return error
+
+
+def deferral_until_done(
+    kirin_task_ids: Sequence[str], *, kirin_conn_id: str, timeout: float, **options: Any
+) -> dict[str, Any]:
+    """Return the arguments of an operator's ``defer()`` for a wait; it resumes in ``execute_complete``.
+
+    :param kirin_task_ids: the generations
+    :param kirin_conn_id: the Airflow connection
+    :param timeout: seconds to wait at most, from now
+    :param options: further arguments of the trigger
+    """
+    now, shortest = time.time(), deferral.min_deferral()
+    return {
+        "trigger": KirinTaskTrigger(
+            kirin_task_ids=kirin_task_ids,
+            kirin_conn_id=kirin_conn_id,
+            started_at=now,
+            deadline=now + timeout,
+            earliest_event=now + shortest,
+            **options,
+        ),
+        "method_name": "execute_complete",
+        "timeout": timedelta(seconds=max(timeout, shortest) + BACKSTOP),
+    }

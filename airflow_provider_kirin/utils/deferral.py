@@ -1,20 +1,13 @@
-"""Defer to the triggerer, and the defaults that deferrable operators share."""
+"""Defaults and limits of waiting, shared by all deferrable operators."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_kirin.api.redaction import short_repr
-from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
 
 #: Seconds. Public clients wait up to ten minutes for a generation; a queue may come before it.
 DEFAULT_WAIT = 3600.0
@@ -58,37 +51,3 @@ def min_deferral() -> float:
     the report for that of the new run and fails the try (apache/airflow #67287, #71580, #72716).
     """
     return max(_MIN_DEFERRAL, conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + _REPORT_SECONDS)
-
-
-def defer_until_done(
-    operator: BaseOperator,
-    kirin_task_ids: Sequence[str],
-    *,
-    kirin_conn_id: str,
-    timeout: float,
-    **options: Any,
-) -> NoReturn:
-    """Defer to a trigger that waits for generations; the operator resumes in ``execute_complete``.
-
-    :param operator: the operator that is executing
-    :param kirin_task_ids: the generations
-    :param kirin_conn_id: the Airflow connection
-    :param timeout: seconds to wait at most, from now
-    :param options: further arguments of the trigger
-    """
-    from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
-
-    now, shortest = time.time(), min_deferral()
-    operator.defer(
-        trigger=KirinTaskTrigger(
-            kirin_task_ids=kirin_task_ids,
-            kirin_conn_id=kirin_conn_id,
-            started_at=now,
-            deadline=now + timeout,
-            earliest_event=now + shortest,
-            **options,
-        ),
-        method_name="execute_complete",
-        timeout=timedelta(seconds=max(timeout, shortest) + BACKSTOP),
-    )
-    raise AssertionError("defer() does not return")

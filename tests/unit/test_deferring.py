@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
-from airflow_provider_kirin.utils.deferral import defer_until_done, min_deferral
+from airflow_provider_kirin.triggers.kirin import deferral_until_done
+from airflow_provider_kirin.utils.deferral import min_deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 OPTION = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
@@ -22,7 +23,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deferred(timeout: float) -> Any:
     with pytest.raises(TaskDeferred) as raised:
-        defer_until_done(BaseOperator(task_id="it"), ["abc"], kirin_conn_id="kirin_default", timeout=timeout)
+        BaseOperator(task_id="it").defer(**deferral_until_done(["abc"], kirin_conn_id="kirin_default", timeout=timeout))
     return raised.value
 
 
