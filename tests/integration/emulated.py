@@ -40,7 +40,7 @@ class Emulator:
         """End it."""
         self.process.terminate()
         try:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=HANG)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.waiting import HANG
+
 
 class CountingGateway:
     """Every generation is in progress until it was asked for ``looks`` times. Reachable at 127.0.0.1 only.
@@ -35,7 +37,7 @@ class CountingGateway:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10), "the gateway did not start"
+        assert self._ready.wait(HANG), "the gateway did not start"
 
     @property
     def sockets(self) -> int:
@@ -50,7 +52,7 @@ class CountingGateway:
     def stop(self) -> None:
         """End it."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(HANG)
         self._loop.close()
 
     async def _serve(self) -> None:

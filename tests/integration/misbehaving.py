@@ -9,8 +9,9 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from itertools import count
 
-_PATIENCE = 15.0
+from tests.waiting import HANG
 
 
 class RawServer:
@@ -29,6 +30,7 @@ class RawServer:
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -38,13 +40,17 @@ class RawServer:
         self.sent += len(data)
 
     def stop(self) -> None:
-        """End all threads."""
+        """End all threads, also those that wait for a client."""
         self.stopping.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._threads[0].join(HANG)
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(HANG)
 
     def _accept(self) -> None:
         while True:
@@ -52,13 +58,14 @@ class RawServer:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
+            self._connections.append(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(HANG)
             request = _read_request(connection)
             if request:
                 self.requests.append(request)
@@ -119,10 +126,10 @@ def _reset_in_the_middle(connection: socket.socket, server: RawServer) -> None:
 
 
 def _drip(data: bytes) -> Callable[[socket.socket, RawServer], None]:
-    """Send a byte every tenth of a second, for ten seconds; a client that is still there then sees an end."""
+    """Send a byte every tenth of a second, for ever."""
 
     def answer(connection: socket.socket, server: RawServer) -> None:
-        for index in range(100):
+        for index in count():
             if server.stopping.wait(0.1):
                 return
             server.send(connection, data[index : index + 1] or b" ")
@@ -199,7 +206,7 @@ def phases(content_type: str, first: bytes) -> dict[str, tuple[bytes, bytes]]:
 
 
 def _silence(connection: socket.socket, server: RawServer) -> None:
-    server.stopping.wait(_PATIENCE)
+    server.stopping.wait()
 
 
 def gzip_bomb(size: int = 300_000_000) -> bytes:
@@ -211,7 +218,7 @@ def gzip_bomb(size: int = 300_000_000) -> bytes:
     return whole(bytes(packed), headers={"Content-Encoding": "gzip"})
 
 
-#: How a gateway may break off or break the rules: what a client makes of each has to be a KirinError, soon.
+#: How a gateway may break off or break the rules: what a client makes of each has to be a KirinError.
 WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "reset after the request": _reset,
     "closed without a response": lambda connection, server: None,

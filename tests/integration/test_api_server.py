@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -40,11 +38,9 @@ class Visitor:
         token = requests.get(f"{self.url}/auth/token", timeout=HANG).json()["access_token"]
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    def open(self, path: str) -> tuple[requests.Response, float]:
-        """Return a page and how many seconds it took."""
-        began = time.monotonic()
-        page = requests.get(f"{self.url}{path}", headers=self._headers, timeout=HANG)
-        return page, time.monotonic() - began
+    def open(self, path: str) -> requests.Response:
+        """Return a page."""
+        return requests.get(f"{self.url}{path}", headers=self._headers, timeout=HANG)
 
 
 @pytest.fixture
@@ -117,22 +113,18 @@ def test_a_gateway_that_hangs_stops_only_the_pages_that_need_it(pages, api_serve
     connect(gateway.url)
     visitor = api_server()
     paths = ("/api/v2/monitor/health", "/api/v2/dags", pages[0].replace("task_id=submit", "task_id=another"))
-    # The first ones load modules; those after them show how fast this machine is today.
-    idle = [visitor.open(path)[1] for _ in range(2) for path in paths][len(paths) :]
-    seen: list[tuple[int, float]] = []
+    seen: list[int] = []
     with ThreadPoolExecutor(PAGES) as browser:
         opened = [browser.submit(visitor.open, page) for page in pages]
         until(lambda: len(gateway.requests) == MAX_LOOKUPS, "as many lookups as there may be")
         while not all(page.done() for page in opened):
             assert len(gateway.requests) - sum(page.done() for page in opened) <= MAX_LOOKUPS
             for path in paths:
-                answer, seconds = visitor.open(path)
-                seen.append((answer.status_code, seconds))
-    assert {status for status, _ in seen} == {200, 404}
-    # Nine in ten, since this machine may be busy with other things.
-    slow = quantiles((seconds for _, seconds in seen), n=10)[-1]
-    assert slow < max(1.0, 10 * max(idle)), (idle, seen)
+                seen.append(visitor.open(path).status_code)
+    assert set(seen) == {200, 404}
+    # A server that hangs with them answers a few each time that a look-up is given up.
+    assert len(seen) > PAGES > 3 * PAGES / MAX_LOOKUPS
     for index, page in enumerate(opened):
-        content, _ = page.result()
+        content = page.result()
         assert content.status_code == 504 and "did not answer within 5 s" in content.text, content.text
         assert f"kirin-{index}" in content.text and ">Retry</a>" in content.text

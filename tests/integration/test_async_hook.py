@@ -28,7 +28,8 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
 from airflow_provider_kirin.hooks.shared_session import SharedSession
 from tests.integration.emulated import KEY, until
 from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
-from tests.integration.test_hook import SOON, everything_shown
+from tests.integration.test_hook import everything_shown
+from tests.waiting import HANG
 
 # "Unclosed client session" comes as a ResourceWarning from a finalizer, which pytest reports as unraisable.
 pytestmark = [
@@ -51,7 +52,7 @@ class TestGetAndWait:
         assert (await KirinAsyncHook(conn_id).get_task(kirin_task_id)).id == kirin_task_id
 
     async def test_until_there_is_a_video(self, conn_id, submitted):
-        done = await KirinAsyncHook(conn_id).wait(submitted("[[seconds:0.4]]"), timeout=20, poll_interval=0.1)
+        done = await KirinAsyncHook(conn_id).wait(submitted("[[seconds:0.4]]"), timeout=HANG, poll_interval=0.1)
         assert done.status == "completed" and len(done.videos) == 1
 
     async def test_it_says_what_the_sync_hook_says(self, conn_id, submitted):
@@ -63,14 +64,12 @@ class TestGetAndWait:
 
     async def test_a_failure(self, conn_id, submitted):
         with pytest.raises(KirinTaskFailedError, match="8002005098"):
-            await KirinAsyncHook(conn_id).wait(submitted("[[fail:8002005098]]"), timeout=20)
+            await KirinAsyncHook(conn_id).wait(submitted("[[fail:8002005098]]"), timeout=HANG)
 
     async def test_a_timeout_counts_from_when_the_waiting_began(self, conn_id, submitted):
         kirin_task_id = submitted("[[seconds:600]]")
-        began = time.monotonic()
         with pytest.raises(KirinTimeoutError, match=kirin_task_id):
             await KirinAsyncHook(conn_id).wait(kirin_task_id, timeout=3600, started_at=time.time() - 3601)
-        assert time.monotonic() - began < SOON
 
     async def test_an_unknown_id(self, conn_id):
         with pytest.raises(KirinNotFoundError):
@@ -96,7 +95,7 @@ class TestOneSessionForAll:
         gateway = counting_gateway(looks=2)
         conn_id = connect(gateway.url)
         done = await asyncio.gather(
-            *(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=60, poll_interval=0.05) for n in range(200))
+            *(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=HANG, poll_interval=0.05) for n in range(200))
         )
         assert [kirin_task.id for kirin_task in done] == [f"one-{n}" for n in range(200)]
         assert sum(gateway.asked.values()) == 600
@@ -136,7 +135,7 @@ class TestOneSessionForAll:
         async def several(name):
             hooks = (KirinAsyncHook(conn_id) for _ in range(5))
             await asyncio.gather(
-                *(hook.wait(f"{name}-{n}", timeout=30, poll_interval=0.05) for n, hook in enumerate(hooks))
+                *(hook.wait(f"{name}-{n}", timeout=HANG, poll_interval=0.05) for n, hook in enumerate(hooks))
             )
 
         # One after the other in this thread, then at the same time in many.
@@ -154,7 +153,7 @@ class TestOneSessionForAll:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(HANG)
         assert not failed
         assert sum(gateway.asked.values()) == 6 * 5 * 2
 
@@ -162,7 +161,7 @@ class TestOneSessionForAll:
     async def test_who_is_cancelled_while_it_opens_takes_nobody_along(self, connect, counting_gateway, leaves):
         gateway = counting_gateway()
         conn_id = connect(gateway.url)
-        waits = [asyncio.create_task(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=30)) for n in range(3)]
+        waits = [asyncio.create_task(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=HANG)) for n in range(3)]
         await asyncio.sleep(0)
         waits[leaves].cancel()
         ended = await asyncio.gather(*waits, return_exceptions=True)
@@ -173,7 +172,7 @@ class TestOneSessionForAll:
     async def test_all_cancelled_while_it_opens_leaves_nothing_open(self, connect, counting_gateway):
         gateway = counting_gateway()
         conn_id = connect(gateway.url)
-        waits = [asyncio.create_task(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=30)) for n in range(3)]
+        waits = [asyncio.create_task(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=HANG)) for n in range(3)]
         await asyncio.sleep(0)
         for wait in waits:
             wait.cancel()
@@ -185,7 +184,7 @@ class TestOneSessionForAll:
     @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
     async def test_who_is_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):
         conn_id = connect(counting_gateway().url)
-        wait = asyncio.create_task(KirinAsyncHook(conn_id).wait("one", timeout=30))
+        wait = asyncio.create_task(KirinAsyncHook(conn_id).wait("one", timeout=HANG))
         for _ in range(2):
             for _ in range(rounds):
                 await asyncio.sleep(0)
@@ -193,14 +192,14 @@ class TestOneSessionForAll:
         with pytest.raises(asyncio.CancelledError):
             await wait
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=10)
+            await asyncio.wait(others, timeout=HANG)
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
     async def test_who_is_cancelled_while_it_asks_takes_nobody_along(self, conn_id, emulator, submitted):
         first, second = submitted(), submitted("[[seconds:1]]")
         emulator.fault(on="get", kind="hold", match=first)
-        held = asyncio.create_task(KirinAsyncHook(conn_id).wait(first, timeout=30))
-        other = asyncio.create_task(KirinAsyncHook(conn_id).wait(second, timeout=30, poll_interval=0.1))
+        held = asyncio.create_task(KirinAsyncHook(conn_id).wait(first, timeout=HANG))
+        other = asyncio.create_task(KirinAsyncHook(conn_id).wait(second, timeout=HANG, poll_interval=0.1))
         await asyncio.to_thread(until, lambda: emulator.call("GET", "/emulator/held")["held"], "one is held")
         held.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -242,12 +241,10 @@ class TestOneSessionForAll:
 
 class TestAMisbehavingGateway:
     @pytest.mark.parametrize("way", WAYS)
-    async def test_is_a_kirin_error_soon(self, connect, raw_server, way):
+    async def test_is_a_kirin_error(self, connect, raw_server, way):
         server = raw_server(WAYS[way])
-        began = time.monotonic()
         with pytest.raises(KirinError) as caught:
             await KirinAsyncHook(connect(server.url, timeout=1)).get_task("one")
-        assert time.monotonic() - began < SOON
         assert len(everything_shown(caught.value)) < 20_000
         assert server.sent < 40_000_000
 
@@ -434,7 +431,7 @@ class TestOneHookForMany:
     async def test_coroutines_share_one_hook(self, conn_id, submitted):
         """As users will write it: one hook, gathered waits, no context manager."""
         hook, ids = KirinAsyncHook(conn_id), [submitted(f"[[seconds:{seconds}]]") for seconds in (0.1, 0.5, 0.9)]
-        done = await asyncio.gather(*(hook.wait(one, timeout=30, poll_interval=0.1) for one in ids))
+        done = await asyncio.gather(*(hook.wait(one, timeout=HANG, poll_interval=0.1) for one in ids))
         assert [kirin_task.id for kirin_task in done] == ids
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
@@ -469,7 +466,7 @@ class TestOneHookForMany:
             return replace(read_connection(*args), api_key=f"wrong-key-{next(numbers)}")
 
         monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.read_connection", another)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG):
             with pytest.raises(KirinAuthError):
                 await KirinAsyncHook(conn_id).get_task(kirin_task_id)
         assert next(numbers) == 3

@@ -20,6 +20,7 @@ from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudge
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from tests.integration.emulated import KEY, Emulator
+from tests.waiting import HANG
 
 pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]
 
@@ -133,11 +134,11 @@ class TestTheBudgetOfARun:
         with dag:
             KirinGenerateVideoOperator(
                 task_id="g",
-                payload={**payload, "prompt": "[[seconds:0.6]]"},
+                payload={**payload, "prompt": "[[seconds:3]]"},
                 max_cost_usd="0.28",
                 timeout=0.2,
                 deferrable=False,
-                retries=3,
+                retries=100,
                 retry_delay=timedelta(0),
             )
         ended = run(dag)
@@ -295,7 +296,7 @@ class TestAllAtOnce:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=50)
+            thread.join(HANG)
         refused = [one for one in ended if isinstance(one, KirinBudgetError)]
         assert len(ended) == workers and len(refused) == workers - 3
         assert spent(emulator) == Decimal("0.84")

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.exceptions import KirinNetworkError
+from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, KirinReplyError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 from tests.integration.leftovers import left_behind
 from tests.integration.misbehaving import TASK, RawServer, dripping, endless, phases, replying, whole
+from tests.waiting import HANG
 
-#: Bounded means less than this; a call of these tests may take one second.
-SOON = 10.0
 PHASES = phases("application/json", b"{}") | {
     "in the body": (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b" "),
 }
@@ -36,13 +35,11 @@ def payload(image_bytes) -> dict[str, Any]:
     return {"image": image_bytes, "prompt": "a vase turns"}
 
 
-def lose(hook: KirinHook, call: Callable[[], Any]) -> KirinNetworkError:
-    """Make a call that has to end without a response, soon, and without leaving anything behind."""
-    began = time.monotonic()
-    with left_behind() as nothing, pytest.raises(KirinNetworkError) as caught:
+def lose(hook: KirinHook, call: Callable[[], Any], *errors: type[KirinError]) -> Any:
+    """Make a call that has to end without a response, though the server never ends, and leave nothing behind."""
+    with left_behind() as nothing, pytest.raises(errors or KirinNetworkError) as caught:
         call()
     nothing()
-    assert time.monotonic() - began < SOON
     return caught.value
 
 
@@ -58,7 +55,9 @@ class TestEveryPhaseIsBounded:
     def test_when_it_floods(self, raw_server, hook, phase):
         beginning, again = PHASES[phase]
         kirin = hook(raw_server(endless(beginning, again * 1000)).url)
-        assert lose(kirin, lambda: kirin.get_task("one", patience=0)).sent
+        # Which limit is met first, that of time or that of bytes, depends on the machine.
+        error = lose(kirin, lambda: kirin.get_task("one", patience=0), KirinNetworkError, KirinReplyError)
+        assert error.sent if isinstance(error, KirinNetworkError) else "is longer than" in str(error)
 
     def test_a_tls_handshake(self, hook):
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -89,7 +88,7 @@ class TestEveryPhaseIsBounded:
             assert lose(kirin, lambda: kirin.submit(payload)).sent
             accepted, _ = listening.accept()
             with accepted:
-                accepted.settimeout(SOON)
+                accepted.settimeout(HANG)
                 with pytest.raises(ConnectionResetError):
                     read_all(accepted)
 
@@ -176,13 +175,15 @@ class TestADeadline:
         left, right = socket.socketpair()
         began = time.monotonic()
         with left, right, pytest.raises(DeadlineError):
-            wait_for(left, Deadline(0.2), again=3)
-        assert time.monotonic() - began > 0.6
+            wait_for(left, Deadline(2), again=3)
+        assert time.monotonic() - began > 2.4
 
     def test_a_deadline_that_is_paused_does_not_count(self):
-        with Deadline(0.05) as deadline:
+        left, right = socket.socketpair()
+        with left, right, Deadline(1) as deadline:
+            deadline.watch(left, left.close)
             deadline.pause()
-            threading.Event().wait(0.3)
+            threading.Event().wait(1.5)
 
 
 def read_all(sock: socket.socket) -> None:

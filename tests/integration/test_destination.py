@@ -27,6 +27,7 @@ from airflow_provider_kirin.operators.kirin import (
 from tests.integration.emulated import picture
 from tests.integration.test_hook import is_mp4
 from tests.integration.test_object_storage import keys, stored, unfinished
+from tests.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id")
 
@@ -41,7 +42,7 @@ def impatient(monkeypatch):
 @pytest.fixture
 def conn_id(connect, emulator) -> str:
     """Patient: the first download waits for the video to be rendered, which a loaded machine takes long for."""
-    return connect(emulator.url, timeout=45)
+    return connect(emulator.url, timeout=300)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ class TestNames:
             else:
                 with closing(KirinHook(conn_id)) as hook:
                     bought = [hook.submit({**payload, "prompt": f"Other {n}."}).id for n in range(2)]
-                    ids = wanted = [hook.wait(one, timeout=30, poll_interval=0.1).id for one in bought]
+                    ids = wanted = [hook.wait(one, timeout=HANG, poll_interval=0.1).id for one in bought]
             into = {"destination": str(tmp_path / "videos"), "filename_template": "{external_task_id}.mp4"}
             generate >> KirinDownloadOperator.partial(task_id="download", **into).expand(kirin_task_id=ids)
         ended = run(dag)

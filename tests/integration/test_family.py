@@ -18,6 +18,7 @@ from airflow_provider_kirin.exceptions import KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from tests.family import BETWEEN, LEAST, SHOTS, limits, payloads, png, with_bad
 from tests.integration.emulated import KEY, Emulator
+from tests.waiting import HANG
 
 MODELS = model_names()
 
@@ -45,7 +46,7 @@ def says_yes(running_emulator: Emulator, clip: str) -> Any:
         if params.get("video_id") and isinstance(params["video_id"], str):
             params["video_id"] = clip
         body = {"model": model, "input": [{"params": params}]}
-        response = http.post(f"{running_emulator.url}/model/v1/generation", json=body, timeout=20)
+        response = http.post(f"{running_emulator.url}/model/v1/generation", json=body, timeout=HANG)
         assert response.status_code in (200, 400), response.text
         return response.status_code == 200
 
@@ -71,7 +72,7 @@ def test_the_least_payload_is_taken_by_both(model: str, says_yes: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_both_take_and_refuse_the_same_payloads(model: str, says_yes: Any, data: st.DataObject) -> None:
     payload = data.draw(payloads(model))
@@ -129,7 +130,7 @@ def test_each_kind_of_task_ends_with_a_video_that_plays(
 ) -> None:
     hook = KirinHook(conn_id)
     task = hook.submit(payload, model=model, allow_unknown_model=model not in MODELS)
-    done = hook.wait(task.id, timeout=30)
+    done = hook.wait(task.id, timeout=HANG)
     hook.download(done.videos[0].url, tmp_path / "video.mp4")
     hook.close()
     with av.open(str(tmp_path / "video.mp4")) as container:
@@ -146,9 +147,9 @@ def test_each_kind_of_task_ends_with_a_video_that_plays(
 
 def test_an_extension_goes_on_where_a_clip_ends(conn_id: str, tmp_path: Any) -> None:
     hook = KirinHook(conn_id)
-    first = hook.wait(hook.submit({"prompt": "Snow.", "aspect_ratio": "1:1"}, model="kirin_v1_t2v").id, timeout=30)
+    first = hook.wait(hook.submit({"prompt": "Snow.", "aspect_ratio": "1:1"}, model="kirin_v1_t2v").id, timeout=HANG)
     extension = {"video_id": first.videos[0].job_id, "prompt": "It melts."}
-    longer = hook.wait(hook.submit(extension, model="kirin_duration_extension").id, timeout=30)
+    longer = hook.wait(hook.submit(extension, model="kirin_duration_extension").id, timeout=HANG)
     assert longer.videos[0].duration == 10
     hook.download(longer.videos[0].url, tmp_path / "video.mp4")
     with av.open(str(tmp_path / "video.mp4")) as container:
@@ -161,7 +162,7 @@ def test_an_extension_goes_on_where_a_clip_ends(conn_id: str, tmp_path: Any) -> 
 def test_several_images_are_seen_one_after_the_other(conn_id: str, tmp_path: Any) -> None:
     payload = {"image_list": [{"image": png("red")}, GREEN, BLUE], "prompt": "p", "aspect_ratio": "1:1"}
     hook = KirinHook(conn_id)
-    done = hook.wait(hook.submit(payload, model="kirin_v1_6_multi_i2v").id, timeout=30)
+    done = hook.wait(hook.submit(payload, model="kirin_v1_6_multi_i2v").id, timeout=HANG)
     hook.download(done.videos[0].url, tmp_path / "video.mp4")
     hook.close()
     with av.open(io.BytesIO((tmp_path / "video.mp4").read_bytes()), "r") as container:

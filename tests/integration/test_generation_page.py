@@ -16,6 +16,7 @@ from sqlalchemy import select
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from tests.integration.emulated import KEY
 from tests.integration.test_hook import is_mp4
+from tests.waiting import HANG
 
 pytestmark = [
     pytest.mark.usefixtures("conn_id", "impatient"),
@@ -66,7 +67,7 @@ def test_shows_the_ids_and_a_video_that_plays_however_old_the_link_in_the_xcom_i
         assert shown in page.text
     (source,) = re.findall(r'<video [^>]*src="([^"]+)"', page.text)
     link = html.unescape(source)
-    assert is_mp4(requests.get(link, timeout=10).content)
+    assert is_mp4(requests.get(link, timeout=HANG).content)
     assert KEY not in page.text and "Signature" not in logged()
 
 

@@ -20,6 +20,7 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.integration.emulated import until
 from tests.integration.misbehaving import replying, whole
+from tests.waiting import HANG
 
 DONE: dict[str, Any] = {
     "id": "d1",
@@ -52,13 +53,12 @@ def triggerer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )
     yield process
     process.terminate()
-    process.wait(30)
+    process.wait(HANG)
     log.seek(0)
     print(log.read())
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before 3.3 a worker always starts a sensor")
-@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("airflow_db")
 def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_server, request):
     from airflow.models.taskinstance import TaskInstance
@@ -91,7 +91,7 @@ def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_serv
             return {task_id: str(getattr(state, "value", state)) for task_id, state in rows}
 
     # A task whose trigger has fired waits for a worker, which this test does not have.
-    until(lambda: set(states().values()) == {"scheduled"} or process.poll() is not None, "all have fired", 200)
+    until(lambda: set(states().values()) == {"scheduled"} or process.poll() is not None, "all have fired")
     assert process.poll() is None
     with create_session() as session:
         resumed = session.scalars(select(TaskInstance).filter_by(dag_id=dag.dag_id)).all()

@@ -287,11 +287,11 @@ class TestGenerate:
         with dag:
             KirinGenerateVideoOperator(
                 task_id="generate",
-                payload={**payload, "prompt": "[[seconds:2.5]]"},
+                payload={**payload, "prompt": "[[seconds:6]]"},
                 timeout=0.5,
                 poll_interval=0.1,
                 deferrable=deferrable,
-                retries=10,
+                retries=100,
                 retry_delay=timedelta(0),
             )
         ended = run(dag)
@@ -326,9 +326,9 @@ class TestGenerate:
                 timeout=0.5,
                 poll_interval=0.1,
                 end_from_trigger=True,
-                retries=10,
+                retries=100,
                 retry_delay=timedelta(0),
-            ).expand(payload=[{**payload, "prompt": "[[seconds:2.5]]{{ listen(ti) }}"}])
+            ).expand(payload=[{**payload, "prompt": "[[seconds:6]]{{ listen(ti) }}"}])
         try:
             ended = run(dag)
         finally:

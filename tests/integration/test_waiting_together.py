@@ -19,6 +19,7 @@ from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from airflow_provider_kirin.triggers.start import KirinStartTrigger
 from tests.integration.emulated import until
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def trigger(*ids: str, seconds: float = 60, every: float | None = 0.1, **options
 
 
 async def outcomes(waits: KirinTaskTrigger):
-    (event,) = [event async for event in waits.run()]
+    async with asyncio.timeout(HANG):
+        (event,) = [event async for event in waits.run()]
     return load_event(json.loads(json.dumps(event.payload)), expected=len(waits.kirin_task_ids))
 
 
@@ -97,22 +99,20 @@ class TestAGatewayThatIsDown:
 class TestTooManyRequests:
     async def test_slow_down_all_waits(self, submit, emulator):
         ids = [submit("[[seconds:2]]") for _ in range(20)]
-        emulator.fault(on="get", kind="status", status=429, times=1, retry_after=2)
+        emulator.fault(on="get", kind="status", status=429, times=1, retry_after=6)
         runs = [asyncio.create_task(outcomes(trigger(one, every=0.1))) for one in ids]
         ended = await asyncio.gather(*runs)
         assert {end[0].status for end in ended} == {"completed"}
         seen = emulator.requests("GET", "/task/")
         refused = next(one["time"] for one in seen if one["status"] == 429)
-        silent = [one["time"] for one in seen if refused + 0.5 < one["time"] < refused + 1.9]
+        silent = [one["time"] for one in seen if refused + 3 < one["time"] < refused + 5.9]
         assert not silent, "retry_after holds for all, not only for the one that heard it"
 
 
 class TestFailFast:
     async def test_fires_at_the_first_failure_and_says_who_goes_on(self, submit):
-        ids = [submit("[[seconds:600]]"), submit("[[fail:8002005098]]"), submit("[[seconds:600]]")]
-        began = time.monotonic()
-        first, failed, last = await outcomes(trigger(*ids, seconds=300, fail_fast=True))
-        assert time.monotonic() - began < 30
+        ids = [submit("[[seconds:7200]]"), submit("[[fail:8002005098]]"), submit("[[seconds:7200]]")]
+        first, failed, last = await outcomes(trigger(*ids, seconds=3600, fail_fast=True))
         assert isinstance(first, KirinUnfinishedError) and isinstance(last, KirinUnfinishedError)
         assert ids[0] in str(first) and "8002005098" in str(failed)
 
@@ -140,14 +140,16 @@ class TestStartedInTheTriggerer:
         return anew
 
     async def fired(self, start: KirinStartTrigger):
-        (event,) = [event async for event in start.run()]
+        async with asyncio.timeout(HANG):
+            (event,) = [event async for event in start.run()]
         return event
 
-    async def test_it_fires_as_soon_as_the_video_is_there(self, submit):
-        one, began = submit("[[seconds:0.2]]"), time.monotonic()
+    async def test_it_fires_as_soon_as_the_video_is_there(self, submit, monkeypatch):
+        # No worker has deferred it, so there is nothing to wait for.
+        monkeypatch.setattr("airflow_provider_kirin.utils.deferral.min_deferral", lambda: 3600.0)
+        one = submit("[[seconds:0.2]]")
         event = await self.fired(self.starting(one))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
-        assert time.monotonic() - began < 4, "no worker has deferred it, so there is nothing to wait for"
 
     async def test_its_deadline_is_airflows_less_the_backstop_whatever_restarts(self, submit):
         start = self.starting(submit("[[seconds:600]]"))
@@ -182,12 +184,12 @@ class TestStartedInTheTriggerer:
         event = await self.fired(self.starting(one, end_from_trigger=True, do_xcom_push=False))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
-    async def test_killed_it_says_what_goes_on(self, submit, caplog, capfd):
+    async def test_killed_it_says_what_goes_on(self, submit, emulator, caplog, capfd):
         one = submit("[[seconds:600]]")
         start = self.starting(one)
         await start.on_kill()
         run = asyncio.create_task(self.fired(start))
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(emulator.until_asked, "GET", one)
         await start.on_kill()
         run.cancel()
         await asyncio.wait([run])

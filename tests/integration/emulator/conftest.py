@@ -45,7 +45,7 @@ class EmulatorProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith(READY):
-            _, errors = self.process.communicate(timeout=10)
+            _, errors = self.process.communicate(timeout=waiting.HANG)
             raise RuntimeError(f"the emulator did not start: {line!r} {errors}")
         self.url = line.removeprefix(READY).strip()
         self.http = requests.Session()
@@ -96,7 +96,7 @@ class EmulatorProcess:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            _, errors = self.process.communicate(timeout=10)
+            _, errors = self.process.communicate(timeout=waiting.HANG)
         except subprocess.TimeoutExpired:
             self.process.kill()
             _, errors = self.process.communicate()
@@ -215,7 +215,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def wait_for(self, count: int, seconds: float = 15) -> list[tuple[str, dict[str, str], bytes]]:
+    def wait_for(self, count: int, seconds: float = waiting.HANG) -> list[tuple[str, dict[str, str], bytes]]:
         """The posts, once there are so many."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.posts) >= count, seconds), f"only {len(self.posts)} arrived"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.waiting import HANG
+
 sdk = pytest.importorskip("seaart_sdk")
 
 
 @pytest.fixture
 def client(emulator):
-    return sdk.new(sdk.ClientConfig(api_key=emulator.key, base_url=emulator.url, timeout=10))
+    return sdk.new(sdk.ClientConfig(api_key=emulator.key, base_url=emulator.url, timeout=HANG))
 
 
 def body(**params):
@@ -21,7 +23,7 @@ def test_success(client, image):
     seen = []
     done = task.wait(
         sdk.with_poll_interval(0.05),
-        sdk.with_poll_timeout(10),
+        sdk.with_poll_timeout(HANG),
         sdk.with_poll_callback(lambda status, progress: seen.append((status, progress))),
     )
     assert done.status == "completed"
@@ -37,7 +39,7 @@ def test_success(client, image):
 def test_failure(client, image):
     task = client.modal.create(body(image=image, prompt="[[fail:8002005098]]"))
     with pytest.raises(sdk.SeaArtError) as caught:
-        task.wait(sdk.with_poll_interval(0.05), sdk.with_poll_timeout(10))
+        task.wait(sdk.with_poll_interval(0.05), sdk.with_poll_timeout(HANG))
     assert caught.value.kind == sdk.ERR_TASK_FAILED
     assert caught.value.task_id == task.id
     assert "generation process failed" in caught.value.message

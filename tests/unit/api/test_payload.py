@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import pickle
-import time
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -516,13 +515,11 @@ class TestMegabytes:
         ),
     )
     def test_are_never_printed(self, payload: Any) -> None:
-        began = time.process_time()
         with pytest.raises(KirinPayloadError) as caught:
             prepare_payload(payload, MODEL)
         assert len(str(caught.value)) < 2000
         assert len(repr(caught.value)) < 3000
         assert "QUJD" * 30 not in str(caught.value)
-        assert time.process_time() - began < 3
 
 
 class TestLogLine:

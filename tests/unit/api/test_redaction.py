@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -101,11 +100,10 @@ class TestOneLine:
         shown = one_line(f"{before} {scheme}://{host}{path}?sig=SECRETSIG {after}")
         assert "SECRETSIG" not in shown
 
-    def test_megabytes_cost_nothing(self) -> None:
-        text = "https://h.example/" * 2_000_000
-        began = time.process_time()
-        assert len(one_line(text)) <= 300
-        assert time.process_time() - began < 0.5
+    def test_of_megabytes_only_the_beginning_is_searched(self) -> None:
+        assert len(one_line("https://h.example/" * 2_000_000)) <= 300
+        # Spaces are joined, so the word would be shown if they had been read.
+        assert one_line(" " * 10_000_000 + "word") == ""
 
 
 class TestShorten:
