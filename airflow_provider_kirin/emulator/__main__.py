@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_kirin.emulator``: arguments, one ready line, a clean end."""
+"""``python -m airflow_provider_kirin.emulator``: parse arguments, print one ready line, shut down cleanly."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from airflow_provider_kirin.emulator.settings import PROGRAM, read_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until stopped. 0 after SIGTERM or SIGINT, 2 if the arguments cannot be used."""
+    """Serve until stopped. Return 0 after SIGTERM or SIGINT, 2 if the emulator cannot start."""
     settings = read_arguments(argv)
-    for module, wanted in (("aiohttp", "aiohttp"), ("PIL", "Pillow"), ("av", "av")):
+    for module, package in (("aiohttp", "aiohttp"), ("PIL", "Pillow"), ("av", "av")):
         if importlib.util.find_spec(module) is None:
-            return _unusable(f"{wanted} is missing: pip install 'airflow-provider-kirin[emulator]'")
+            return _fail(f"{package} is missing: pip install 'airflow-provider-kirin[emulator]'")
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if settings.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    # Imported here, so that a missing dependency is one line and not a traceback.
-    from airflow_provider_kirin.emulator.server import Unusable, serve
+    # Imported here, so that a missing dependency gives one line instead of a traceback.
+    from airflow_provider_kirin.emulator.server import StartupError, serve
 
     try:
         asyncio.run(serve(settings, _stop_signals))
-    except Unusable as error:
-        return _unusable(str(error))
+    except StartupError as error:
+        return _fail(str(error))
     return 0
 
 
@@ -41,7 +41,7 @@ def _stop_signals(stop: asyncio.Event) -> None:
             loop.add_signal_handler(number, stop.set)
 
 
-def _unusable(message: str) -> int:
+def _fail(message: str) -> int:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
     return 2
 

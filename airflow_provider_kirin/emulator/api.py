@@ -21,8 +21,8 @@ from airflow_provider_kirin.emulator.services import Services, services_of
 from airflow_provider_kirin.emulator.submit import accept, decode_json, validate_order
 
 OWNER = "kirin_owner"
-#: JSON Schema's words, and those of a spec.
-_WORDS = {
+#: JSON Schema's keywords, and their names in a spec.
+_SPEC_NAMES = {
     "enum": "enum",
     "default": "default",
     "minimum": "min",
@@ -34,25 +34,24 @@ _WORDS = {
 
 
 async def submit(request: web.Request) -> web.StreamResponse:
-    """POST /model/v1/generation. Not idempotent, as the original ([C] section 2)."""
+    """POST /model/v1/generation. Not idempotent, like the original ([C] section 2)."""
     raw = await read_body(request)
     body: Any = None
     problem: Refusal | None = None
     try:
         body = await decode_json(raw)
     except Refusal as refusal:
-        # Kept for later: a fault that was planned for this request comes before any judgement of it.
+        # Raised later: a fault that is planned for this request comes before validation.
         problem = refusal
 
     async def answer() -> web.StreamResponse:
         if problem is not None:
             raise problem
-        services, model = services_of(request), request.headers.get("X-Model")
-        origin = origin_of(request, services)
+        services, model, origin = services_of(request), request.headers.get("X-Model"), _origin(request)
         lag: float = request.get(LAG, 0.0)
-        generation, fresh = await accept(services, body, model, owner=request[OWNER], origin=origin, lag=lag)
-        # A new one is in progress even where --seconds 0 ends it at once.
-        status = IN_PROGRESS if fresh else generation.status(now_ms())
+        generation, is_new = await accept(services, body, model, owner=request[OWNER], origin=origin, lag=lag)
+        # A new one is in progress even if --seconds 0 ends it at once.
+        status = IN_PROGRESS if is_new else generation.status(now_ms())
         return web.json_response(created_response(generation, status))
 
     return await apply_fault(request, "submit", answer, request.path, external_id_hint(body))
@@ -68,13 +67,13 @@ async def look_up(request: web.Request) -> web.StreamResponse:
         now = now_ms()
         if generation is None or now < generation.visible_ms:
             raise detail(404, "Request not found")
-        # Read again: a slow or held response tells how things are when it leaves.
+        # Read again: a slow or held response shows the state at the time it is sent.
         generation = services.store.by_id(generation.id) or generation
-        url = video_url(services, generation, origin_of(request, services))
+        url = video_url(services, generation, _origin(request))
         return web.json_response(task_object(generation, now, url))
 
-    about = (found.id, found.external_id or "") if found else ()
-    return await apply_fault(request, "get", answer, request.path, *about)
+    subjects = (found.id, found.external_id or "") if found else ()
+    return await apply_fault(request, "get", answer, request.path, *subjects)
 
 
 def _find(services: Services, owner: str, ref: str) -> Generation | None:
@@ -85,13 +84,12 @@ def _find(services: Services, owner: str, ref: str) -> Generation | None:
 
 
 async def precharge(request: web.Request) -> web.StreamResponse:
-    """POST /model/v1/generation/precharge: what a submit would cost; reserves nothing ([C] section 11)."""
+    """POST /model/v1/generation/precharge: the price of a submit; reserves nothing ([C] section 11)."""
     body = await decode_json(await read_body(request))
 
     async def answer() -> web.StreamResponse:
         order = await validate_order(body, request.headers.get("X-Model"))
-        what = f"{order.model}/{order.mode}/{order.video_seconds}/{order.has_sound}"
-        return web.json_response(price_response(order.model, what, order.cents, read_directives(order.prompt)))
+        return web.json_response(price_response(order, read_directives(order.prompt)))
 
     return await apply_fault(request, "price", answer, request.path, external_id_hint(body))
 
@@ -101,38 +99,37 @@ async def balance(request: web.Request) -> web.Response:
     services = services_of(request)
     start = services.settings.balance_cents
     left = None if start is None else usd(start - services.store.spent_cents(request[OWNER], now_ms()))
-    data = {"balance": left, "currency": "USD", "unlimited": start is None}
-    return web.json_response({"status": {"code": 200, "message": "success"}, "data": data})
+    return _enveloped({"balance": left, "currency": "USD", "unlimited": start is None})
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The bytes of a JSON request; another content type is refused, as curl's default would be a form."""
+    """Return the bytes of a JSON request. Other content types are rejected: curl sends a form by default."""
     if request.content_type != "application/json":
         raise platform(415, "UNSUPPORTED_MEDIA_TYPE", "send Content-Type: application/json")
     return await request.read()
 
 
-def origin_of(request: web.Request, services: Services) -> str:
-    """Where links lead: the public URL, or whatever host the client reached this emulator by."""
-    return services.settings.public_url or f"{request.scheme}://{request.host}"
+def _origin(request: web.Request) -> str:
+    """Return the base of links: the public URL, or the host under which the client reached this emulator."""
+    return services_of(request).settings.public_url or f"{request.scheme}://{request.host}"
 
 
 def video_url(services: Services, generation: Generation, origin: str) -> str:
-    """A freshly signed link to the video."""
+    """Return a freshly signed link to the video."""
     return origin + signed_path(services.store.secret, generation.id, services.settings.url_ttl)
 
 
 async def models(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/models: all of them on one page."""
+    """GET /api/v1/skill/models: all models on one page."""
     items = [{"id": name, "type": model.task, "provider": "kirin"} for name, model in MODELS.items()]
     return _enveloped({"items": items, "total": len(items), "page": 1, "page_size": len(items)})
 
 
 async def contract(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/model-contracts/{model}: bare, as the CLI's tests have it."""
+    """GET /api/v1/skill/model-contracts/{model}: without an envelope, as in the tests of the public CLI."""
     name = request.match_info["model"]
     if name not in MODELS:
-        return _unknown(name)
+        return _unknown_model(name)
     model = MODELS[name]
     body = {
         "schema_version": "model-contract.v1",
@@ -146,28 +143,23 @@ async def contract(request: web.Request) -> web.Response:
 
 
 async def spec(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/models/{model}/spec: a list of parameters, in the services' envelope."""
+    """GET /api/v1/skill/models/{model}/spec: a list of parameters, in the envelope of the account services."""
     name = request.match_info["model"]
     if name not in MODELS:
-        return _unknown(name)
-    parameters = [
-        {"name": each, "type": param_type.spec()["type"], "required": param_type.required}
-        | {word: param_type.spec()[ours] for ours, word in _WORDS.items() if ours in param_type.spec()}
-        for each, param_type in MODELS[name].params.items()
-    ]
+        return _unknown_model(name)
+    parameters = []
+    for parameter, param_type in MODELS[name].params.items():
+        schema = param_type.spec()
+        facts = {spec_name: schema[keyword] for keyword, spec_name in _SPEC_NAMES.items() if keyword in schema}
+        parameters.append({"name": parameter, "type": schema["type"], "required": param_type.required, **facts})
     api = {"endpoint": _origin(request) + "/model/v1/generation", "method": "POST"}
     return _enveloped({"id": name, "parameters": parameters, "api": api})
 
 
-def _origin(request: web.Request) -> str:
-    return f"{request.scheme}://{request.host}"
+def _unknown_model(name: str) -> web.Response:
+    """Return a 404 as [C] section 5 has it: HTTP 200 with the code in the body."""
+    return _enveloped(None, 404, f"model not found: {shown(name)}")
 
 
-def _enveloped(data: dict[str, Any]) -> web.Response:
-    return web.json_response({"status": {"code": 200, "message": "success"}, "data": data})
-
-
-def _unknown(name: str) -> web.Response:
-    """[C] section 5: HTTP 200, and the code in the body."""
-    status = {"code": 404, "message": f"model not found: {shown(name)}"}
-    return web.json_response({"status": status, "data": None})
+def _enveloped(data: dict[str, Any] | None, code: int = 200, message: str = "success") -> web.Response:
+    return web.json_response({"status": {"code": code, "message": message}, "data": data})

@@ -1,14 +1,13 @@
-"""Tells callback URLs about status changes. Only generations that have such a URL cost a row and a timer.
+"""Send status changes to callback URLs. Only generations with such a URL need a row and a timer.
 
-[V] section 13: the server calls the URL on each status change; body, retries and signature are not documented, so the
-body here is the task object [E] or, on request, Kling's [K], and a delivery is tried four times in all [E].
+[V] section 13: the server calls the URL on each status change. Body, retries and signature are not documented, so the
+body is the task object [E] or, on request, Kling's [K], and a delivery is attempted four times in total [E].
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,21 +15,21 @@ from typing import Any
 
 import aiohttp
 
-from airflow_provider_kirin.emulator.fault_plan import Fault, FaultPlan
+from airflow_provider_kirin.emulator.fault_plan import Fault, FaultPlan, encode_body
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation, now_ms
 from airflow_provider_kirin.emulator.responses import kling_callback, task_object
 from airflow_provider_kirin.emulator.store import Store
 
 log = logging.getLogger(__name__)
-_PAUSES_MS = (500, 1000, 2000)
+_RETRY_DELAYS_MS = (500, 1000, 2000)
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_NOT_READY_MS = 100
-_AT_ONCE = 100
+_NOT_FINISHED_DELAY_MS = 100
+_MAX_DELIVERIES = 100
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message that is due: which URL hears of which status change."""
+    """A message about one status change to one URL."""
 
     seq: int
     generation: str
@@ -40,7 +39,7 @@ class Delivery:
 
 
 class Callbacks:
-    """A queue in the store, so that what is pending goes out after a restart, and one loop that empties it."""
+    """A queue in the store, so that pending messages are sent after a restart, and one loop that empties it."""
 
     def __init__(
         self,
@@ -53,23 +52,23 @@ class Callbacks:
     ) -> None:
         self._store, self._http, self._faults = store, http, faults
         self._style, self._video_url = style, video_url
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start to deliver."""
         self._loop = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stop; undelivered messages stay in the store."""
+        """Stop. Undelivered messages stay in the store."""
         tasks = [*self._tasks.values(), *([self._loop] if self._loop else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def expect(self, generation: Generation) -> None:
-        """Queue the two messages of a new generation for each of its URLs: it runs, and it has ended."""
+    def schedule(self, generation: Generation) -> None:
+        """Queue two messages for each URL of a new generation: in progress, and ended."""
         for url in generation.callback_urls:
             for status, due in ((IN_PROGRESS, generation.created_ms), ("final", generation.done_ms)):
                 self._store.db.execute(
@@ -77,37 +76,38 @@ class Callbacks:
                     (generation.id, url, status, due),
                 )
         if generation.callback_urls:
-            self._news.set()
+            self._changed.set()
 
     async def _run(self) -> None:
         while True:
-            self._news.clear()
+            self._changed.clear()
             for delivery in self._due():
-                self._tasks[delivery.seq] = asyncio.create_task(self._work(delivery))
+                self._tasks[delivery.seq] = asyncio.create_task(self._run_one(delivery))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._pause())
+                await asyncio.wait_for(self._changed.wait(), self._seconds_until_due())
 
-    async def _work(self, delivery: Delivery) -> None:
+    async def _run_one(self, delivery: Delivery) -> None:
         try:
             await self._deliver(delivery)
         finally:
             del self._tasks[delivery.seq]
-            self._news.set()
+            self._changed.set()
 
     def _due(self) -> list[Delivery]:
         rows = self._store.db.execute(
             "SELECT seq, generation, url, status, tries FROM deliveries WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?",
-            (now_ms(), 2 * _AT_ONCE),
+            (now_ms(), 2 * _MAX_DELIVERIES),
         )
         waiting = (Delivery(*row) for row in rows if row[0] not in self._tasks)
-        return list(waiting)[: max(0, _AT_ONCE - len(self._tasks))]
+        return list(waiting)[: max(0, _MAX_DELIVERIES - len(self._tasks))]
 
-    def _pause(self) -> float | None:
-        """Until the next message is due; for ever when none is, or when a slot must come free first."""
-        if len(self._tasks) >= _AT_ONCE:
+    def _seconds_until_due(self) -> float | None:
+        """Return when the next message is due; None if there is none, or if a running delivery must end first."""
+        if len(self._tasks) >= _MAX_DELIVERIES:
             return None
         for seq, due in self._store.db.execute(
-            "SELECT seq, due_ms FROM deliveries WHERE due_ms IS NOT NULL ORDER BY due_ms LIMIT ?", (_AT_ONCE + 1,)
+            "SELECT seq, due_ms FROM deliveries WHERE due_ms IS NOT NULL ORDER BY due_ms LIMIT ?",
+            (_MAX_DELIVERIES + 1,),
         ):
             if seq not in self._tasks:
                 return max(0.0, float(due - now_ms()) / 1000)
@@ -116,13 +116,13 @@ class Callbacks:
     async def _deliver(self, delivery: Delivery) -> None:
         generation = self._store.by_id(delivery.generation)
         if generation is None:
-            self._settle(delivery, "forgotten")
+            self._finish(delivery, "forgotten")
             return
         now = now_ms()
         status = generation.status(now) if delivery.status == "final" else IN_PROGRESS
         if delivery.status == "final" and status == IN_PROGRESS:
-            # Its images took longer than its time: look again shortly.
-            self._later(delivery, now + _NOT_READY_MS, delivery.tries)
+            # Fetching its images took longer than the generation: check again soon.
+            self._reschedule(delivery, now + _NOT_FINISHED_DELAY_MS, delivery.tries)
             return
         subjects = (delivery.url, generation.id, generation.external_id or "")
         fault = self._faults.next_fault("callback", *subjects)
@@ -131,12 +131,12 @@ class Callbacks:
         if fault and fault.kind == "hold":
             await self._faults.hold("callback", subjects)
         if fault and fault.kind == "cut_before":
-            self._settle(delivery, "lost")
+            self._finish(delivery, "lost")
             return
-        # "It runs" is told as of the moment before anything could have ended.
+        # "In progress" is the state just before it could have ended.
         moment = now if delivery.status == "final" else generation.created_ms - 1
         outcome = await self._post(delivery.url, self._body(generation, moment, status, fault))
-        self._judge(delivery, "lost response" if fault and fault.kind == "lose_response" else outcome)
+        self._handle_outcome(delivery, "lost response" if fault and fault.kind == "lose_response" else outcome)
 
     def _body(self, generation: Generation, moment: int, status: str, fault: Fault | None) -> bytes:
         if fault and fault.kind == "garbage":
@@ -145,10 +145,10 @@ class Callbacks:
             body = kling_callback(generation, moment, self._video_url(generation), status)
         else:
             body = task_object(generation, moment, self._video_url(generation))
-        return (body if isinstance(body, str) else json.dumps(body)).encode("utf-8", "replace")
+        return encode_body(body)
 
     async def _post(self, url: str, body: bytes) -> str:
-        """Send; "" means delivered. No redirect is followed and no key is sent: the URL came from the caller."""
+        """Send a message; "" means delivered. No redirect is followed and no key is sent: the URL is the caller's."""
         try:
             headers = {"Content-Type": "application/json", "User-Agent": "kirin-emulator"}
             request = self._http.post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
@@ -158,18 +158,18 @@ class Callbacks:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             return type(error).__name__
 
-    def _judge(self, delivery: Delivery, outcome: str) -> None:
+    def _handle_outcome(self, delivery: Delivery, outcome: str) -> None:
         final = outcome == "" or outcome.startswith("HTTP 4")
-        if final or delivery.tries >= len(_PAUSES_MS):
-            self._settle(delivery, outcome or "delivered")
+        if final or delivery.tries >= len(_RETRY_DELAYS_MS):
+            self._finish(delivery, outcome or "delivered")
         else:
-            self._later(delivery, now_ms() + _PAUSES_MS[delivery.tries], delivery.tries + 1)
+            self._reschedule(delivery, now_ms() + _RETRY_DELAYS_MS[delivery.tries], delivery.tries + 1)
 
-    def _settle(self, delivery: Delivery, outcome: str) -> None:
+    def _finish(self, delivery: Delivery, outcome: str) -> None:
         log.info("callback for %s (%s): %s", delivery.generation, delivery.status, outcome)
         self._store.db.execute(
             "UPDATE deliveries SET due_ms = NULL, outcome = ? WHERE seq = ?", (outcome, delivery.seq)
         )
 
-    def _later(self, delivery: Delivery, due: int, tries: int) -> None:
+    def _reschedule(self, delivery: Delivery, due: int, tries: int) -> None:
         self._store.db.execute("UPDATE deliveries SET due_ms = ?, tries = ? WHERE seq = ?", (due, tries, delivery.seq))

@@ -1,4 +1,7 @@
-"""The host of the videos. On the same port, but a stranger to the gateway: it knows no keys and wants none."""
+"""The video host: signed links that expire, as at a CDN. It has the gateway's port, but needs and accepts no API key.
+
+The real gateway's scheme of links is unknown: all [E].
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hmac
 import logging
 import math
 import time
+from functools import partial
 
 from aiohttp import web
 
@@ -19,24 +23,20 @@ log = logging.getLogger(__name__)
 
 
 async def video(request: web.Request) -> web.StreamResponse:
-    """GET or HEAD /cdn/{id}.mp4. Ranges, ETag and conditions are aiohttp's FileResponse's ([E]: real links unknown)."""
-
-    async def answer() -> web.StreamResponse:
-        return await _answer(request)
-
-    return await apply_fault(request, "video", answer, request.path)
+    """GET or HEAD /cdn/{id}.mp4. Ranges, ETag and conditional requests are handled by aiohttp's FileResponse."""
+    return await apply_fault(request, "video", partial(_send_video, request), request.path)
 
 
-async def _answer(request: web.Request) -> web.StreamResponse:
+async def _send_video(request: web.Request) -> web.StreamResponse:
     services, id_ = services_of(request), request.match_info["id"]
     if "Authorization" in request.headers:
-        # A key that reaches the video host is a leak, and a mistake worth finding.
+        # A key that is sent to the video host has leaked.
         return _text(400, "the video host must not be sent an Authorization header")
     if not is_valid(services.store.secret, id_, request.query.get("Expires", ""), request.query.get("Signature", "")):
-        return _text(403, "the link's signature is wrong or it has expired")
+        return _text(403, "the signature is invalid or the link has expired")
     generation = services.store.by_id(id_)
     if generation is None or not generation.has_video or generation.status(now_ms()) != COMPLETED:
-        return _text(404, "there is no such video")
+        return _text(404, "no such video")
     try:
         path = await services.video_cache.path(generation)
     except RenderError as error:
@@ -51,15 +51,15 @@ def _text(status: int, text: str) -> web.Response:
 
 
 def signed_path(secret: bytes, id_: str, ttl: float) -> str:
-    """A fresh path with query for the video of a generation."""
+    """Return a freshly signed path and query for the video of a generation."""
     expires = math.ceil(time.time() + ttl)
     return f"/cdn/{id_}.mp4?Expires={expires}&Signature={_signature(secret, id_, str(expires))}"
 
 
 def is_valid(secret: bytes, id_: str, expires: str, signature: str) -> bool:
-    """Whether a link was made here for this video and has not expired."""
-    right = hmac.compare_digest(_signature(secret, id_, expires).encode(), signature.encode("utf-8", "replace"))
-    return right and time.time() < int(expires)
+    """Return whether a link was signed here for this video and has not expired."""
+    matches = hmac.compare_digest(_signature(secret, id_, expires).encode(), signature.encode("utf-8", "replace"))
+    return matches and time.time() < int(expires)
 
 
 def _signature(secret: bytes, id_: str, expires: str) -> str:

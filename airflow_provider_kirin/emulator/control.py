@@ -1,4 +1,4 @@
-"""The control plane under /emulator: what was paid, what came in, what shall go wrong. All [E]."""
+"""The control plane under /emulator: the ledger, the requests, the faults. All [E]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_kirin.emulator.submit import decode_json
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    """Everything under /emulator."""
+    """Add the routes under /emulator."""
     router.add_get("/emulator/ledger", ledger)
     router.add_get("/emulator/requests", requests)
     router.add_post("/emulator/reset", reset)
@@ -27,7 +27,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 
 async def ledger(request: web.Request) -> web.Response:
-    """Every generation of every key that costs money, finished or not; failed ones are given back and listed apart."""
+    """Every generation of every key: those that cost money, finished or not, and the refunded ones that failed."""
     services, now = services_of(request), now_ms()
     rows = [_row(generation, now) for generation in services.store.all()]
     paid = [row for row in rows if row["status"] != FAILED]
@@ -49,12 +49,12 @@ def _row(generation: Generation, now: int) -> dict[str, Any]:
 
 
 async def requests(request: web.Request) -> web.Response:
-    """The last requests, oldest first, without those to the control plane."""
+    """The last requests, oldest first, except those to the control plane."""
     return web.json_response({"requests": list(services_of(request).journal.requests)})
 
 
 async def reset(request: web.Request) -> web.Response:
-    """Forget generations, callbacks, faults, counts; let go what is held. Images and videos stay: they are a cache."""
+    """Delete generations, callbacks, faults and counts; release held requests. The cached images and videos stay."""
     services = services_of(request)
     services.store.clear()
     services.journal.clear()
@@ -64,30 +64,30 @@ async def reset(request: web.Request) -> web.Response:
 
 
 async def show_faults(request: web.Request) -> web.Response:
-    """The faults that still wait."""
+    """The pending faults."""
     return web.json_response({"faults": services_of(request).faults.as_json()})
 
 
 async def add_faults(request: web.Request) -> web.Response:
-    """Add faults behind those that wait."""
+    """Add faults after the pending ones."""
     plan = services_of(request).faults
     plan.add(await decode_json(await read_body(request)))
     return web.json_response({"faults": plan.as_json()})
 
 
 async def clear_faults(request: web.Request) -> web.Response:
-    """Forget all faults."""
+    """Remove all faults."""
     services_of(request).faults.clear()
     return web.json_response({"faults": []})
 
 
 async def held(request: web.Request) -> web.Response:
-    """The requests that wait for a release."""
+    """The held requests."""
     return web.json_response({"held": [each.as_json() for each in services_of(request).faults.held.values()]})
 
 
 async def release(request: web.Request) -> web.Response:
-    """Let held requests go on: those in ``{"numbers": [...]}``, or all of them without a body."""
+    """Release held requests: those in ``{"numbers": [...]}``, or all of them without a body."""
     numbers: list[int] | None = None
     if request.can_read_body:
         body = await decode_json(await read_body(request))

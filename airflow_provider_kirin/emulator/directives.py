@@ -1,7 +1,7 @@
-"""Wishes that a prompt may carry: ``[[fail:8002005098]]``, ``[[no-video]]``, ``[[seconds:30]]``, ``[[status:weird]]``,
+"""Directives in a prompt: ``[[fail:8002005098]]``, ``[[no-video]]``, ``[[seconds:30]]``, ``[[status:weird]]``,
 ``[[price:miss]]``.
 
-All [E]. They let a DAG author see every ending of a generation through the ordinary API.
+All [E]. With them a DAG author sees every possible end of a generation through the ordinary API.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SHAPES = ("int", "message", "text", "charged")
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed task's ``error``: string or integer code, two possible text keys, or a plain string ([C] section 4)."""
+    """A failed task's ``error``: a string or integer code and one of two message keys, or a string ([C] section 4)."""
 
     code: str
     message: str
     shape: str = "error_message"
 
     def as_json(self) -> object:
-        """The value of the task object's ``error``."""
+        """Return the value of the task object's ``error``."""
         if self.shape == "text":
             return self.message
         if self.shape == "int":
@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Directives:
-    """What one prompt asks of the emulator."""
+    """The directives of one prompt."""
 
     failure: Failure | None = None
     no_video: bool = False
@@ -45,7 +45,7 @@ class Directives:
 
 
 def read_directives(prompt: str | None) -> Directives:
-    """Find the directives in a prompt; anything else in double brackets is ordinary text."""
+    """Return the directives in a prompt. Anything else in double brackets is ordinary text."""
     found = {name: (value or "").strip() for name, value in _DIRECTIVE.findall(prompt or "")}
     return Directives(
         failure=_failure(found["fail"]) if found.get("fail") else None,
@@ -57,7 +57,7 @@ def read_directives(prompt: str | None) -> Directives:
 
 
 def _failure(value: str) -> Failure:
-    """``CODE``, ``CODE:int``, ``CODE:message``, ``CODE:charged`` or ``any words:text``."""
+    """Parse ``CODE``, ``CODE:int``, ``CODE:message``, ``CODE:charged`` or ``any words:text``."""
     head, _, last = value.rpartition(":")
     code, shape = (head.strip(), last.strip()) if head and last.strip() in _SHAPES else (value, "error_message")
     if shape == "int" and not re.fullmatch(r"[0-9]{1,18}", code):

@@ -1,9 +1,10 @@
-"""Trouble on request: which fault meets which request. All [E]; docs/emulator.md explains each kind."""
+"""The planned faults, and which request each applies to. All [E]; docs/emulator.md explains each kind."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -28,7 +29,7 @@ _CALLBACK_KINDS = ("cut_before", "lose_response", "slow", "garbage", "hold")
 
 @dataclass
 class Fault:
-    """One line of the plan; ``times`` and ``skip`` count down as it is used."""
+    """One entry of the plan. ``times`` and ``skip`` count down as it is used."""
 
     on: str
     kind: str
@@ -42,10 +43,10 @@ class Fault:
     match: str = ""
     after: bool = True
 
-    def meets(self, on: str, subjects: tuple[str, ...]) -> bool:
-        """Whether this fault is for such a request."""
-        right_kind = self.on == on or (self.on == "any" and on != "callback")
-        return right_kind and self.times != 0 and any(self.match in subject for subject in subjects)
+    def matches(self, on: str, subjects: tuple[str, ...]) -> bool:
+        """Return whether this fault applies to such a request."""
+        applies = self.on == on or (self.on == "any" and on != "callback")
+        return applies and self.times != 0 and any(self.match in subject for subject in subjects)
 
 
 @dataclass
@@ -58,12 +59,12 @@ class Held:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def as_json(self) -> dict[str, Any]:
-        """How ``GET /emulator/held`` shows it."""
+        """Return the entry of ``GET /emulator/held``."""
         return {"number": self.number, "on": self.on, "about": list(self.subjects)}
 
 
 class FaultPlan:
-    """The faults that are waiting, first come first served, and the requests that are held."""
+    """The pending faults, in order, and the held requests."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -71,19 +72,19 @@ class FaultPlan:
         self._numbers = itertools.count(1)
 
     def add(self, body: Any) -> None:
-        """Add the faults of a ``{"faults": [...]}`` body; all of them or, when one is wrong, none."""
+        """Add the faults of a ``{"faults": [...]}`` body: all of them, or none if one is invalid."""
         if not isinstance(body, dict) or set(body) != {"faults"} or not isinstance(body["faults"], list):
-            raise _wrong('the body must be {"faults": [...]}')
+            raise _invalid('the body must be {"faults": [...]}')
         self.faults += [_parse(item) for item in body["faults"]]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The faults that still wait."""
+        """Return the pending faults."""
         return [asdict(fault) for fault in self.faults if fault.times != 0]
 
     def next_fault(self, on: str, *subjects: str) -> Fault | None:
-        """The fault that meets this request, one turn of it used up; one that still skips lets later ones through."""
+        """Return the fault for this request and count it as used. One that still skips does not hide later ones."""
         for fault in self.faults:
-            if not fault.meets(on, subjects):
+            if not fault.matches(on, subjects):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -93,7 +94,7 @@ class FaultPlan:
         return None
 
     async def hold(self, on: str, subjects: tuple[str, ...]) -> None:
-        """Wait until somebody releases this request."""
+        """Wait until this request is released."""
         held = Held(next(self._numbers), on, subjects)
         self.held[held.number] = held
         try:
@@ -102,14 +103,14 @@ class FaultPlan:
             self.held.pop(held.number, None)
 
     def release(self, numbers: list[int] | None = None) -> int:
-        """Let held requests go on, all of them by default; returns how many."""
-        chosen = [held for held in self.held.values() if numbers is None or held.number in numbers]
-        for held in chosen:
+        """Release held requests, by default all of them; return how many."""
+        selected = [held for held in self.held.values() if numbers is None or held.number in numbers]
+        for held in selected:
             held.released.set()
-        return len(chosen)
+        return len(selected)
 
     def clear(self) -> None:
-        """Forget the faults; what is held stays held."""
+        """Remove the faults. Held requests stay held."""
         self.faults.clear()
 
 
@@ -129,14 +130,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _parse(item: Any) -> Fault:
     if not isinstance(item, dict) or "on" not in item or "kind" not in item:
-        raise _wrong('each fault is an object with "on" and "kind"')
+        raise _invalid('each fault is an object with "on" and "kind"')
     known = {each.name for each in fields(Fault)}
     for name, value in item.items():
         if name not in known:
-            raise _wrong(f"{name[:60]!r} is no field of a fault; known are {', '.join(sorted(known))}")
+            raise _invalid(f"{name[:60]!r} is not a field of a fault; it must be one of {', '.join(sorted(known))}")
         wanted = _TYPES.get(name, (object,))
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in ((bool,), (object,))):
-            raise _wrong(f"{name}: {type(value).__name__} is the wrong type")
+            raise _invalid(f"{name}: must not be {type(value).__name__}")
     fault = Fault(**item)
     _check_values(fault)
     return fault
@@ -144,19 +145,24 @@ def _parse(item: Any) -> Fault:
 
 def _check_values(fault: Fault) -> None:
     if fault.on not in (*REQUESTS, "callback", "any"):
-        raise _wrong(f"on: {fault.on[:60]!r} is none of submit, get, video, price, callback, any")
+        raise _invalid(f"on: {fault.on[:60]!r} is not one of submit, get, video, price, callback, any")
     kinds = _CALLBACK_KINDS if fault.on == "callback" else _KINDS
     if fault.kind not in kinds:
-        raise _wrong(f"kind: {fault.kind[:60]!r} is none of {', '.join(kinds)}")
+        raise _invalid(f"kind: {fault.kind[:60]!r} is not one of {', '.join(kinds)}")
     if fault.kind == "lag" and fault.on != "submit":
-        raise _wrong("lag is a fault of submits")
+        raise _invalid("lag is a fault of submit only")
     if not 200 <= fault.status <= 599:
-        raise _wrong("status: must be 200 to 599")
+        raise _invalid("status: must be 200 to 599")
     if not (math.isfinite(fault.seconds) and fault.seconds >= 0) or fault.times < -1 or fault.skip < 0:
-        raise _wrong("seconds and skip must not be negative, times is -1 (for ever) or more")
+        raise _invalid("seconds and skip must not be negative; times must be -1 (for ever) or more")
     if "\n" in fault.content_type or "\r" in fault.content_type:
-        raise _wrong("content_type: must be one line")
+        raise _invalid("content_type: must not contain line breaks")
 
 
-def _wrong(message: str) -> Refusal:
+def _invalid(message: str) -> Refusal:
     return platform(400, "INVALID_FAULT", message)
+
+
+def encode_body(body: object) -> bytes:
+    """Return a fault's or a callback's body as bytes: a string as it is, anything else as JSON."""
+    return (body if isinstance(body, str) else json.dumps(body)).encode("utf-8", "replace")

@@ -1,27 +1,26 @@
-"""Carries out a fault on a request: real socket cuts, real waits, real wrong responses."""
+"""Apply a fault to a request: real closed sockets, real waits, real wrong responses."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
 from airflow_provider_kirin.emulator.errors import Refusal
-from airflow_provider_kirin.emulator.fault_plan import Fault
+from airflow_provider_kirin.emulator.fault_plan import Fault, encode_body
 from airflow_provider_kirin.emulator.services import services_of
 
 Accept = Callable[[], Awaitable[web.StreamResponse]]
 CUT, LAG, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_fault", "kirin_file"
-"""What handlers note on a request: that it was cut, a wanted lag, the fault it met, the file it is answered with."""
+"""Keys of a request: whether it was cut, its lag, the fault that was applied, the file of its response."""
 
 
 async def apply_fault(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:
-    """Answer a request: with ``accept`` alone, or in the way of the fault that waits for such a request.
+    """Respond with ``accept``, or as the pending fault for this request says.
 
-    ``subjects`` are what a fault's ``match`` may pick the request by: its path, its id, its external id.
+    ``subjects`` are what a fault's ``match`` is compared with: the request's path, id and external id.
     """
     fault = services_of(request).faults.next_fault(on, *subjects)
     if fault is None:
@@ -31,12 +30,12 @@ async def apply_fault(request: web.Request, on: str, accept: Accept, *subjects: 
 
 
 async def _status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    return _made_up(request, fault)
+    return _fault_response(request, fault)
 
 
 async def _accepted_status(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     await _response_of(request, accept)
-    return _made_up(request, fault)
+    return _fault_response(request, fault)
 
 
 async def _cut_before(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
@@ -49,7 +48,7 @@ async def _lose_response(request: web.Request, fault: Fault, accept: Accept, *_:
 
 
 async def _slow(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    await _or_stop(request, asyncio.sleep(fault.seconds))
+    await _wait_or_stop(request, asyncio.sleep(fault.seconds))
     return await accept()
 
 
@@ -59,12 +58,12 @@ async def _lag(request: web.Request, fault: Fault, accept: Accept, *_: object) -
 
 
 async def _hang(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
-    async def client_left() -> None:
-        # aiohttp tells a handler of a lost connection only by cancelling it, which would also stop a real submit.
+    async def client_gone() -> None:
+        # aiohttp reports a lost connection to a handler only by cancelling it, which would also stop a real submit.
         while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    await _or_stop(request, client_left())
+    await _wait_or_stop(request, client_gone())
     return cut(request)
 
 
@@ -72,7 +71,7 @@ async def _hold(
     request: web.Request, fault: Fault, accept: Accept, on: str, subjects: tuple[str, ...]
 ) -> web.StreamResponse:
     response = await _response_of(request, accept) if fault.after else None
-    await _or_stop(request, services_of(request).faults.hold(on, subjects))
+    await _wait_or_stop(request, services_of(request).faults.hold(on, subjects))
     if services_of(request).stopping.is_set():
         return cut(request)
     return await accept() if response is None else response
@@ -80,8 +79,8 @@ async def _hold(
 
 async def _garbage(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     body = "<html>not what you asked for</html>" if fault.body is None else fault.body
-    asked_for = request.match_info.get("ref", "").encode()
-    return web.Response(body=_encoded(body).replace(b"{ref}", asked_for), headers={"Content-Type": fault.content_type})
+    ref = request.match_info.get("ref", "").encode()
+    return web.Response(body=encode_body(body).replace(b"{ref}", ref), headers={"Content-Type": fault.content_type})
 
 
 async def _cut_mid_response(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
@@ -92,7 +91,7 @@ async def _cut_mid_response(request: web.Request, fault: Fault, accept: Accept, 
     await half.prepare(request)
     await half.write(body[: len(body) // 2])
     transport = request.transport
-    # abort() drops what is not sent yet, and half a response is promised: wait for the kernel to take it.
+    # abort() drops what is not sent yet, and half a response is promised: wait until the kernel has it.
     while transport and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     cut(request)
@@ -114,7 +113,7 @@ _HANDLERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
 
 
 def cut(request: web.Request) -> web.Response:
-    """Close the socket at once and without a byte. What is returned goes nowhere; aiohttp wants a response."""
+    """Close the socket at once without sending anything. aiohttp requires a response; this one is never sent."""
     request[CUT] = True
     if request.transport is not None:
         request.transport.abort()
@@ -122,7 +121,7 @@ def cut(request: web.Request) -> web.Response:
 
 
 def refusal_response(request: web.Request, refusal: Refusal) -> web.Response:
-    """A refusal as JSON, with the request's id where the gateway puts one ([V] section 9)."""
+    """Return a refusal as JSON, with the request id where the gateway has one ([V] section 9)."""
     body = dict(refusal.body)
     if isinstance(body.get("error"), dict):
         body["request_id"] = request["kirin_request_id"]
@@ -130,15 +129,15 @@ def refusal_response(request: web.Request, refusal: Refusal) -> web.Response:
 
 
 async def _response_of(request: web.Request, accept: Accept) -> web.StreamResponse:
-    """The response there would have been, even where it is a refusal."""
+    """Return the response without the fault, even if it is a refusal."""
     try:
         return await accept()
     except Refusal as refusal:
         return refusal_response(request, refusal)
 
 
-async def _or_stop(request: web.Request, waiting: Awaitable[None]) -> None:
-    """Wait, but no longer than the emulator runs."""
+async def _wait_or_stop(request: web.Request, waiting: Awaitable[None]) -> None:
+    """Wait, but only as long as the emulator runs."""
     waiter = asyncio.ensure_future(waiting)
     stop = asyncio.ensure_future(services_of(request).stopping.wait())
     try:
@@ -148,21 +147,16 @@ async def _or_stop(request: web.Request, waiting: Awaitable[None]) -> None:
         stop.cancel()
 
 
-def _made_up(request: web.Request, fault: Fault) -> web.Response:
+def _fault_response(request: web.Request, fault: Fault) -> web.Response:
     headers = {"Content-Type": fault.content_type}
     if fault.retry_after is not None:
         headers["Retry-After"] = f"{fault.retry_after:g}"
     body = fault.body
     if body is None:
-        message = f"the emulator was asked for HTTP {fault.status}"
+        message = f"a fault of the emulator asked for HTTP {fault.status}"
         error = {"code": "EMULATED_FAULT", "message": message}
         body = {"error": error, "request_id": request["kirin_request_id"]}
-    return web.Response(status=fault.status, body=_encoded(body), headers=headers)
-
-
-def _encoded(body: object) -> bytes:
-    text = body if isinstance(body, str) else json.dumps(body)
-    return text.encode("utf-8", "replace")
+    return web.Response(status=fault.status, body=encode_body(body), headers=headers)
 
 
 async def _bytes_of(request: web.Request, response: web.StreamResponse) -> bytes:

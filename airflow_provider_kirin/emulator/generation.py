@@ -1,4 +1,4 @@
-"""One accepted generation. Its status is a pure function of the clock, so ten thousand running ones need no timer."""
+"""One accepted generation. Its status is a pure function of the clock, so that ten thousand of them need no timers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _COUNTER = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
 
 def new_id() -> str:
-    """A 20-character id in the manner of xid ([V] section 2: samples only): time, machine and process, counter."""
+    """Return a 20-character id like xid's ([V] section 2: samples only): time, machine and process, counter."""
     raw = int(time.time()).to_bytes(4, "big") + _MACHINE + (next(_COUNTER) & 0xFFFFFF).to_bytes(3, "big")
     return base64.b32hexencode(raw).decode("ascii").rstrip("=").lower()
 
 
 def now_ms() -> int:
-    """Wall-clock milliseconds: task state is derived from them, so that a restart changes nothing."""
+    """Return wall-clock milliseconds. Status is derived from them, so that a restart changes nothing."""
     return time.time_ns() // 1_000_000
 
 
 def job_id(id_: str, created_ms: int) -> str:
-    """The upstream's id of a clip: digits only, and not to be guessed from the gateway's id ([K] section 13)."""
+    """Return the upstream's id of a video: digits only, and unlike the gateway's id ([K] section 13)."""
     return f"8{zlib.crc32(id_.encode()):010d}{created_ms % 10**7:07d}"
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image that is seen in the video: a URL that is still to be fetched, or the digest of what is kept."""
+    """An image shown in the video. ``ref`` is a URL that is still to be fetched, or the digest of a stored image."""
 
     name: str
     ref: str
@@ -42,13 +42,13 @@ class Frame:
 
     @property
     def is_url(self) -> bool:
-        """Whether it is still to be fetched."""
+        """Whether the image is still to be fetched."""
         return self.ref.startswith(("http:", "https:"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What is known about a generation once it is accepted. Times are wall-clock milliseconds."""
+    """A generation as it was accepted. Times are wall-clock milliseconds."""
 
     id: str
     owner: str
@@ -75,25 +75,25 @@ class Generation:
 
     @property
     def waits_for_images(self) -> bool:
-        """Whether an image is still a URL: it is replaced by a digest once it is fetched."""
+        """Whether an image is still to be fetched."""
         return any(frame.is_url for frame in self.images)
 
     def status(self, now: int) -> str:
-        """The true status at a moment."""
+        """Return the real status at a time."""
         if now < self.done_ms or self.waits_for_images:
             return IN_PROGRESS
         return FAILED if self.failure else COMPLETED
 
     def progress(self, now: int) -> float:
-        """How far it is; below 1 as long as it runs."""
+        """Return the progress at a time; less than 1 while it runs."""
         span = max(1, self.done_ms - self.created_ms)
         return round(min(0.99, max(0.0, (now - self.created_ms) / span)), 2)
 
     def cost_cents(self, now: int) -> int:
-        """What it holds of the balance: its price from the start, nothing once it failed ([E])."""
+        """Return what it takes from the balance: its price from the start, nothing once it has failed ([E])."""
         return 0 if self.status(now) == FAILED else self.cents
 
     @property
     def has_video(self) -> bool:
-        """Whether it ends with something to download."""
+        """Whether it ends with a video."""
         return self.failure is None and not self.no_video

@@ -1,4 +1,4 @@
-"""Fetches images that were given as URLs, after the submit, as the gateway does when it starts to generate."""
+"""Fetch images that were submitted as URLs after the submit, like the gateway when it starts a generation."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from airflow_provider_kirin.emulator.order import refusal_of
 from airflow_provider_kirin.emulator.store import Store
 
 log = logging.getLogger(__name__)
-_SECONDS = aiohttp.ClientTimeout(total=20, sock_connect=5)
-_AT_ONCE = 16
+_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
+_MAX_CONCURRENT = 16
 
 
 class Fetcher:
-    """One asyncio task for each generation with an image URL, a few of them working at a time."""
+    """Runs one asyncio task for each generation with an image URL, with bounded concurrency."""
 
     def __init__(self, store: Store, image_store: ImageStore, http: aiohttp.ClientSession) -> None:
         self._store, self._image_store, self._http = store, image_store, http
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, generation: Generation) -> None:
-        """Fetch this generation's images in the background."""
-        task = asyncio.create_task(self._settle(generation))
+        """Start to fetch this generation's images."""
+        task = asyncio.create_task(self._fetch_and_store(generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop; what is not fetched yet is fetched after the next start."""
+        """Stop. Images that are not fetched yet are fetched after the next start."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _settle(self, generation: Generation) -> None:
+    async def _fetch_and_store(self, generation: Generation) -> None:
         async with self._slots:
-            settled = await self._with_images(generation)
-        self._store.replace(replace(settled, done_ms=max(settled.done_ms, now_ms())))
+            fetched = await self._with_images(generation)
+        self._store.replace(replace(fetched, done_ms=max(fetched.done_ms, now_ms())))
 
     async def _with_images(self, generation: Generation) -> Generation:
         try:
-            images = tuple([await self._kept(frame) for frame in generation.images])
-        except ParameterError as wrong:
-            error = refusal_of(generation.model, wrong).body["error"]
+            images = tuple([await self._stored(frame) for frame in generation.images])
+        except ParameterError as invalid:
+            error = refusal_of(generation.model, invalid).body["error"]
             failure = Failure(error["code"], error.get("error_message") or error["message"])
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-            # Only the kind of error: its text may carry a signed URL.
+            # Only the type of the error: its text may contain a signed URL.
             text = f"the image could not be fetched: {type(error).__name__}"
             code = refusal_of(generation.model, ParameterError("image", text, "format")).body["error"]["code"]
             failure = Failure(code, text)
             log.info("generation %s: image not fetched: %s", generation.id, type(error).__name__)
         else:
             return replace(generation, images=images)
-        # A failure that the prompt asked for is the one a test waits for.
+        # A failure that the prompt asks for takes precedence: a test waits for it.
         return replace(generation, images=(), failure=generation.failure or failure)
 
-    async def _kept(self, frame: Frame) -> Frame:
+    async def _stored(self, frame: Frame) -> Frame:
         if not frame.is_url:
             return frame
         data = await self._download(frame.ref)
@@ -75,12 +75,12 @@ class Fetcher:
         return replace(frame, ref=await asyncio.to_thread(check_and_keep))
 
     async def _download(self, url: str) -> bytes:
-        async with self._http.get(url, timeout=_SECONDS, max_redirects=5) as response:
+        async with self._http.get(url, timeout=_TIMEOUT, max_redirects=5) as response:
             response.raise_for_status()
             data = bytearray()
             async for chunk in response.content.iter_chunked(65_536):
                 data += chunk
                 if len(data) >= MAX_BYTES:
-                    # check_image refuses this length; no need to read the rest.
+                    # check_image rejects this length; the rest need not be read.
                     break
             return bytes(data)

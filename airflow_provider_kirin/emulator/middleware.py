@@ -1,4 +1,4 @@
-"""What every request passes first: a request id, the key, JSON for every error, the journal and the access log."""
+"""The middleware around every handler: request id, API key, JSON errors, journal and access log."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The one middleware."""
+    """Assign a request id, check the key, turn errors into JSON, record and log the request."""
     given = request.headers.get("X-Request-Id", "")
-    # [V] section 1: the platform makes a request id if the client sends none.
+    # [V] section 1: the platform assigns a request id if the client sends none.
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     request["kirin_request_id"] = request_id
     journal, started, clock = services_of(request).journal, time.time(), time.perf_counter()
@@ -59,18 +59,18 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Refusal as refusal:
         return refusal_response(request, refusal)
     except web.HTTPException as error:
-        # aiohttp's own 404, 405 and 413, which would be plain text.
+        # aiohttp's own 404, 405 and 413, which it would send as plain text.
         kept = {name: value for name, value in error.headers.items() if name == "Allow"}
         text = "Not Found" if error.status == 404 else error.reason
         return refusal_response(request, Refusal(error.status, detail(error.status, text).body, kept))
     except Exception:
         log.exception("%s %s", request.method, request.path)
-        # [V] section 9: what the gateway says of its own errors.
+        # [V] section 9: the gateway's response to its own errors.
         return refusal_response(request, detail(500, "Runtime execution failed"))
 
 
 def _owner(request: web.Request) -> str:
-    """Whose key this is, or 401 ([V] section 9, both shapes)."""
+    """Return the owner of the request's key, or raise 401 ([V] section 9, both shapes)."""
     header = request.headers.get("Authorization")
     if header is None:
         raise Refusal(401, {"error": "Missing Token"})

@@ -1,7 +1,7 @@
-"""The models that this emulator is, from models.json by hand: a second reading of the facts, not the client's.
+"""The emulated models, written by hand from models.json: a second reading of the facts, independent of the client's.
 
-What a page of the gateway states is [V] there, what only Kling states is [K]. A model that is not ``strict`` takes
-parameters that nobody documents. Resolutions and frame rates that nobody states are 720p and 1080p at 30 ([E]).
+What a page of the gateway states is [V] there, what only Kling states is [K]. A model that is not ``strict`` accepts
+undocumented parameters. Undocumented resolutions and frame rates are 720p and 1080p at 30 frames a second ([E]).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_provider_kirin.emulator.schema import (
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a model takes and makes. ``sizes``: short side and frames a second by mode; None where there is no mode."""
+    """A model's parameters and output. ``sizes``: short side and frames a second by mode (None if it has no modes)."""
 
     task: str
     params: Mapping[str, ParamType]
@@ -43,12 +43,12 @@ I2V, T2V, MULTI, OMNI, EXTENSION, OTHER = "i2v", "t2v", "multi_i2v", "omni_video
 _PROMPT = Text(1, 2500, "prompt")
 _ANY_PROMPT = Text(0, 2500, "prompt")
 _TEXTS: dict[str, ParamType] = {"prompt": _ANY_PROMPT, "negative_prompt": _ANY_PROMPT}
-_NEEDED_TEXTS: dict[str, ParamType] = {**_TEXTS, "prompt": required(_ANY_PROMPT)}
+_REQUIRED_TEXTS: dict[str, ParamType] = {**_TEXTS, "prompt": required(_ANY_PROMPT)}
 _MODE = Choice(("std", "pro"), default="std")
 _PRO = Choice(("std", "pro"), default="pro")
 _DURATION = Choice(("5", "10"), "duration", default="5")
-_NO_DEFAULT = Choice(("5", "10"), "duration")
-_LONG = Choice(tuple(map(str, range(3, 16))), "duration", default="5")
+_DURATION_NO_DEFAULT = Choice(("5", "10"), "duration")
+_DURATION_3_TO_15 = Choice(tuple(map(str, range(3, 16))), "duration", default="5")
 _SCALE = Number(0, 1, default=0.5)
 _RATIO = Choice(("16:9", "9:16", "1:1"), default="16:9")
 _SOUND = Choice(("on", "off"), default="off")
@@ -101,8 +101,8 @@ def _camera(*types: str) -> ParamType:
 _TAIL_PRO = rules.needs("image_tail", "image_tail", mode="pro")
 _BOTH_PRO = rules.needs("image", "a last frame", together=("image_tail",), mode="pro")
 _AN_IMAGE = rules.at_least_one("image", "image_tail")
-_SOUND_PRO = rules.needs("sound", "sound", where="on", mode="pro")
-_VOICE_TIES = (
+_SOUND_PRO = rules.needs("sound", "sound", value="on", mode="pro")
+_VOICE_RULES = (
     rules.needs("voice_list", "voice_list", sound="on"),
     rules.never_together(("voice_list",), ("element_list",)),
 )
@@ -143,7 +143,7 @@ MODELS: dict[str, Model] = {
     "kirin_v1_6_t2v": Model(
         task=T2V,
         params={
-            **_NEEDED_TEXTS,
+            **_REQUIRED_TEXTS,
             "cfg_scale": _SCALE,
             "aspect_ratio": _RATIO,
             **_MODE_DURATION,
@@ -154,7 +154,7 @@ MODELS: dict[str, Model] = {
         task=MULTI,
         params={
             "image_list": required(ListOf(ObjectOf({"image": required(_FRAME)}), 1, 4)),
-            **_NEEDED_TEXTS,
+            **_REQUIRED_TEXTS,
             "aspect_ratio": _RATIO,
             **_MODE_DURATION,
         },
@@ -225,7 +225,7 @@ MODELS: dict[str, Model] = {
             "prompt": required(_PROMPT),
             "negative_prompt": _ANY_PROMPT,
             "aspect_ratio": _RATIO,
-            "duration": _NO_DEFAULT,
+            "duration": _DURATION_NO_DEFAULT,
             **_COMMON,
         },
         sizes={None: (720, 24)},
@@ -248,7 +248,7 @@ MODELS: dict[str, Model] = {
     ),
     "kirin_v2_1_master_t2v": Model(
         task=T2V,
-        params={"prompt": required(_PROMPT), "aspect_ratio": _RATIO, "duration": _NO_DEFAULT, **_COMMON},
+        params={"prompt": required(_PROMPT), "aspect_ratio": _RATIO, "duration": _DURATION_NO_DEFAULT, **_COMMON},
         sizes={None: (1080, 24)},
     ),
     "kirin_v2_5_turbo_i2v": Model(
@@ -292,13 +292,13 @@ MODELS: dict[str, Model] = {
             _BOTH_PRO,
             _SOUND_PRO,
             rules.needs("image", "a last frame", together=("image_tail",), sound="off"),
-            *_VOICE_TIES,
+            *_VOICE_RULES,
         ),
     ),
     "kirin_v2_6_t2v": Model(
         task=T2V,
         params={
-            **_NEEDED_TEXTS,
+            **_REQUIRED_TEXTS,
             "sound": _SOUND,
             "aspect_ratio": _RATIO,
             **_MODE_DURATION,
@@ -316,10 +316,10 @@ MODELS: dict[str, Model] = {
             "sound": _SOUND,
             "negative_prompt": _ANY_PROMPT,
             "mode": _MODE,
-            "duration": _LONG,
+            "duration": _DURATION_3_TO_15,
             **_COMMON,
         },
-        rules=(_AN_IMAGE, rules.shots, *_VOICE_TIES),
+        rules=(_AN_IMAGE, rules.shots, *_VOICE_RULES),
     ),
     "kirin_v3_t2v": Model(
         task=T2V,
@@ -329,7 +329,7 @@ MODELS: dict[str, Model] = {
             "sound": _SOUND,
             "mode": _MODE,
             "aspect_ratio": _RATIO,
-            "duration": _LONG,
+            "duration": _DURATION_3_TO_15,
             **_COMMON,
         },
         rules=(rules.shots,),
@@ -344,10 +344,10 @@ MODELS: dict[str, Model] = {
             "sound": _SOUND,
             "mode": _PRO,
             "aspect_ratio": Choice(("16:9", "9:16", "1:1")),
-            "duration": _LONG,
+            "duration": _DURATION_3_TO_15,
             **_COMMON,
         },
-        rules=(rules.shots, rules.references, rules.silent_with_video, rules.shape_known),
+        rules=(rules.shots, rules.references, rules.silent_with_video, rules.aspect_ratio_known),
     ),
     "kirin_video_o1": Model(
         task=OMNI,

@@ -1,7 +1,6 @@
-"""Judges a generation request by what :mod:`models` knows of its model, and by nothing of the client's.
+"""Validate a generation request by the facts in :mod:`models`, independently of the client's schemas.
 
-A parameter that breaks a rule gets the model's own code where one is documented ([V] section 10), else
-``INVALID_PARAMETER`` [E].
+An invalid parameter gets the model's own code if one is documented ([V] section 10), else ``INVALID_PARAMETER`` [E].
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from airflow_provider_kirin.emulator.models import MODELS, OTHER, Model
 from airflow_provider_kirin.emulator.schema import GivenImage, ObjectOf, shown
 
 _TENTHS = {"std": 56, "pro": 98, None: 98}
-"""Tenths of a cent for a second of video, by mode; models without a mode cost what pro does."""
+"""Tenths of a cent per second of video, by mode. Models without a mode cost the same as pro."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A request that may be accepted, with the defaults filled in.
+    """A valid request, with the defaults filled in.
 
-    ``card`` is the text to draw where there is no image; ``extends`` the id of the video that is to go on.
+    ``card`` is the text to draw if there is no image, ``extends`` the id of the video to extend.
     """
 
     model: str
@@ -41,15 +40,15 @@ class Order:
 
     @property
     def cents(self) -> int:
-        """US cents of the video; sound doubles them. Invented [E]: no public page states prices."""
+        """The price in US cents; sound doubles it. Invented [E]: no public page states prices."""
         return round(_TENTHS[self.mode] * self.video_seconds * (2 if self.has_sound else 1) / 10)
 
 
 def read_order(body: Any, header_model: str | None) -> Order:
-    """Turn a decoded JSON body into an order or raise the refusal. Decodes images: call it in a worker thread."""
+    """Turn a decoded JSON body into an order, or raise the refusal. Decodes images: call it in a worker thread."""
     if not isinstance(body, dict):
         raise platform(400, "INVALID_REQUEST", "the body must be a JSON object")
-    _known_fields(body, _BODY_FIELDS, "")
+    _reject_unknown(body, _BODY_FIELDS, "")
     name = _model(body.get("model", header_model))
     model = MODELS[name]
     try:
@@ -60,38 +59,38 @@ def read_order(body: Any, header_model: str | None) -> Order:
 
 
 def refusal_of(model: str, error: ParameterError) -> Refusal:
-    """How a model says that a parameter is wrong."""
+    """Return how a model reports an invalid parameter."""
     code = MODELS[model].codes.get(error.error_key)
     return coded(code, f"{error.name} {error.text}") if code else invalid(error.name, error.text)
 
 
 def external_id_hint(body: Any) -> str:
-    """The external id in a body that nobody has judged yet, for faults that pick their requests."""
+    """Return the external id in a body that is not validated yet, for faults that match requests."""
     try:
         return str(body["input"][0]["params"]["external_task_id"])
     except (KeyError, IndexError, TypeError):
         return ""
 
 
-def _known_fields(given: dict[str, Any], known: Any, where: str) -> None:
+def _reject_unknown(given: dict[str, Any], known: Any, prefix: str) -> None:
     for name in given:
         if name not in known:
-            raise invalid(f"{where}{shown(name)}", "unknown parameter")
+            raise invalid(f"{prefix}{shown(name)}", "unknown parameter")
 
 
 def _model(model: Any) -> str:
     if not isinstance(model, str) or not model:
         raise invalid("model", "a model id is required, in the body or as X-Model")
     if model not in MODELS:
-        # [V] section 9: the only documented response that names something unknown to the account.
+        # [V] section 9: the only documented response about something unknown to the account.
         raise detail(404, f"App not found: {shown(model)}")
     return model
 
 
 def _params(items: Any) -> dict[str, Any]:
     if not isinstance(items, list) or len(items) != 1 or not isinstance(items[0], dict):
-        raise invalid("input", "must be a list of exactly one object")
-    _known_fields(items[0], ("params", "sr_info"), "input[0].")
+        raise invalid("input", "must be an array of exactly one object")
+    _reject_unknown(items[0], ("params", "sr_info"), "input[0].")
     params = items[0].get("params")
     if not isinstance(params, dict):
         raise invalid("input[0].params", "must be an object")
@@ -132,7 +131,7 @@ def _order(name: str, model: Model, values: dict[str, Any]) -> Order:
 
 
 def _images(model: Model, values: dict[str, Any]) -> tuple[GivenImage, ...]:
-    """What is seen in the video, in order; masks are not. Of a model that nobody documents, nothing is known."""
+    """Return the images shown in the video, in order, without masks. Undocumented models show none."""
     if model.task == OTHER:
         return ()
     items = values.get("image_list", []) if "image_list" in model.params else []
@@ -141,7 +140,7 @@ def _images(model: Model, values: dict[str, Any]) -> tuple[GivenImage, ...]:
 
 
 def _card(name: str, values: dict[str, Any]) -> str:
-    """What to draw where there is no image: the prompt, the shots' prompts, or at least the model."""
+    """Return the text to draw if there is no image: the prompt, the shots' prompts, or the model."""
     shots = values.get("multi_prompt") if values.get("multi_shot") is True else None
     texts = [shot.get("prompt", "") for shot in shots] if isinstance(shots, list) else [values.get("prompt")]
     return " / ".join(text for text in texts if isinstance(text, str) and text) or name

@@ -1,4 +1,4 @@
-"""Generations as JSON: the task object, and the two shapes a callback may have."""
+"""JSON bodies: the response to a submit, the price preview, the task object, and Kling's callback."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from airflow_provider_kirin.emulator.directives import Directives
 from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation, now_ms
+from airflow_provider_kirin.emulator.order import Order
 
 
 def created_response(generation: Generation, status: str) -> dict[str, Any]:
-    """The response to a submit ([V] section 2); ``created_at`` in milliseconds, as the older page shows it."""
+    """Return the response to a submit ([V] section 2); ``created_at`` in milliseconds, as on the older page."""
     return {
         "id": generation.id,
         "created_at": generation.created_ms,
@@ -19,22 +20,20 @@ def created_response(generation: Generation, status: str) -> dict[str, Any]:
     }
 
 
-def price_response(model: str, what: str, cents: int, wishes: Directives) -> dict[str, Any]:
-    """What a submit would cost, or that nobody knows: a miss is HTTP 200 too ([C] section 11).
-
-    ``what`` is all that the price hangs on.
-    """
+def price_response(order: Order, directives: Directives) -> dict[str, Any]:
+    """Return the price of a submit, or a cache miss, which is HTTP 200 too ([C] section 11)."""
+    price_key = f"{order.model}/{order.mode}/{order.video_seconds}/{order.has_sound}"
     known = {
-        "hash": "v1:" + hashlib.sha256(what.encode()).hexdigest(),
-        "model": model,
-        "original_model": model,
+        "hash": "v1:" + hashlib.sha256(price_key.encode()).hexdigest(),
+        "model": order.model,
+        "original_model": order.model,
     }
-    if wishes.price == "miss":
+    if directives.price == "miss":
         return {"status": "failed", "data": {"cost": None, **known, "reason": "COST_CACHE_MISS"}}
     data = {
         "billing_model": "per_request",
-        "cost": usd(cents),
-        "currency": "credit" if wishes.price == "credit" else "USD",
+        "cost": usd(order.cents),
+        "currency": "credit" if directives.price == "credit" else "USD",
         "discount": 1,
         **known,
         "sample_count": 1,
@@ -44,7 +43,7 @@ def price_response(model: str, what: str, cents: int, wishes: Directives) -> dic
 
 
 def task_object(generation: Generation, now: int, video_url: str) -> dict[str, Any]:
-    """The response to a lookup ([V] section 4). It does not repeat the external id: no page or client shows that."""
+    """Return the response to a lookup ([V] section 4), without the external id: no page or client shows it there."""
     status = generation.status(now)
     task: dict[str, Any] = {
         "id": generation.id,
@@ -61,7 +60,7 @@ def task_object(generation: Generation, now: int, video_url: str) -> dict[str, A
     if status == FAILED:
         assert generation.failure is not None
         task["error"] = generation.failure.as_json()
-        # [C] section 4: a failed task may carry a usage whose cost is "", or, on request, one that was charged.
+        # [C] section 4: the usage of a failed task may have "" as its cost; a directive asks for a real one.
         cost = usd(generation.cents) if generation.failure.shape == "charged" else ""
         task["usage"] = {"cost": cost, "discount": 1}
         return task
@@ -81,12 +80,12 @@ def _content(generation: Generation, video_url: str) -> dict[str, Any]:
 
 
 def kling_callback(generation: Generation, now: int, video_url: str, status: str) -> dict[str, Any]:
-    """A callback as Kling documents it ([K] section 13), for gateways that hand the URL straight on."""
-    names = {IN_PROGRESS: "processing", COMPLETED: "succeed", FAILED: "failed"}
+    """Return a callback as Kling documents it ([K] section 13), for gateways that pass the URL on to Kling."""
+    kling_status = {IN_PROGRESS: "processing", COMPLETED: "succeed", FAILED: "failed"}
     info: dict[str, Any] = {"external_task_id": generation.external_id} if generation.external_id else {}
     body: dict[str, Any] = {
         "task_id": generation.job_id,
-        "task_status": names[status],
+        "task_status": kling_status[status],
         "task_status_msg": "",
         "task_info": info,
         "created_at": generation.created_ms,
@@ -102,6 +101,6 @@ def kling_callback(generation: Generation, now: int, video_url: str, status: str
 
 
 def usd(cents: int) -> str:
-    """Cents as the decimal string the API uses for money ([V] section 4: usage.cost is a string in USD)."""
+    """Return cents as the decimal string that the API uses for USD ([V] section 4: usage.cost)."""
     sign, cents = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{cents // 100}.{cents % 100:02d}"

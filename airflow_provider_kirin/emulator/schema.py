@@ -1,4 +1,4 @@
-"""Kinds of parameters: what each takes, and what discovery says of it. Independent of the client's schema files."""
+"""Parameter types: what each accepts, and its JSON Schema. Independent of the client's schema files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_kirin.emulator.errors import ParameterError
 from airflow_provider_kirin.emulator.images import check_image
 
 Source = bytes | str
-"""An image: the bytes that came as base64, or the URL to fetch them from."""
+"""An image: bytes that were sent as base64, or the URL to fetch it from."""
 
 
 @dataclass(frozen=True)
@@ -27,52 +27,52 @@ class GivenImage:
 
 @dataclass(frozen=True)
 class ParamType:
-    """What a parameter may be. ``default`` is what the gateway takes where it is absent; ``type`` is JSON Schema's."""
+    """The type of a parameter. ``default`` is what the gateway uses if it is absent; ``type`` is JSON Schema's."""
 
     type: ClassVar[str] = "string"
     default: Any = field(default=None, kw_only=True)
     required: bool = field(default=False, kw_only=True)
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as the emulator goes on with it, or :class:`ParameterError`."""
+        """Return the value as the emulator uses it, or raise :class:`ParameterError`."""
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
-        """The JSON Schema of this kind, as a model contract has it."""
+        """Return the JSON Schema, as in a model contract."""
         return {"type": self.type} | ({} if self.default is None else {"default": self.default})
 
 
 def required(param_type: ParamType) -> ParamType:
-    """The same kind, required."""
+    """Return the same type as a required parameter."""
     return replace(param_type, required=True)
 
 
 def shown(value: object) -> str:
-    """A value for an error text: short, and without the half characters that no encoder takes."""
+    """Return a value for an error message: short, and without lone surrogates."""
     return str(value)[:60].encode("utf-8", "replace").decode("utf-8")
 
 
 def text_of(name: str, value: Any) -> str:
-    """A string that can be written down."""
+    """Return the value if it is a string without lone surrogates."""
     if not isinstance(value, str):
         raise ParameterError(name, f"must be a string, not {type(value).__name__}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ParameterError(name, "has half of a surrogate pair in it") from error
+        raise ParameterError(name, "contains a lone surrogate") from error
     return value
 
 
 @dataclass(frozen=True)
 class Text(ParamType):
-    """A string of so many characters."""
+    """A string with ``low`` to ``high`` characters."""
 
     low: int = 0
     high: int | None = None
     error_key: str = ""
 
     def check(self, name: str, value: Any) -> str:
-        """The text."""
+        """Return the string."""
         text = text_of(name, value)
         if len(text) < self.low or (self.high is not None and len(text) > self.high):
             raise ParameterError(
@@ -81,20 +81,19 @@ class Text(ParamType):
         return text
 
     def spec(self) -> dict[str, Any]:
-        """A string with its lengths."""
-        limits = {"minLength": self.low or None, "maxLength": self.high}
-        return {**super().spec(), **{key: value for key, value in limits.items() if value is not None}}
+        """Return a string with its lengths."""
+        return {**super().spec(), **_stated(minLength=self.low or None, maxLength=self.high)}
 
 
 @dataclass(frozen=True)
 class Choice(ParamType):
-    """One of some strings. A number is refused: the pages say string, and so does Kling (section 16, 3)."""
+    """One of these strings. A number is rejected: the pages say string, and so does Kling (section 16, 3)."""
 
     options: tuple[str, ...] = ()
     error_key: str = ""
 
     def check(self, name: str, value: Any) -> str:
-        """The option."""
+        """Return the option."""
         if not isinstance(value, str) or value not in self.options:
             raise ParameterError(
                 name, "must be one of " + ", ".join(f'"{option}"' for option in self.options), self.error_key
@@ -102,7 +101,7 @@ class Choice(ParamType):
         return value
 
     def spec(self) -> dict[str, Any]:
-        """A string with its options."""
+        """Return a string with its options."""
         return {**super().spec(), "enum": list(self.options)}
 
 
@@ -115,26 +114,26 @@ class Number(ParamType):
     high: float = 1
 
     def check(self, name: str, value: Any) -> float:
-        """The number."""
+        """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             raise ParameterError(name, f"must be a number from {self.low} to {self.high}")
         return float(value)
 
     def spec(self) -> dict[str, Any]:
-        """A number with its bounds."""
+        """Return a number with its bounds."""
         return {**super().spec(), "minimum": self.low, "maximum": self.high}
 
 
 @dataclass(frozen=True)
 class Integer(ParamType):
-    """A whole number."""
+    """An integer."""
 
     type = "integer"
 
     def check(self, name: str, value: Any) -> int:
-        """The number."""
+        """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ParameterError(name, "must be a whole number")
+            raise ParameterError(name, "must be an integer")
         return value
 
 
@@ -165,19 +164,19 @@ class Url(ParamType):
 
 @dataclass(frozen=True)
 class ImageParam(ParamType):
-    """An image: a URL, or bare base64. Of masks no size is stated."""
+    """An image: a URL, or base64 without a prefix. No size is documented for masks."""
 
     any_ratio: bool = False
     any_size: bool = False
 
     def check(self, name: str, value: Any) -> GivenImage:
-        """The image. Decodes it: call it in a worker thread."""
+        """Return the image. Decodes it: call it in a worker thread."""
         text = text_of(name, value)
         if not text:
             raise ParameterError(name, "is empty", "missing")
         if text.lower().startswith(("http://", "https://")):
             if not is_url(text):
-                raise ParameterError(name, "this URL is not usable", "format")
+                raise ParameterError(name, "the URL is invalid", "format")
             return GivenImage(name, text, self.any_ratio)
         data = _plain_base64(name, text)
         check_image(data, name, any_ratio=self.any_ratio, any_size=self.any_size)
@@ -186,14 +185,14 @@ class ImageParam(ParamType):
 
 @dataclass(frozen=True)
 class ObjectOf(ParamType):
-    """An object. ``closed`` ones take no other fields than those."""
+    """An object. If ``closed``, other fields are rejected."""
 
     type = "object"
     fields: Mapping[str, ParamType] = field(default_factory=dict)
     closed: bool = False
 
     def check(self, name: str, value: Any) -> dict[str, Any]:
-        """The object, each field checked."""
+        """Return the object, with each field checked."""
         if not isinstance(value, dict):
             raise ParameterError(name, f"must be an object, not {type(value).__name__}")
         prefix = f"{name}." if name else ""
@@ -211,19 +210,19 @@ class ObjectOf(ParamType):
         }
 
     def spec(self) -> dict[str, Any]:
-        """An object with its fields."""
-        needed = [name for name, param_type in self.fields.items() if param_type.required]
+        """Return an object with its fields."""
+        required_names = [name for name, param_type in self.fields.items() if param_type.required]
         return {
             **super().spec(),
             "properties": {name: param_type.spec() for name, param_type in self.fields.items()},
-            **({"required": needed} if needed else {}),
+            **({"required": required_names} if required_names else {}),
             "additionalProperties": not self.closed,
         }
 
 
 @dataclass(frozen=True)
 class ListOf(ParamType):
-    """A list of objects."""
+    """An array of objects."""
 
     type = "array"
     item: ObjectOf = field(default_factory=ObjectOf)
@@ -231,22 +230,24 @@ class ListOf(ParamType):
     high: int | None = None
 
     def check(self, name: str, value: Any) -> list[dict[str, Any]]:
-        """The list, each item checked."""
+        """Return the list, with each item checked."""
         if not isinstance(value, list):
-            raise ParameterError(name, f"must be a list, not {type(value).__name__}")
+            raise ParameterError(name, f"must be an array, not {type(value).__name__}")
         if len(value) < self.low or (self.high is not None and len(value) > self.high):
             raise ParameterError(name, f"has {len(value)} items, {self.low} to {self.high} are allowed")
         return [self.item.check(f"{name}.{index}", item) for index, item in enumerate(value)]
 
     def spec(self) -> dict[str, Any]:
-        """An array with its items."""
-        limits = {"minItems": self.low or None, "maxItems": self.high}
-        kept = {key: value for key, value in limits.items() if value is not None}
-        return {**super().spec(), "items": self.item.spec(), **kept}
+        """Return an array with its items."""
+        return {**super().spec(), "items": self.item.spec(), **_stated(minItems=self.low or None, maxItems=self.high)}
+
+
+def _stated(**limits: int | None) -> dict[str, int]:
+    return {keyword: limit for keyword, limit in limits.items() if limit is not None}
 
 
 def is_url(text: str) -> bool:
-    """Whether this is an http(s) URL with a host and a usable port."""
+    """Return whether this is an http(s) URL with a host and a usable port."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -255,10 +256,10 @@ def is_url(text: str) -> bool:
 
 
 def _plain_base64(name: str, text: str) -> bytes:
-    """Bare base64: a ``data:`` prefix is refused ([V] section 16, 6), and so are line breaks and URL-safe letters."""
+    """Decode base64. A ``data:`` prefix ([V] section 16, 6), line breaks and the URL-safe alphabet are rejected."""
     if text[:5].lower() == "data:":
-        raise ParameterError(name, "base64 must come without a data: prefix", "format")
+        raise ParameterError(name, "base64 must not have a data: prefix", "format")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ParameterError(name, "neither a URL nor plain base64", "format") from error
+        raise ParameterError(name, "must be a URL or base64", "format") from error

@@ -1,4 +1,4 @@
-"""The aiohttp application, and serving it: on a socket and a folder, both given back at the end."""
+"""Build the aiohttp application and serve it on a socket, with its state in a directory."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from airflow_provider_kirin.emulator.store import Store
 from airflow_provider_kirin.emulator.video_cache import VideoCache
 
 MAX_BODY = 96 * 1024 * 1024
-"""Seven images of 10 MB in base64, and the rest of a request ([E])."""
-_GOODBYE_SECONDS = 1.0
+"""Enough for seven images of 10 MB in base64 ([E])."""
+_SHUTDOWN_SECONDS = 1.0
 
 
 def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
-    """The application; its parts live as long as it runs."""
+    """Return the application. Its services start and stop with it."""
     app = web.Application(middlewares=[middleware], client_max_size=MAX_BODY)
     router = app.router
     router.add_post("/model/v1/generation", api.submit)
     router.add_post("/model/v1/generation/precharge", api.precharge)
-    # The pattern: aiohttp's own takes no braces, which an external task id may hold.
+    # aiohttp's default pattern excludes braces, which an external task id may contain.
     router.add_get("/model/v1/generation/task/{ref:[^/]+}", api.look_up)
     router.add_get("/model/api/v1/user/balance", api.balance)
     router.add_get("/api/v1/user/balance", api.balance)
@@ -57,11 +57,11 @@ def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
             await services.fetcher.close()
             await services.video_cache.close()
 
-    async def tell_waiting(app: web.Application) -> None:
+    async def announce_stop(app: web.Application) -> None:
         app[SERVICES].stopping.set()
 
     app.cleanup_ctx.append(run_services)
-    app.on_shutdown.append(tell_waiting)
+    app.on_shutdown.append(announce_stop)
     return app
 
 
@@ -84,18 +84,18 @@ def _make_services(settings: Settings, store: Store, folder: Path, http: aiohttp
     return services
 
 
-class Unusable(Exception):
-    """The arguments are fine but the machine does not let them be used: port taken, folder not writable."""
+class StartupError(Exception):
+    """The arguments are valid but cannot be used: port taken, directory not writable."""
 
 
 async def serve(settings: Settings, stop_on: Callable[[asyncio.Event], None]) -> None:
-    """Serve until the event that ``stop_on`` is handed is set."""
+    """Serve until the event that ``stop_on`` receives is set."""
     stop = asyncio.Event()
     stop_on(stop)
     with _folder(settings.state_dir) as folder, contextlib.closing(_open(folder)) as store:
-        # access_log=None: aiohttp's own log would print the query of signed links.
+        # aiohttp's own access log would print the query of signed links.
         runner = web.AppRunner(
-            make_app(settings, store, folder), access_log=None, shutdown_timeout=_GOODBYE_SECONDS, handle_signals=False
+            make_app(settings, store, folder), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handle_signals=False
         )
         await runner.setup()
         try:
@@ -104,7 +104,7 @@ async def serve(settings: Settings, stop_on: Callable[[asyncio.Event], None]) ->
                 await site.start()
             except OSError as error:
                 reason = error.strerror or str(error)
-                raise Unusable(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
+                raise StartupError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
             print(f"Kirin emulator ready at {_address(settings.host, runner.addresses[0][1])}", flush=True)
             await stop.wait()
         finally:
@@ -117,7 +117,7 @@ def _address(host: str, port: int) -> str:
 
 @contextlib.contextmanager
 def _folder(state_dir: Path | None) -> Iterator[Path]:
-    """The folder of state, locked: two emulators on one folder would answer for each other's generations."""
+    """Yield the state directory, locked: two emulators must not share it."""
     if state_dir is None:
         with tempfile.TemporaryDirectory(prefix="kirin-emulator-") as name:
             yield Path(name)
@@ -126,12 +126,12 @@ def _folder(state_dir: Path | None) -> Iterator[Path]:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = (state_dir / "lock").open("w")
     except OSError as error:
-        raise Unusable(f"state directory {state_dir} cannot be written: {error.strerror}") from error
+        raise StartupError(f"state directory {state_dir} cannot be written: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Unusable(f"state directory {state_dir} is in use by another emulator") from error
+            raise StartupError(f"state directory {state_dir} is in use by another emulator") from error
         yield state_dir
 
 
@@ -141,4 +141,4 @@ def _open(folder: Path) -> Store:
             (folder / name).mkdir(exist_ok=True)
         return Store(folder / "kirin.sqlite3")
     except (OSError, sqlite3.Error) as error:
-        raise Unusable(f"state directory {folder} cannot be used: {error}") from error
+        raise StartupError(f"state directory {folder} cannot be used: {error}") from error

@@ -1,4 +1,4 @@
-"""What one running emulator is made of; every handler finds its parts here."""
+"""The services of one running emulator, for every request handler."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from airflow_provider_kirin.emulator.settings import Settings
 from airflow_provider_kirin.emulator.store import Store
 from airflow_provider_kirin.emulator.video_cache import VideoCache
 
-LENGTH = 1000
-
 
 @dataclass
 class Journal:
-    """Counts since the start or the last reset; in memory, so a restart begins at nothing."""
+    """Request counts and the last requests since the start or the last reset; never a key, a query string or a body."""
 
     submits: int = 0
     gets: int = 0
     downloads: int = 0
-    requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LENGTH))
+    requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
 
     def count(self, method: str, path: str) -> None:
-        """Count a request that has arrived, whatever becomes of it."""
+        """Count a request on arrival, whatever its outcome."""
         if path == "/model/v1/generation" and method == "POST":
             self.submits += 1
         elif path.startswith("/model/v1/generation/task/"):
@@ -39,14 +37,14 @@ class Journal:
             self.downloads += 1
 
     def clear(self) -> None:
-        """Start again at nothing."""
+        """Reset the counts and forget the requests."""
         self.submits = self.gets = self.downloads = 0
         self.requests.clear()
 
 
 @dataclass(kw_only=True)
 class Services:
-    """The parts, and the event that tells waiting handlers that the emulator stops."""
+    """The services, and the event that ends waiting handlers when the emulator stops."""
 
     settings: Settings
     store: Store
@@ -63,5 +61,5 @@ SERVICES = web.AppKey("kirin_services", Services)
 
 
 def services_of(request: web.Request) -> Services:
-    """The parts of the emulator that serves this request."""
+    """Return the services of the emulator that handles this request."""
     return request.app[SERVICES]

@@ -1,4 +1,4 @@
-"""What the person who starts the emulator may choose, and how the command line says it."""
+"""The emulator's settings and their command line options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = "python -m airflow_provider_kirin.emulator"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One emulator's choices; the command line's defaults are these."""
+    """The settings of one emulator, with the defaults of the command line."""
 
     host: str = "127.0.0.1"
     port: int = 8900
@@ -34,12 +34,12 @@ class Settings:
     verbose: bool = False
 
     def random_duration(self) -> float:
-        """How long the next generation takes."""
+        """Return how many seconds the next generation takes."""
         return random.uniform(*self.seconds)
 
 
 def read_arguments(argv: Sequence[str] | None) -> Settings:
-    """Parse the command line; argparse itself ends with 2 on a wrong argument."""
+    """Parse the command line. argparse exits with 2 on an invalid argument."""
     values = vars(_parser().parse_args(argv))
     values["api_keys"] = tuple(values["api_keys"] or Settings.api_keys)
     return Settings(**values)
@@ -49,16 +49,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A Kirin gateway on your own machine.")
     add = parser.add_argument
     add("--host", default=Settings.host, help="address to listen on (default %(default)s)")
-    add("--port", type=_port, default=Settings.port, help="0 picks a free one (default %(default)s)")
-    add("--api-key", action="append", dest="api_keys", type=_key, metavar="KEY", help="may be given several times")
+    add("--port", type=_port, default=Settings.port, help="0 picks a free port (default %(default)s)")
+    add(
+        "--api-key",
+        action="append",
+        dest="api_keys",
+        type=_key,
+        metavar="KEY",
+        help="may be repeated",
+    )
     add("--seconds", type=_seconds, default=Settings.seconds, metavar="S|A-B", help="how long a generation takes")
-    add("--state-dir", type=Path, metavar="DIR", help="keep everything there; without it all is gone at the end")
+    add("--state-dir", type=Path, metavar="DIR", help="keep all state there; without it, state is lost at the end")
     add("--duplicates", choices=("reject", "return", "bill"), default=Settings.duplicates)
     add("--no-external-lookup", action="store_false", dest="external_lookup")
-    add("--balance", type=_cents, dest="balance_cents", metavar="USD", help="of each key; unlimited without it")
-    add("--max-concurrent", type=_positive, metavar="N", help="running generations of each key")
-    add("--url-ttl", type=_ttl, default=Settings.url_ttl, metavar="S", help="life of a video link (default 3600)")
-    add("--public-url", type=_public_url, metavar="URL", help="base of links; the request's Host without it")
+    add("--balance", type=_cents, dest="balance_cents", metavar="USD", help="balance of each key (default: unlimited)")
+    add("--max-concurrent", type=_positive, metavar="N", help="concurrent generations of each key (default: unlimited)")
+    add("--url-ttl", type=_ttl, default=Settings.url_ttl, metavar="S", help="lifetime of a video link (default 3600)")
+    add("--public-url", type=_public_url, metavar="URL", help="base URL of links (default: the request's Host)")
     add("--callback-style", choices=("gateway", "kling"), default=Settings.callback_style)
     add("-v", "--verbose", action="store_true", help="access log on stderr")
     return parser
@@ -71,22 +78,25 @@ def _port(text: str) -> int:
 
 
 def _key(text: str) -> str:
-    # The value is left out of the message: it may be a real key.
+    # Not shown in the message: it may be a real key.
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise argparse.ArgumentTypeError("a key is printable ASCII without spaces")
+        raise argparse.ArgumentTypeError("a key must be printable ASCII without spaces")
     return text
 
 
 def _seconds(text: str) -> tuple[float, float]:
-    match = re.fullmatch(r"([0-9.]+)(?:-([0-9.]+))?", text)
-    try:
-        low = float(match[1]) if match else -1.0
-        high = float(match[2]) if match and match[2] else low
-    except ValueError:
-        low = high = -1.0
+    first, _, last = text.partition("-")
+    low, high = _number(first), _number(last or first)
     if not 0 <= low <= high <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds (3, 0.5) nor a range of them (2-6)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (3, 0.5) or a range (2-6)")
     return low, high
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _cents(text: str) -> int:
@@ -95,24 +105,21 @@ def _cents(text: str) -> int:
         if not cents.is_finite() or cents < 0 or cents != cents.to_integral_value():
             raise InvalidOperation
     except InvalidOperation as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount such as 2.50") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount in USD such as 2.50") from error
     return int(cents)
 
 
 def _positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer above 0")
     return int(text)
 
 
 def _ttl(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (math.isfinite(value) and value > 0):
+    seconds = _number(text)
+    if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
+    return seconds
 
 
 def _public_url(text: str) -> str:

@@ -1,7 +1,7 @@
 """The generations, in SQLite.
 
-Every call is one indexed statement of some ten microseconds, so handlers make them inline in the event loop: a hop to
-a thread would cost more. WAL with synchronous=NORMAL survives the death of this process at any point.
+Every call is one indexed statement of about ten microseconds, so handlers make it on the event loop: handing it to a
+thread would cost more. WAL with synchronous=NORMAL survives a kill of this process at any point.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS by_due ON deliveries (due_ms) WHERE due_ms IS NOT NULL;
 """
 _VERSION = 2
-"""Of the tables: a folder that an older emulator left behind starts empty."""
+"""The version of the tables. State of another version is dropped."""
 _COLUMNS = tuple(field.name for field in fields(Generation))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM generations "
 _INSERT = f"INSERT INTO generations ({', '.join(_COLUMNS)}, waiting) VALUES ({', '.join(['?'] * len(_COLUMNS))}, ?)"
 
 
 class Store:
-    """All generations of all keys, found by id, external id or clock."""
+    """The generations of all keys, and the callbacks that are due."""
 
     def __init__(self, path: Path) -> None:
-        # Autocommit: each statement is its own transaction, nothing is ever half written.
+        # Autocommit: each statement is its own transaction.
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
@@ -58,16 +58,16 @@ class Store:
         self.secret: bytes = self.db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0].encode()
 
     def close(self) -> None:
-        """Write the log back and close."""
+        """Close the database."""
         self.db.close()
 
     def add(self, generation: Generation) -> None:
-        """Keep a generation that was just accepted."""
+        """Store a new generation."""
         row = _to_row(generation)
         self.db.execute(_INSERT, [*(row[name] for name in _COLUMNS), generation.waits_for_images])
 
     def replace(self, generation: Generation) -> None:
-        """Keep what became of a generation's images."""
+        """Update a generation after its images were fetched."""
         row = _to_row(generation)
         changed = [row["images"], row["failure"], row["done_ms"], generation.waits_for_images]
         self.db.execute(
@@ -76,32 +76,32 @@ class Store:
         )
 
     def by_id(self, id_: str) -> Generation | None:
-        """The generation with this id, whoever made it."""
+        """Return the generation with this id, of any key."""
         return self._one("WHERE id = ?", id_)
 
     def by_external_id(self, owner: str, external_id: str) -> Generation | None:
-        """The newest generation of a key with this external id."""
+        """Return a key's newest generation with this external id."""
         return self._one("WHERE owner = ? AND external_id = ? ORDER BY seq DESC LIMIT 1", owner, external_id)
 
     def by_job_id(self, owner: str, job_id: str) -> Generation | None:
-        """The generation of a key that made the clip with this id."""
+        """Return a key's generation whose video has this job id."""
         return self._one("WHERE owner = ? AND job_id = ?", owner, job_id)
 
     def all(self) -> Iterator[Generation]:
-        """Every generation, oldest first."""
+        """Return all generations, oldest first."""
         return map(_from_row, self.db.execute(_SELECT + "ORDER BY seq"))
 
     def waiting(self) -> list[Generation]:
-        """Generations whose images are still to be fetched."""
+        """Return the generations whose images are still to be fetched."""
         return [_from_row(row) for row in self.db.execute(_SELECT + "WHERE waiting ORDER BY seq")]
 
     def running(self, owner: str, now: int) -> int:
-        """How many generations of a key are under way."""
+        """Return how many generations of a key are running."""
         sql = "SELECT count(*) FROM generations WHERE owner = ? AND (done_ms > ? OR waiting)"
         return int(self.db.execute(sql, (owner, now)).fetchone()[0])
 
     def spent_cents(self, owner: str, now: int) -> int:
-        """What a key's generations have cost and hold reserved; failed ones give it back."""
+        """Return what a key's generations have cost, running ones included and failed ones refunded."""
         sql = (
             "SELECT coalesce(sum(cents), 0) FROM generations"
             " WHERE owner = ? AND NOT (failure IS NOT NULL AND done_ms <= ? AND NOT waiting)"
@@ -109,7 +109,7 @@ class Store:
         return int(self.db.execute(sql, (owner, now)).fetchone()[0])
 
     def clear(self) -> None:
-        """Forget all generations and deliveries; the signing secret stays."""
+        """Delete all generations and deliveries; the signing secret stays."""
         self.db.execute("DELETE FROM generations")
         self.db.execute("DELETE FROM deliveries")
 

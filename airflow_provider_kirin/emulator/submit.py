@@ -1,4 +1,4 @@
-"""From a body to an accepted generation: judged in a thread, then accepted in one step that nothing can interrupt."""
+"""Turn a request body into a generation: validate it in a thread, then accept it in one uninterruptible step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_provider_kirin.emulator.order import Order, read_order
 from airflow_provider_kirin.emulator.schema import Source
 from airflow_provider_kirin.emulator.services import Services
 
-_BIG = 65_536
-LONGEST_CLIP = 180
+_DECODE_INLINE_BYTES = 65_536
+_MAX_EXTENDED_SECONDS = 180
 
 
 async def decode_json(raw: bytes) -> Any:
-    """The JSON in a body; NaN, Infinity, broken text and endless nesting are refused with 400."""
-    return await asyncio.to_thread(_decode, raw) if len(raw) > _BIG else _decode(raw)
+    """Return the decoded JSON. NaN, Infinity, invalid UTF-8 and excessive nesting are rejected with 400."""
+    return await asyncio.to_thread(_decode, raw) if len(raw) > _DECODE_INLINE_BYTES else _decode(raw)
 
 
 def _decode(raw: bytes) -> Any:
@@ -37,49 +37,49 @@ def _no_constant(name: str) -> Any:
 
 
 async def validate_order(body: Any, header_model: str | None) -> Order:
-    """The order in a body; the work on images is done in a worker thread."""
+    """Return the order in a body. Images are decoded in a worker thread."""
     return await asyncio.to_thread(read_order, body, header_model)
 
 
 async def accept(
     services: Services, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float
 ) -> tuple[Generation, bool]:
-    """Accept a generation, or raise the refusal. Also says whether it is a new one.
+    """Accept a generation, or raise the refusal. Return it, and whether it is new.
 
-    From the look for duplicates to the row in the store there is no await: of two equal submits, one is first.
+    There is no await between the check for duplicates and the row in the store: of two equal submits, one is first.
     """
     order = await validate_order(body, header_model)
     frames = tuple(
-        [Frame(each.name, await _kept(services.image_store, each.source), each.any_ratio) for each in order.images]
+        [Frame(each.name, await _stored(services.image_store, each.source), each.any_ratio) for each in order.images]
     )
-    known = _existing(services, owner, order.external_id)
-    if known is not None:
-        return known, False
+    existing = _existing(services, owner, order.external_id)
+    if existing is not None:
+        return existing, False
     now = now_ms()
     _check_limits(services, owner, order.cents, now)
     generation = _generation(services, order, frames, owner=owner, origin=origin, now=now, lag=lag)
     if order.extends is not None:
         generation = _extended(services, generation, order.extends)
     services.store.add(generation)
-    services.callbacks.expect(generation)
+    services.callbacks.schedule(generation)
     if generation.waits_for_images:
         services.fetcher.start(generation)
     return generation, True
 
 
-async def _kept(pictures: ImageStore, source: Source) -> str:
-    return await asyncio.to_thread(pictures.keep, source) if isinstance(source, bytes) else source
+async def _stored(image_store: ImageStore, source: Source) -> str:
+    return await asyncio.to_thread(image_store.keep, source) if isinstance(source, bytes) else source
 
 
 def _existing(services: Services, owner: str, external_id: str | None) -> Generation | None:
-    """What the policy says about an external id that was used before (section 15: the gateway's answer is unknown)."""
+    """Apply the policy for an external id that already exists (section 15: the gateway's response is unknown)."""
     policy = services.settings.duplicates
     if external_id is None or policy == "bill":
         return None
-    known = services.store.by_external_id(owner, external_id)
-    if known is not None and policy == "reject":
-        raise platform(409, "EXTERNAL_TASK_ID_EXISTS", "external_task_id was used before")
-    return known
+    existing = services.store.by_external_id(owner, external_id)
+    if existing is not None and policy == "reject":
+        raise platform(409, "EXTERNAL_TASK_ID_EXISTS", "this external_task_id already exists")
+    return existing
 
 
 def _check_limits(services: Services, owner: str, cents: int, now: int) -> None:
@@ -93,8 +93,8 @@ def _check_limits(services: Services, owner: str, cents: int, now: int) -> None:
 def _generation(
     services: Services, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
 ) -> Generation:
-    wishes = read_directives(order.prompt)
-    seconds = services.settings.random_duration() if wishes.seconds is None else wishes.seconds
+    directives = read_directives(order.prompt)
+    seconds = services.settings.random_duration() if directives.seconds is None else directives.seconds
     id_ = new_id()
     return Generation(
         id=id_,
@@ -114,21 +114,21 @@ def _generation(
         done_ms=now + round(seconds * 1000),
         visible_ms=now + round(lag * 1000),
         cents=order.cents,
-        failure=wishes.failure,
-        no_video=wishes.no_video,
-        odd_status=wishes.status,
+        failure=directives.failure,
+        no_video=directives.no_video,
+        odd_status=directives.status,
         callback_urls=order.callback_urls,
         origin=origin,
     )
 
 
 def _extended(services: Services, generation: Generation, video_id: str) -> Generation:
-    """The generation as one that goes on where a clip ends; [K]: of v1 models and their extensions, up to 3 minutes."""
+    """Return the generation as an extension of an earlier video; [K]: of v1 models, up to 3 minutes in total."""
     clip = services.store.by_job_id(generation.owner, video_id)
     if clip is None or clip.status(generation.created_ms) != COMPLETED or not clip.has_video:
-        raise invalid("video_id", "there is no such video; give the job id of a finished one")
-    if not clip.model.startswith(("kirin_v1_", "kirin_duration_")) or clip.video_seconds > LONGEST_CLIP:
-        raise invalid("video_id", "only videos of v1 models, of 3 minutes at most, can be extended")
+        raise invalid("video_id", "no such video; must be the job id of a completed generation")
+    if not clip.model.startswith(("kirin_v1_", "kirin_duration_")) or clip.video_seconds > _MAX_EXTENDED_SECONDS:
+        raise invalid("video_id", "only videos of v1 models can be extended, up to 3 minutes")
     return replace(
         generation,
         images=clip.images,
@@ -141,5 +141,5 @@ def _extended(services: Services, generation: Generation, video_id: str) -> Gene
 
 
 def owner_of(key: str) -> str:
-    """Whose generations: a digest, so that no key is ever on disk."""
+    """Return the owner that a key stands for: a digest, so that no key is ever on disk."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]

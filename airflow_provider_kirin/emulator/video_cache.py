@@ -1,4 +1,4 @@
-"""The shelf of finished videos: rendered when first asked for, once for each set of images and settings."""
+"""The rendered videos: each rendered when it is first requested, once for each set of images and settings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class RenderError(Exception):
-    """The rendering process failed; the text is its last line."""
+    """The renderer failed; the message is the last line of its output."""
 
 
 class VideoCache:
-    """A folder of MP4 files by digest. Thousands of generations of one image cost one rendering."""
+    """A directory of MP4 files by digest. Thousands of generations of one image need one rendering."""
 
     def __init__(self, folder: Path, image_store: ImageStore) -> None:
         self._folder = folder
         self._image_store = image_store
         self._running: dict[str, asyncio.Task[None]] = {}
-        # One at a time: a rendering takes both cores of a small machine already.
-        self._turn = asyncio.Semaphore(1)
+        # One at a time: a rendering already uses both cores of a small machine.
+        self._slot = asyncio.Semaphore(1)
         folder.mkdir(parents=True, exist_ok=True)
 
     async def path(self, generation: Generation) -> Path:
-        """The video of a generation, made now if it is not there yet."""
+        """Return the path of a generation's video, and render it first if necessary."""
         name = _digest(generation)
         out = self._folder / f"{name}.mp4"
         if not out.exists():
@@ -39,12 +39,12 @@ class VideoCache:
             if task is None:
                 task = self._running[name] = asyncio.create_task(self._render(generation, out))
                 task.add_done_callback(lambda _: self._running.pop(name, None))
-            # Shielded: one client that leaves must not stop the rendering that others wait for.
+            # Shielded: a client that disconnects must not stop a rendering that others wait for.
             await asyncio.shield(task)
         return out
 
     async def close(self) -> None:
-        """Stop whatever is being rendered."""
+        """Stop the renderings."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -62,18 +62,18 @@ class VideoCache:
             "watermark": generation.watermark,
             "out": str(out),
         }
-        async with self._turn:
+        async with self._slot:
             await _run(json.dumps(job))
 
 
 async def _run(job: str) -> None:
-    """A process for each rendering: it ends by itself even if this one is killed, and shares no GIL with the loop."""
-    search = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+    """Run the renderer as a process: it ends by itself if this one is killed, and has its own GIL."""
+    python_path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "airflow_provider_kirin.emulator.video_renderer",
-        env={**os.environ, "PYTHONPATH": search},
+        env={**os.environ, "PYTHONPATH": python_path},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -93,7 +93,7 @@ async def _run(job: str) -> None:
 def _digest(generation: Generation) -> str:
     key = [
         [frame.ref for frame in generation.images],
-        # A card is only drawn where there is no image.
+        # The card is only drawn if there is no image.
         generation.card if not generation.images else "",
         generation.aspect_ratio,
         generation.short_side,

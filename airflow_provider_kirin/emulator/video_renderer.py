@@ -1,7 +1,7 @@
-"""A real MP4 from pictures: H.264, a slow push-in with a little drift, cross-fades from one to the next, and a tone.
+"""Render a real MP4 from images: H.264, a slow push-in with some drift, cross-fades between images, and sound.
 
-Runs as a process of its own (``python -m airflow_provider_kirin.emulator.video_renderer``), so that the server's
-event loop never waits for a frame. Planes are scaled as YUV 4:2:0, not RGB: half the work, and no conversion per frame.
+Runs as a separate process (``python -m airflow_provider_kirin.emulator.video_renderer``), so that the server's
+event loop never waits for a frame. Planes are scaled as YUV 4:2:0, not RGB: half the work, and no frame is converted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Planes = tuple[Image.Image, Image.Image, Image.Image]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to render: images, or a card with text where there are none; seconds long, ``short_side`` pixels high."""
+    """What to render: the images, or a placeholder with the text ``card`` if there are none."""
 
     images: list[str]
     card: str
@@ -53,7 +53,7 @@ class Job:
 
 
 def frame_size(job: Job, first: Image.Image | None) -> tuple[int, int]:
-    """What was asked for; else landscape, portrait or square, after the picture ([E]: pages name only 720p, 1080p)."""
+    """Return the requested size, else the first image's orientation ([E]: pages state only 720p and 1080p)."""
     short, long = job.short_side, job.short_side * 16 // 9
     if job.aspect_ratio or first is None:
         shape = job.aspect_ratio or "16:9"
@@ -65,7 +65,7 @@ def frame_size(job: Job, first: Image.Image | None) -> tuple[int, int]:
 
 
 def render(job: Job, out: Path) -> None:
-    """Write the video of a generation."""
+    """Write the video."""
     pictures = [_load(Path(path)) for path in job.images]
     size = frame_size(job, pictures[0] if pictures else None)
     scenes = [_planes(_canvas(picture, size)) for picture in pictures or [_draw_placeholder(job.card, size)]]
@@ -73,7 +73,7 @@ def render(job: Job, out: Path) -> None:
     frames = job.seconds * job.fps
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = _stream(container.add_stream("libx264", rate=job.fps), size)
-        # All streams have to be there before the first packet.
+        # All streams must exist before the first packet.
         audio = _add_tone(container) if job.has_sound else None
         for index in range(frames):
             frame = _to_frame(_frame_planes(scenes, index / (frames - 1), size, mark), size)
@@ -105,13 +105,13 @@ def _load(path: Path) -> Image.Image:
 
 
 def _canvas(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture on a ground somewhat larger than a frame, so that the end of the push-in is still sharp."""
+    """Return the image on a canvas larger than a frame, so that the end of the push-in is still sharp."""
     ground = _even(size[0] * (1 + _ZOOM)), _even(size[1] * (1 + _ZOOM))
     cover = max(ground[0] / picture.width, ground[1] / picture.height)
     shown = ground[0] * ground[1] / (picture.width * picture.height * cover * cover)
     if 1 - shown <= _MOST_TO_CROP:
         return ImageOps.fit(picture, ground, Image.Resampling.LANCZOS)
-    # Cropping would lose too much: the whole picture, before a blurred and darkened copy of itself.
+    # Cropping would lose too much: show the whole image in front of a blurred and darkened copy of itself.
     small = ImageOps.fit(picture, (ground[0] // 8, ground[1] // 8), Image.Resampling.BOX)
     blurred = small.filter(ImageFilter.GaussianBlur(8)).point([int(value * 0.55) for value in range(256)] * 3)
     backdrop = blurred.resize(ground, Image.Resampling.BICUBIC)
@@ -134,7 +134,7 @@ def _planes(picture: Image.Image) -> Planes:
 def _frame_planes(
     scenes: list[Planes], moment: float, size: tuple[int, int], mark: tuple[Planes, Planes] | None
 ) -> Planes:
-    """The three planes of the frame at ``moment`` (0 to 1): one scene, or two on the way from one to the next."""
+    """Return the planes of the frame at ``moment`` (0 to 1): of one scene, or of two during a cross-fade."""
     way = moment * (len(scenes) - 1)
     index = min(int(way), max(0, len(scenes) - 2))
     mix = _eased((way - index - 0.35) / 0.5) if len(scenes) > 1 else 0.0
@@ -161,7 +161,7 @@ def _eased(value: float) -> float:
 
 
 def _view(planes: Planes, moment: float, size: tuple[int, int]) -> Planes:
-    """The camera: from the whole canvas towards a point a little above its middle, at sub-pixel steps."""
+    """Return what the camera sees on its way from the whole canvas to a point near the centre, in sub-pixel steps."""
     width, height = planes[0].size
     step = moment * 0.75 + _eased(moment) * 0.25
     scale = 1 - step * _ZOOM / (1 + _ZOOM)
@@ -178,11 +178,11 @@ def _view(planes: Planes, moment: float, size: tuple[int, int]) -> Planes:
 
 
 def _watermark_planes(size: tuple[int, int]) -> tuple[Planes, Planes]:
-    """The mark's ink and its mask, a full frame each: pasting is cheap, drawing text is not."""
+    """Return the watermark's ink and mask, a full frame each: pasting is cheap, drawing text is not."""
     ink, mask = Image.new("L", size, 16), Image.new("L", size, 0)
     font = ImageFont.load_default(min(size) / 28)
     corner = size[0] - min(size) / 28, size[1] - min(size) / 28
-    # White with a dark edge, so that it is seen on any picture.
+    # White with a dark edge, so that it is visible on any image.
     ImageDraw.Draw(mask).text(corner, "KIRIN EMULATOR", fill=170, font=font, anchor="rs", stroke_width=2)
     ImageDraw.Draw(ink).text(corner, "KIRIN EMULATOR", fill=235, font=font, anchor="rs")
     half = mask.resize((size[0] // 2, size[1] // 2), Image.Resampling.BOX)
@@ -198,7 +198,7 @@ def _to_frame(planes: Planes, size: tuple[int, int]) -> av.VideoFrame:
 
 
 def _rows(picture: Image.Image, line_size: int) -> Iterator[bytes]:
-    """The pixels, with each row padded to what the encoder wants."""
+    """Yield the pixels, with each row padded to the encoder's line size."""
     data = picture.tobytes()
     if picture.width == line_size:
         yield data
@@ -210,13 +210,13 @@ def _rows(picture: Image.Image, line_size: int) -> Iterator[bytes]:
 
 
 def _add_tone(container: OutputContainer) -> AudioStream:
-    """A mono AAC stream beside the picture."""
+    """Return a mono AAC stream."""
     return container.add_stream("aac", rate=_SAMPLE_RATE, layout="mono")
 
 
 def _play_tone(container: OutputContainer, stream: AudioStream, seconds: int) -> None:
-    """Encode a chord of this length into the stream."""
-    # One second is computed and repeated: it swells from silence to silence, so that no seam is heard.
+    """Encode a soft chord of this length into the stream, without numpy."""
+    # One second is computed and repeated. It begins and ends in silence, so that no seam is audible.
     second = array.array("h", (_sample(index) for index in range(_SAMPLE_RATE)))
     sound = second * (seconds + 1)
     for start in range(0, seconds * _SAMPLE_RATE, _SAMPLES_PER_FRAME):
@@ -233,7 +233,7 @@ def _sample(index: int) -> int:
 
 
 def _draw_placeholder(text: str, size: tuple[int, int]) -> Image.Image:
-    """A picture of this size: two colours that run into each other, a few discs, and the text."""
+    """Return an image with the text on a gradient with a few discs, in colours that depend on the text."""
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
     top, bottom = _colour(digest[0], 0.42), _colour(digest[1], 0.16)
     blend = Image.linear_gradient("L").resize(size)
@@ -258,7 +258,7 @@ def _colour(hue: int, lightness: float) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    """Render the job that comes as JSON on stdin: a prompt has no place in a process list."""
+    """Render the job given as JSON on stdin: a prompt does not belong in a process list."""
     job = Job(**json.load(sys.stdin))
     out = Path(job.out)
     draft = out.with_name(f"{out.stem}.{os.getpid()}.part")
