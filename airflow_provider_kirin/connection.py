@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import logging
 import re
@@ -77,6 +78,11 @@ class KirinConnection:
         """
         # A key of up to three characters is not a secret, and would occur in ordinary words.
         return self._key_pattern.sub("***", text) if len(self.api_key) > 3 else text
+
+    @cached_property
+    def account(self) -> str:
+        """A hash of host and key: equal for connections that share an account, and no secret."""
+        return hashlib.sha256(f"{self.base_url}\n{self.api_key}".encode()).hexdigest()
 
     @cached_property
     def _key_pattern(self) -> re.Pattern[str]:

@@ -60,7 +60,7 @@ class Waiter:
     """A task that waits for a place.
 
     :param since: when it was first refused, in seconds since the epoch: the earliest is next
-    :param key: identifies it, also after it was refused again
+    :param key: identifies it
     :param refused_at: when it was last refused
     :param ready_at: when it can be woken at the earliest
     :param refusals: how often it was refused

@@ -117,6 +117,8 @@ class Poller:
         #: Whether the API did not know the generation at the last poll, which may be replication lag.
         self.is_not_found = False
         self._logged: tuple[str, float | None] | None = None
+        #: Whether one poll found it in progress and a later one at its end. It may also have ended long before.
+        self.has_seen_it_end = False
         #: Elapsed seconds and progress when the progress last moved, and the predicted end in elapsed seconds.
         self._moved = (0.0, 0.0)
         self._predicted_end: float | None = None
@@ -136,6 +138,7 @@ class Poller:
             return self._after_error(outcome, now)
         self._error_count = self._not_found_count = 0
         if outcome.is_final:
+            self.has_seen_it_end = self._logged is not None
             return (
                 PollResult(kirin_task=outcome)
                 if (error := error_from_task(outcome)) is None

@@ -18,6 +18,7 @@ from airflow_provider_kirin.hooks.transport import call_async
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.connection import KirinConnection
     from airflow_provider_kirin.hooks.shared_session import SharedSession
 
 
@@ -60,6 +61,11 @@ class KirinAsyncHook(BaseHook):
         if acquiring is not None:
             # Shielded: a second cancellation must not leave the session open.
             await asyncio.shield(asyncio.ensure_future(_release(acquiring)))
+
+    @property
+    def connection(self) -> KirinConnection:
+        """The connection in use, inside ``async with``."""
+        return self._current().connection
 
     async def get_task(self, kirin_task_id: str) -> KirinTask:
         """Look up a generation.
@@ -133,7 +139,14 @@ class KirinAsyncHook(BaseHook):
         :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(kirin_task_id, timeout, poll_interval, started_at, is_kirin_id=is_kirin_id)
+        return await self.run(new_poller(kirin_task_id, timeout, poll_interval, started_at, is_kirin_id=is_kirin_id))
+
+    async def run(self, poller: Poller) -> KirinTask:
+        """Poll until a poller's wait is over, and return the finished generation.
+
+        :param poller: the state of the wait
+        :raises KirinError: there is no video
+        """
         async with self:
             while not (polled := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller sets the delay
                 await asyncio.sleep(polled.delay)

@@ -15,6 +15,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
+from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.triggers.account_line import AccountLine
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.end import end_task
 from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
@@ -34,6 +36,19 @@ def serialize_arguments(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     return f"{trigger_class.__module__}.{trigger_class.__qualname__}", {
         name: getattr(trigger, name) for name in signature(trigger_class).parameters
     }
+
+
+def seconds_to_hold(trigger: Any, *, deferred_at: float) -> float:
+    """Return the seconds for which a trigger's event must be held back.
+
+    :param trigger: has ``earliest_event``
+    :param deferred_at: when the worker deferred, by its clock
+    """
+    if trigger.task_instance is None:
+        # dag.test() runs a trigger without a task instance, and without a scheduler.
+        return 0.0
+    # Clocks may differ: if this one is behind the worker's, hold the event only as long as if they agreed.
+    return max(min(trigger.earliest_event - time.time(), trigger.earliest_event - deferred_at), 0.0)
 
 
 class KirinTaskTrigger(BaseTrigger):
@@ -93,21 +108,13 @@ class KirinTaskTrigger(BaseTrigger):
 
     async def wait(self) -> TriggerEvent:
         """Wait for all generations, and return the event."""
-        earliest = asyncio.get_running_loop().time() + self._seconds_to_hold()
+        earliest = asyncio.get_running_loop().time() + seconds_to_hold(self, deferred_at=self.started_at)
         outcomes = await self._wait_for_all()
         if event := await self._end_here(outcomes):
             return event
         await asyncio.sleep(earliest - asyncio.get_running_loop().time())
         # In a thread, since there may be thousands of outcomes to encode.
         return await asyncio.to_thread(make_event, outcomes)
-
-    def _seconds_to_hold(self) -> float:
-        """Return the seconds for which the event must be held back."""
-        if self.task_instance is None:
-            # dag.test() runs a trigger without a task instance, and without a scheduler.
-            return 0.0
-        # Clocks may differ: if this one is behind the worker's, hold the event only as long as if they agreed.
-        return min(max(self.earliest_event - time.time(), 0.0), max(self.earliest_event - self.started_at, 0.0))
 
     async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
         """Return the event that ends the task without a worker, or None if a worker has to end it."""
@@ -167,14 +174,19 @@ class KirinTaskTrigger(BaseTrigger):
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
         try:
-            return await hook.wait(
+            poller = new_poller(
                 kirin_task_id,
-                timeout=self.deadline - self.started_at,
-                poll_interval=self.poll_interval,
-                started_at=self.started_at,
+                self.deadline - self.started_at,
+                self.poll_interval,
+                self.started_at,
                 # With an external task id at hand, the other id is the gateway's own.
                 is_kirin_id=self.external_task_id is not None,
             )
+            with AccountLine.of(hook.connection).watch() as watch:
+                try:
+                    return await hook.run(poller)
+                finally:
+                    watch.has_ended = poller.has_seen_it_end
         except KirinError as error:
             return error
 

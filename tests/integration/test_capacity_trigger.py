@@ -1,0 +1,146 @@
+"""KirinCapacityTrigger.run() beside KirinTaskTrigger's, on one event loop as in a triggerer, against the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.triggers import capacity
+from airflow_provider_kirin.triggers.capacity import KirinCapacityTrigger
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
+from tests.integration.emulated import KEY
+from tests.waiting import HANG
+
+pytestmark = [
+    pytest.mark.filterwarnings("error::ResourceWarning"),
+    pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def waiting(since: float, *, conn_id: str = "kirin_default", seconds: float = 3600, hold: float = 0) -> Any:
+    """Return the trigger of a task that was refused, recreated from its serialized form as a triggerer does."""
+    now = time.time()
+    trigger = KirinCapacityTrigger(
+        kirin_conn_id=conn_id,
+        since=now + since,
+        refusals=1,
+        deadline=now + seconds,
+        deferred_at=now,
+        earliest_event=now + hold,
+    )
+    _, arguments = trigger.serialize()
+    again = KirinCapacityTrigger(**json.loads(json.dumps(arguments)))
+    again.task_instance = SimpleNamespace(task_id="generate", task=None)
+    return again
+
+
+def watching(kirin_task_id: str, conn_id: str = "kirin_default") -> KirinTaskTrigger:
+    now = time.time()
+    return KirinTaskTrigger(
+        kirin_task_ids=[kirin_task_id], kirin_conn_id=conn_id, started_at=now, deadline=now + HANG, poll_interval=0.1
+    )
+
+
+async def fired(trigger: Any) -> Any:
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    return events[0].payload
+
+
+def woken_by_an_end(waits: asyncio.Task[Any]) -> bool:
+    return waits.done() and waits.result() == {"reason": "end"}
+
+
+@pytest.fixture
+def submit(conn_id, image_file):
+    """Submit a generation with a prompt; returns its id."""
+    hook = KirinHook(conn_id)
+    yield lambda prompt: hook.submit({"image": image_file, "prompt": prompt}).id
+    hook.close()
+
+
+class TestTheEndOfAGeneration:
+    async def test_wakes_the_task_that_has_waited_longest(self, submit):
+        later, first = (asyncio.create_task(fired(waiting(since))) for since in (-10, -20))
+        await fired(watching(submit("[[seconds:1]]")))
+        assert await asyncio.wait_for(first, HANG) == {"reason": "end"}
+        assert not woken_by_an_end(later)
+        later.cancel()
+
+    async def test_is_seen_by_every_connection_of_the_account(self, submit, connect, emulator):
+        other = connect(emulator.url, conn_id="other")
+        woken = asyncio.create_task(fired(waiting(-10)))
+        await fired(watching(submit("[[seconds:1]]"), other))
+        assert await asyncio.wait_for(woken, HANG) == {"reason": "end"}
+
+    async def test_is_none_of_another_account_s_business(self, submit, connect, emulator):
+        stranger = connect(emulator.url, conn_id="stranger", key="sk-another-account-0123456789")
+        waits = asyncio.create_task(fired(waiting(-10, conn_id=stranger)))
+        await fired(watching(submit("[[seconds:1]]")))
+        assert not woken_by_an_end(waits)
+        waits.cancel()
+
+    async def test_goes_to_the_next_if_the_first_was_cleared(self, submit):
+        cleared, second = (asyncio.create_task(fired(waiting(since))) for since in (-20, -10))
+        watch = asyncio.create_task(fired(watching(submit("[[seconds:1]]"))))
+        await asyncio.sleep(0)
+        cleared.cancel()
+        await watch
+        assert await asyncio.wait_for(second, HANG) == {"reason": "end"}
+
+    async def test_waits_for_a_task_that_was_deferred_a_moment_ago(self, submit):
+        began = time.monotonic()
+        woken = asyncio.create_task(fired(waiting(-10, hold=4)))
+        await fired(watching(submit("[[seconds:0.5]]")))
+        assert await asyncio.wait_for(woken, HANG) == {"reason": "end"}
+        # The one lower bound: an earlier event would cost the task a try.
+        assert time.monotonic() - began >= 3.9
+
+
+class TestWithoutAnEnd:
+    async def test_time_wakes_it(self, conn_id):
+        assert await asyncio.wait_for(fired(waiting(-10)), HANG) == {"reason": "time"}
+
+    async def test_the_deadline_ends_the_wait(self, conn_id):
+        assert await fired(waiting(-10, seconds=0.2)) == {"reason": "deadline"}
+
+    async def test_a_deadline_that_has_passed_ends_it_at_once(self, conn_id):
+        assert await fired(waiting(-10, seconds=-1)) == {"reason": "deadline"}
+
+    async def test_a_connection_that_only_workers_know_lets_time_pass(self, connect):
+        connect("not a host", conn_id="broken")
+        assert await fired(waiting(-10, conn_id="broken", seconds=0.2)) == {"reason": "time"}
+
+
+class TestTheLog:
+    async def test_says_the_place_once_a_change(self, conn_id, logged, monkeypatch):
+        monkeypatch.setattr(capacity, "_LOG_INTERVAL", 0.01)
+        said = ""
+
+        async def says(line: str) -> None:
+            nonlocal said
+            async with asyncio.timeout(HANG):
+                while line not in said:
+                    await asyncio.sleep(0.01)
+                    said += logged()
+
+        first, second = (asyncio.create_task(fired(waiting(since))) for since in (-20, -10))
+        await says("The account is full; 2 wait in this triggerer, place 2.")
+        # Several times the interval.
+        await asyncio.sleep(0.1)
+        said += logged()
+        assert said.count("place 2") == 1
+        first.cancel()
+        await says("1 wait in this triggerer, place 1.")
+        second.cancel()
+
+    async def test_and_the_arguments_hold_no_key(self, conn_id, logged):
+        trigger = waiting(-10, seconds=0.2)
+        await fired(trigger)
+        assert KEY not in logged() + json.dumps(trigger.serialize())
