@@ -6,10 +6,14 @@ without a lookup in between.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import random
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from typing import TypeVar
 
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -36,6 +40,9 @@ LOOKUP_PATIENCE = 10.0
 #: generation yet.
 LOOKUP_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
+T = TypeVar("T")
+#: Returns the seconds until the next attempt, from the latest error and the number of errors in a row; None to give up.
+DelayAfter = Callable[[KirinError, int], float | None]
 
 #: HTTP statuses with which a server states that it did not process the request. Excluded are 408 and 499, after which
 #: it may still continue, 409, and those that no gateway is known to send.
@@ -65,6 +72,67 @@ def backoff_delay(error: KirinError, attempt: int, *, jitter: Callable[[], float
     grown = min(MIN_BACKOFF * 2.0 ** min(attempt - 1, 10), MAX_BACKOFF) * (0.5 + jitter())
     asked = error.retry_after if isinstance(error, KirinAPIError) else None
     return max(grown, asked or 0.0)
+
+
+def backoff_within(patience: float) -> DelayAfter:
+    """Return the schedule of a call that may be repeated: back off after retryable errors, as long as time allows.
+
+    :param patience: seconds from now
+    """
+    give_up_at = time.monotonic() + patience
+
+    def delay_after(error: KirinError, attempt: int) -> float | None:
+        delay = backoff_delay(error, attempt)
+        return delay if error.retryable and time.monotonic() + delay <= give_up_at else None
+
+    return delay_after
+
+
+def fixed_delays(
+    delays: Sequence[float] = LOOKUP_RETRY_DELAYS, *, only: Callable[[KirinError], bool] = lambda error: error.retryable
+) -> DelayAfter:
+    """Return the schedule of a call that is repeated after given delays.
+
+    :param delays: seconds before each further attempt
+    :param only: whether an error is worth another attempt
+    """
+    return lambda error, attempt: delays[attempt - 1] if attempt <= len(delays) and only(error) else None
+
+
+def call_with_retries(
+    call: Callable[[], T], delay_after: DelayAfter, *, on_retry: Callable[[float, KirinError], object]
+) -> T:
+    """Repeat a call that is free, and safe to repeat, until it succeeds; raise the error after which it is given up.
+
+    :param call: what to call
+    :param delay_after: :func:`backoff_within` or :func:`fixed_delays`
+    :param on_retry: called with the delay and the error before each pause, to log them
+    """
+    for attempt in itertools.count(1):
+        try:
+            return call()
+        except KirinError as error:
+            if (delay := delay_after(error, attempt)) is None:
+                raise
+            on_retry(delay, error)
+        time.sleep(delay)
+    raise AssertionError("unreachable")
+
+
+async def await_with_retries(call: Callable[[], Awaitable[T]], delay_after: DelayAfter) -> T:
+    """Do what :func:`call_with_retries` does, in an event loop.
+
+    :param call: returns what to await
+    :param delay_after: :func:`backoff_within` or :func:`fixed_delays`
+    """
+    for attempt in itertools.count(1):
+        try:
+            return await call()
+        except KirinError as error:
+            if (delay := delay_after(error, attempt)) is None:
+                raise
+        await asyncio.sleep(delay)
+    raise AssertionError("unreachable")
 
 
 def classify_submission_error(error: KirinError) -> SubmissionOutcome:

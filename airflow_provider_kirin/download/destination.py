@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.redaction import short_repr
-from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, call_with_retries, fixed_delays
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.download.atomic_file import file_exists_error, size_of
 from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, render_filename
@@ -146,7 +146,7 @@ def fetch_finished(
     kirin_task_id: str,
     *,
     remedy: str = "",
-    pauses: Iterable[float] = LOOKUP_RETRY_DELAYS,
+    pauses: Sequence[float] = LOOKUP_RETRY_DELAYS,
     is_kirin_id: bool = False,
 ) -> KirinTask:
     """Look up a finished generation to get fresh links, because links expire.
@@ -163,19 +163,23 @@ def fetch_finished(
     :raises KirinNotFoundError: the gateway does not know it; retryable unless the API itself reported that
     :raises KirinAPIError: it failed, or completed without a video
     """
-    ahead = iter(pauses)
-    while True:
-        try:
-            found = hook.get_task(kirin_task_id)
-            return _finished(check_response(found, kirin_task_id=kirin_task_id) if is_kirin_id else found, remedy)
-        except (KirinNotFoundError, KirinResponseError, KirinUnfinishedError) as error:
-            if isinstance(error, KirinNotFoundError):
-                error.retryable = not error.from_api
-            delay = next(ahead, None)
-            if delay is None:
-                raise
-            hook.log.info("The gateway may lag; looking it up again in %s s: %s", delay, error)
-        time.sleep(delay)
+
+    def fetch() -> KirinTask:
+        found = hook.get_task(kirin_task_id)
+        return _finished(check_response(found, kirin_task_id=kirin_task_id) if is_kirin_id else found, remedy)
+
+    try:
+        return call_with_retries(
+            fetch,
+            fixed_delays(
+                pauses,
+                only=lambda error: isinstance(error, (KirinNotFoundError, KirinResponseError, KirinUnfinishedError)),
+            ),
+            on_retry=partial(hook.log.info, "The gateway may lag; looking it up again in %s s: %s"),
+        )
+    except KirinNotFoundError as error:
+        error.retryable = not error.from_api
+        raise
 
 
 def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from airflow_provider_kirin.api.requests import (
     validate_task_id,
 )
 from airflow_provider_kirin.api.responses import parse_task
-from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_delay
+from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_within, call_with_retries
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, open_uri
@@ -209,17 +210,11 @@ class KirinHook(BaseHook):
         :raises KirinAPIError: the gateway returned another error
         :raises KirinNetworkError: no response
         """
-        give_up_at, attempt = time.monotonic() + patience, 0
-        while True:
-            try:
-                return self._get_once(kirin_task_id)
-            except KirinError as error:
-                attempt += 1
-                delay = backoff_delay(error, attempt)
-                if not error.retryable or time.monotonic() + delay > give_up_at:
-                    raise
-                self.log.warning("Lookup failed; retrying in %.0f s: %s", delay, error)
-            time.sleep(delay)
+        return call_with_retries(
+            lambda: self._get_once(kirin_task_id),
+            backoff_within(patience),
+            on_retry=partial(self.log.warning, "Lookup failed; retrying in %.0f s: %s"),
+        )
 
     def poll_once(self, poller: Poller) -> PollResult:
         """Look up a poller's generation once, and return what to do next.

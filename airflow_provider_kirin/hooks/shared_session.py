@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kirin.api.circuit_breaker import CircuitBreaker
 from airflow_provider_kirin.api.rate_limiter import RateLimiter
-from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, await_with_retries, fixed_delays
 from airflow_provider_kirin.compat import get_async_extra_dejson
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.exceptions import (
@@ -178,7 +178,9 @@ class SharedSession:
         # The import takes 0.2 s and looking up a connection may block: neither must stop the event loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
         schedule = zip(LOOKUP_RETRY_DELAYS, accumulate(LOOKUP_RETRY_DELAYS), strict=True)
-        self.connection = await self._read([delay for delay, end in schedule if patience is None or end <= patience])
+        delays = [delay for delay, end in schedule if patience is None or end <= patience]
+        # Airflow reports "not found" also if a secrets backend is down, and then all waits here would fail together.
+        self.connection = await await_with_retries(self._read, fixed_delays(delays))
         self.proxy = proxy_for(self.connection)
         self.rate_limiter = RateLimiter(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
@@ -204,20 +206,11 @@ class SharedSession:
             # The connection cannot be looked up, or was deleted: keep using what works.
             return True
 
-    async def _read(self, retry_delays: Iterable[float] = ()) -> KirinConnection:
-        """Look up the connection.
-
-        :param retry_delays: seconds before each further lookup if Airflow does not find it. Airflow reports "not
-            found" also if a secrets backend is down, and then all waits of this process would fail together.
-        """
-        delays = iter(retry_delays)
-        while True:
-            try:
-                conn = await get_async_connection(self._conn_id)
-                return read_connection(conn, await get_async_extra_dejson(conn))
-            except AirflowNotFoundException as error:
-                if (delay := next(delays, None)) is None:
-                    raise missing_connection(self._conn_id, error) from None
-            finally:
-                self._read_at = time.monotonic()
-            await asyncio.sleep(delay)
+    async def _read(self) -> KirinConnection:
+        try:
+            conn = await get_async_connection(self._conn_id)
+            return read_connection(conn, await get_async_extra_dejson(conn))
+        except AirflowNotFoundException as error:
+            raise missing_connection(self._conn_id, error) from None
+        finally:
+            self._read_at = time.monotonic()

@@ -5,11 +5,11 @@ Each step of a run is a function that takes a frozen description (:mod:`.specs`)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.errors import error_from_task
@@ -17,7 +17,7 @@ from airflow_provider_kirin.api.idempotency import make_external_task_id, payloa
 from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
-from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
 from airflow_provider_kirin.api.submission import GenerationClient, InFlight, Submission, Submitted
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
@@ -25,7 +25,6 @@ from airflow_provider_kirin.download.storage import to_str
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinBudgetError,
-    KirinConfigError,
     KirinDestinationError,
     KirinError,
     KirinIdError,
@@ -171,17 +170,11 @@ def _submit_or_adopt(
 
 def _connect(hook: KirinHook) -> None:
     """Look up the connection, retrying for 15 s: Airflow reports "not found" also if a secrets backend is down."""
-    for delay in LOOKUP_RETRY_DELAYS:
-        try:
-            _ = hook.connection
-        except KirinConfigError as error:
-            if not error.retryable:
-                raise
-            hook.log.warning("Connection lookup failed; retrying in %s s: %s", delay, error)
-            time.sleep(delay)
-        else:
-            return
-    _ = hook.connection
+    call_with_retries(
+        lambda: hook.connection,
+        fixed_delays(),
+        on_retry=partial(hook.log.warning, "Connection lookup failed; retrying in %s s: %s"),
+    )
 
 
 def _adopt_without_payload(

@@ -350,7 +350,7 @@ def picture_url(image_bytes, raw_server) -> str:
 
 def test_a_connection_that_does_not_exist_holds_a_worker_for_15_seconds(dag, run, payload, emulator, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr("airflow_provider_kirin.operators.execution.time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr("airflow_provider_kirin.api.retry.time", SimpleNamespace(sleep=slept.append))
     with dag:
         KirinSubmitOperator(task_id="submit", payload=payload, kirin_conn_id="kirin_defualt")
     ended = run(dag)

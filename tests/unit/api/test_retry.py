@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,14 +15,19 @@ from airflow_provider_kirin.api.retry import (
     MAX_BACKOFF,
     MIN_BACKOFF,
     SubmissionOutcome,
+    await_with_retries,
     backoff_delay,
+    backoff_within,
+    call_with_retries,
     classify_submission_error,
+    fixed_delays,
 )
 from airflow_provider_kirin.exceptions import (
     KirinBudgetError,
     KirinConfigError,
     KirinError,
     KirinIdError,
+    KirinInputError,
     KirinNetworkError,
     KirinPayloadError,
     KirinRateLimitError,
@@ -92,3 +101,66 @@ class TestPause:
 
     def test_is_never_shorter_than_the_gateway_asked_for(self) -> None:
         assert backoff_delay(KirinRateLimitError("slow", retry_after=45), 1, jitter=lambda: 0.0) == 45
+
+
+class TestRepeatingACall:
+    @pytest.fixture(autouse=True)
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        pauses: list[float] = []
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        monkeypatch.setattr(asyncio, "sleep", pause)
+        return pauses
+
+    @staticmethod
+    def calls(*outcomes: KirinError | str) -> Callable[[], str]:
+        ahead = iter(outcomes)
+
+        def call() -> str:
+            outcome = next(ahead)
+            if isinstance(outcome, KirinError):
+                raise outcome
+            return outcome
+
+        return call
+
+    def test_fixed_delays_are_slept_one_after_the_other(self, pauses: list[float]) -> None:
+        lost, logged = KirinNetworkError("lost"), []
+        call = self.calls(lost, lost, "found")
+        assert call_with_retries(call, fixed_delays((0.5, 1.0)), on_retry=lambda *seen: logged.append(seen)) == "found"
+        assert pauses == [0.5, 1.0] and logged == [(0.5, lost), (1.0, lost)]
+
+    async def test_the_async_twin_follows_the_same_schedule(self, pauses: list[float]) -> None:
+        call = self.calls(KirinNetworkError("lost"), "found")
+
+        async def awaited() -> str:
+            return call()
+
+        assert await await_with_retries(awaited, fixed_delays((0.5,))) == "found"
+        assert pauses == [0.5]
+        call = self.calls(KirinInputError("wrong"))
+        with pytest.raises(KirinInputError):
+            await await_with_retries(awaited, fixed_delays())
+
+    def test_the_last_error_is_raised_when_the_delays_are_used_up(self, pauses: list[float]) -> None:
+        call = self.calls(KirinNetworkError("first"), KirinNetworkError("second"))
+        with pytest.raises(KirinNetworkError, match="second"):
+            call_with_retries(call, fixed_delays((0.5,)), on_retry=lambda *_: None)
+        assert pauses == [0.5]
+
+    def test_an_error_that_repeating_cannot_help_is_raised_at_once(self, pauses: list[float]) -> None:
+        for schedule in (fixed_delays(), backoff_within(3600)):
+            with pytest.raises(KirinInputError):
+                call_with_retries(self.calls(KirinInputError("wrong")), schedule, on_retry=lambda *_: None)
+        assert pauses == []
+
+    def test_backoff_gives_up_before_a_pause_that_would_exceed_the_patience(self, pauses: list[float]) -> None:
+        busy = KirinRateLimitError("busy", retry_after=50.0)
+        with pytest.raises(KirinRateLimitError):
+            call_with_retries(self.calls(busy), backoff_within(49), on_retry=lambda *_: None)
+        assert pauses == []
+        assert call_with_retries(self.calls(busy, "ok"), backoff_within(500), on_retry=lambda *_: None) == "ok"
+        assert pauses == [50.0]
