@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, KirinReplyError
+from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 from tests.integration.leftovers import left_behind
@@ -56,7 +56,7 @@ class TestEveryPhaseIsBounded:
         beginning, again = PHASES[phase]
         kirin = hook(raw_server(endless(beginning, again * 1000)).url)
         # Which limit is met first, that of time or that of bytes, depends on the machine.
-        error = lose(kirin, lambda: kirin.get_task("one", patience=0), KirinNetworkError, KirinReplyError)
+        error = lose(kirin, lambda: kirin.get_task("one", patience=0), KirinNetworkError, KirinResponseError)
         assert error.sent if isinstance(error, KirinNetworkError) else "is longer than" in str(error)
 
     def test_a_tls_handshake(self, hook):
