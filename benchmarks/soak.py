@@ -22,9 +22,9 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
-from tests.integration.emulated import KEY, Emulator, picture
-from tests.system.deployment import Deployment
-from tests.waiting import until
+from tests.support.emulator import KEY, Emulator, picture
+from tests.support.system.deployment import Deployment
+from tests.support.waiting import until
 
 _DAG_ID = "soak"
 #: Instances of the mapped task in a run, and runs at a time: more than there are slots.

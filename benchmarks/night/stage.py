@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.night.costs import Cpu, Measured, above_idle, blocked, busy_seconds, cpu_of, worker_runs
 from benchmarks.night.ready import READY
 from benchmarks.night.ways import WAYS
-from tests.integration.emulated import KEY, Emulator, picture
-from tests.system.deployment import Deployment
-from tests.waiting import until
+from tests.support.emulator import KEY, Emulator, picture
+from tests.support.system.deployment import Deployment
+from tests.support.waiting import until
 
 #: What differs from Airflow's own defaults.
 SETTINGS = {"CORE__PARALLELISM": "4", "LOGGING__JSON_LOGS": "True"}

@@ -24,7 +24,7 @@ from benchmarks.night.costs import Cpu, blocked, cpu_of
 from benchmarks.night.stage import Stage, new_lines, stage
 from benchmarks.night.ways import MODEL
 from benchmarks.report import renew, table
-from tests.system.deployment import TRIGGERERS
+from tests.support.system.deployment import TRIGGERERS
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Waits of one DAG run: the triggerer reads the whole DAG for each task that starts there.

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.integration.emulated import KEY, Emulator, picture
-from tests.integration.gateways import Authority, CountingGateway, make_authority
-from tests.integration.misbehaving import RawServer
-from tests.waiting import HANG
+from tests.support.authority import Authority, make_authority
+from tests.support.counting_gateway import CountingGateway
+from tests.support.emulator import KEY, Emulator, picture
+from tests.support.raw_server import RawServer
+from tests.support.waiting import HANG
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -116,8 +117,8 @@ def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) 
 
 @pytest.fixture
 def run(airflow_db: Path, logged: Callable[[], str]) -> Callable[..., Any]:
-    """Run a DAG: ``run(dag)`` returns a :class:`tests.integration.dag_runs.Run`."""
-    from tests.integration.dag_runs import run_dag
+    """Run a DAG: ``run(dag)`` returns a :class:`tests.support.dag_runs.Run`."""
+    from tests.support.dag_runs import run_dag
 
     return lambda dag, **options: run_dag(dag, logged, **options)
 

@@ -19,8 +19,8 @@ from sqlalchemy.orm import make_transient
 
 from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
 from airflow_provider_kirin.plugins.generation_lookup import MAX_LOOKUPS
-from tests.integration.misbehaving import RawServer
-from tests.waiting import HANG, until
+from tests.support.raw_server import RawServer
+from tests.support.waiting import HANG, until
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 PAGES = 60

@@ -18,8 +18,8 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.dag_runs import all_files
-from tests.integration.emulated import KEY
+from tests.support.dag_runs import all_files
+from tests.support.emulator import KEY
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 

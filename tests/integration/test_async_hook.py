@@ -26,10 +26,10 @@ from airflow_provider_kirin.exceptions import (
 )
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
 from airflow_provider_kirin.hooks.shared_session import SharedSession
-from tests.integration.emulated import KEY, until
-from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
-from tests.integration.test_hook import everything_shown
-from tests.waiting import HANG
+from tests.support.emulator import KEY, until
+from tests.support.leftovers import everything_shown
+from tests.support.raw_server import TASK, WAYS, gzip_bomb, replying, whole
+from tests.support.waiting import HANG
 
 # "Unclosed client session" comes as a ResourceWarning from a finalizer, which pytest reports as unraisable.
 pytestmark = [

@@ -19,8 +19,8 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
-from tests.integration.emulated import KEY, Emulator
-from tests.waiting import HANG
+from tests.support.emulator import KEY, Emulator
+from tests.support.waiting import HANG
 
 pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]
 

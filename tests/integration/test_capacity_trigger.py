@@ -14,8 +14,8 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers import capacity
 from airflow_provider_kirin.triggers.capacity import KirinCapacityTrigger
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
-from tests.integration.emulated import KEY
-from tests.waiting import HANG
+from tests.support.emulator import KEY
+from tests.support.waiting import HANG
 
 pytestmark = [
     pytest.mark.filterwarnings("error::ResourceWarning"),

@@ -22,9 +22,9 @@ from sqlalchemy import update
 from airflow_provider_kirin.__main__ import main
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.emulated import KEY
-from tests.integration.misbehaving import replying, whole
-from tests.waiting import HANG
+from tests.support.emulator import KEY
+from tests.support.raw_server import replying, whole
+from tests.support.waiting import HANG
 
 pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id")]
 

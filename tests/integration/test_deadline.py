@@ -15,9 +15,9 @@ import pytest
 from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
-from tests.integration.leftovers import left_behind
-from tests.integration.misbehaving import TASK, RawServer, dripping, endless, phases, replying, whole
-from tests.waiting import HANG
+from tests.support.leftovers import left_behind
+from tests.support.raw_server import TASK, RawServer, dripping, endless, phases, replying, whole
+from tests.support.waiting import HANG
 
 PHASES = phases("application/json", b"{}") | {
     "in the body": (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b" "),

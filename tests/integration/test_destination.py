@@ -24,10 +24,10 @@ from airflow_provider_kirin.operators.kirin import (
     KirinGenerateVideoOperator,
     KirinSubmitOperator,
 )
-from tests.integration.emulated import picture
-from tests.integration.test_hook import is_mp4
-from tests.integration.test_object_storage import keys, stored, unfinished
-from tests.waiting import HANG
+from tests.support.emulator import picture
+from tests.support.s3 import keys, stored, unfinished
+from tests.support.video_host import is_mp4
+from tests.support.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id")
 

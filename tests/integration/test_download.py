@@ -29,11 +29,11 @@ from airflow_provider_kirin.exceptions import (
     KirinResponseError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from tests.integration.leftovers import left_behind
-from tests.integration.misbehaving import RawServer, dripping, endless, phases, replying, whole
-from tests.integration.video_host import START, VideoHost, video
+from tests.support.leftovers import left_behind
+from tests.support.memory import memory_of_a_download
+from tests.support.raw_server import RawServer, dripping, endless, phases, replying, whole
+from tests.support.video_host import MEGABYTE, START, EndlessHost, VideoHost, video
 
-MEGABYTE = 1_000_000
 Serve = Callable[..., VideoHost]
 
 
@@ -791,49 +791,10 @@ class TestTheLog:
         assert "fresh one" in caplog.text and "SECRET" not in caplog.text
 
 
-PEAK = """
-import resource, sys
-sys.path.insert(0, {root!r})
-from airflow_provider_kirin.hooks.kirin import KirinHook
-hook = KirinHook("kirin_default")
-hook.download({url!r} + "/small", {place!r} + "-small.mp4")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-size = hook.download({url!r} + "/large", {place!r} + "-large.mp4")
-print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-def grown(url: str, place: str) -> tuple[int, int]:
-    """Download in a process of its own; return the bytes, and by how many kilobytes its peak grew meanwhile."""
-    script = PEAK.format(root=str(Path(__file__).parents[2]), url=url, place=place)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    size, kilobytes = done.stdout.split()[-2:]
-    return int(size), int(kilobytes)
-
-
-class Endless(VideoHost):
-    """Sends more than it holds, under ``/large``."""
-
-    def __init__(self, body, large):
-        self.large = large
-        super().__init__(body)
-
-    def answer(self, handler):
-        large = self.large if "large" in handler.path else MEGABYTE
-        handler.send_response(200)
-        handler.send_header("Content-Type", "video/mp4")
-        handler.send_header("Content-Length", str(large))
-        handler.end_headers()
-        while large:
-            self._send(handler, self.body[:large])
-            large -= min(large, len(self.body))
-
-
 def test_the_memory_does_not_grow_with_the_file(connect, tmp_path):
-    with Endless(video(MEGABYTE), large=300 * MEGABYTE) as host:
+    with EndlessHost(video(MEGABYTE), large=300 * MEGABYTE) as host:
         connect(host.url)
-        size, kilobytes = grown(host.url, str(tmp_path / "video"))
+        size, kilobytes = memory_of_a_download(host.url, str(tmp_path / "video"))
     assert size == 300 * MEGABYTE == (tmp_path / "video-large.mp4").stat().st_size
     assert kilobytes < 64 * 1024, f"{kilobytes} kB more for 300 MB"
 

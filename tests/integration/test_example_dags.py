@@ -10,7 +10,7 @@ import av
 import pytest
 from PIL import Image
 
-from tests.integration.emulated import Emulator
+from tests.support.emulator import Emulator
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_dags"
 FILES = sorted(FOLDER.glob("*.py"))

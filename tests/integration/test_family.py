@@ -16,9 +16,9 @@ from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.payload.normalize import normalize
 from airflow_provider_kirin.exceptions import KirinPayloadError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from tests.family import BETWEEN, LEAST, SHOTS, limits, payloads, png, with_bad
-from tests.integration.emulated import KEY, Emulator
-from tests.waiting import HANG
+from tests.support.emulator import KEY, Emulator
+from tests.support.payloads import BETWEEN, LEAST, SHOTS, limits, payloads, png, with_bad
+from tests.support.waiting import HANG
 
 MODELS = model_names()
 

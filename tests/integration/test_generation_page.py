@@ -14,9 +14,9 @@ import requests
 from sqlalchemy import select
 
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
-from tests.integration.emulated import KEY
-from tests.integration.test_hook import is_mp4
-from tests.waiting import HANG
+from tests.support.emulator import KEY
+from tests.support.video_host import is_mp4
+from tests.support.waiting import HANG
 
 pytestmark = [
     pytest.mark.usefixtures("conn_id", "impatient"),

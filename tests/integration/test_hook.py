@@ -7,7 +7,6 @@ import json
 import logging
 import socket
 import time
-import traceback
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +33,11 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
-from tests.integration.emulated import KEY
-from tests.integration.misbehaving import TASK, WAYS, gzip_bomb, replying, whole
-from tests.waiting import HANG
+from tests.support.emulator import KEY
+from tests.support.leftovers import everything_shown
+from tests.support.raw_server import TASK, WAYS, gzip_bomb, replying, whole
+from tests.support.video_host import is_mp4
+from tests.support.waiting import HANG
 
 
 @pytest.fixture
@@ -55,11 +56,6 @@ def payload(image_file) -> dict[str, str]:
 def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
-
-
-def everything_shown(error: BaseException) -> str:
-    """All that a log or a UI may show of an error."""
-    return "\n".join([str(error), repr(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error)])
 
 
 class TestSubmitAndLook:
@@ -474,10 +470,6 @@ class TestSettings:
 def video_url(hook, payload) -> str:
     """A fresh link to a video."""
     return hook.wait(hook.submit(payload).id, timeout=HANG).videos[0].url
-
-
-def is_mp4(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and b"moov" in data
 
 
 class TestDownload:

@@ -18,9 +18,9 @@ from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.emulated import until
-from tests.integration.misbehaving import replying, whole
-from tests.waiting import HANG
+from tests.support.emulator import until
+from tests.support.raw_server import replying, whole
+from tests.support.waiting import HANG
 
 DONE: dict[str, Any] = {
     "id": "d1",
@@ -66,7 +66,7 @@ def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_serv
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    from tests.integration.triggerer import start
+    from tests.support.triggerer import start
 
     later = datetime.now(UTC) + timedelta(seconds=30)
     with dag:

@@ -24,10 +24,10 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.emulated import KEY
-from tests.integration.misbehaving import RawServer
-from tests.integration.test_hook import is_mp4
-from tests.waiting import HANG
+from tests.support.emulator import KEY
+from tests.support.raw_server import RawServer
+from tests.support.video_host import is_mp4
+from tests.support.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
@@ -203,7 +203,7 @@ PRODUCER = """
     from airflow_provider_kirin.operators.kirin import KirinDownloadOperator, KirinGenerateVideoOperator
     from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
     from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-    from tests.integration.dag_runs import run_dag
+    from tests.support.dag_runs import run_dag
 
     given = json.loads(sys.argv[1])
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinResponseError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from tests.integration.test_download import MEGABYTE, Endless, grown
-from tests.integration.video_host import VideoHost, video
+from tests.support.memory import memory_of_a_download
+from tests.support.s3 import keys, stored, unfinished
+from tests.support.video_host import MEGABYTE, EndlessHost, VideoHost, video
 
 
 @pytest.fixture
@@ -22,18 +22,6 @@ def hook(connect) -> KirinHook:
 def impatient(monkeypatch):
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
-
-
-def stored(s3, key: str) -> bytes:
-    return s3.get_object(Bucket="videos", Key=key)["Body"].read()
-
-
-def keys(s3) -> list[str]:
-    return [found["Key"] for found in s3.list_objects_v2(Bucket="videos").get("Contents", [])]
-
-
-def unfinished(s3) -> list[Any]:
-    return s3.list_multipart_uploads(Bucket="videos").get("Uploads", [])
 
 
 class TestAnObjectIsWholeOrNotThere:
@@ -144,9 +132,9 @@ def test_a_bucket_that_is_not_there_is_an_error_and_is_not_made(s3, hook):
 
 
 def test_the_memory_does_not_grow_with_the_object(s3, connect):
-    with Endless(video(MEGABYTE), large=150 * MEGABYTE) as host:
+    with EndlessHost(video(MEGABYTE), large=150 * MEGABYTE) as host:
         connect(host.url)
-        size, kilobytes = grown(host.url, "s3://studio@videos/video")
+        size, kilobytes = memory_of_a_download(host.url, "s3://studio@videos/video")
     assert size == 150 * MEGABYTE
     assert s3.head_object(Bucket="videos", Key="video-large.mp4")["ContentLength"] == size
     assert kilobytes < 64 * 1024, f"{kilobytes} kB more for 150 MB"

@@ -26,11 +26,11 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.dag_runs import all_files
-from tests.integration.emulated import KEY, picture
-from tests.integration.misbehaving import whole
-from tests.integration.test_hook import is_mp4
-from tests.unit import a_listener
+from tests.support import listener
+from tests.support.dag_runs import all_files
+from tests.support.emulator import KEY, picture
+from tests.support.raw_server import whole
+from tests.support.video_host import is_mp4
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 
@@ -315,8 +315,8 @@ class TestGenerate:
         listeners = get_listener_manager()
 
         def listen(ti: Any) -> str:
-            if ti.try_number > 1 and not listeners.pm.is_registered(a_listener):
-                listeners.add_listener(a_listener)
+            if ti.try_number > 1 and not listeners.pm.is_registered(listener):
+                listeners.add_listener(listener)
             return ""
 
         dag.user_defined_macros = {"listen": listen}
@@ -332,7 +332,7 @@ class TestGenerate:
         try:
             ended = run(dag)
         finally:
-            listeners.pm.unregister(a_listener)
+            listeners.pm.unregister(listener)
         assert ended.state == "success" and ended.ti("generate", 0).try_number > 1
         assert "a plugin listens" in ended.log and "completing the task on a worker" in ended.log
         assert emulator.submitted == 1

@@ -27,7 +27,7 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.state.keys import USAGE_KEY
 from airflow_provider_kirin.triggers.events import load_event
-from tests.integration.triggerer import Comms, start, write_dag
+from tests.support.triggerer import Comms, start, write_dag
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
 

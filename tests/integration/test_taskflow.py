@@ -13,8 +13,8 @@ import pytest
 from airflow.sdk import task
 from PIL import Image
 
-from tests.integration.dag_runs import all_files
-from tests.integration.test_hook import is_mp4
+from tests.support.dag_runs import all_files
+from tests.support.video_host import is_mp4
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 

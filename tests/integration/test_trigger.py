@@ -29,8 +29,8 @@ from airflow_provider_kirin.exceptions import (
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
-from tests.integration.emulated import KEY, until
-from tests.waiting import HANG
+from tests.support.emulator import KEY, until
+from tests.support.waiting import HANG
 
 pytestmark = [
     pytest.mark.filterwarnings("error::ResourceWarning"),

@@ -16,7 +16,7 @@ from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
-from tests.integration.emulated import KEY
+from tests.support.emulator import KEY
 
 pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
 

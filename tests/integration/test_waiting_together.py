@@ -18,8 +18,8 @@ from airflow_provider_kirin.hooks.shared_session import MAX_CONNECTIONS, SharedS
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from airflow_provider_kirin.triggers.start import KirinStartTrigger
-from tests.integration.emulated import until
-from tests.waiting import HANG
+from tests.support.emulator import until
+from tests.support.waiting import HANG
 
 
 @pytest.fixture

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import base64
-import functools
-import json
 import os
 import shutil
 import signal
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.emulated import picture
-from tests.system.deployment import ROOT, Deployment
-from tests.system.gateways import Gateway
-from tests.system.processes import HOST
-from tests.system.stage import Outcome, Scenario, Stage
+from tests.support.system.campaign import Campaign
 
 
 def _own_airflow_home() -> None:
@@ -35,95 +23,6 @@ def _own_airflow_home() -> None:
 
 
 _own_airflow_home()
-#: How often each scenario is played.
-REPEATS = int(os.environ.get("KIRIN_FAULT_REPEATS", "1"))
-#: Scenarios that do not disturb each other are played at the same time.
-AT_ONCE = 10
-
-
-class Campaign:
-    """Plays scenarios: those that may, together; those that kill what others need, alone and afterwards.
-
-    :param scenarios: the chosen ones
-    :param workers: the names of Celery's; none means the LocalExecutor
-    """
-
-    def __init__(self, scenarios: list[Scenario], workers: Sequence[str] = ()) -> None:
-        self.scenarios = scenarios
-        self.home = Path(tempfile.mkdtemp(prefix="kirin-faults-"))
-        self.airflow = Deployment(self.home / "airflow", workers=workers)
-        self._images = self.home / "images"
-        self._images.mkdir()
-        self._web = _serve(self._images)
-        self._rendered = self.home / "rendered"
-        self._pool = ThreadPoolExecutor(AT_ONCE)
-        self._together: dict[str, Future[list[Outcome]]] = {}
-        self.results: dict[str, list[Outcome]] = {}
-
-    def start(self) -> None:
-        """Start Airflow, and the scenarios that are played together."""
-        for scenario in self.scenarios:
-            image = self._image(scenario)
-            image.write_bytes(picture(320, 320))
-            given = f"http://{HOST}:{self._web.server_port}/{image.name}" if scenario.image_url else str(image)
-            Stage.write_dag(self.airflow.dags, scenario, given, self.airflow.home / "videos")
-        self._render()
-        self.airflow.start()
-        self.airflow.wait_for_dags(scenario.name for scenario in self.scenarios)
-        self._together = {one.name: self._pool.submit(self._play, one) for one in self.scenarios if not one.alone}
-
-    def _render(self) -> None:
-        """Let one gateway render the video that all generations have, and keep it for the others."""
-        gateway = Gateway(self.home / "first", "--seconds", "0")
-        content = base64.b64encode(picture(320, 320)).decode()
-        body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": content, "prompt": "A cup."}}]}
-        gateway.video(gateway.emulator.call("POST", "/model/v1/generation", json=body)["id"])
-        gateway.stop()
-        shutil.copytree(self.home / "first" / "videos", self._rendered)
-
-    def _image(self, scenario: Scenario) -> Path:
-        return self._images / f"{scenario.name}.jpg"
-
-    def result(self, scenario: Scenario) -> list[Outcome]:
-        """Return what was seen; play what is played alone."""
-        if not scenario.alone:
-            self.results[scenario.name] = self._together[scenario.name].result()
-        else:
-            for future in self._together.values():
-                future.exception()  # waits
-            self.results[scenario.name] = self._play(scenario)
-        return self.results[scenario.name]
-
-    def _play(self, scenario: Scenario) -> list[Outcome]:
-        folder = self.home / "stages" / scenario.name
-        folder.mkdir(parents=True)
-        stage = Stage(self.airflow, scenario, folder, self._image(scenario), self._rendered)
-        try:
-            if scenario.warm:
-                stage.warm_up()
-            return [stage.play(number) for number in range(1, REPEATS + 1)]
-        finally:
-            stage.close()
-
-    def stop(self) -> None:
-        """End everything; what was left is kept if KIRIN_FAULT_KEEP says so."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self.airflow.stop()
-        # What was still under way, after Ctrl-C, finds no Airflow, and ends.
-        self._pool.shutdown()
-        self._web.shutdown()
-        if not os.environ.get("KIRIN_FAULT_KEEP"):
-            shutil.rmtree(self.home, ignore_errors=True)
-
-
-def _serve(folder: Path) -> ThreadingHTTPServer:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer((HOST, 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 @pytest.fixture(scope="module")
@@ -143,24 +42,4 @@ def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
         yield campaign
     finally:
         campaign.stop()
-        _write_table(campaign)
-
-
-def _write_table(campaign: Campaign) -> None:
-    """Write build/faults.md, the table of docs/reliability.md, and build/faults.json, all that was seen."""
-    build, name = ROOT / "build", "faults-celery" if campaign.airflow.workers else "faults"
-    build.mkdir(exist_ok=True)
-    rows = [
-        "| What happens | A second POST would be | To pay | Paid so | Ended as promised |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for scenario in campaign.scenarios:
-        if outcomes := campaign.results.get(scenario.name):
-            expected, all_ = scenario.expected, len(outcomes)
-            paid = sum(outcome.paid == expected.paid for outcome in outcomes)
-            good = sum(not outcome.wrong for outcome in outcomes)
-            second = "billed" if scenario.duplicates == "bill" else "refused"
-            rows.append(f"| {scenario.title} | {second} | {expected.paid} | {paid} of {all_} | {good} of {all_} |")
-    (build / f"{name}.md").write_text("\n".join(rows) + "\n")
-    seen = {name: [vars(outcome) for outcome in outcomes] for name, outcomes in campaign.results.items()}
-    (build / f"{name}.json").write_text(json.dumps(seen, indent=1))
+        campaign.write_table()

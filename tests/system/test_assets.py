@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.emulated import KEY, picture
-from tests.system.deployment import Deployment
-from tests.system.gateways import Gateway
-from tests.waiting import until
+from tests.support.emulator import KEY, picture
+from tests.support.system.deployment import Deployment
+from tests.support.system.gateway import Gateway
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 PROMPT = "The cup turns. [[seconds:1]]"

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from tests.system.conftest import REPEATS, Campaign
-from tests.system.deployment import CELERY_WORKERS
-from tests.system.scenarios import CELERY_SCENARIOS, SCENARIOS, WITH_A_PART_OF_THE_EXECUTOR
-from tests.system.stage import Scenario
+from tests.support.system.campaign import REPEATS, Campaign
+from tests.support.system.deployment import CELERY_WORKERS
+from tests.support.system.scenarios import CELERY_SCENARIOS, SCENARIOS, WITH_A_PART_OF_THE_EXECUTOR
+from tests.support.system.stage import Scenario
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(5400 + 1800 * REPEATS)]
 

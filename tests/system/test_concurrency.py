@@ -19,8 +19,8 @@ from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.generation_client import HookClient
-from tests.integration.emulated import KEY, Emulator, picture
-from tests.waiting import HANG
+from tests.support.emulator import KEY, Emulator, picture
+from tests.support.waiting import HANG
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 ATTEMPTS = 50

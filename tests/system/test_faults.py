@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.conftest import REPEATS, Campaign
-from tests.system.scenarios import SCENARIOS
-from tests.system.stage import Scenario
+from tests.support.system.campaign import REPEATS, Campaign
+from tests.support.system.scenarios import SCENARIOS
+from tests.support.system.stage import Scenario
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(5400 + 1800 * REPEATS)]
 

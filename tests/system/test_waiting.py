@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.emulated import KEY, picture
-from tests.system.deployment import Deployment
-from tests.system.gateways import Gateway
-from tests.system.waiting_dags import CONN_ID, KNOWN
-from tests.waiting import until
+from tests.support.emulator import KEY, picture
+from tests.support.system.deployment import Deployment
+from tests.support.system.gateway import Gateway
+from tests.support.system.waiting_dags import CONN_ID, KNOWN
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
@@ -58,7 +58,7 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
     gateway = Gateway(home / "gateway")
     airflow = Deployment(home / "airflow")
     (airflow.dags / "waiting.py").write_text(
-        f'"""An Airflow DAG."""\nfrom tests.system.waiting_dags import build\n\ndag = build({str(image)!r})\n'
+        f'"""An Airflow DAG."""\nfrom tests.support.system.waiting_dags import build\n\ndag = build({str(image)!r})\n'
     )
     try:
         airflow.start()

@@ -306,3 +306,14 @@ class TestPublicSurface:
 
     def test_the_package_says_that_it_is_typed(self) -> None:
         assert (PACKAGE / "py.typed").is_file()
+
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+def test_tests_share_only_what_is_in_support(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert not [name for name in imported if name.startswith("tests.") and not f"{name}.".startswith("tests.support.")]

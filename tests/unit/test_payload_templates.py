@@ -13,7 +13,7 @@ from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.payload.paths import replace_at
 from airflow_provider_kirin.exceptions import KirinPayloadError
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, reject_inline_images
-from tests.family import png
+from tests.support.payloads import png
 
 BYTES = png()
 TEXT = base64.b64encode(BYTES).decode()

@@ -226,16 +226,16 @@ class TestEndsOnWorker:
     def test_when_a_plugin_listens(self, dag):
         from airflow.sdk.listener import get_listener_manager
 
-        from tests.unit import a_listener
+        from tests.support import listener
 
         manager = get_listener_manager()
-        manager.add_listener(a_listener)
+        manager.add_listener(listener)
         try:
             assert not sensor()._ends_from_trigger()
             generate = KirinGenerateVideoOperator(task_id="g", payload=PAYLOAD)
             assert not generate._ends_from_trigger()
         finally:
-            manager.pm.unregister(a_listener)
+            manager.pm.unregister(listener)
         assert KirinTaskSensor(task_id="again", kirin_task_id="abc")._ends_from_trigger()
 
     def test_for_a_subclass_that_overrides_execute_complete(self, dag):

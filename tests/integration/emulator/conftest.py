@@ -21,7 +21,7 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
-from tests import waiting
+from tests.support import waiting
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "emulator-test-key"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 def test_status_is_answered_before_anything_is_accepted(emulator, image):

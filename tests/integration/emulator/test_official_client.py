@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 sdk = pytest.importorskip("seaart_sdk")
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 import requests
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image, until):

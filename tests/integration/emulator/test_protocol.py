@@ -9,7 +9,7 @@ import socket
 import pytest
 import requests
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 def test_submit_answers_with_an_xid_and_the_model(emulator, image):

@@ -11,7 +11,7 @@ import av
 import pytest
 import requests
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 def frames_of(data: bytes, wanted: tuple[int, ...]):

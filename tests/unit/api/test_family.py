@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_kirin.api.models import load_schema, model_names
 from airflow_provider_kirin.api.payload import check_static, prepare_payload
 from airflow_provider_kirin.exceptions import KirinPayloadError, Problem
-from tests.family import BETWEEN, LEAST, MULTI, PICTURE, SHOTS, limits, with_bad
+from tests.support.payloads import BETWEEN, LEAST, MULTI, PICTURE, SHOTS, limits, with_bad
 
 MODELS = model_names()
 

@@ -31,7 +31,7 @@ from airflow_provider_kirin.exceptions import (
     KirinUnknownSubmitError,
 )
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
-from tests.unit.gateway_model import (
+from tests.support.gateway_model import (
     CONTRADICTIONS,
     GET_FATES,
     LYING_ERRORS,

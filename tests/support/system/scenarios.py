@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from tests.system.deployment import TRIGGERERS
-from tests.system.processes import gone, parent_of, send
-from tests.system.stage import Expected, Scenario, Stage
-from tests.waiting import until
+from tests.support.system.deployment import TRIGGERERS
+from tests.support.system.processes import gone, parent_of, send
+from tests.support.system.stage import Expected, Scenario, Stage
+from tests.support.waiting import until
 
 TASK = "/generation/task/"
 

@@ -1,8 +1,9 @@
-"""What a piece of code has left behind in this process: threads and sockets."""
+"""What a piece of code has left behind: threads, sockets, and what an error shows."""
 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,3 +32,8 @@ def left_behind() -> Iterator[Callable[[], None]]:
         assert not left, left
 
     yield nothing
+
+
+def everything_shown(error: BaseException) -> str:
+    """Return all that a log or a UI may show of an error."""
+    return "\n".join([str(error), repr(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error)])

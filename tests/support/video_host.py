@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+MEGABYTE = 1_000_000
 #: A file that begins as an MP4 does.
 START = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
@@ -19,6 +20,11 @@ def video(size: int, seed: int = 0) -> bytes:
     block = bytes((seed + offset * 7) % 251 for offset in range(251 * 40))
     head = START + (size - len(START)).to_bytes(4) + b"mdat"
     return (head + block * (size // len(block) + 1))[:size]
+
+
+def is_mp4(data: bytes) -> bool:
+    """Return whether it is an MP4, as the emulator renders it."""
+    return data[4:8] == b"ftyp" and b"moov" in data
 
 
 @dataclass
@@ -122,3 +128,21 @@ class VideoHost:
         self.sent += len(data)
         handler.wfile.write(data)
         handler.wfile.flush()
+
+
+class EndlessHost(VideoHost):
+    """Sends more than it holds, under ``/large``."""
+
+    def __init__(self, body: bytes, large: int) -> None:
+        self.large = large
+        super().__init__(body)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        large = self.large if "large" in handler.path else MEGABYTE
+        handler.send_response(200)
+        handler.send_header("Content-Type", "video/mp4")
+        handler.send_header("Content-Length", str(large))
+        handler.end_headers()
+        while large:
+            self._send(handler, self.body[:large])
+            large -= min(large, len(self.body))

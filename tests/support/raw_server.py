@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 class RawServer:

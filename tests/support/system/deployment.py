@@ -16,12 +16,12 @@ from typing import Any
 
 import requests
 
-from tests.system.broker import Redis
-from tests.system.postgres import Postgres
-from tests.system.processes import HOST, MARK, Part, free_port, is_ours, kill_all, leftovers
-from tests.waiting import HANG, until
+from tests.support.system.broker import Redis
+from tests.support.system.postgres import Postgres
+from tests.support.system.processes import HOST, MARK, Part, free_port, is_ours, kill_all, leftovers
+from tests.support.waiting import HANG, until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 CELERY_WORKERS = ("worker-1", "worker-2")
 #: Seconds without a heartbeat after which Airflow gives up a task, a triggerer, a scheduler. Its own defaults are
@@ -35,7 +35,7 @@ _SETTINGS = {
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     # Each part has a name of its own, so that the job that holds a trigger leads to its process.
-    "CORE__HOSTNAME_CALLABLE": "tests.system.part_name.part_name",
+    "CORE__HOSTNAME_CALLABLE": "tests.support.system.part_name.part_name",
     "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "300",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "3600",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",

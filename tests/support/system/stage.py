@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.system.deployment import Deployment
-from tests.system.gateways import KEY, Gateway, Proxy
-from tests.system.processes import gone, is_ours, parent_of, send, settled
-from tests.waiting import until
+from tests.support.emulator import KEY
+from tests.support.system.deployment import Deployment
+from tests.support.system.gateway import Gateway
+from tests.support.system.processes import gone, is_ours, parent_of, send, settled
+from tests.support.system.proxy import Proxy
+from tests.support.waiting import until
 
 Shape = Literal["steps", "generate", "taskflow", "mapped"]
 ENDED = ("success", "failed")
@@ -140,7 +142,7 @@ class Stage:
             "options": scenario.options,
             "differs": scenario.differs,
         }
-        text = f'"""An Airflow DAG."""\nfrom tests.system.fault_dags import build\n\ndag = build({spec!r})\n'
+        text = f'"""An Airflow DAG."""\nfrom tests.support.system.fault_dags import build\n\ndag = build({spec!r})\n'
         (dags / f"{scenario.name}.py").write_text(text)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 from PIL import Image, ImageDraw
 
-from tests.waiting import HANG, until
+from tests.support.waiting import HANG, until
 
 #: Long and odd, so that it is found wherever it leaks to.
 KEY = "sk-integration-7f3a9c51d2e84b06-do-not-print"

@@ -20,7 +20,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from tests.waiting import HANG
+from tests.support.waiting import HANG
 
 
 @dataclass(frozen=True)
