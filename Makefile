@@ -12,11 +12,21 @@ DEMO_STAMP := .venv/.demo-stamp
 DEV_STAMP := .venv/.dev-stamp
 BENCH_STAMP := .venv-bench/.stamp
 INSTALL_INPUTS := pyproject.toml scripts/bootstrap.py
-PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14
+PYTHONS = $(PYTHON) $(PREFERRED) python3 python3.13 python3.12 python3.11 python3.14
+# $(call python,3.13): where that Python may be, for steps that are to run on it if it is there.
+python = python$(1) $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python3)
 PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
 REPORT := term:skip-covered
 # Each of them starts a real Airflow, so they run one after the other, and nothing runs beside them.
 SYSTEM_TESTS := $(wildcard tests/system/test_*.py tests/system/*/test_*.py)
+
+# Of Airflow's lines before the one that all tests run on: the unit tests of what touches Airflow, and two DAGs.
+OLDER := 2.11 3.0 3.1 3.2
+WITHOUT_AIRFLOW := --ignore tests/unit/api --ignore tests/unit/download
+
+# When the versions were released whose constraints files are rebuilt in constraints/official.
+OFFICIAL := 2.11.2=2026-03-14T19:00:00Z 3.1.8=2026-03-11T20:00:00Z 3.2.2=2026-05-29T06:00:00Z \
+	3.3.0=2026-07-06T14:30:00Z 3.3.2=2026-09-17T09:00:00Z
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 	--custom-compile-command "make constraints" --extra emulator pyproject.toml
@@ -63,14 +73,36 @@ faults-celery: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## The same faults on tw
 soak: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## 500 short waits in a busy Airflow, without a lost try (half an hour or more); SOAK_ARGS="--load 8"
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
-.PHONY: test-2.11 test-3.0
-test-2.11: ## Unit tests and the demo on Airflow 2.11 and the lowest allowed versions (Python 3.11 or 3.12)
-test-3.0: ## The same on Airflow 3.0 with the newest versions
+.PHONY: $(OLDER:%=test-%)
+test-2.11: ## Airflow's side on Airflow 2.11 and the lowest allowed versions: unit tests, and two example DAGs
+test-3.0: ## The same on Airflow 3.0 and the newest versions of all else
+test-3.1: ## The same on Airflow 3.1.8 and its own constraints, with Python 3.13 if it is there
+test-3.2: ## The same on Airflow 3.2.2 and its own constraints
 
-test-2.11 test-3.0: test-%: .venv-%/.stamp
+$(OLDER:%=test-%): test-%: .venv-%/.stamp
 	@mkdir -p build/airflow-$*
-	AIRFLOW_HOME=$(CURDIR)/build/airflow-$* .venv-$*/bin/python -m pytest -q $(PYTEST_ARGS) tests/unit
-	.venv-$*/bin/python scripts/demo.py --home build/demo-$*
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-$* .venv-$*/bin/python -m pytest -q -n auto $(PYTEST_ARGS) tests/unit $(WITHOUT_AIRFLOW)
+	.venv-$*/bin/python scripts/demo.py --home build/demo-$* --dag kirin_image_to_video --dag kirin_taskflow
+
+.PHONY: dist
+dist: $(DEV_STAMP) ## Build the wheel and the sdist into dist/
+	@rm -rf dist
+	$(BIN)/uv build --quiet
+
+.PHONY: test-package
+test-package: dist ## What is uploaded: metadata, content, beside Airflow's constraints files, the demo from the wheel
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents dist/*.whl
+	@rm -rf .venv-wheel build/wheel && mkdir -p build/wheel/scripts
+	$(call with_python,11,13,.venv-wheel --constraints constraints/official/airflow-3.3.2.txt --wheel dist/*.whl)
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/package
+	@cp scripts/demo.py scripts/local_airflow.py build/wheel/scripts
+	cd build/wheel && $(CURDIR)/.venv-wheel/bin/python scripts/demo.py --home demo
+test-package: private PREFERRED = $(call python,3.13)
+
+.PHONY: audit
+audit: $(DEV_STAMP) ## Known vulnerabilities of what the package brings: at its lowest versions, and at the newest
+	@$(BIN)/python scripts/audit.py constraints/airflow-2.11.txt constraints/airflow-3.3.txt
 
 .PHONY: bench
 bench: $(BENCH_STAMP) ## Measure us beside our peers; updates the figures and plots of docs/ (10 minutes or more)
@@ -107,10 +139,18 @@ docs: $(DEV_STAMP) ## Build docs/ into build/docs; a warning is an error
 constraints: $(DEV_STAMP) ## Update the pins in constraints/
 	$(COMPILE) --group dev --group bench constraints/airflow-3.3.in --output-file constraints/airflow-3.3.txt
 	$(COMPILE) --group test --resolution lowest-direct constraints/airflow-2.11.in --output-file constraints/airflow-2.11.txt
-	$(COMPILE) --group test constraints/airflow-3.0.in --output-file constraints/airflow-3.0.txt
+	$(foreach line,3.0 3.1 3.2,$(COMPILE) --group test constraints/airflow-$(line).in --output-file constraints/airflow-$(line).txt &&) true
+
+.PHONY: official
+official: $(DEV_STAMP) ## Rebuild the constraints files of Airflow in constraints/official
+	$(foreach one,$(OFFICIAL),$(call rebuild,$(word 1,$(subst =, ,$(one))),$(word 2,$(subst =, ,$(one)))) &&) true
+
+# $(call rebuild,version,date): what the index had when that Airflow was released.
+rebuild = echo apache-airflow==$(1) | $(BIN)/uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
+	--upgrade --exclude-newer $(2) constraints/official/packages.in - --output-file constraints/official/airflow-$(1).txt
 
 .PHONY: images
-images: $(DEMO_STAMP) ## Redraw example_dags/images
+images: $(DEMO_STAMP) ## Redraw the pictures of the example DAGs
 	@$(BIN)/python scripts/draw_images.py
 
 .PHONY: models
@@ -124,7 +164,7 @@ check-schemas: $(DEV_STAMP) ## Compare the models' schema files with what the re
 
 .PHONY: clean
 clean: ## Remove the virtualenvs and everything that was built
-	rm -rf .venv .venv-2.11 .venv-3.0 .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
+	rm -rf .venv $(OLDER:%=.venv-%) .venv-wheel .venv-bench build dist .coverage .coverage.* coverage.xml htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
@@ -135,9 +175,13 @@ $(DEV_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
 	$(call with_python,11,14,.venv --constraints $< --group dev)
 	@touch $(DEMO_STAMP) $@
 
-.venv-2.11/.stamp .venv-3.0/.stamp: .venv-%/.stamp: constraints/airflow-%.txt $(INSTALL_INPUTS)
-	$(call with_python,11,12,.venv-$* --constraints $< --group test)
+$(OLDER:%=.venv-%/.stamp): .venv-%/.stamp: constraints/airflow-%.txt $(INSTALL_INPUTS)
+	$(call with_python,11,$(NEWEST_PYTHON),.venv-$* --constraints $< --group test)
 	@touch $@
+.venv-2.11/.stamp .venv-3.0/.stamp: private NEWEST_PYTHON = 12
+.venv-3.1/.stamp .venv-3.2/.stamp: private NEWEST_PYTHON = 13
+.venv-3.0/.stamp: private PREFERRED = $(call python,3.12)
+.venv-3.1/.stamp: private PREFERRED = $(call python,3.13)
 
 $(BENCH_STAMP): constraints/airflow-3.3.txt $(INSTALL_INPUTS)
 	$(call with_python,11,14,.venv-bench --constraints $< --group bench)

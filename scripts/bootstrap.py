@@ -72,7 +72,7 @@ def have_uv(venv: Path) -> bool:
     return uv.exists() or run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "uv>=0.8"], quiet=True)
 
 
-def install(venv: Path, requirements: list[str], constraints: Path) -> None:
+def install(venv: Path, requirements: list[str | Path], constraints: Path) -> None:
     """Install with uv, or else with pip."""
     python = venv / "bin" / "python"
     arguments: list[str | Path] = ["--quiet", "--constraint", constraints, *requirements]
@@ -92,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("venv", type=Path)
     parser.add_argument("--constraints", type=Path, required=True)
+    parser.add_argument("--wheel", type=Path, help="what to install in place of the checkout")
     parser.add_argument("--extra", default="emulator")
     parser.add_argument("--group", action="append", default=[], help="a dependency group of pyproject.toml")
     options = parser.parse_args()
@@ -100,7 +101,8 @@ def main() -> None:
     create(venv)
     print(f"Installing into {venv.name} with the pins of {options.constraints}", flush=True)
     groups = [word for group in options.group for word in ("--group", f"pyproject.toml:{group}")]
-    install(venv, ["--editable", f".[{options.extra}]", *groups], options.constraints)
+    project = [f"{options.wheel}[{options.extra}]"] if options.wheel else ["--editable", f".[{options.extra}]"]
+    install(venv, [*project, *groups], options.constraints)
     print(f"Installed in {time.monotonic() - started:.0f} s", flush=True)
 
 

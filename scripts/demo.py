@@ -1,7 +1,7 @@
 """From an image to a video on this machine: ``make demo``. No API key, no account, no network.
 
-It starts the emulator of the Kirin gateway, runs the example DAG ``kirin_image_to_video`` in an Airflow of its own
-under build/demo, and looks at the video that the DAG stored.
+It starts the emulator of the Kirin gateway, runs the example DAG ``kirin_image_to_video`` (or others) in an Airflow of
+its own under build/demo, and looks at the videos that the DAG stored.
 """
 
 from __future__ import annotations
@@ -21,9 +21,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from local_airflow import API_KEY, ROOT, emulator, end, environment, migrate, running, shown, stop_like_ctrl_c, tail
+from local_airflow import (
+    API_KEY,
+    EXAMPLES,
+    ROOT,
+    emulator,
+    end,
+    environment,
+    migrate,
+    running,
+    shown,
+    stop_like_ctrl_c,
+    tail,
+)
 
-DAG_ID = "kirin_image_to_video"
 GENERATION_SECONDS = 4.0
 RUN_TIMEOUT = 180.0
 
@@ -79,11 +90,11 @@ def readable(line: str) -> str | None:
     return f"  {message}" if "airflow_provider_kirin" in found["logger"] and message not in NOISE else None
 
 
-def run_dag(home: Path, env: dict[str, str], steps: Steps) -> None:
-    """Run the example DAG once, telling what happens; end the program when it fails."""
+def run_dag(dag_id: str, home: Path, env: dict[str, str], steps: Steps) -> None:
+    """Run an example DAG once, telling what happens; end the program when it fails."""
     log = home / "run.log"
     previous = None
-    command = ["airflow", "dags", "test", DAG_ID]
+    command = ["airflow", "dags", "test", dag_id]
     with log.open("w") as output, running(command, env, subprocess.PIPE, grace=1.0) as process:
         assert process.stdout is not None
         alarm = threading.Timer(RUN_TIMEOUT, end, [process])
@@ -123,7 +134,7 @@ def describe(path: Path) -> str:
     return f"{codec}, {width}x{height}, {rate:g} frames/s, {seconds:g} s, {path.stat().st_size:,} bytes"
 
 
-def finished_tasks(home: Path) -> list[dict[str, Any]]:
+def finished_tasks(dag_id: str, home: Path) -> list[dict[str, Any]]:
     """Return the Kirin tasks that the newest run of the DAG pushed to XCom.
 
     No Airflow command prints XComs on both 2.11 and 3.x, so this reads the demo's own database.
@@ -131,7 +142,7 @@ def finished_tasks(home: Path) -> list[dict[str, Any]]:
     query = """SELECT value FROM xcom JOIN dag_run ON dag_run.dag_id = xcom.dag_id AND dag_run.run_id = xcom.run_id
         WHERE dag_run.id = (SELECT max(id) FROM dag_run WHERE dag_id = ?) AND key = 'return_value'"""
     with contextlib.closing(sqlite3.connect(f"file:{home}/airflow.db?mode=ro", uri=True)) as database:
-        values = [json.loads(value) for (value,) in database.execute(query, (DAG_ID,))]
+        values = [json.loads(value) for (value,) in database.execute(query, (dag_id,))]
     return [value for value in values if isinstance(value, dict) and "usage" in value]
 
 
@@ -143,20 +154,19 @@ def ledger(url: str) -> dict[str, Any]:
     return answer
 
 
-def show_results(home: Path, url: str, since: float, steps: Steps) -> None:
-    """Look at what the run left behind: the video, and the bill."""
+def show_results(dag_id: str, home: Path, url: str, since: float, steps: Steps) -> None:
+    """Look at what the run left behind: the videos, and the bill."""
     videos = new_videos(home / "videos", since)
     if not videos:
         sys.exit(f"error: the run succeeded, but there is no new video in {shown(home / 'videos')}")
     for path in videos:
         steps.note(shown(path))
         steps.note(describe(path))
-    show_bill(home, ledger(url), steps)
+    show_bill(finished_tasks(dag_id, home), ledger(url), steps)
 
 
-def show_bill(home: Path, billed: dict[str, Any], steps: Steps) -> None:
+def show_bill(kirin_tasks: list[dict[str, Any]], billed: dict[str, Any], steps: Steps) -> None:
     """Tell what the run cost; the DAG's XComs and the emulator's ledger have to agree."""
-    kirin_tasks = finished_tasks(home)
     if not kirin_tasks:
         sys.exit("error: no XCom of the run holds a Kirin task")
     costs = {row["id"]: Decimal(row["cost"]) for row in billed["paid"]}
@@ -170,7 +180,7 @@ def show_bill(home: Path, billed: dict[str, Any], steps: Steps) -> None:
     )
 
 
-def demo(home: Path) -> None:
+def demo(home: Path, dag_ids: list[str]) -> None:
     """Do it all, telling each step."""
     steps = Steps()
     home.mkdir(parents=True, exist_ok=True)
@@ -183,11 +193,12 @@ def demo(home: Path) -> None:
             env["AIRFLOW__LOGGING__LOG_FORMAT"] = env["AIRFLOW__LOGGING__SIMPLE_LOG_FORMAT"] = LOG_FORMAT
         steps.step(f"Prepare Airflow {airflow} in {shown(home)}")
         steps.note("database migrated" if migrate(home, env) else "database is there from the last run")
-        steps.step(f"Run the DAG {DAG_ID} (example_dags/{DAG_ID}.py)")
-        since = time.time()
-        run_dag(home, env, steps)
-        steps.step("Look at the video")
-        show_results(home, url, since, steps)
+        for dag_id in dag_ids:
+            steps.step(f"Run the DAG {dag_id}, one of {shown(EXAMPLES)}")
+            since = time.time()
+            run_dag(dag_id, home, env, steps)
+            steps.step("Look at the video")
+            show_results(dag_id, home, url, since, steps)
     print(f"\nDone in {steps.elapsed():.1f} s. The whole log is in {shown(home / 'run.log')}.")
     print("Next: `make ui` shows the same DAG in Airflow's web interface; docs/quickstart.md uses a real API key.")
 
@@ -196,10 +207,11 @@ def main() -> None:
     """Read the command line and run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=ROOT / "build" / "demo", help="where everything is kept")
+    parser.add_argument("--dag", action="append", help="an example DAG, or several; kirin_image_to_video if left out")
     options = parser.parse_args()
     stop_like_ctrl_c()
     try:
-        demo(options.home.absolute())
+        demo(options.home.absolute(), options.dag or ["kirin_image_to_video"])
     except KeyboardInterrupt:
         sys.exit("\nStopped; everything that was started has been ended.")
 

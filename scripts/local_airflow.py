@@ -16,7 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+import airflow_provider_kirin
+
 ROOT = Path(__file__).resolve().parent.parent
+#: Of the installed package: the wheel's examples, if it is installed from a wheel.
+EXAMPLES = Path(airflow_provider_kirin.__file__).parent / "example_dags"
 BIN = Path(sys.executable).parent
 API_KEY = "demo-key-of-the-emulator"
 READY_LINE = re.compile(r"Kirin emulator ready at (http://\S+)")
@@ -46,7 +50,7 @@ def environment(home: Path, emulator_url: str) -> dict[str, str]:
         PATH=f"{BIN}{os.pathsep}{env.get('PATH', '')}",
         PYTHONUNBUFFERED="1",
         AIRFLOW_HOME=str(home),
-        AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "example_dags"),
+        AIRFLOW__CORE__DAGS_FOLDER=str(EXAMPLES),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{home}/airflow.db",
         AIRFLOW__LOGGING__COLORED_CONSOLE_LOG="False",

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.support.emulator import Emulator
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_dags"
-FILES = sorted(FOLDER.glob("*.py"))
+FOLDER = Path(__file__).resolve().parents[2] / "airflow_provider_kirin" / "example_dags"
+FILES = sorted(FOLDER.glob("kirin_*.py"))
 
 
 @dataclass(frozen=True)

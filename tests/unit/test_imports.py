@@ -138,6 +138,7 @@ ROOMS = (
     "cli",
     "payloads",
     "testing",
+    "example_dags",
     "__main__",
 )
 

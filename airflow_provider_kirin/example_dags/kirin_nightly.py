@@ -19,6 +19,8 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1),
     catchup=False,
+    # Also where Airflow starts new DAGs unpaused and shows its providers' examples: each night costs a video.
+    is_paused_upon_creation=True,
     tags=["kirin", "example"],
     doc_md=__doc__,
     # Two retries are the default of each Kirin task, 30 seconds apart. At night there is time for a longer delay.
