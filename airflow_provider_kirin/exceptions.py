@@ -5,6 +5,8 @@
     KirinError                     anything this provider raises
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
+    ├── KirinTableError            rows of a batch's table cannot be used; nothing was sent
+    ├── KirinBatchError            rows of a batch have no video; names them by reason
     ├── KirinBudgetError           it would exceed the DAG run's max_cost_usd, or its cost is unknown; nothing was sent
     ├── KirinIdError               not a valid Kirin task id; no request was made
     ├── KirinDestinationError      the video cannot be stored at its destination
@@ -102,6 +104,17 @@ class KirinPayloadError(KirinError, ValueError):
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with required keyword-only arguments cannot be pickled by default, and Airflow pickles some.
         return partial(KirinPayloadError, model=self.model, earlier=self.earlier), (self.problems,)
+
+
+class KirinTableError(KirinError, ValueError):
+    """The table of a batch cannot be used: rows that break a rule, or a file that cannot be read. Nothing was sent."""
+
+
+class KirinBatchError(KirinError):
+    """Rows of a batch ended without a video, more than ``max_failed_rows`` allows. All others are saved.
+
+    A retry goes on with what a try can still cure; a clear also submits the failed rows again.
+    """
 
 
 class KirinBudgetError(KirinError):

@@ -32,6 +32,8 @@ TREE = {
     "KirinError": ("Exception", False),
     "KirinConfigError": ("KirinError", False),
     "KirinPayloadError": ("KirinError", False),
+    "KirinTableError": ("KirinError", False),
+    "KirinBatchError": ("KirinError", False),
     "KirinBudgetError": ("KirinError", False),
     "KirinIdError": ("KirinError", False),
     "KirinDestinationError": ("KirinError", False),

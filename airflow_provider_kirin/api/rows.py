@@ -1,0 +1,201 @@
+"""The rows of a batch's table: their keys, their payloads, and one error for all that cannot be used.
+
+A row is data. It is a mapping of the model's parameters, plus the column that names it; no template in it is rendered.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_kirin.api.idempotency import arguments_fingerprint
+from airflow_provider_kirin.api.models import find_schema
+from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.exceptions import KirinPayloadError, KirinTableError, Problem
+
+#: How many bad rows an error names.
+MAX_NAMED = 50
+#: A longer key is a mistake: it has to fit a file name.
+MAX_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    :param key: names the row in files, in the manifest and in errors
+    :param position: 1 for the first row
+    :param payload: the model's parameters
+    :param problems: why it cannot be used; empty for a good one
+    """
+
+    key: str
+    position: int
+    payload: dict[str, Any] = field(repr=False, default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def digest(self, model: str) -> str:
+        """Return what changes when the row does: a hash of its values, not of the images that they name.
+
+        :param model: the model's id
+        """
+        return arguments_fingerprint(model, (), self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line of a file that holds no row.
+
+    :param text: the line, shortened
+    :param rule: what a line must be
+    """
+
+    text: str
+    rule: str
+
+
+def read_jsonl(lines: Iterable[str]) -> Iterator[Any]:
+    """Yield the records of a JSONL file: an object in each line. Empty lines do not count.
+
+    :param lines: the file's lines
+    """
+    for number, line in enumerate(lines):
+        # A byte order mark is what some editors and Excel start a file with.
+        text = line.lstrip("\ufeff").strip() if number == 0 else line.strip()
+        if not text:
+            continue
+        try:
+            yield json.loads(text)
+        except (ValueError, RecursionError):
+            yield Unreadable(short_repr(text), "each line must be a JSON object")
+
+
+def read_csv(lines: Iterable[str]) -> Iterator[Any]:
+    """Yield the records of a CSV file with a header. An empty cell is absent, not an empty string.
+
+    :param lines: the file's lines, with their line breaks
+    :raises KirinTableError: it has no header, or a column has no name, or the name of another one
+    """
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if header:
+            header[0] = header[0].lstrip("\ufeff").strip()
+        if not header or "" in header or len(set(header)) < len(header):
+            raise KirinTableError(
+                f"The first line of a CSV file must name its columns, each with a name of its own; it is "
+                f"{short_repr(header)}. Nothing was sent, nothing was spent."
+            )
+        for cells in reader:
+            if len(cells) > len(header):
+                yield Unreadable(short_repr(cells), f"a line must not have more than {len(header)} cells")
+            elif any(cells):
+                yield {name: cell for name, cell in zip(header, cells, strict=False) if cell != ""}
+    except csv.Error as error:
+        raise KirinTableError(
+            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. Nothing was sent, nothing was "
+            "spent."
+        ) from None
+
+
+def read_rows(records: Iterable[Any], *, key: str | None, model: str) -> Iterator[Row]:
+    """Yield a row for each record, with its key and, if it has none or it was used before, the problem.
+
+    :param records: mappings, or :class:`Unreadable`
+    :param key: the column that names a row; None to name it by its position
+    :param model: the model's id: a key column that is one of its parameters stays in the payload
+    """
+    is_parameter = key is not None and key in find_schema(model, allow_unknown=True)["properties"]
+    seen: set[str] = set()
+    for position, record in enumerate(records, 1):
+        if isinstance(record, Unreadable):
+            problem = Problem("row", record.text, record.rule, "Correct the line")
+            yield Row(_unnamed(position), position, problems=(problem,))
+        elif not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
+            rule = "must be a mapping of the model's parameters"
+            problem = Problem("row", short_repr(record), rule, 'Such as {"image": ..., "prompt": ...}')
+            yield Row(_unnamed(position), position, problems=(problem,))
+        else:
+            payload = dict(record)
+            given = position if key is None else payload.get(key) if is_parameter else payload.pop(key, None)
+            name = _as_key(given)
+            if isinstance(name, Problem):
+                named = Problem(key or "key", name.value, name.rule, name.remedy)
+                yield Row(_unnamed(position), position, payload, (named,))
+            elif name in seen:
+                rule = "is the key of an earlier row"
+                problem = Problem(key or "key", short_repr(name), rule, "Give each row a key of its own")
+                yield Row(f"{name} ({_unnamed(position)})", position, payload, (problem,))
+            else:
+                seen.add(name)
+                yield Row(name, position, payload)
+
+
+def _unnamed(position: int) -> str:
+    return f"row {position}"
+
+
+def _as_key(given: Any) -> str | Problem:
+    """Return a row's key as a string."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    text = str(given).strip() if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if text and text.isprintable() and len(text) <= MAX_KEY:
+        return text
+    rule = f"must name the row: a string or an integer, printable, of 1 to {MAX_KEY} characters"
+    return Problem(
+        "key", short_repr(given), rule, "Fill in the key column, or leave `key` out to name rows by position"
+    )
+
+
+def check_row(row: Row, model: str, *, allow_unknown_model: bool = False) -> Row:
+    """Return a row with all its problems, as far as they show without reading an image or calling the gateway.
+
+    :param row: what :func:`read_rows` yielded
+    :param model: the model's id
+    :param allow_unknown_model: whether to accept a model without a schema
+    """
+    if row.problems:
+        return row
+    try:
+        check_static(row.payload, model, is_dynamic=_is_never_dynamic, allow_unknown_model=allow_unknown_model)
+    except KirinPayloadError as error:
+        return Row(row.key, row.position, row.payload, error.problems)
+    return row
+
+
+def _is_never_dynamic(value: Any) -> bool:
+    # Rows are data: what looks like a template is a string.
+    return False
+
+
+class BadRows:
+    """Collects the rows that cannot be used, and makes one error of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._named: list[str] = []
+
+    def add(self, row: Row) -> None:
+        """Add a row that has problems."""
+        self.count += 1
+        if self.count <= MAX_NAMED:
+            self._named += [f"\n  - {row.key}: {problem}" for problem in row.problems]
+
+    def error(self, rows: int, *, source: str, model: str) -> KirinTableError:
+        """Return the error that names the first of them, and how many more there are.
+
+        :param rows: the number of rows in the table
+        :param source: where the rows come from, safe to show
+        :param model: the model's id
+        """
+        more = self.count - MAX_NAMED
+        rest = f"\n  and {more:,} more." if more > 0 else ""
+        return KirinTableError(
+            f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; nothing was sent, nothing "
+            f'was spent. Correct them, or set on_bad_row="skip" to go on without them:{"".join(self._named)}{rest}'
+        )

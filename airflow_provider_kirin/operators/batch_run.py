@@ -1,0 +1,674 @@
+"""Work through a batch in waves: poll what is in flight, submit into free places, store what is finished.
+
+Nothing here knows Airflow: an operator drives it, and so can a shell. What to do is decided in
+:mod:`airflow_provider_kirin.api.batch`; this module carries it out, several rows at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from logging import getLogger
+from typing import Any, Literal, Protocol
+
+from airflow_provider_kirin.api.batch import (
+    MAX_TROUBLES,
+    Rows,
+    RowState,
+    Wait,
+    at_new_round,
+    at_new_try,
+    is_to_submit,
+    pause_after,
+    progress_line,
+    target_after_full,
+    target_after_wave,
+)
+from airflow_provider_kirin.api.batch_record import RowRecord
+from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.payload import PreparedPayload
+from airflow_provider_kirin.api.pricing import billed_cost, show_usd
+from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
+from airflow_provider_kirin.api.rows import BadRows, Row, check_row
+from airflow_provider_kirin.api.submission import GenerationClient, OnUnknownSubmit, Submission, Submitted
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import (
+    KirinAPIError,
+    KirinAuthError,
+    KirinBatchError,
+    KirinBudgetError,
+    KirinCapacityError,
+    KirinConfigError,
+    KirinConflictError,
+    KirinCreditError,
+    KirinDestinationError,
+    KirinError,
+    KirinLostTaskError,
+    KirinNotFoundError,
+    KirinPayloadError,
+    KirinTaskFailedError,
+    KirinUnknownSubmitError,
+)
+from airflow_provider_kirin.state.journal import Head, Journal
+
+#: Rows that are submitted or polled at the same time, and videos that are stored at the same time.
+SUBMIT_THREADS, DOWNLOAD_THREADS = 8, 4
+#: Seconds of downloads after which rows are polled and submitted again: places must not stay empty.
+_DOWNLOAD_SECONDS = 60.0
+#: Seconds for which the links of a poll are used.
+_FRESH_SECONDS = 60.0
+#: Seconds after which the gateway must know a generation that it accepted.
+_LOST_AFTER = 60.0
+#: Consecutive rows that fail for a reason that may pass, after which the gateway counts as away.
+_AWAY_AFTER = 3
+#: Consecutive waves with a gateway that is away, after which the batch gives up until it is retried.
+_MAX_AWAY_WAVES = 10
+
+OnBadRow = Literal["error", "skip"]
+
+
+class BatchClient(Protocol):
+    """What a batch needs of the gateway, of the destination, and of whoever counts."""
+
+    def prepare(self, row: Row) -> PreparedPayload:
+        """Read a row's images, check all of it, and return what would be sent.
+
+        :raises KirinPayloadError: the row cannot be sent
+        """
+
+    def external_task_id(self, row: Row, prepared: PreparedPayload) -> str:
+        """Return the row's external task id: the same in every process."""
+
+    def sender(self, prepared: PreparedPayload | None, record: RowRecord) -> GenerationClient:
+        """Return the client that submits one payload; without a payload, it only looks up."""
+
+    def get_task(self, kirin_task_id: str) -> KirinTask:
+        """Ask for a generation, once."""
+
+    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[str]:
+        """Store the videos of a finished generation, and return the files' URIs.
+
+        :param state: the row
+        :param kirin_task: the generation with fresh links; None to ask for them
+        """
+
+    def report(self, event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
+        """Count a submission, or the end of a generation, once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """What the user wants.
+
+    :param source: where the rows come from, safe to show
+    :param model: the model
+    :param conn_id: the connection
+    :param max_in_flight: how many generations may be in flight
+    :param row_retries: how many further generations a row gets after one that failed
+    :param fail_fast: whether nothing more is submitted after the first row without a video
+    :param on_bad_row: what to do with rows that break a rule
+    :param timeout: seconds for the whole batch
+    :param row_timeout: seconds for one generation
+    :param on_unknown_submit: see :class:`.Submission`
+    :param allow_unknown_model: whether to submit to a model without a schema
+    """
+
+    source: str
+    model: str
+    conn_id: str
+    max_in_flight: int
+    row_retries: int = 1
+    fail_fast: bool = False
+    on_bad_row: OnBadRow = "error"
+    timeout: float
+    row_timeout: float
+    on_unknown_submit: OnUnknownSubmit = "stop"
+    allow_unknown_model: bool = False
+
+
+@dataclass
+class _Wave:
+    """What has happened in the current wave."""
+
+    submitted: int = 0
+    is_full: bool = False
+    away: KirinError | None = None
+    #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
+    troubles: list[tuple[str, KirinError]] = field(default_factory=list)
+    in_a_row: int = 0
+    #: Rows whose submission, and whose download, was tried in this wave.
+    tried: set[str] = field(default_factory=set)
+    stored: set[str] = field(default_factory=set)
+
+
+class BatchRun:
+    """One process's work on a batch. Call :meth:`open` once, then :meth:`wave` until the batch :attr:`is_finished`.
+
+    :param client: calls the gateway, and stores videos
+    :param journal: what survives a crash
+    :param table: returns the rows of the table; called once a wave, and more often in the first one
+    :param settings: what the user wants
+    :param log: the logger to write to
+    :param threads: how many rows are submitted at the same time
+    :param now: returns the time, in seconds since the epoch
+    :param sleep: called with the seconds to wait
+    :param lookup_verified: see :class:`.Submission`
+    """
+
+    rows: Rows
+
+    def __init__(
+        self,
+        client: BatchClient,
+        journal: Journal,
+        table: Callable[[], Iterable[Row]],
+        settings: BatchSettings,
+        *,
+        log: Any = None,
+        threads: int = SUBMIT_THREADS,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        lookup_verified: dict[str, bool] | None = None,
+    ) -> None:
+        self.client = client
+        self.journal = journal
+        self.table = table
+        self.settings = settings
+        self.log = log or getLogger(__name__)
+        self.threads = threads
+        self._now = now
+        self._sleep = sleep
+        self._verified = lookup_verified if lookup_verified is not None else _verified
+        #: Why nothing more is submitted; None if nothing stands against it.
+        self.halted: KirinError | None = None
+        self._known: Sequence[tuple[str, str]] = ()
+        self._wave = _Wave()
+        #: Key -> a finished generation with fresh links, and when it was polled.
+        self._fresh: dict[str, tuple[KirinTask, float]] = {}
+
+    # Recovery -----------------------------------------------------------------------------------------------------
+
+    def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
+        """Take the batch over from whoever worked on it before, whatever happened to that process.
+
+        :param batch: the batch's identity: the same in every process
+        :param try_number: of this process; a process with a smaller one stops
+        :param round: the round of automatic retries
+        :param may_be_lost: whether there was a journal before, if there is none now
+        :raises KirinTableError: the table cannot be used; nothing was sent
+        :raises SupersededError: a newer try works on the batch
+        """
+        known = self.journal.read_head()
+        if known is not None and known.batch != batch:
+            self.log.info("The journal in %s is of another batch (another `take`, say), and is replaced.", self.folder)
+        same = known if known is not None and known.batch == batch else None
+        is_new_round = same is None or same.round != round
+        head = Head(
+            batch,
+            owner=self.journal.owner,
+            try_number=try_number,
+            round=round,
+            started_at=self._now() if same is None or is_new_round else same.started_at,
+            rows=None if same is None or is_new_round else same.rows,
+            recorded=0 if same is None else same.recorded,
+            target=0 if same is None or is_new_round else same.target,
+            idle_waves=0 if same is None else same.idle_waves,
+            is_damaged=may_be_lost if known is None else same is not None and same.is_damaged,
+        )
+        states, damaged = self.journal.take_over(head)
+        if known is not None and same is None:
+            states, damaged = {}, 0
+        if damaged:
+            self.log.warning("%s records of the journal in %s cannot be read.", f"{damaged:,}", self.folder)
+        if damaged or head.is_damaged:
+            self._look_up_what_is_lost(replace(head, is_damaged=True), is_new=not head.is_damaged or known is None)
+        if same is None or same.try_number != try_number:
+            states = {key: at_new_try(state) for key, state in states.items()}
+        self._check_table(states)
+
+    @property
+    def folder(self) -> str:
+        """The batch's folder."""
+        return self.journal.folder
+
+    def _look_up_what_is_lost(self, head: Head, *, is_new: bool) -> None:
+        self.journal.write_head(head)
+        if is_new:
+            self.log.warning(
+                "The journal in %s is missing or damaged. Rows that are not on record are looked up before they are "
+                "submitted: that costs time, and no money.",
+                self.folder,
+            )
+            # What an earlier process submitted last may not show at once.
+            self._sleep(sum(LOOKUP_RETRY_DELAYS))
+
+    def _check_table(self, states: dict[str, RowState]) -> None:
+        """Check all rows, once a round, before anything is paid."""
+        head = self.journal.head
+        if head.rows is not None:
+            self.rows = Rows(states, total=head.rows, row_retries=self.settings.row_retries)
+            return
+        bad, total, found = BadRows(), 0, dict[str, RowState]()
+        for row in self.table():
+            total += 1
+            checked = check_row(row, self.settings.model, allow_unknown_model=self.settings.allow_unknown_model)
+            state = states.pop(row.key, None)
+            if state is not None:
+                found[row.key] = state = at_new_round(state, row.digest(self.settings.model))
+            if checked.problems:
+                bad.add(checked)
+                if state is None or state.status == "todo":
+                    found[row.key] = _refused(state or RowState(row.key), checked.problems)
+        if bad.count and self.settings.on_bad_row == "error":
+            raise bad.error(total, source=self.settings.source, model=self.settings.model)
+        if bad.count:
+            self.log.warning('%s rows break a rule; on_bad_row="skip" goes on without them.', f"{bad.count:,}")
+        if states:
+            self.log.warning(
+                "%s rows of the earlier table are not in this one any more. Their videos stay where they are, and what "
+                "is in flight is not stored.",
+                f"{len(states):,}",
+            )
+        self.rows = Rows(found, total=total, row_retries=self.settings.row_retries)
+        self.journal.compact(found.values(), total=total, is_last=True)
+        self.journal.write_head(replace(self.journal.head, rows=total))
+
+    # Waves --------------------------------------------------------------------------------------------------------
+
+    @property
+    def places(self) -> int:
+        """How many generations may be in flight now."""
+        return min(self.journal.head.target or self.settings.max_in_flight, self.settings.max_in_flight)
+
+    @property
+    def deadline(self) -> float:
+        """When the batch has run out of time, in seconds since the epoch."""
+        return self.journal.head.started_at + self.settings.timeout
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether rows may be submitted at all."""
+        is_stopped = self.settings.fail_fast and self.rows.failed > 0
+        return self.halted is None and not is_stopped and self._now() < self.deadline
+
+    @property
+    def has_more(self) -> bool:
+        """Whether rows wait for a place."""
+        return self.rows.left > 0 and self.may_submit
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.rows.in_flight or self.has_more or self._to_store())
+
+    def wait(self, *, hold: float) -> Wait:
+        """Return the wait until the next wave, which begins now.
+
+        :param hold: seconds before which the next wave must not begin
+        """
+        now = self._now()
+        ends = (float(state.since or now) + self.settings.row_timeout for state in self.rows.having("sent"))
+        return Wait(
+            since=now,
+            deadline=min([self.deadline, *ends]),
+            earliest=now + hold,
+            has_more=self.has_more,
+            retry_at=self._retry_at(now),
+        )
+
+    def _retry_at(self, now: float) -> float | None:
+        """Return when to try again what was refused; None if nothing was."""
+        idle = self.journal.head.idle_waves
+        if idle or self._wave.is_full or self._wave.away is not None or self._to_store():
+            return now + pause_after(max(idle, 1))
+        return None
+
+    def wave(self) -> None:
+        """Poll, submit, store, and submit again; return when only time can bring the batch on.
+
+        :raises KirinError: the batch cannot go on; what is in flight stays on record
+        """
+        self._wave = _Wave()
+        self._poll()
+        self._submit()
+        while self._store():
+            self._poll()
+            self._submit()
+        self._end_wave()
+
+    def _end_wave(self) -> None:
+        head, wave = self.journal.head, self._wave
+        for key, error in wave.troubles:
+            self._after_trouble(key, error)
+            if not wave.submitted:
+                wave.away = error
+        was_refused = wave.is_full or wave.away is not None
+        target = (
+            target_after_full(self.rows.in_flight)
+            if wave.is_full
+            else target_after_wave(self.places, self.settings.max_in_flight)
+        )
+        idle = head.idle_waves + 1 if was_refused and not wave.submitted else 0
+        self.journal.compact(self._in_order(), total=self.rows.total, is_last=self.is_finished)
+        self.journal.write_head(replace(self.journal.head, target=target, idle_waves=idle))
+        self.log.info(progress_line(self.rows, self.places))
+        if wave.is_full:
+            self.log.info(
+                "The account is full with %s generations of this batch in flight.", f"{self.rows.in_flight:,}"
+            )
+        if wave.away is not None and idle >= _MAX_AWAY_WAVES:
+            raise wave.away
+
+    def _in_order(self) -> Iterator[RowState]:
+        return iter(self.rows.states.values())
+
+    def _keep(self, state: RowState) -> RowState:
+        self.journal.record(state)
+        self.rows.set(state)
+        return state
+
+    # Polling ------------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Ask for everything that is in flight."""
+        errors = 0
+        for state, outcome in self._at_once(self._ask, self.rows.having("sent"), self.threads):
+            if isinstance(outcome, KirinError):
+                if not self._after_poll_error(state, outcome):
+                    errors += 1
+                if errors >= _AWAY_AFTER:
+                    self._wave.away = outcome
+                    self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
+                    return
+            elif outcome.is_final:
+                errors = 0
+                self._keep(self._ended(state, outcome))
+            elif self._now() >= min((state.since or 0.0) + self.settings.row_timeout, self.deadline):
+                waited = self._now() - (state.since or 0.0)
+                text = f"Kirin generation {outcome.id} did not end within {waited:.0f} s. It may go on, and be billed."
+                self._keep(state.with_error("timeout", "KirinTimeoutError", text))
+
+    def _ask(self, state: RowState) -> KirinTask:
+        kirin_task_id = str(state.kirin_task_id)
+        return check_response(self.client.get_task(kirin_task_id), kirin_task_id=kirin_task_id)
+
+    def _after_poll_error(self, state: RowState, error: KirinError) -> bool:
+        """Return whether the error is about this generation alone; raise one that no poll can overcome."""
+        if isinstance(error, KirinNotFoundError) and error.from_api:
+            # Right after a submission, a replica may lag.
+            if self._now() - (state.since or 0.0) > _LOST_AFTER:
+                text = f"The gateway no longer knows Kirin generation {state.kirin_task_id}."
+                self._keep(state.with_error("doubt", "KirinLostTaskError", text, retryable=False))
+            return True
+        is_proxy = isinstance(error, KirinAPIError) and not error.from_api
+        if not error.retryable and not is_proxy:
+            raise error
+        return False
+
+    def _ended(self, state: RowState, kirin_task: KirinTask) -> RowState:
+        """Return the state of a row whose generation has ended."""
+        cost, error = billed_cost(kirin_task), error_from_task(kirin_task)
+        now = self._now()
+        known = {
+            "cost": None if cost is None else show_usd(cost),
+            "seconds": round(now - (state.since or now), 1),
+            "model": kirin_task.model or state.model,
+        }
+        self.client.report("ended", state, error or kirin_task)
+        if error is None:
+            self._fresh[state.key] = kirin_task, now
+            return state.to("done", code=None, error=None, troubles=0, **known)
+        self.log.warning("Row %s: %s", state.key, error)
+        return state.with_error(
+            "failed",
+            error.code or type(error).__name__,
+            error,
+            retryable=error.retryable,
+            failures=state.failures + 1,
+            **known,
+        )
+
+    # Submitting ---------------------------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Submit rows until all places are taken, the account is full, or nothing is left."""
+        if not self.has_more or self._wave.is_full or self._wave.away is not None:
+            return
+        self._known = [pair for pair, _ in zip(self.rows.known_generations(), range(5), strict=False)]
+        candidates = self._candidates()
+        running: dict[Future[tuple[RowRecord, Submitted | KirinError]], Row] = {}
+        with self._pool(self.threads) as pool:
+            while True:
+                while self._may_start(len(running)) and (row := next(candidates, None)) is not None:
+                    running[pool.submit(self._submit_row, row)] = row
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    self._after_submission(*future.result())
+
+    def _may_start(self, running: int) -> bool:
+        wave = self._wave
+        is_allowed = self.may_submit and not wave.is_full and wave.away is None
+        return is_allowed and running < self.threads and self.rows.in_flight + running < self.places
+
+    def _candidates(self) -> Iterator[Row]:
+        """Yield the rows to submit, each at most once a wave: in the order of the table, those with troubles last."""
+        for has_troubles in (False, True):
+            for row in self.table():
+                state = self.rows.get(row.key)
+                if (state is not None and state.troubles > 0) is not has_troubles or row.key in self._wave.tried:
+                    continue
+                if not row.problems and is_to_submit(state, self.settings.row_retries):
+                    self._wave.tried.add(row.key)
+                    yield row
+
+    def _submit_row(self, row: Row) -> tuple[RowRecord, Submitted | KirinError]:
+        """Submit one row, or find what was submitted for it. Runs in a thread of its own."""
+        state = self.rows.get(row.key) or RowState(row.key, digest=row.digest(self.settings.model))
+        record = self._record(state, self.journal.head.round)
+        try:
+            try:
+                prepared = self.client.prepare(row)
+            except KirinPayloadError:
+                # What was, or may have been, submitted before needs no payload.
+                record = self._record(state, state.round)
+                found = self._submission(record, None, "").find_existing()
+                if found is None:
+                    raise
+                return record, found
+            own_id = prepared.params.get("external_task_id")
+            external_task_id = own_id or self.client.external_task_id(row, prepared)
+            submission = self._submission(record, prepared, external_task_id, is_user_id=bool(own_id))
+            return record, submission.submit_or_adopt()
+        except (KirinBatchError, KirinDestinationError):
+            # The journal cannot be written, or is another process's now.
+            raise
+        except KirinError as error:
+            return record, error
+
+    def _record(self, state: RowState, round: int) -> RowRecord:
+        head = self.journal.head
+        return RowRecord(
+            state,
+            store=self.journal.record,
+            round=round,
+            conn_id=self.settings.conn_id,
+            model=self.settings.model,
+            known=self._known,
+            may_be_lost=lambda: head.is_damaged and not self._verified.get(self.settings.conn_id),
+            now=self._now,
+        )
+
+    def _submission(
+        self, record: RowRecord, prepared: PreparedPayload | None, external_task_id: str, *, is_user_id: bool = False
+    ) -> Submission:
+        return Submission(
+            self.client.sender(prepared, record),
+            record,
+            external_task_id=external_task_id,
+            is_user_id=is_user_id,
+            model="" if is_user_id else self.settings.model,
+            on_unknown_submit=self.settings.on_unknown_submit,
+            lookup_verified=self._verified,
+            conn_id=self.settings.conn_id,
+            capacity_patience=0,
+            log=_RowLog(self.log, record.state.key),
+            sleep=self._sleep,
+        )
+
+    def _after_submission(self, record: RowRecord, outcome: Submitted | KirinError) -> None:
+        state, wave = record.state, self._wave
+        if isinstance(outcome, Submitted):
+            wave.submitted += 1
+            wave.in_a_row = 0
+            if record.has_sent:
+                self.client.report("submitted", state, outcome.kirin_task)
+            if outcome.kirin_task.is_final:
+                state = self._ended(state, outcome.kirin_task)
+                self.journal.record(state)
+        else:
+            changed = self._after_error(state, outcome)
+            if changed is not state:
+                self.journal.record(changed)
+                state = changed
+        if state.version:
+            self.rows.set(state)
+
+    def _after_error(self, state: RowState, error: KirinError) -> RowState:
+        """Return the state of a row after its submission failed, and note what that means for the others."""
+        name = type(error).__name__
+        if isinstance(error, KirinCapacityError):
+            self._wave.is_full = True
+            return state
+        if isinstance(error, KirinPayloadError):
+            self.log.warning("Row %s: %s", state.key, error)
+            return _refused(state, error.problems)
+        if isinstance(error, (KirinBudgetError, KirinCreditError, KirinAuthError, KirinConfigError)):
+            # These are not about the row.
+            if error.retryable:
+                self._wave.away = error
+            else:
+                self.halted = error
+            self.log.warning("Nothing more is submitted: %s", error)
+            return state
+        if error.retryable:
+            self._wave.troubles.append((state.key, error))
+            self._wave.in_a_row += 1
+            if self._wave.in_a_row >= _AWAY_AFTER:
+                self._wave.away = error
+                self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
+            return state
+        self.log.warning("Row %s: %s", state.key, error)
+        if isinstance(error, (KirinUnknownSubmitError, KirinConflictError, KirinLostTaskError)):
+            return state.with_error("doubt", name, error, retryable=False)
+        if not isinstance(error, KirinTaskFailedError):
+            self.client.report("ended", state, error)
+        code = error.code if isinstance(error, KirinAPIError) and error.code else name
+        return state.with_error("failed", code, error, retryable=False, failures=state.failures + 1)
+
+    def _after_trouble(self, key: str, error: KirinError) -> None:
+        """Try a row again after the others, and give it up if that fails again and again while others are accepted."""
+        state = self.rows.get(key) or RowState(key)
+        if state.troubles + 1 < MAX_TROUBLES or not self._wave.submitted:
+            self._keep(state.to(state.status, troubles=state.troubles + 1))
+            return
+        status: Literal["doubt", "failed"] = "doubt" if state.status == "intent" else "failed"
+        self._keep(state.with_error(status, type(error).__name__, error, retryable=status == "doubt"))
+
+    # Storing ------------------------------------------------------------------------------------------------------
+
+    def _to_store(self) -> list[RowState]:
+        return [state for state in self.rows.having("done") if state.troubles < MAX_TROUBLES]
+
+    def _store(self) -> bool:
+        """Store finished videos for a while; return whether rows should be polled and submitted again."""
+        waiting = [state for state in self._to_store() if state.key not in self._wave.stored]
+        if not waiting:
+            return False
+        until = self._now() + _DOWNLOAD_SECONDS
+        for state, outcome in self._at_once(self._save, waiting, DOWNLOAD_THREADS, until=until):
+            self._wave.stored.add(state.key)
+            self._fresh.pop(state.key, None)
+            self._keep(self._stored(state, outcome))
+        return True
+
+    def _save(self, state: RowState) -> list[str]:
+        kirin_task, polled_at = self._fresh.get(state.key, (None, 0.0))
+        return self.client.save(state, kirin_task if self._now() - polled_at < _FRESH_SECONDS else None)
+
+    def _stored(self, state: RowState, outcome: list[str] | KirinError) -> RowState:
+        if not isinstance(outcome, KirinError):
+            return state.to("saved", files=tuple(outcome), code=None, error=None, troubles=0)
+        self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
+        if isinstance(outcome, KirinTaskFailedError):
+            return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
+        troubles = state.troubles + 1 if outcome.retryable else MAX_TROUBLES
+        return state.with_error("done", type(outcome).__name__, outcome, troubles=troubles)
+
+    # Threads ------------------------------------------------------------------------------------------------------
+
+    def _at_once(
+        self, do: Callable[[RowState], Any], states: Sequence[RowState], threads: int, *, until: float | None = None
+    ) -> Iterator[tuple[RowState, Any]]:
+        """Yield each row with what a function made of it, or its error, as it comes: several rows at a time.
+
+        :param do: called with each row, in a thread
+        :param states: the rows
+        :param threads: how many at a time
+        :param until: when to begin with no further row, in seconds since the epoch
+        """
+        ahead = iter(states)
+        running: dict[Future[Any], RowState] = {}
+        with self._pool(threads) as pool:
+            while True:
+                while len(running) < threads and (until is None or self._now() < until):
+                    if (state := next(ahead, None)) is None:
+                        break
+                    running[pool.submit(do, state)] = state
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    state = running.pop(future)
+                    try:
+                        outcome = future.result()
+                    except KirinError as error:
+                        outcome = error
+                    yield state, outcome
+
+    @contextmanager
+    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(threads, thread_name_prefix="kirin-batch") as pool:
+            yield pool
+
+
+class _RowLog:
+    """A logger that names the row, and keeps what is usual for each row out of a log that is read for an hour."""
+
+    def __init__(self, log: Any, key: str) -> None:
+        self._log = log
+        self._key = key
+
+    def debug(self, message: str, *args: Any) -> None:
+        """Log for those who look for a mistake."""
+        self._log.debug(f"Row %s: {message}", self._key, *args)
+
+    #: A batch logs a line a wave, not a line a row.
+    info = debug
+
+    def warning(self, message: str, *args: Any) -> None:
+        """Log what someone should know."""
+        self._log.warning(f"Row %s: {message}", self._key, *args)
+
+
+def _refused(state: RowState, problems: Iterable[Any]) -> RowState:
+    text = " ".join(map(str, problems))
+    return state.with_error("refused", "KirinPayloadError", text, retryable=False)
+
+
+#: Connection id -> whether its look-up by external task id works. Lives as long as the process.
+_verified: dict[str, bool] = {}

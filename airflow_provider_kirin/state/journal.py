@@ -1,0 +1,281 @@
+"""What a batch keeps beside its videos: the state of each row, so that whoever goes on buys only what is missing.
+
+::
+
+    manifest.jsonl             a line for each row; replaced as a whole, and current after each wave
+    _journal/head.json         who works on the batch, since when, and in which round of retries
+    _journal/000001-ab12.jsonl what has changed since the manifest was written
+
+Object storage cannot append, so each change is a small file of its own; several threads that record at the same time
+share one. Files hold states, not differences, and each state has a version: they can be read in any order, or twice.
+What is lost or damaged costs look-ups. It does not cost money, because external task ids do not depend on it.
+
+Nothing in these files is a secret: no payload, no signed URL, no key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from airflow_provider_kirin.api.batch import SCHEMA_VERSION, RowState, merge
+from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors
+from airflow_provider_kirin.download.storage import as_path
+from airflow_provider_kirin.exceptions import KirinBatchError
+
+MANIFEST = "manifest.jsonl"
+FOLDER = "_journal"
+_HEAD = f"{FOLDER}/head.json"
+#: So many files of changes may wait to be merged into the manifest of a large batch.
+_MAX_SEGMENTS = 64
+#: The manifest of a large batch is written when at least this share of its rows has changed.
+_WORTH_A_MANIFEST = 0.01
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known about the batch as a whole.
+
+    :param batch: the batch's identity
+    :param owner: the process that works on it
+    :param try_number: that process's try
+    :param round: the round of automatic retries
+    :param started_at: when the round began, in seconds since the epoch
+    :param rows: the number of rows in the table; None before they have been checked in this round
+    :param recorded: the number of rows in the manifest
+    :param target: how many generations may be in flight; 0 for the most that is allowed
+    :param idle_waves: consecutive waves in which nothing could be submitted
+    :param is_damaged: whether a part of the journal was lost
+    """
+
+    batch: str
+    owner: str = ""
+    try_number: int = 0
+    round: int = 0
+    started_at: float = 0.0
+    rows: int | None = None
+    recorded: int = 0
+    target: int = 0
+    idle_waves: int = 0
+    is_damaged: bool = False
+
+
+_HEAD_TYPES: dict[str, tuple[type, ...]] = {
+    each.name: {"int": (int,), "float": (int, float), "int | None": (int, type(None)), "bool": (bool,)}.get(
+        str(each.type), (str,)
+    )
+    for each in fields(Head)
+}
+
+
+class SupersededError(KirinBatchError):
+    """Another process works on the batch now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A newer try of this task works on the batch; this one stops, and submits nothing more.", retryable=True
+        )
+
+
+class Journal:
+    """The journal of one batch.
+
+    :param folder: the URI or path of the batch's folder
+    :param owner: names this process; different for each
+    """
+
+    def __init__(self, folder: str, *, owner: str) -> None:
+        self.folder = folder.rstrip("/")
+        self.owner = owner
+        self.head = Head("")
+        self._segments: list[str] = []
+        self._number = 0
+        self._changes = 0
+        self._queue: list[RowState] = []
+        self._queued = self._written = 0
+        self._queueing, self._writing = threading.Lock(), threading.Lock()
+
+    @property
+    def manifest_uri(self) -> str:
+        """The URI of the manifest."""
+        path = as_path(f"{self.folder}/{MANIFEST}")
+        return path.absolute().as_uri() if isinstance(path, Path) else str(path)
+
+    def read_head(self) -> Head | None:
+        """Return what is known about the batch as a whole; None if there is nothing, or it cannot be read.
+
+        :raises KirinDestinationError: the storage cannot be read
+        """
+        try:
+            entry = json.loads(self._read(_HEAD) or "null")
+        except ValueError:
+            return None
+        known = {name: entry[name] for name in _HEAD_TYPES if name in entry} if isinstance(entry, dict) else {}
+        if not known.get("batch") or not all(isinstance(value, _HEAD_TYPES[name]) for name, value in known.items()):
+            return None
+        return Head(**known)
+
+    def take_over(self, head: Head) -> tuple[dict[str, RowState], int]:
+        """Become the one process that works on the batch; return the states of its rows, and how many were lost.
+
+        :param head: what the batch goes on with
+        :raises SupersededError: a newer try has taken it over
+        """
+        current = self.read_head()
+        if current is not None and current.batch == head.batch and current.try_number > head.try_number:
+            raise SupersededError
+        # In this order: an earlier owner writes its intent before it looks at the head.
+        self.write_head(head)
+        return self._read_states()
+
+    def _read_states(self) -> tuple[dict[str, RowState], int]:
+        self._segments = self._list()
+        self._number = max((int(name.partition("-")[0]) for name in self._segments), default=0)
+        in_manifest, damaged = self._read_lines(MANIFEST)
+        lost = max(self.head.recorded - len(in_manifest), 0)
+        changes: list[RowState] = []
+        for name in self._segments:
+            states, unreadable = self._read_lines(f"{FOLDER}/{name}")
+            changes += states
+            damaged += unreadable
+        self._changes = len(changes)
+        return merge([*in_manifest, *changes]), max(damaged, lost)
+
+    def write_head(self, head: Head) -> None:
+        """Replace what is known about the batch as a whole."""
+        self.head = head
+        self._write(_HEAD, json.dumps({"schema_version": SCHEMA_VERSION, **asdict(head)}, indent=1))
+
+    def check_owner(self) -> None:
+        """Check that no other process has taken the batch over.
+
+        :raises SupersededError: one has
+        """
+        current = self.read_head()
+        if current is not None and current.owner != self.owner:
+            raise SupersededError
+
+    def record(self, state: RowState) -> None:
+        """Store the state of a row. When this returns, it is stored, and nobody else owned the batch by then.
+
+        Threads that record at the same time share a file: the first one writes for all that wait.
+
+        :raises SupersededError: another process has taken the batch over; it knows of this state, or comes first
+        """
+        with self._queueing:
+            self._queue.append(state)
+            self._queued += 1
+            ticket = self._queued
+        with self._writing:
+            if self._written >= ticket:
+                return
+            with self._queueing:
+                batch, last = self._queue, self._queued
+                self._queue = []
+            try:
+                self._write_segment(batch)
+                # In this order: whoever takes over writes the head first, and reads the segments afterwards.
+                self.check_owner()
+            except BaseException:
+                with self._queueing:
+                    self._queue = batch + self._queue
+                raise
+            self._written = last
+
+    def _write_segment(self, states: Iterable[RowState]) -> None:
+        lines = [_line(state) for state in states]
+        name = f"{self._number + 1:06}-{self.owner}.jsonl"
+        self._write(f"{FOLDER}/{name}", "".join(lines))
+        self._number += 1
+        self._segments.append(name)
+        self._changes += len(lines)
+
+    def compact(self, states: Iterable[RowState], *, total: int, is_last: bool = False) -> None:
+        """Write the manifest, if enough has changed, and delete what it replaces.
+
+        :param states: the states of all rows, in the order of the manifest
+        :param total: the number of rows in the table
+        :param is_last: whether it has to be current
+        """
+        is_little = self._changes < total * _WORTH_A_MANIFEST and len(self._segments) < _MAX_SEGMENTS
+        if is_little and not is_last:
+            return
+        self.check_owner()
+        count = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal count
+            for state in states:
+                count += 1
+                yield _line(state)
+
+        self._write(MANIFEST, lines())
+        self.write_head(replace(self.head, recorded=count))
+        for name in self._segments:
+            # What stays is read once more, and changes nothing.
+            with contextlib.suppress(Exception):
+                self._delete(f"{FOLDER}/{name}")
+        self._segments, self._changes = [], 0
+
+    def _read_lines(self, name: str) -> tuple[list[RowState], int]:
+        """Return the states in a file, and how many of its lines cannot be read."""
+        lines = [line for line in (self._read(name) or "").split("\n") if line]
+        states = [state for line in lines if (state := _parse(line)) is not None]
+        return states, len(lines) - len(states)
+
+    def _list(self) -> list[str]:
+        """Return the names of the files of changes, oldest first."""
+        path = as_path(f"{self.folder}/{FOLDER}")
+        with storage_errors(path, "read"):
+            try:
+                if isinstance(path, Path):
+                    names = [entry.name for entry in path.iterdir()]
+                else:
+                    # Libraries keep listings, and other processes write.
+                    path.fs.invalidate_cache()
+                    names = [str(name).rpartition("/")[2] for name in path.fs.ls(path.path, detail=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(name for name in names if name.endswith(".jsonl") and name.partition("-")[0].isdecimal())
+
+    def _read(self, name: str) -> str | None:
+        path = as_path(f"{self.folder}/{name}")
+        with storage_errors(path, "read"):
+            try:
+                if isinstance(path, Path):
+                    return path.read_text(encoding="utf-8", errors="replace")
+                # Not opened: the size that a library keeps of a replaced object is the old one.
+                content: bytes = path.fs.cat_file(path.path)
+                return content.decode(errors="replace")
+            except FileNotFoundError:
+                return None
+
+    def _write(self, name: str, content: str | Iterable[str]) -> None:
+        path = as_path(f"{self.folder}/{name}")
+        with open_atomic(path) as file:
+            file.write(b"")
+            for part in [content] if isinstance(content, str) else content:
+                file.write(part.encode(errors="replace"))
+            file.commit()
+
+    def _delete(self, name: str) -> None:
+        path = as_path(f"{self.folder}/{name}")
+        if isinstance(path, Path):
+            path.unlink(missing_ok=True)
+        else:
+            path.fs.rm_file(path.path)
+
+
+def _parse(line: str) -> RowState | None:
+    try:
+        return RowState.from_dict(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _line(state: RowState) -> str:
+    return json.dumps(state.to_dict(), ensure_ascii=False) + "\n"

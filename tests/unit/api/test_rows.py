@@ -1,0 +1,106 @@
+"""Rows of a table: keys, formats, and one error for all that cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_kirin.api.rows import MAX_NAMED, BadRows, Row, check_row, read_csv, read_jsonl, read_rows
+from airflow_provider_kirin.exceptions import KirinTableError
+
+MODEL = "kirin_v1_6_t2v"
+
+
+def rows(records: Any, key: str | None = "sku") -> list[Row]:
+    return list(read_rows(records, key=key, model=MODEL))
+
+
+class TestKeys:
+    def test_the_key_column_names_the_row_and_is_not_sent(self) -> None:
+        (row,) = rows([{"sku": 17, "prompt": "p"}])
+        assert (row.key, row.payload, row.position) == ("17", {"prompt": "p"}, 1)
+
+    def test_a_key_that_is_a_parameter_is_sent(self) -> None:
+        (row,) = rows([{"prompt": "p"}], key="prompt")
+        assert (row.key, row.payload) == ("p", {"prompt": "p"})
+
+    def test_without_one_the_position_names_the_row(self) -> None:
+        assert [row.key for row in rows([{"prompt": "p"}, {"prompt": "q"}], key=None)] == ["1", "2"]
+
+    @pytest.mark.parametrize("value", [None, "", " ", True, ["a"], "a\nb", "x" * 201, 1.5])
+    def test_a_row_without_a_usable_key_is_a_problem(self, value: Any) -> None:
+        (row,) = rows([{"sku": value}])
+        assert row.key == "row 1"
+        assert row.problems[0].field == "sku"
+
+    def test_a_key_may_be_used_once(self) -> None:
+        first, second = rows([{"sku": "a"}, {"sku": " a "}])
+        assert not first.problems
+        assert (second.key, second.problems[0].rule) == ("a (row 2)", "is the key of an earlier row")
+
+    @pytest.mark.parametrize("record", [None, "text", 3, ["a"], {1: "a"}])
+    def test_a_record_that_is_no_mapping_is_a_problem(self, record: Any) -> None:
+        (row,) = rows([record])
+        assert row.problems
+
+    @given(st.lists(st.dictionaries(st.text(max_size=4), st.none() | st.integers() | st.text(max_size=4)), max_size=5))
+    def test_every_record_is_one_row_with_a_key_of_its_own(self, records: list[dict[str, Any]]) -> None:
+        found = rows(records)
+        assert len(found) == len(records) == len({row.key for row in found})
+
+    def test_the_digest_changes_with_the_payload_alone(self) -> None:
+        one, same, other = rows(
+            [{"sku": "a", "prompt": "p", "n": 1}, {"sku": "b", "n": 1.0, "prompt": "p"}, {"sku": "c", "prompt": "q"}]
+        )
+        assert one.digest(MODEL) == same.digest(MODEL) != other.digest(MODEL)
+        assert one.digest(MODEL) != one.digest("kirin_v1_t2v")
+
+
+class TestFiles:
+    def test_jsonl(self) -> None:
+        found = list(read_jsonl(['\ufeff{"a": 1}\n', "\n", '{"b": [2]}']))
+        assert found == [{"a": 1}, {"b": [2]}]
+
+    def test_a_broken_line_is_one_bad_row(self) -> None:
+        found = rows(read_jsonl(['{"sku": "a"}\n', '{"sku": "b"\n', '{"sku": "c"}\n']))
+        assert [row.key for row in found] == ["a", "row 2", "c"]
+        assert "must be a JSON object" in found[1].problems[0].rule
+
+    def test_an_empty_cell_of_a_csv_file_is_absent(self) -> None:
+        found = list(read_csv(["\ufeffsku,prompt,duration\n", 'a,"x, y",\n', "\n", ",,\n", "b,,5\n", "c\n"]))
+        assert found == [{"sku": "a", "prompt": "x, y"}, {"sku": "b", "duration": "5"}, {"sku": "c"}]
+
+    def test_too_many_cells_are_one_bad_row(self) -> None:
+        found = rows(read_csv(["sku,prompt\n", "a,b,c\n"]))
+        assert "more than 2 cells" in found[0].problems[0].rule
+
+    @pytest.mark.parametrize("lines", [[], ["\n"], ["a,a\n"], ["a,,b\n"]])
+    def test_a_csv_file_needs_a_header(self, lines: list[str]) -> None:
+        with pytest.raises(KirinTableError, match="must name its columns"):
+            list(read_csv(lines))
+
+    def test_a_csv_file_that_cannot_be_read_names_the_line(self) -> None:
+        with pytest.raises(KirinTableError, match="Line 2"):
+            list(read_csv(["a,b\n", '"a"x,b\n']))
+
+
+class TestChecks:
+    def test_what_looks_like_a_template_is_a_string(self) -> None:
+        (row,) = rows([{"sku": "a", "prompt": "{{ conn.kirin_default.password }}"}])
+        assert not check_row(row, MODEL).problems
+
+    def test_cells_are_converted_as_the_schema_says(self) -> None:
+        (row,) = rows([{"sku": "a", "prompt": "p", "duration": "5", "cfg_scale": "0.5"}])
+        assert not check_row(row, MODEL).problems
+
+    def test_one_error_names_the_first_bad_rows_and_counts_the_others(self) -> None:
+        bad = BadRows()
+        for row in rows([{"sku": f"s{number}", "duration": "7", "prompt": "p"} for number in range(60)]):
+            bad.add(check_row(row, MODEL))
+        text = str(bad.error(100, source="products.csv", model=MODEL))
+        assert text.startswith("60 of the 100 rows of products.csv cannot be used")
+        assert text.count("\n  - s") == MAX_NAMED
+        assert "s0: duration = '7'" in text and text.endswith("and 10 more.")
