@@ -55,6 +55,20 @@ def no_place(error: KirinCapacityError, seconds: float) -> KirinCapacityError:
     )
 
 
+@dataclass(frozen=True)
+class CapacityWait:
+    """A task's wait for a place, from its first submission in a try to the last refusal.
+
+    :param since: when it first submitted, in seconds since the epoch: its place in the line
+    :param deadline: when the wait ends at the latest
+    :param refusals: how often it was refused
+    """
+
+    since: float
+    deadline: float
+    refusals: int = 0
+
+
 @dataclass(frozen=True, order=True)
 class Waiter:
     """A task that waits for a place.

@@ -5,6 +5,7 @@ Each step of a run is a function that takes a frozen description (:mod:`.specs`)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.capacity import CapacityWait, no_place
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
 from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
@@ -25,6 +27,7 @@ from airflow_provider_kirin.download.storage import to_str
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinBudgetError,
+    KirinCapacityError,
     KirinDestinationError,
     KirinError,
     KirinIdError,
@@ -155,17 +158,30 @@ def _submit_or_adopt(
         on_unknown_submit=spec.on_unknown_submit,
         conn_id=spec.kirin_conn_id,
         in_flight=in_flight,
+        capacity_patience=0.0 if spec.waiting else spec.capacity_timeout,
         log=hook.log,
     )
     try:
-        submitted = submission.submit_or_adopt()
+        submitted = _submit_before_deadline(submission, spec.waiting)
     except KirinError as error:
-        _add_cost_of_failures(error, hook, record)
-        report_outcome(error, ti=ti, kirin_conn_id=spec.kirin_conn_id, model=prepared.model)
+        # A wait that goes on elsewhere is no failure.
+        if not (spec.waiting and isinstance(error, KirinCapacityError) and error.retryable):
+            _add_cost_of_failures(error, hook, record)
+            report_outcome(error, ti=ti, kirin_conn_id=spec.kirin_conn_id, model=prepared.model)
         raise
     if record.submitted_in_this_try(submitted.external_task_id):
         report_submission(ti=ti, kirin_conn_id=spec.kirin_conn_id, model=prepared.model)
     return submitted, inputs["images"]
+
+
+def _submit_before_deadline(submission: Submission, waiting: CapacityWait | None) -> Submitted:
+    """Submit or adopt; a full account ends a wait for a place whose time is up, and only then."""
+    try:
+        return submission.submit_or_adopt()
+    except KirinCapacityError as error:
+        if waiting and (now := time.time()) >= waiting.deadline:
+            raise no_place(error, now - waiting.since) from error
+        raise
 
 
 def _connect(hook: KirinHook) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_kirin.api.capacity import DEFAULT_CAPACITY_TIMEOUT, CapacityWait
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.exceptions import KirinCapacityError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLink
@@ -37,6 +42,14 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
 
 
+#: What the capacity trigger's event says.
+_WOKEN_BECAUSE = {
+    "end": "a generation of this account has ended",
+    "time": "it is time to ask again",
+    "deadline": "the wait is over",
+}
+
+
 class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Start a Kirin generation and return its task id, for :class:`.KirinTaskSensor` to wait for.
 
@@ -57,6 +70,10 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
     :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit if the run's Kirin
         tasks would exceed it, including this one. None for no budget.
+    :param deferrable: whether to wait in the triggerer for a place in a full account; the default is yes, unless
+        ``[operators] default_deferrable`` is set
+    :param capacity_timeout: seconds (or a timedelta) to wait for a place in a full account, in one try; 0 leaves it to
+        the task's retries
     :raises KirinPayloadError: when the DAG is parsed, with every problem that is known by then
     """
 
@@ -78,6 +95,8 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         on_unknown_submit: OnUnknownSubmit = "stop",
         allow_unknown_model: bool = False,
         max_cost_usd: float | str | Decimal | None = None,
+        deferrable: bool | None = None,
+        capacity_timeout: float | timedelta = DEFAULT_CAPACITY_TIMEOUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +119,9 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
         self.allow_unknown_model = allow_unknown_model
         self.max_cost_usd = max_cost_usd
+        self.deferrable = deferrable_default() if deferrable is None else deferrable
+        self.capacity_timeout = as_seconds(capacity_timeout, "capacity_timeout")
+        self._waiting: CapacityWait | None = None
         self._in_flight: InFlight | None = None
         self._kirin_task_id: str | None = None
         self._images: dict[FieldPath, Any] = {}
@@ -127,13 +149,38 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         with fail_without_retry():
             return self._submit(context).id
 
+    def resume_submission(self, context: Context, event: dict[str, Any]) -> Any:
+        """Execute again when there may be a place in the account, which was full: nothing was submitted.
+
+        :param context: the running task's context
+        :param event: the payload of the trigger's event
+        """
+        from airflow_provider_kirin.triggers.capacity import resumed_wait
+
+        self._waiting = resumed_wait(event, try_number=context["ti"].try_number)
+        if self._waiting:
+            self.log.info(
+                "Waited %.0f s for a place, refused %s time(s); submitting again, as %s.",
+                time.time() - self._waiting.since,
+                self._waiting.refusals,
+                _WOKEN_BECAUSE[event["reason"]],
+            )
+        # As Airflow calls it, which in 2.11 takes a call from inside for a mistake.
+        return inspect.unwrap(type(self).execute)(self, context)
+
     def _submit(self, context: Context) -> KirinTask:
         """Submit or adopt the generation, and keep what OpenLineage and ``on_kill`` need."""
         from airflow_provider_kirin.api.submission import InFlight
         from airflow_provider_kirin.operators import execution
 
         self._in_flight = InFlight()
-        result = execution.submit(self._submit_spec(), context, self._in_flight)
+        spec = self._submit_spec()
+        try:
+            result = execution.submit(spec, context, self._in_flight)
+        except KirinCapacityError as error:
+            if not (spec.waiting and error.retryable):
+                raise
+            self._wait_for_place(context, spec.waiting, error)
         self._kirin_task_id = result.kirin_task.id
         self._provenance = result.provenance
         if result.error:
@@ -155,7 +202,30 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
             hidden=self._images,
             problems=self._empty_values(),
             rendering=self._rendering,
+            capacity_timeout=self.capacity_timeout,
+            waiting=(self._waiting or self._new_wait()) if self.deferrable and self.capacity_timeout else None,
         )
+
+    def _new_wait(self) -> CapacityWait:
+        now = time.time()
+        return CapacityWait(since=now, deadline=now + self.capacity_timeout)
+
+    def _wait_for_place(self, context: Context, waiting: CapacityWait, error: KirinCapacityError) -> NoReturn:
+        from airflow_provider_kirin.triggers.capacity import deferral_until_place
+
+        self.log.info(
+            "Nothing was submitted: the account is full. Waiting for a place, without a worker, for at most %.0f s. %s",
+            waiting.deadline - time.time(),
+            error,
+        )
+        deferral = deferral_until_place(
+            replace(waiting, refusals=waiting.refusals + 1),
+            kirin_conn_id=self.kirin_conn_id,
+            try_number=context["ti"].try_number,
+            retry_after=error.retry_after,
+        )
+        self.defer(**deferral)
+        raise AssertionError("defer() does not return")
 
     def _hide_images(self) -> None:
         self.payload, found = extract_inline_images(self.payload)
@@ -188,8 +258,8 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself continues at Kirin
-    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set
+    :param deferrable: whether to wait in the triggerer, for a place in a full account and for the video; the default is
+        yes, unless ``[operators] default_deferrable`` is set
     :param poll_interval: seconds between polls; None adapts it to the generation's progress
     :param end_from_trigger: whether the triggerer ends the task if nothing is left to do once the video is finished:
         None if that makes no difference otherwise, False never, True always (or the task is refused)
@@ -214,10 +284,9 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         end_from_trigger: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(deferrable=deferrable, **kwargs)
         self._set_files(destination, filename_template, overwrite, max_bytes)
         self.timeout = as_seconds(timeout, "timeout")
-        self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self.end_from_trigger = end_from_trigger
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.capacity import DEFAULT_CAPACITY_TIMEOUT, CapacityWait
 from airflow_provider_kirin.api.payload.paths import FieldPath
 from airflow_provider_kirin.operators.arguments import Rendering
 
@@ -26,6 +27,8 @@ class SubmitSpec:
     :param problems: found while rendering; if there are any, nothing is submitted
     :param arguments_fingerprint: identifies the step instead of its payload, which may differ on each try
     :param rendering: what rendering made of the arguments
+    :param waiting: a wait for a place that takes place elsewhere, so that a full account is an error at once; None to
+        wait for ``capacity_timeout`` on the worker
     """
 
     payload: Any
@@ -41,6 +44,8 @@ class SubmitSpec:
     problems: Sequence[Problem] = ()
     arguments_fingerprint: str | None = None
     rendering: Rendering = field(default_factory=Rendering)
+    capacity_timeout: float = DEFAULT_CAPACITY_TIMEOUT
+    waiting: CapacityWait | None = None
 
     @property
     def payload_identifies_step(self) -> bool:

@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_kirin.api.capacity import Waiter, capacity_pause
+from airflow_provider_kirin.api.capacity import CapacityWait, Waiter, capacity_pause
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.account_line import AccountLine
 from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arguments
+from airflow_provider_kirin.utils import deferral
+from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 #: Seconds between two log lines about the place in the line, which are written if it has changed.
 _LOG_INTERVAL = 60.0
+
+
+def deferral_until_place(
+    wait: CapacityWait, *, kirin_conn_id: str, try_number: int, retry_after: float | None
+) -> dict[str, Any]:
+    """Return the arguments of an operator's ``defer()`` for a refused task; it resumes in ``resume_submission``.
+
+    :param wait: the wait so far, with the latest refusal
+    :param kirin_conn_id: the Airflow connection
+    :param try_number: Airflow's
+    :param retry_after: seconds for which the gateway asked not to be asked again
+    """
+    now = time.time()
+    shortest = max(deferral.min_deferral(), retry_after or 0.0)
+    return {
+        "trigger": KirinCapacityTrigger(
+            kirin_conn_id=kirin_conn_id,
+            since=wait.since,
+            refusals=wait.refusals,
+            deadline=wait.deadline,
+            try_number=try_number,
+            deferred_at=now,
+            earliest_event=now + shortest,
+        ),
+        "method_name": "resume_submission",
+        "timeout": timedelta(seconds=max(wait.deadline - now, shortest) + BACKSTOP),
+    }
+
+
+def resumed_wait(event: Mapping[str, Any], *, try_number: int) -> CapacityWait | None:
+    """Return the wait with which a task resumes.
+
+    :param event: the payload of the trigger's event
+    :param try_number: Airflow's
+    :return: None if the wait belongs to an earlier try: a clear of a running task hands on the event that it got
+    """
+    if event["try_number"] != try_number:
+        return None
+    return CapacityWait(since=event["since"], deadline=event["deadline"], refusals=event["refusals"])
 
 
 class KirinCapacityTrigger(BaseTrigger):
@@ -31,6 +73,7 @@ class KirinCapacityTrigger(BaseTrigger):
     :param since: when the task was first refused, in seconds since the epoch: the earliest is next
     :param refusals: how often it was refused
     :param deadline: when the wait ends at the latest, in seconds since the epoch
+    :param try_number: the try that waits
     :param deferred_at: when the worker deferred
     :param earliest_event: when a worker may resume the task; see :class:`.KirinTaskTrigger`
     """
@@ -42,6 +85,7 @@ class KirinCapacityTrigger(BaseTrigger):
         since: float,
         refusals: int,
         deadline: float,
+        try_number: int,
         deferred_at: float,
         earliest_event: float,
     ) -> None:
@@ -50,6 +94,7 @@ class KirinCapacityTrigger(BaseTrigger):
         self.since = since
         self.refusals = refusals
         self.deadline = deadline
+        self.try_number = try_number
         self.deferred_at = deferred_at
         self.earliest_event = earliest_event
 
@@ -73,7 +118,16 @@ class KirinCapacityTrigger(BaseTrigger):
             reason = "time"
             await asyncio.sleep(min(capacity_pause(self.refusals), self.deadline - now))
         await asyncio.sleep(ready_at - time.time())
-        yield TriggerEvent({"reason": reason})
+        # The wait goes along: Airflow's dag.test() drops what else an operator defers with.
+        yield TriggerEvent(
+            {
+                "reason": reason,
+                "since": self.since,
+                "deadline": self.deadline,
+                "refusals": self.refusals,
+                "try_number": self.try_number,
+            }
+        )
 
     async def _wait_in_line(self, line: AccountLine, waiter: Waiter) -> str:
         logged: tuple[int, int] | None = None

@@ -30,6 +30,7 @@ def waiting(since: float, *, conn_id: str = "kirin_default", seconds: float = 36
         kirin_conn_id=conn_id,
         since=now + since,
         refusals=1,
+        try_number=2,
         deadline=now + seconds,
         deferred_at=now,
         earliest_event=now + hold,
@@ -53,8 +54,12 @@ async def fired(trigger: Any) -> Any:
     return events[0].payload
 
 
+async def reason(trigger: Any) -> Any:
+    return (await fired(trigger))["reason"]
+
+
 def woken_by_an_end(waits: asyncio.Task[Any]) -> bool:
-    return waits.done() and waits.result() == {"reason": "end"}
+    return waits.done() and waits.result() == "end"
 
 
 @pytest.fixture
@@ -67,55 +72,65 @@ def submit(conn_id, image_file):
 
 class TestTheEndOfAGeneration:
     async def test_wakes_the_task_that_has_waited_longest(self, submit):
-        later, first = (asyncio.create_task(fired(waiting(since))) for since in (-10, -20))
+        later, first = (asyncio.create_task(reason(waiting(since))) for since in (-10, -20))
         await fired(watching(submit("[[seconds:1]]")))
-        assert await asyncio.wait_for(first, HANG) == {"reason": "end"}
+        assert await asyncio.wait_for(first, HANG) == "end"
         assert not woken_by_an_end(later)
         later.cancel()
 
     async def test_is_seen_by_every_connection_of_the_account(self, submit, connect, emulator):
         other = connect(emulator.url, conn_id="other")
-        woken = asyncio.create_task(fired(waiting(-10)))
+        woken = asyncio.create_task(reason(waiting(-10)))
         await fired(watching(submit("[[seconds:1]]"), other))
-        assert await asyncio.wait_for(woken, HANG) == {"reason": "end"}
+        assert await asyncio.wait_for(woken, HANG) == "end"
 
     async def test_is_none_of_another_account_s_business(self, submit, connect, emulator):
         stranger = connect(emulator.url, conn_id="stranger", key="sk-another-account-0123456789")
-        waits = asyncio.create_task(fired(waiting(-10, conn_id=stranger)))
+        waits = asyncio.create_task(reason(waiting(-10, conn_id=stranger)))
         await fired(watching(submit("[[seconds:1]]")))
         assert not woken_by_an_end(waits)
         waits.cancel()
 
     async def test_goes_to_the_next_if_the_first_was_cleared(self, submit):
-        cleared, second = (asyncio.create_task(fired(waiting(since))) for since in (-20, -10))
+        cleared, second = (asyncio.create_task(reason(waiting(since))) for since in (-20, -10))
         watch = asyncio.create_task(fired(watching(submit("[[seconds:1]]"))))
         await asyncio.sleep(0)
         cleared.cancel()
         await watch
-        assert await asyncio.wait_for(second, HANG) == {"reason": "end"}
+        assert await asyncio.wait_for(second, HANG) == "end"
 
     async def test_waits_for_a_task_that_was_deferred_a_moment_ago(self, submit):
         began = time.monotonic()
-        woken = asyncio.create_task(fired(waiting(-10, hold=4)))
+        woken = asyncio.create_task(reason(waiting(-10, hold=4)))
         await fired(watching(submit("[[seconds:0.5]]")))
-        assert await asyncio.wait_for(woken, HANG) == {"reason": "end"}
+        assert await asyncio.wait_for(woken, HANG) == "end"
         # The one lower bound: an earlier event would cost the task a try.
         assert time.monotonic() - began >= 3.9
 
 
 class TestWithoutAnEnd:
     async def test_time_wakes_it(self, conn_id):
-        assert await asyncio.wait_for(fired(waiting(-10)), HANG) == {"reason": "time"}
+        assert await asyncio.wait_for(reason(waiting(-10)), HANG) == "time"
 
     async def test_the_deadline_ends_the_wait(self, conn_id):
-        assert await fired(waiting(-10, seconds=0.2)) == {"reason": "deadline"}
+        assert await reason(waiting(-10, seconds=0.2)) == "deadline"
+
+    async def test_the_event_holds_the_whole_wait(self, conn_id):
+        trigger = waiting(-10, seconds=0.2)
+        assert await fired(trigger) == {
+            "reason": "deadline",
+            "since": trigger.since,
+            "deadline": trigger.deadline,
+            "refusals": 1,
+            "try_number": 2,
+        }
 
     async def test_a_deadline_that_has_passed_ends_it_at_once(self, conn_id):
-        assert await fired(waiting(-10, seconds=-1)) == {"reason": "deadline"}
+        assert await reason(waiting(-10, seconds=-1)) == "deadline"
 
     async def test_a_connection_that_only_workers_know_lets_time_pass(self, connect):
         connect("not a host", conn_id="broken")
-        assert await fired(waiting(-10, conn_id="broken", seconds=0.2)) == {"reason": "time"}
+        assert await reason(waiting(-10, conn_id="broken", seconds=0.2)) == "time"
 
 
 class TestTheLog:
@@ -130,7 +145,7 @@ class TestTheLog:
                     await asyncio.sleep(0.01)
                     said += logged()
 
-        first, second = (asyncio.create_task(fired(waiting(since))) for since in (-20, -10))
+        first, second = (asyncio.create_task(reason(waiting(since))) for since in (-20, -10))
         await says("The account is full; 2 wait in this triggerer, place 2.")
         # Several times the interval.
         await asyncio.sleep(0.1)
