@@ -50,7 +50,7 @@ class Common(TypedDict, total=False):
 
 
 class KirinDurationExtensionPayload(Common, total=False):
-    """``kirin_duration_extension``: Kirin Duration Extension, a longer video from one made before."""
+    """``kirin_duration_extension``: Kirin Duration Extension, an extension of an earlier video."""
 
     video_id: Required[str]
     prompt: str

@@ -1,7 +1,7 @@
-"""Fill a virtualenv with this project and the pins of constraints/; the Makefile calls it.
+"""Install this project into a virtualenv, with the pins of constraints/; the Makefile calls it.
 
-Needs nothing but the Python that runs it. It installs with uv, which it fetches by pip into the virtualenv; where uv
-cannot be had, or fails, it installs with pip itself. Both use the package index that pip is configured with.
+Needs only the Python that runs it. It installs with uv, which it gets with pip; if uv is not available or fails, it
+installs with pip. Both use the package index that pip is configured with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(command: list[str | Path], *, env: dict[str, str] | None = None, quiet: bool = False) -> bool:
-    """Run a command; tell whether it succeeded. What a quiet one says is shown only when it failed."""
+    """Run a command; return whether it succeeded. The output of a quiet one is shown only if it fails."""
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=quiet, text=True, check=False)
     if quiet and done.returncode:
         print(done.stdout, done.stderr, sep="", file=sys.stderr, end="", flush=True)
@@ -27,18 +27,18 @@ def run(command: list[str | Path], *, env: dict[str, str] | None = None, quiet: 
 
 
 def create(venv: Path) -> None:
-    """Make the virtualenv with the running Python, unless a usable one is there already."""
+    """Create the virtualenv with the running Python, unless a usable one already exists."""
     python = venv / "bin" / "python"
     probe = f"import pip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"
     if python.exists() and subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode == 0:
         return
     print(f"Creating {venv.name} with Python {sys.version.split()[0]}", flush=True)
     if not run([sys.executable, "-m", "venv", "--clear", venv]):
-        sys.exit(f"error: {sys.executable} cannot make a virtualenv; on Debian and Ubuntu: apt install python3-venv")
+        sys.exit(f"error: {sys.executable} cannot create a virtualenv; on Debian and Ubuntu: apt install python3-venv")
 
 
 def pip_settings(python: Path) -> dict[str, str]:
-    """Return pip's own settings, the stronger source last, as `pip config list` knows them."""
+    """Return pip's settings as `pip config list` reports them; later sources take precedence."""
     listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     settings: dict[str, str] = {}
     for section in ("global", "install", ":env:"):
@@ -58,7 +58,7 @@ def uv_environment(python: Path) -> dict[str, str]:
     extra = " ".join(url for url in pip.get("extra-index-url", "").split() if not url.startswith("file:"))
     if extra:
         env.setdefault("UV_INDEX", extra)
-        env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # as pip does: the best version of all indexes
+        env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # like pip: the best version from all indexes
     if pip.get("trusted-host"):
         env.setdefault("UV_INSECURE_HOST", pip["trusted-host"])
     if pip.get("cert"):
@@ -67,7 +67,7 @@ def uv_environment(python: Path) -> dict[str, str]:
 
 
 def have_uv(venv: Path) -> bool:
-    """Tell whether the virtualenv has uv, after trying to install it."""
+    """Return whether the virtualenv has uv, after trying to install it."""
     uv = venv / "bin" / "uv"
     return uv.exists() or run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "uv>=0.8"], quiet=True)
 
@@ -80,15 +80,15 @@ def install(venv: Path, requirements: list[str | Path], constraints: Path) -> No
         uv: list[str | Path] = [venv / "bin" / "uv", "pip", "install", "--python", python, "--compile-bytecode"]
         if run([*uv, *arguments], env=uv_environment(python)):
             return
-        print("uv could not install this; trying pip", flush=True)
+        print("uv failed; trying pip", flush=True)
     pip: list[str | Path] = [python, "-m", "pip", "install"]
     # --group, for PEP 735, came with pip 25.1.
     if not (run([*pip, "--quiet", "pip>=25.1"]) and run([*pip, *arguments])):
-        sys.exit("error: nothing could be installed; is the package index reachable? Try: pip download apache-airflow")
+        sys.exit("error: the installation failed; is the package index reachable? Try: pip download apache-airflow")
 
 
 def main() -> None:
-    """Read the command line and do it."""
+    """Read the command line and install."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("venv", type=Path)
     parser.add_argument("--constraints", type=Path, required=True)

@@ -1,7 +1,7 @@
-"""Draw the product pictures of example_dags/images: ``make images``. Our own drawings, free of anybody's rights.
+"""Draw the product pictures of example_dags/images: ``make images``. Original drawings, free of third-party rights.
 
 Shapes are filled at four times the size and scaled down, shaded with gradients, and lit from the upper left.
-The same code always draws the same pictures.
+The output is deterministic.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def mirrored(half: Sequence[Point], axis: float) -> list[Point]:
 
 
 def mix(stops: Stops, t: float) -> Color:
-    """Return the color at a place of a gradient."""
+    """Return the color at a position of a gradient."""
     t = min(max(t, stops[0][0]), stops[-1][0])
     for (t0, c0), (t1, c1) in itertools.pairwise(stops):
         if t <= t1:
@@ -71,7 +71,7 @@ def mix(stops: Stops, t: float) -> Color:
 
 
 class Canvas:
-    """A picture that is drawn in final pixels and held at four times that size."""
+    """A picture: coordinates are final pixels, while it is stored at four times that size."""
 
     def __init__(self, width: int, height: int) -> None:
         self.size = (width * SCALE, height * SCALE)
@@ -85,7 +85,7 @@ class Canvas:
         length = (x1 - x0) ** 2 + (y1 - y0) ** 2
         across, down = (x1 - x0) / length / SCALE * 1024, (y1 - y0) / length / SCALE * 1024
         offset = -(x0 * (x1 - x0) + y0 * (y1 - y0)) / length * 1024
-        # Each pixel looks its color up in the ramp; beyond the ends the outer color goes on.
+        # Each pixel takes its color from the ramp; beyond its ends, the outermost color continues.
         wide = Image.new("RGB", (3 * 1024, 1))
         wide.paste(mix(stops, 0.0), (0, 0, 1024, 1))
         wide.paste(ramp, (1024, 0))
@@ -94,18 +94,18 @@ class Canvas:
         return wide.transform(self.size, Image.Transform.AFFINE, data, Image.Resampling.NEAREST)
 
     def mask(self, outline: Sequence[Point], blur: float = 0.0) -> Image.Image:
-        """Return the inside of an outline as a mask, its edge blurred by so many pixels."""
+        """Return the inside of an outline as a mask, its edge blurred by a number of pixels."""
         mask = Image.new("L", self.size)
         ImageDraw.Draw(mask).polygon([(x * SCALE, y * SCALE) for x, y in outline], fill=255)
         return self.blurred(mask, blur) if blur else mask
 
     def blurred(self, mask: Image.Image, radius: float) -> Image.Image:
-        """Return a mask blurred; done at the final size, where nobody sees the difference."""
+        """Return a mask blurred; done at the final size, which makes no visible difference."""
         small = mask.resize((self.size[0] // SCALE, self.size[1] // SCALE), Image.Resampling.BOX)
         return small.filter(ImageFilter.GaussianBlur(radius)).resize(self.size, Image.Resampling.BICUBIC)
 
     def stroke(self, points: Sequence[Point], width: Callable[[float], float]) -> Image.Image:
-        """Return a line as a mask; its width is a function of the way along it, 0 to 1."""
+        """Return a line as a mask; its width is a function of the position along it, 0 to 1."""
         mask = Image.new("L", self.size)
         draw = ImageDraw.Draw(mask)
         dense = [
@@ -127,11 +127,11 @@ class Canvas:
         self.image.paste(paint, (0, 0), mask)
 
     def shade(self, inside: Image.Image, mask: Image.Image, color: Color, opacity: float) -> None:
-        """Paint through a mask, and only inside another one."""
+        """Paint through a mask, limited to the inside of another."""
         self.fill(ImageChops.multiply(inside, mask), color, opacity)
 
     def studio(self, wall: Stops, floor: Stops, horizon: float, glow: Point) -> None:
-        """Paint a studio: a wall, a floor without an edge, and a soft light on the wall."""
+        """Paint a studio: a wall, a seamless floor, and a soft light on the wall."""
         width, height = self.size[0] / SCALE, self.size[1] / SCALE
         self.image.paste(self.gradient(wall, (0, 0), (0, horizon)))
         ground = self.mask([(-200, horizon), (width + 200, horizon), (width + 200, height * 1.5), (-200, height * 1.5)])
@@ -143,7 +143,7 @@ class Canvas:
         self.fill(ImageChops.subtract(corners, middle), (20, 18, 30), 0.28)
 
     def shadow(self, center: Point, rx: float, ry: float, color: Color) -> None:
-        """Paint the shadow of something that stands on the floor: a wide soft one and a dark narrow one."""
+        """Paint the shadow of an object on the floor: a wide soft one and a narrow dark one."""
         x, y = center
         self.fill(self.mask(ellipse((x + rx * 0.16, y + ry * 0.3), rx * 1.2, ry * 1.2), blur=ry * 0.55), color, 0.38)
         self.fill(self.mask(ellipse((x, y - ry * 0.1), rx * 0.9, ry * 0.42), blur=ry * 0.2), color, 0.75)
@@ -187,7 +187,7 @@ def teapot() -> Canvas:
         (1.0, (30, 84, 78)),
     ]
     body_paint = c.gradient(glaze, (400, 330), (880, 480))
-    # Handle and spout stand behind the body.
+    # Handle and spout are behind the body.
     loop = bezier((812, 300), (1010, 210), (1040, 470), (818, 512))
     handle = c.stroke(loop, lambda t: 34 - 8 * math.sin(math.pi * t))
     c.fill(handle, c.gradient([(0, (122, 196, 176)), (0.5, (34, 102, 94)), (1, (12, 54, 54))], (820, 250), (960, 520)))

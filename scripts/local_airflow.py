@@ -1,4 +1,4 @@
-"""What `make demo` and `make ui` share: an Airflow of their own, and the emulator beside it, on this machine only."""
+"""Shared by `make demo` and `make ui`: an isolated Airflow and the emulator, on this machine only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ END_TIMEOUT = 10.0
 
 
 def stop_like_ctrl_c() -> None:
-    """Make SIGTERM end this process the way Ctrl-C does, so that everything it started is ended too."""
+    """Let SIGTERM end this process like Ctrl-C, so that everything it started ends too."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -38,13 +38,13 @@ def stop_like_ctrl_c() -> None:
 
 
 def environment(home: Path, emulator_url: str) -> dict[str, str]:
-    """Return the environment of an Airflow that shares nothing with the user's own.
+    """Return the environment of an Airflow that shares nothing with the user's.
 
-    :param home: its AIRFLOW_HOME: database, logs, configuration and videos
-    :param emulator_url: what the connection ``kirin_default`` points at
+    :param home: AIRFLOW_HOME: database, logs, configuration and videos
+    :param emulator_url: the host of the connection ``kirin_default``
     """
-    theirs = ("AIRFLOW_", "_AIRFLOW_", "KIRIN_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    users_own = ("AIRFLOW_", "_AIRFLOW_", "KIRIN_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(users_own)}
     connection = {"conn_type": "kirin", "host": emulator_url, "password": API_KEY}
     env.update(
         PATH=f"{BIN}{os.pathsep}{env.get('PATH', '')}",
@@ -62,21 +62,21 @@ def environment(home: Path, emulator_url: str) -> dict[str, str]:
 
 
 def migrate(home: Path, env: dict[str, str]) -> bool:
-    """Bring the database to the head of the installed Airflow; return False when it is there already.
+    """Migrate the database to the installed Airflow; return False if it is already up to date.
 
-    Asking Airflow whether it is takes as long as migrating, so a file remembers the version that did it last.
+    Asking Airflow takes as long as migrating, so a file records the version of the last migration.
     """
-    done_by = home / "migrated-by.txt"
+    record = home / "migrated-by.txt"
     airflow = version("apache-airflow")
-    if (home / "airflow.db").exists() and done_by.exists() and done_by.read_text() == airflow:
+    if (home / "airflow.db").exists() and record.exists() and record.read_text() == airflow:
         return False
-    done_by.unlink(missing_ok=True)
+    record.unlink(missing_ok=True)
     log = home / "migrate.log"
     with log.open("w") as output, running(["airflow", "db", "migrate"], env, output) as process:
         status = process.wait()
     if status:
         sys.exit(f"error: `airflow db migrate` failed; see {shown(log)}\n{tail(log)}")
-    done_by.write_text(airflow)
+    record.write_text(airflow)
     return True
 
 
@@ -84,9 +84,9 @@ def migrate(home: Path, env: dict[str, str]) -> bool:
 def running(
     command: list[str], env: dict[str, str], output: IO[str] | int, *, grace: float = END_TIMEOUT
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a process group of its own; at the end of the block the whole group is ended.
+    """Run a command in its own process group, which is ended at the end of the block.
 
-    :param grace: the seconds that it gets to end by itself
+    :param grace: seconds that it has to end by itself
     """
     process = subprocess.Popen(
         [str(BIN / command[0]), *command[1:]],
@@ -105,7 +105,7 @@ def running(
 
 
 def end(process: subprocess.Popen[str], grace: float = END_TIMEOUT) -> None:
-    """End a process and its children: politely first, then not."""
+    """End a process and its children: with SIGTERM, then with SIGKILL."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
@@ -118,10 +118,10 @@ def end(process: subprocess.Popen[str], grace: float = END_TIMEOUT) -> None:
 
 @contextlib.contextmanager
 def emulator(home: Path, *, port: int, seconds: float) -> Iterator[str]:
-    """Run the emulator on 127.0.0.1 while the block runs; its base URL is what you get.
+    """Run the emulator on 127.0.0.1 during the block, which gets its base URL.
 
     :param port: 0 for any free port
-    :param seconds: how long it takes to generate a video
+    :param seconds: how long a generation takes
     """
     log = home / "emulator.log"
     options = {"--port": port, "--api-key": API_KEY, "--seconds": seconds, "--state-dir": home / "emulator"}
@@ -147,5 +147,5 @@ def tail(log: Path, lines: int = 40) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a path as short as it can be shown."""
+    """Return a path for a message: relative if it is below the current directory."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,7 +1,7 @@
-"""Airflow with the example DAGs in the browser, against the emulator: ``make ui``. Ctrl-C ends it all.
+"""Airflow with the example DAGs in the browser, against the emulator: ``make ui``. Ctrl-C stops everything.
 
-The parts of Airflow are started one by one and not by ``airflow standalone``, whose log servers listen on every
-network interface and on fixed ports. Everything here listens on 127.0.0.1 only, and nobody has to log in.
+Airflow's components are started one by one rather than with ``airflow standalone``, whose log servers listen on every
+network interface and on fixed ports. Everything here listens on 127.0.0.1 only, and no login is needed.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ EMULATOR_PORT = 8900
 AIRFLOW_PORT = 8080
 GENERATION_SECONDS = 20.0
 HEALTHY_TIMEOUT = 180.0
-PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 READY = """
 Airflow is ready: {url}/dags
-(after {elapsed:.0f} s; no login needed; the Kirin emulator is {emulator}, {seconds:g} s a video)
+(after {elapsed:.0f} s; no login needed; Kirin emulator: {emulator}, {seconds:g} s per video)
 
   1. Open {url}/dags/{dag} and press Trigger.
   2. Watch the sensor: "deferred" means that it waits in the triggerer and holds no worker.
   3. The links of the task, its log and its XCom show the Kirin task, the video and the cost.
-  The videos arrive in {videos}; the logs are in {logs}.
+  Videos are saved to {videos}; logs are in {logs}.
 
-Ctrl-C ends it.
+Ctrl-C stops it.
 """
 
 
 def free_port(wanted: int) -> int:
-    """Return the wanted port, or the next one that nobody listens on."""
+    """Return the wanted port, or the next free one."""
     for port in range(wanted, wanted + 50):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,7 +55,7 @@ def free_port(wanted: int) -> int:
 
 
 def airflow_settings(url: str) -> dict[str, str]:
-    """Return the settings in which this Airflow differs from a usual one."""
+    """Return the settings of this Airflow that differ from the defaults."""
     return {
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -68,7 +68,7 @@ def airflow_settings(url: str) -> dict[str, str]:
 
 
 def commands(port: int) -> list[list[str]]:
-    """Return the commands of Airflow's four parts."""
+    """Return the commands of Airflow's four components."""
     return [
         ["airflow", "api-server", "--host", HOST, "--port", str(port), "--workers", "1"],
         ["airflow", "scheduler", "--skip-serve-logs"],
@@ -78,17 +78,17 @@ def commands(port: int) -> list[list[str]]:
 
 
 def healthy(url: str) -> bool:
-    """Tell whether every part of Airflow says that it is healthy."""
+    """Return whether every component of Airflow reports that it is healthy."""
     try:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as response:
             health = json.load(response)
     except (urllib.error.URLError, OSError, ValueError):
         return False
-    return all((health.get(part) or {}).get("status") == "healthy" for part in PARTS)
+    return all((health.get(component) or {}).get("status") == "healthy" for component in COMPONENTS)
 
 
 def unpause(url: str, dag_id: str) -> bool:
-    """Let the scheduler run the DAG (the others stay paused: one of them has a schedule); False while it is unknown."""
+    """Unpause the DAG (the others stay paused: one of them has a schedule). Return False while it is not known yet."""
     request = urllib.request.Request(
         f"{url}/api/v2/dags/{dag_id}",
         data=b'{"is_paused": false}',
@@ -104,20 +104,20 @@ def unpause(url: str, dag_id: str) -> bool:
         raise
 
 
-class Parts:
-    """The running parts of Airflow, each with its log."""
+class Components:
+    """The running components of Airflow, by the file of their log."""
 
     def __init__(self) -> None:
         self.processes: dict[Path, subprocess.Popen[str]] = {}
 
     def check(self) -> None:
-        """End the program with the end of its log when a part has ended."""
+        """Exit with the end of its log if a component has ended."""
         for log, process in self.processes.items():
             if process.poll() is not None:
                 sys.exit(f"error: {log.stem} has ended; see {shown(log)}\n{tail(log)}")
 
     def wait_until_healthy(self, url: str) -> None:
-        """Wait until Airflow is healthy and knows the example; end the program when that takes too long."""
+        """Wait until Airflow is healthy and knows the example; exit if that takes too long."""
         deadline = time.monotonic() + HEALTHY_TIMEOUT
         while not (healthy(url) and unpause(url, DAG_ID)):
             self.check()
@@ -128,7 +128,7 @@ class Parts:
 
 
 def serve(home: Path, options: argparse.Namespace) -> None:
-    """Start everything, say when it is ready, and stay until Ctrl-C."""
+    """Start everything, print when it is ready, and run until Ctrl-C."""
     started = time.monotonic()
     logs = home / "console"
     logs.mkdir(parents=True, exist_ok=True)
@@ -137,34 +137,36 @@ def serve(home: Path, options: argparse.Namespace) -> None:
         emulator_port = free_port(options.emulator_port)
         gateway = stack.enter_context(emulator(home, port=emulator_port, seconds=options.seconds))
         env = environment(home, gateway) | airflow_settings(url)
-        print(f"The emulator is up at {gateway}. Starting Airflow in {shown(home)} ...", flush=True)
+        print(f"The emulator runs at {gateway}. Starting Airflow in {shown(home)} ...", flush=True)
         migrate(home, env)
-        parts = Parts()
+        components = Components()
         for command in commands(int(url.rpartition(":")[2])):
             log = logs / f"{command[1]}.log"
             output = stack.enter_context(log.open("w"))
-            parts.processes[log] = stack.enter_context(running(command, env, output))
-        parts.wait_until_healthy(url)
+            components.processes[log] = stack.enter_context(running(command, env, output))
+        components.wait_until_healthy(url)
         facts = {"emulator": gateway, "seconds": options.seconds, "logs": shown(logs), "videos": shown(home / "videos")}
         print(READY.format(url=url, dag=DAG_ID, elapsed=time.monotonic() - started, **facts), flush=True)
         while True:
-            parts.check()
+            components.check()
             time.sleep(1)
 
 
 def main() -> None:
     """Read the command line and run until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, default=ROOT / "build" / "ui", help="where everything is kept")
-    parser.add_argument("--port", type=int, default=AIRFLOW_PORT, help="of Airflow, or the next free one")
-    parser.add_argument("--emulator-port", type=int, default=EMULATOR_PORT, help="or the next free one")
-    parser.add_argument("--seconds", type=float, default=GENERATION_SECONDS, help="how long a video takes")
+    parser.add_argument("--home", type=Path, default=ROOT / "build" / "ui", help="where everything is stored")
+    parser.add_argument("--port", type=int, default=AIRFLOW_PORT, help="Airflow's port, or the next free one")
+    parser.add_argument(
+        "--emulator-port", type=int, default=EMULATOR_PORT, help="the emulator's port, or the next free one"
+    )
+    parser.add_argument("--seconds", type=float, default=GENERATION_SECONDS, help="how long a generation takes")
     options = parser.parse_args()
     stop_like_ctrl_c()
     try:
         serve(options.home.absolute(), options)
     except KeyboardInterrupt:
-        print("\nStopped; everything that was started has been ended.")
+        print("\nStopped, with everything that was started.")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class RowRecord:
     :param round: the current round of automatic retries
     :param conn_id: the connection that this process uses
     :param model: the model that this process uses
-    :param known: pairs of external task id and Kirin task id, to verify that the look-up works
+    :param known: pairs of external task id and Kirin task id, to verify that the lookup works
     :param may_be_lost: returns whether a submission of this row may have been on record, and be lost
     :param now: returns the time, in seconds since the epoch
     """

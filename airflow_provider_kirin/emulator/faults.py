@@ -153,7 +153,7 @@ def _fault_response(request: web.Request, fault: Fault) -> web.Response:
         headers["Retry-After"] = f"{fault.retry_after:g}"
     body = fault.body
     if body is None:
-        message = f"a fault of the emulator asked for HTTP {fault.status}"
+        message = f"the emulator was asked for HTTP {fault.status}"
         error = {"code": "EMULATED_FAULT", "message": message}
         body = {"error": error, "request_id": request["kirin_request_id"]}
     return web.Response(status=fault.status, body=encode_body(body), headers=headers)

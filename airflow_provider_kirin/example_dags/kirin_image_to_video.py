@@ -18,7 +18,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), tags=["kirin", "example"], doc_md=__doc__)
 def kirin_image_to_video() -> None:
-    # Each step has retries=2 unless the DAG says otherwise: a retry finds what is paid for, and never pays again.
+    # Each step has retries=2 by default: a retry finds what is already paid for and never pays again.
     submit = KirinSubmitOperator(
         task_id="submit",
         payload={
@@ -28,7 +28,7 @@ def kirin_image_to_video() -> None:
             "duration": "5",
         },
     )
-    # Deferred: no worker is held while Kirin works.
+    # Deferred: no worker is held while Kirin generates.
     wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, timeout=1800)
     download = KirinDownloadOperator(task_id="download", kirin_task_id=submit.output, destination=OUTPUT)
 

@@ -1,4 +1,4 @@
-"""Scheduled: every night the product of the day gets its video, under a name that carries the date."""
+"""A schedule: every night the product of the day gets a video, named after the DAG run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
     is_paused_upon_creation=True,
     tags=["kirin", "example"],
     doc_md=__doc__,
-    # Two retries are the default of each Kirin task, 30 seconds apart. At night there is time for a longer delay.
+    # Each Kirin task has two retries by default, 30 seconds apart. At night there is time for a longer delay.
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
 )
 def kirin_nightly() -> None:

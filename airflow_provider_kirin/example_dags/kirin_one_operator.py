@@ -1,4 +1,4 @@
-"""The same in one step: submit, wait without a worker, download. It takes its prompt when it is triggered."""
+"""The same in one step: submit, wait without a worker, download. The prompt is given when the DAG is triggered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kirin_one_operator() -> None:
             "mode": "{{ params.mode }}",
         },
         destination=OUTPUT + "/{{ dag_run.run_id }}/mug.mp4",
-        # Kirin's default (Airflow's own is no retry): the next try finds what this one has paid for.
+        # The default of Kirin tasks (Airflow's is 0): the next try finds what this one has paid for.
         retries=2,
     )
 

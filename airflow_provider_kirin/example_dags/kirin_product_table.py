@@ -1,4 +1,4 @@
-"""A video for each row of a table: one mapped operator, a pool that bounds how many run at once, and a summary."""
+"""A video for each row of a table: one mapped operator, a pool that limits how many run at once, and a summary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
 def kirin_product_table() -> None:
     @task
     def products() -> list[dict[str, Any]]:
-        """Stands in for a query: one payload a product."""
+        """Stand in for a query: one payload per product."""
         table = [
             ("teapot.jpg", "The camera circles the teapot."),
             ("mug.jpg", "Steam rises from the mug."),
@@ -28,20 +28,20 @@ def kirin_product_table() -> None:
         ]
         return [{"image": str(IMAGES / image), "prompt": prompt} for image, prompt in table]
 
-    # Each row has retries=2 by default, and finds what an earlier try of that row has paid for.
+    # Each row has retries=2 by default; a retry finds what an earlier try of its row has paid for.
     videos = KirinGenerateVideoOperator.partial(
         task_id="generate",
         destination=OUTPUT,
-        # One folder a run, one file a row. Airflow's values are made safe for paths.
+        # One folder per run, one file per row. The values are made safe for paths.
         filename_template="{dag_id}/{run_id}/{map_index:03d}.mp4",
-        # Suppliers send WebP, banners, thumbnails: these are converted. What fits is sent as it is.
+        # Suppliers send WebP, banners and thumbnails: these are converted. Images that fit are sent unchanged.
         fit_images="auto",
-        # Give the pool as many slots as your account allows generations at once.
+        # Give the pool one slot for each generation that your account may run at once.
         # `airflow pools set kirin 5 "Kirin generations at once"`, then pool="kirin".
-        # A deferred task holds its slot only if the pool says so (--include-deferred).
+        # A deferred task keeps its slot only in a pool with --include-deferred.
         pool="default_pool",
         max_active_tis_per_dagrun=2,
-        # Cells are data here. expand_kwargs() would render a template in a cell.
+        # Cells are plain data here; expand_kwargs() would render templates in them.
     ).expand(payload=products())
 
     @task

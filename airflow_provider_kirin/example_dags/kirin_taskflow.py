@@ -1,4 +1,4 @@
-"""TaskFlow: a function makes each payload, its task's value is the video, and another DAG waits for new videos."""
+"""TaskFlow: a function returns each payload, its task returns the video, and new videos start another DAG."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ VIDEOS = Asset("kirin_videos")
 def kirin_taskflow() -> None:
     @task
     def products() -> list[dict[str, str]]:
-        """Stands in for a query."""
+        """Stand in for a query."""
         return [{"name": "teapot", "picture": "teapot.jpg"}, {"name": "mug", "picture": "mug.jpg"}]
 
-    # retries=2 is the default here, too: a later try adopts what the first one has paid for.
+    # retries=2 is the default here too: a later try adopts what the first one has paid for.
     @task.kirin(destination=OUTPUT, outlets=[VIDEOS], max_active_tis_per_dagrun=2)
     def video(product: dict[str, str]) -> dict[str, Any]:
-        """Runs on a worker before anything is paid: read images, ask a language model, or refuse."""
+        """Run on a worker before anything is paid: read images, ask a language model, or skip the product."""
         return {
             "image": (IMAGES / product["picture"]).read_bytes(),
             "prompt": f"The camera circles the {product['name']}.",
@@ -41,14 +41,14 @@ def kirin_taskflow() -> None:
 @dag(schedule=[VIDEOS], start_date=datetime(2026, 1, 1), catchup=False, tags=["kirin", "example"], doc_md=__doc__)
 def kirin_on_new_videos() -> None:
     @task
-    def look(triggering_asset_events: Any = None) -> list[str]:
-        """Started by Airflow after the DAG above, as often as there are new videos."""
+    def report_new_videos(triggering_asset_events: Any = None) -> list[str]:
+        """Run after the DAG above, whenever there are new videos."""
         events = triggering_asset_events[VIDEOS] if triggering_asset_events else []
-        texts = [f"{event.extra['uri']} cost {event.extra['cost']} USD" for event in events]
-        print("\n".join(texts))
-        return texts
+        lines = [f"{event.extra['uri']} cost {event.extra['cost']} USD" for event in events]
+        print("\n".join(lines))
+        return lines
 
-    look()
+    report_new_videos()
 
 
 kirin_taskflow()

@@ -670,5 +670,5 @@ def _refused(state: RowState, problems: Iterable[Any]) -> RowState:
     return state.with_error("refused", "KirinPayloadError", text, retryable=False)
 
 
-#: Connection id -> whether its look-up by external task id works. Lives as long as the process.
+#: Connection id -> whether its lookup by external task id works. Lives as long as the process.
 _verified: dict[str, bool] = {}

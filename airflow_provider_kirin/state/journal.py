@@ -8,7 +8,7 @@
 
 Object storage cannot append, so each change is a small file of its own; several threads that record at the same time
 share one. Files hold states, not differences, and each state has a version: they can be read in any order, or twice.
-What is lost or damaged costs look-ups. It does not cost money, because external task ids do not depend on it.
+What is lost or damaged costs lookups. It does not cost money, because external task ids do not depend on it.
 
 Nothing in these files is a secret: no payload, no signed URL, no key.
 """

@@ -122,7 +122,7 @@ def test_a_gateway_that_hangs_stops_only_the_pages_that_need_it(pages, api_serve
             for path in paths:
                 seen.append(visitor.open(path).status_code)
     assert set(seen) == {200, 404}
-    # A server that hangs with them answers a few each time that a look-up is given up.
+    # A server that hangs with them answers a few each time that a lookup is given up.
     assert len(seen) > PAGES > 3 * PAGES / MAX_LOOKUPS
     for index, page in enumerate(opened):
         content = page.result()

@@ -30,7 +30,7 @@ EXPECTED = {
     "kirin_product_table": Expected(3, {"products", "generate[0]", "generate[1]", "generate[2]", "summary"}),
     "kirin_nightly": Expected(1, {"submit", "wait", "download"}),
     "kirin_taskflow": Expected(2, {"products", "video[0]", "video[1]", "report"}),
-    "kirin_on_new_videos": Expected(0, {"look"}),
+    "kirin_on_new_videos": Expected(0, {"report_new_videos"}),
 }
 
 

@@ -422,7 +422,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.batch.client.save_fate = fates(*saves)
         journal = CrashingJournal(str(self.folder), owner=f"p{self.batch.processes + 1}")
         journal.fate = fates(*writes)
-        # A new process knows nothing of the look-up.
+        # A new process knows nothing of the lookup.
         self.batch.verified = {}
         with contextlib.suppress(Killed, KirinError):
             run = self.batch.open(journal)
@@ -471,7 +471,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.batch.try_number += 1
         run = self.batch.work()
         self.batch.may_be_lost = True
-        # A submission that was lost, and a look-up that was never seen to work, leave a doubt; nothing else is left.
+        # A submission that was lost, and a lookup that was never seen to work, leave a doubt; nothing else is left.
         assert set(run.rows.counts()) <= {"saved", "doubt"}
         assert billed(self.gateway).total() >= run.rows.count("saved")
 

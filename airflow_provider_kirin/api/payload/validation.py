@@ -169,7 +169,7 @@ def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
 
 def _missing_parameter(name: str, path: str, schema: dict[str, Any]) -> Problem:
     full = f"{path}.{name}" if path else name
-    rule, remedy = schema.get("x-rule", "must be given"), schema.get("x-remedy", f"Add {name}")
+    rule, remedy = schema.get("x-rule", "is required"), schema.get("x-remedy", f"Add {name}")
     return Problem(field=full, value="(missing)", rule=rule, remedy=remedy)
 
 

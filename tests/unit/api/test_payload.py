@@ -245,7 +245,7 @@ class TestImages:
             (problem,) = refused(payload)
             assert problem.field == "image"
             assert problem.value == "(missing)"
-            assert problem.rule == "image or image_tail must be given"
+            assert problem.rule == "image or image_tail is required"
             assert "Base64" in problem.remedy
 
     @pytest.mark.parametrize("images", [{"image_tail": URL}, {"image": URL, "image_tail": URL}])
@@ -272,7 +272,7 @@ class TestWatermark:
     @pytest.mark.parametrize(
         ("value", "field", "rule"),
         [
-            ({}, "watermark_info.enabled", "must be given"),
+            ({}, "watermark_info.enabled", "is required"),
             ({"enabled": 1}, "watermark_info.enabled", "must be true or false"),
             ({"enabled": "yes"}, "watermark_info.enabled", "must be true or false"),
             ({"enabled": None}, "watermark_info.enabled", "must be true or false"),
@@ -704,7 +704,7 @@ class TestNestedImages:
             prepare_payload({"image_list": [png], "prompt": "p"}, self.MULTI)
         (problem,) = caught.value.problems
         assert (problem.field, problem.value) == ("image_list.0", f"<{len(png):,} bytes>")
-        assert problem.remedy == 'Write each image as {"image": ...}'
+        assert problem.remedy == 'Pass each image as {"image": ...}'
 
     def test_a_place_in_the_list_may_be_replaced(self, png: bytes) -> None:
         payload = {"image_list": [{"image": URL}, {"image": "<described>"}], "prompt": "p"}

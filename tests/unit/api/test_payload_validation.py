@@ -135,7 +135,7 @@ class TestNesting:
         problems = validate({"outer": {"inner": "yes", "innner": 1}}, self.SCHEMA)
         assert {(problem.field, problem.rule) for problem in problems} == {
             ("outer.inner", "must be true or false"),
-            ("outer.other", "must be given"),
+            ("outer.other", "is required"),
             ("outer.innner", "is not a parameter of this model"),
         }
 
