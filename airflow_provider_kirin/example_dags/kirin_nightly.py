@@ -19,7 +19,7 @@ OUTPUT = os.environ.get("KIRIN_EXAMPLE_OUTPUT", "/tmp/kirin")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    # Also where Airflow starts new DAGs unpaused and shows its providers' examples: each night costs a video.
+    # Paused even if Airflow starts new DAGs unpaused and loads providers' examples: each night costs a video.
     is_paused_upon_creation=True,
     tags=["kirin", "example"],
     doc_md=__doc__,

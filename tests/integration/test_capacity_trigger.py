@@ -155,7 +155,7 @@ class TestTheLog:
         await says("1 wait in this triggerer, place 1.")
         second.cancel()
 
-    async def test_and_the_arguments_hold_no_key(self, conn_id, logged):
+    async def test_the_trigger_s_arguments_hold_no_key(self, conn_id, logged):
         trigger = waiting(-10, seconds=0.2)
         await fired(trigger)
         assert KEY not in logged() + json.dumps(trigger.serialize())

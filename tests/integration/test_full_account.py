@@ -46,7 +46,7 @@ class WithAReport(KirinSubmitOperator):
 
 class TestTheTaskDefers:
     @pytest.mark.parametrize("shape", ["submit", "generate", "download", "taskflow", "subclass"])
-    def test_and_submits_when_there_is_a_place(self, dag, run, payload, emulator, tmp_path, shape):
+    def test_a_task_submits_when_there_is_a_place(self, dag, run, payload, emulator, tmp_path, shape):
         fill(emulator, 2)
         with dag:
             if shape == "submit":
@@ -108,7 +108,7 @@ class TestTheTaskDefers:
         assert "nothing was submitted by this try. Increase capacity_timeout" in ended.log
         assert emulator.submitted == 0
 
-    def test_but_a_request_rate_is_waited_out_at_once(self, dag, run, payload, emulator):
+    def test_a_request_rate_limit_is_waited_out_at_once(self, dag, run, payload, emulator):
         emulator.fault(on="submit", kind="status", status=429, body={"error": {"code": 1302, "message": "too fast"}})
         with dag:
             KirinSubmitOperator(task_id="video", payload=payload)

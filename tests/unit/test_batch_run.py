@@ -358,7 +358,7 @@ class TestALostJournal:
 
     @pytest.mark.parametrize("content", ["", "{", "null", '{"key": "s0"}\n', "\x00\xff", "[]\n[]\n"])
     @pytest.mark.parametrize("name", ["manifest.jsonl", "_journal/head.json"])
-    def test_so_does_a_damaged_one(self, tmp_path: Path, name: str, content: str) -> None:
+    def test_a_damaged_journal_costs_no_second_submission(self, tmp_path: Path, name: str, content: str) -> None:
         batch = Batch(tmp_path, table(6))
         batch.wave()
         finish(batch.gateway, 0)

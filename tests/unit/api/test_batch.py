@@ -100,7 +100,7 @@ class TestStates:
             *((RowState("a", status), False) for status in ("sent", "done", "saved", "refused", "doubt", "timeout")),
         ],
     )
-    def test_which_rows_are_submitted(self, state: RowState | None, expected: bool) -> None:
+    def test_rows_are_submitted_by_their_state(self, state: RowState | None, expected: bool) -> None:
         assert is_to_submit(state, 1) is expected
 
 
