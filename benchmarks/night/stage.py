@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from tests.support.emulator import KEY, Emulator, picture
 from tests.support.system.deployment import Deployment
 from tests.support.waiting import until
 
-#: What differs from Airflow's own defaults.
-SETTINGS = {"CORE__PARALLELISM": "4", "LOGGING__JSON_LOGS": "True"}
+#: What differs from Airflow's own defaults. On a machine that others use too, a worker that waits only 5 s for the API
+#: server loses tries for a reason of its own.
+SETTINGS = {"LOGGING__JSON_LOGS": "True", "WORKERS__EXECUTION_API_TIMEOUT": "60"}
 #: Seconds without work: until Airflow is at rest after its start, and in which its idle share is measured.
 _REST, _IDLE = 20.0, 30.0
 #: What a run leaves to do, as callbacks in the DAG processor, is done after so many seconds, and counted.
@@ -36,14 +37,26 @@ class Stage:
     :param folder: an empty one
     :param seconds: that a generation takes
     :param triggerers: their names
+    :param gateway: more of its command line
+    :param workers: tasks that run at the same time
     """
 
-    def __init__(self, folder: Path, seconds: float, triggerers: Iterable[str] = ("triggerer-1",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float,
+        triggerers: Iterable[str] = ("triggerer-1",),
+        *,
+        gateway: Sequence[str] = (),
+        workers: int = 4,
+    ) -> None:
         self.seconds = seconds
-        self.gateway = Emulator("--seconds", str(seconds))
+        self.gateway = Emulator("--seconds", str(seconds), *gateway)
         self._ready = _ready(self.gateway.url)
         self.triggerers = tuple(triggerers)
-        self.airflow = Deployment(folder / "airflow", settings=SETTINGS, triggerers=self.triggerers)
+        self.airflow = Deployment(
+            folder / "airflow", settings=SETTINGS | {"CORE__PARALLELISM": str(workers)}, triggerers=self.triggerers
+        )
         self.image = folder / "cup.jpg"
         self.image.write_bytes(picture(320, 320))
         self._idle: Cpu = {}
@@ -193,12 +206,12 @@ def _ready(gateway: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def stage(seconds: float, triggerers: Iterable[str] = ("triggerer-1",)) -> Iterator[Stage]:
+def stage(seconds: float, triggerers: Iterable[str] = ("triggerer-1",), **options: Any) -> Iterator[Stage]:
     """Make a stage in a folder of its own, and end whatever it started; the arguments are those of :class:`Stage`."""
     # SIGTERM ends it as Ctrl-C does: nothing that it started stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kirin-night-") as folder:
-        made = Stage(Path(folder), seconds, triggerers)
+        made = Stage(Path(folder), seconds, triggerers, **options)
         try:
             yield made
         finally:
