@@ -160,7 +160,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self._waiting = resumed_wait(event, try_number=context["ti"].try_number)
         if self._waiting:
             self.log.info(
-                "Waited %.0f s for a place, refused %s time(s); submitting again, as %s.",
+                "Waited %.0f s for a place; refusals so far: %s. Submitting again, as %s.",
                 time.time() - self._waiting.since,
                 self._waiting.refusals,
                 _WOKEN_BECAUSE[event["reason"]],

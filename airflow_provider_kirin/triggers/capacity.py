@@ -135,7 +135,7 @@ class KirinCapacityTrigger(BaseTrigger):
             while not woken.done() and (left := self.deadline - time.time()) > 0:
                 place, count = at = line.place_of(waiter)
                 if at != logged:
-                    self.log.info("The account is full; %s wait in this triggerer, place %s.", count, place)
+                    self.log.info("The account is full; at place %s of %s in the line of this triggerer.", place, count)
                     logged = at
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(woken), min(left, _LOG_INTERVAL))

@@ -69,7 +69,7 @@ class TestTheTaskDefers:
         assert (result if isinstance(result, str) else result["id"]) == paid["id"]
         assert len(emulator.requests("POST", "/generation")) == 3
         assert ended.log.count(DEFERS) == 2
-        assert "refused 2 time(s); submitting again, as it is time to ask again" in ended.log
+        assert "refusals so far: 2. Submitting again, as it is time to ask again" in ended.log
         assert ("Reported" in ended.log) == (shape == "subclass")
         assert KEY not in ended.log + ended.everything_stored()
 

@@ -397,6 +397,36 @@ def triggerer_killed(stage: Stage) -> None:
 def both_triggerers_killed(stage: Stage) -> None:
     stage.begin()
     _holder(stage)
+    _kill_triggerers(stage)
+
+
+def _wait_for_a_place(stage: Stage) -> None:
+    """Begin with an account that is full once, and return when the task waits in the triggerer."""
+    body = {"error": {"code": 1303, "message": "parallel task over resource pack limit"}}
+    stage.gateway.fault("submit", "status", status=429, body=body)
+    stage.begin()
+    stage.saw("in the line of this triggerer")
+
+
+def both_triggerers_killed_while_waiting_for_a_place(stage: Stage) -> None:
+    _wait_for_a_place(stage)
+    _kill_triggerers(stage)
+
+
+def killed_when_submitting_again(stage: Stage) -> None:
+    _wait_for_a_place(stage)
+    stage.gateway.fault("get", "hold")
+    stage.gateway.held()
+    stage.kill_task()
+
+
+def cleared_while_waiting_for_a_place(stage: Stage) -> None:
+    _wait_for_a_place(stage)
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+
+
+def _kill_triggerers(stage: Stage) -> None:
+    """Kill both triggerers, and start them again."""
     for name in TRIGGERERS:
         stage.airflow.parts[name].kill()
     for name in TRIGGERERS:
@@ -655,6 +685,18 @@ SCENARIOS = (
     ),
     Scenario(title="429 with Retry-After, twice", act=too_many_requests),
     Scenario(
+        title="account full; killed when it submits again",
+        act=killed_when_submitting_again,
+        shape="generate",
+        expected=Expected(tries=2, says=("Waiting for a place",)),
+    ),
+    Scenario(
+        title="account full; cleared while waiting for a place",
+        act=cleared_while_waiting_for_a_place,
+        shape="generate",
+        expected=Expected(tries=2, says=("Waiting for a place",)),
+    ),
+    Scenario(
         title="accepted, and no response within the client's timeout",
         act=accepted_and_timed_out,
         timeout=2,
@@ -743,6 +785,13 @@ SCENARIOS = (
         shape="generate",
         seconds=10,
         alone=True,
+    ),
+    Scenario(
+        title="account full; both triggerers killed and restarted while waiting for a place",
+        act=both_triggerers_killed_while_waiting_for_a_place,
+        shape="generate",
+        alone=True,
+        expected=Expected(says=("Submitting again",)),
     ),
     Scenario(
         title="scheduler killed while submitting; its workers go on", act=scheduler_killed_while_submitting, alone=True
