@@ -23,7 +23,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.operators.kirin"]}],
+        "operators": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_kirin.operators.kirin", "airflow_provider_kirin.operators.batch"],
+            }
+        ],
         "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.sensors.kirin"]}],
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],

@@ -24,6 +24,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -61,6 +62,7 @@ class RowState:
     :param key: the row
     :param status: see the table above
     :param version: rises with each change
+    :param row: its position in the table, 1 for the first
     :param digest: of the row's values, as they were when it was last looked at
     :param external_task_id: what its latest generation was, or may have been, submitted as
     :param kirin_task_id: its latest generation
@@ -84,6 +86,7 @@ class RowState:
     key: str
     status: Status = "todo"
     version: int = 0
+    row: int = 0
     digest: str = ""
     external_task_id: str | None = None
     kirin_task_id: str | None = None
@@ -442,6 +445,28 @@ def failure(
 def _may_change(state: RowState) -> bool:
     """Return whether another try, without a clear, can bring the row's video."""
     return state.status in ("done", "timeout", "sent", "intent") or (state.status == "doubt" and state.retryable)
+
+
+def cost_entries(state: RowState) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what ``kirin costs`` counts of a row: the generations that it submitted, and those that have ended.
+
+    :param state: the row
+    """
+    submitted, ended = [], []
+    latest = {str(state.external_task_id): {"kirin_task_id": state.kirin_task_id, "cost": state.cost}}
+    for entry in {**latest, **state.earlier}.values():
+        if not entry.get("kirin_task_id"):
+            continue
+        at = None if state.since is None else _iso(state.since + (state.seconds or 0.0))
+        common = {"kirin_task_id": entry["kirin_task_id"], "at": at}
+        submitted.append({**common, "price_key": state.model, "kirin_conn_id": state.conn_id})
+        if entry.get("cost") is not None:
+            ended.append({**common, "model": state.model, "status": "completed", "cost": entry["cost"]})
+    return submitted, ended
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def summary(rows: Rows, *, manifest: str, folder: str, seconds: float) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import csv
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date
 from itertools import chain
 from typing import Any
 
+from airflow_provider_kirin.api.batch import cost_entries
 from airflow_provider_kirin.api.cost_report import (
     FIELDS,
     CostRecord,
@@ -30,7 +31,8 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.cli._runner import echo, fail, printable, show
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.state.keys import STATE_PREFIX, SUBMISSION_KEY, USAGE_KEY, USAGE_STATE_KEY
+from airflow_provider_kirin.state.journal import Journal
+from airflow_provider_kirin.state.keys import BATCH_KEY, STATE_PREFIX, SUBMISSION_KEY, USAGE_KEY, USAGE_STATE_KEY
 
 
 def report(args: Namespace) -> None:
@@ -43,7 +45,7 @@ def report(args: Namespace) -> None:
         fail(f"--by {short_repr(unknown[0])} must be one or more of {', '.join(FIELDS)}, separated by commas.")
     first, last = _day(args.from_, "--from"), _day(args.to, "--to")
     # Filter after merging: which task submitted a generation, and when it ended, may be in another DAG's records.
-    costs = merge_records(chain(_xcoms(), _state_store()))
+    costs = merge_records(_with_batches(chain(_xcoms(), _state_store())))
     costs = select(costs, dag=args.dag_id, run=args.run_id, first=first, last=last)
     if args.ask:
         costs = list(_with_current_costs(costs))
@@ -64,7 +66,7 @@ def _xcoms() -> Iterator[CostRecord]:
 
     # In Airflow 2 the database model has the name that the XCom backend has in Airflow 3.
     model: Any = getattr(xcom, "XComModel", None) or xcom.XCom
-    keys = model.key.in_((SUBMISSION_KEY, USAGE_KEY))
+    keys = model.key.in_((SUBMISSION_KEY, USAGE_KEY, BATCH_KEY))
     for row in _rows(model, keys, model.timestamp):
         yield CostRecord(
             row.dag_id,
@@ -89,6 +91,30 @@ def _state_store() -> Iterator[CostRecord]:
         except ValueError:
             continue
         yield CostRecord(row.dag_id, row.run_id, row.task_id, _utc(row.updated_at), row.key != USAGE_STATE_KEY, value)
+
+
+def _with_batches(records: Iterable[CostRecord]) -> Iterator[CostRecord]:
+    """Replace the record of each batch, which names its manifest, by the generations in it."""
+    seen: set[str] = set()
+    for record in records:
+        manifest = record.value.get("manifest") if isinstance(record.value, Mapping) else None
+        if not isinstance(manifest, str):
+            yield record
+        elif manifest not in seen:
+            seen.add(manifest)
+            yield from _generations_of_batch(record, manifest)
+
+
+def _generations_of_batch(record: CostRecord, manifest: str) -> Iterator[CostRecord]:
+    try:
+        states, _ = Journal(manifest.rpartition("/")[0], owner="").read_states()
+    except KirinError as error:
+        echo(f"The costs of the batch {record.task} of {record.run} are not included: {error}")
+        return
+    for state in states.values():
+        submitted, ended = cost_entries(state)
+        yield replace(record, is_submission=True, value=submitted)
+        yield replace(record, is_submission=False, value=ended)
 
 
 def _rows(model: Any, keys: Any, at: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, call_with_retries, fixed_delays
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.download.atomic_file import file_exists_error, size_of
-from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, check_template, render_filename
+from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, PLACEHOLDERS, check_template, render_filename
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket
 from airflow_provider_kirin.exceptions import (
@@ -111,7 +111,7 @@ class Destination:
         :raises KirinDestinationError: one of them is invalid
         """
         check_absolute(self.path)
-        check_arguments(self.template, self.max_bytes)
+        check_arguments(self.template, self.max_bytes, placeholders={*PLACEHOLDERS, *self.step})
         if self.is_file and self.template is not None:
             raise KirinDestinationError(
                 f"destination = {short_repr(self.path, 120)} is a file, but filename_template names files in a "
@@ -119,15 +119,18 @@ class Destination:
             )
 
 
-def check_arguments(filename_template: str | None, max_bytes: object) -> None:
+def check_arguments(
+    filename_template: str | None, max_bytes: object, *, placeholders: Iterable[str] = PLACEHOLDERS
+) -> None:
     """Check the arguments that do not depend on a run.
 
     :param filename_template: names the files in a folder
     :param max_bytes: the limit of a file's length
+    :param placeholders: those that the template may have
     :raises KirinDestinationError: one of them is invalid
     """
     if filename_template is not None:
-        check_template(filename_template)
+        check_template(filename_template, placeholders)
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise KirinDestinationError(f"max_bytes = {short_repr(max_bytes)} must be an integer above 0.")
 

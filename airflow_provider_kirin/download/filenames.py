@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from string import Formatter
 
@@ -25,20 +25,21 @@ _MAX_VALUE = 120
 _MAX_PART = 200
 
 
-def check_template(template: str) -> None:
+def check_template(template: str, placeholders: Iterable[str] = PLACEHOLDERS) -> None:
     """Check a template.
 
     :param template: such as ``"{run_id}/{index:03d}.mp4"``
+    :param placeholders: those that it may have
     :raises KirinDestinationError: with the rule and the remedy
     """
-    render_filename(template, {name: 0 if name in _NUMBERS else name for name in PLACEHOLDERS})
+    render_filename(template, {name: 0 if name in _NUMBERS else name for name in placeholders})
 
 
 def render_filename(template: str, values: Mapping[str, object]) -> str:
     """Return a relative path.
 
     :param template: with placeholders in braces
-    :param values: the values of all :data:`PLACEHOLDERS`
+    :param values: the values of all placeholders that the template may have
     :raises KirinDestinationError: the template or the resulting path is invalid
     """
     if not isinstance(template, str):
@@ -57,8 +58,8 @@ def render_filename(template: str, values: Mapping[str, object]) -> str:
 
 
 def _value(template: str, name: str, format_spec: str, conversion: str | None, values: Mapping[str, object]) -> str:
-    if name not in PLACEHOLDERS:
-        raise _unusable(template, f"has an unknown placeholder {short_repr(name)}; known are {', '.join(PLACEHOLDERS)}")
+    if name not in values:
+        raise _unusable(template, f"has an unknown placeholder {short_repr(name)}; known are {', '.join(values)}")
     if conversion or not _NUMBER_FORMAT.fullmatch(format_spec) or (format_spec and name not in _NUMBERS):
         raise _unusable(template, f"formats {name}; only map_index and index may have a width, like {{index:03d}}")
     value = values[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -67,6 +68,8 @@ class KirinHook(BaseHook):
         self._connection: KirinConnection | None = None
         self._session: requests.Session | None = None
         self._rate_limiter: RateLimiter | None = None
+        # A batch calls from several threads, over one session.
+        self._rate_limiter_lock = threading.Lock()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -300,11 +303,15 @@ class KirinHook(BaseHook):
             self._session = None
 
     def _send(self, request: ApiRequest) -> RawResponse:
-        if self._rate_limiter is None:
-            self._rate_limiter = RateLimiter(self.connection.requests_per_second)
-        while delay := self._rate_limiter.acquire(time.monotonic()):
+        while delay := self._delay_until_allowed():
             time.sleep(delay)
         return call_sync(self.get_conn(), request, self.connection)
+
+    def _delay_until_allowed(self) -> float:
+        with self._rate_limiter_lock:
+            if self._rate_limiter is None:
+                self._rate_limiter = RateLimiter(self.connection.requests_per_second)
+            return self._rate_limiter.acquire(time.monotonic())
 
     def _get_once(self, kirin_task_id: str) -> KirinTask:
         asked_for = validate_task_id(kirin_task_id)

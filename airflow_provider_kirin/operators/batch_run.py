@@ -227,7 +227,10 @@ class BatchRun:
         if damaged or head.is_damaged:
             self._look_up_what_is_lost(replace(head, is_damaged=True), is_new=not head.is_damaged or known is None)
         if same is None or same.try_number != try_number:
-            states = {key: at_new_try(state) for key, state in states.items()}
+            changed = [state for before in states.values() if (state := at_new_try(before)) is not before]
+            if changed:
+                self.journal.record(*changed)
+            states |= {state.key: state for state in changed}
         self._check_table(states)
 
     @property
@@ -258,11 +261,12 @@ class BatchRun:
             checked = check_row(row, self.settings.model, allow_unknown_model=self.settings.allow_unknown_model)
             state = states.pop(row.key, None)
             if state is not None:
-                found[row.key] = state = at_new_round(state, row.digest(self.settings.model))
+                state = replace(at_new_round(state, row.digest(self.settings.model)), row=row.position)
+                found[row.key] = state
             if checked.problems:
                 bad.add(checked)
                 if state is None or state.status == "todo":
-                    found[row.key] = _refused(state or RowState(row.key), checked.problems)
+                    found[row.key] = _refused(state or RowState(row.key, row=row.position), checked.problems)
         if bad.count and self.settings.on_bad_row == "error":
             raise bad.error(total, source=self.settings.source, model=self.settings.model)
         if bad.count:
@@ -288,6 +292,17 @@ class BatchRun:
     def deadline(self) -> float:
         """When the batch has run out of time, in seconds since the epoch."""
         return self.journal.head.started_at + self.settings.timeout
+
+    @property
+    def why_stopped(self) -> str:
+        """Why rows were not submitted; empty if none was left out."""
+        if not self.rows.left:
+            return ""
+        if self.halted is not None:
+            return str(self.halted)
+        if self._now() >= self.deadline:
+            return f"The batch has run out of time (timeout = {self.settings.timeout:.0f} s)."
+        return "fail_fast ended it." if self.settings.fail_fast else ""
 
     @property
     def may_submit(self) -> bool:
@@ -363,8 +378,8 @@ class BatchRun:
         if wave.away is not None and idle >= _MAX_AWAY_WAVES:
             raise wave.away
 
-    def _in_order(self) -> Iterator[RowState]:
-        return iter(self.rows.states.values())
+    def _in_order(self) -> list[RowState]:
+        return sorted(self.rows.states.values(), key=lambda state: state.row)
 
     def _keep(self, state: RowState) -> RowState:
         self.journal.record(state)
@@ -469,7 +484,7 @@ class BatchRun:
 
     def _submit_row(self, row: Row) -> tuple[RowRecord, Submitted | KirinError]:
         """Submit one row, or find what was submitted for it. Runs in a thread of its own."""
-        state = self.rows.get(row.key) or RowState(row.key, digest=row.digest(self.settings.model))
+        state = self.rows.get(row.key) or RowState(row.key, row=row.position, digest=row.digest(self.settings.model))
         record = self._record(state, self.journal.head.round)
         try:
             try:
@@ -517,7 +532,7 @@ class BatchRun:
             lookup_verified=self._verified,
             conn_id=self.settings.conn_id,
             capacity_patience=0,
-            log=_RowLog(self.log, record.state.key),
+            log=QuietLog(self.log, record.state.key),
             sleep=self._sleep,
         )
 
@@ -646,7 +661,7 @@ class BatchRun:
             yield pool
 
 
-class _RowLog:
+class QuietLog:
     """A logger that names the row, and keeps what is usual for each row out of a log that is read for an hour."""
 
     def __init__(self, log: Any, key: str) -> None:

@@ -6,7 +6,7 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,35 @@ def parse_budget(value: Any) -> Decimal:
         raise KirinBudgetError(f"{error}. Nothing was submitted, nothing was spent.") from None
 
 
+def kirin_task_ids(context: Context) -> list[str]:
+    """Return the ids of all Kirin tasks of a DAG.
+
+    :param context: the running task's context
+    """
+    fields: Mapping[str, Any] = context
+    # All Kirin operators and sensors, mapped or not, have a template field of this name.
+    tasks = [task for task in fields["dag"].tasks if "kirin_conn_id" in (task.template_fields or ())]
+    return sorted({fields["ti"].task_id, *(task.task_id for task in tasks)})
+
+
+def charges_of_run(ti: Any, task_ids: Sequence[str], *more: Mapping[str, Any], **how: Any) -> list[Charge]:
+    """Return what the Kirin tasks of a run have spent or reserved.
+
+    :param ti: reads the XComs
+    :param task_ids: what :func:`kirin_task_ids` returned
+    :param more: further records
+    :param how: arguments of ``xcom_pull``
+    """
+
+    def pull(key: str) -> Iterator[Any]:
+        # An XCom may be one record or a list of them.
+        pulled = ti.xcom_pull(task_ids=task_ids, key=key, **how)
+        for entry in pulled if isinstance(pulled, Iterable) else []:
+            yield from entry if isinstance(entry, list) else [entry]
+
+    return list(read_charges([*pull(BUDGET_KEY), *pull(SUBMISSION_KEY), *more], pull(USAGE_KEY)))
+
+
 class RunBudget:
     """One task instance's view of the budget of its DAG run.
 
@@ -58,9 +87,7 @@ class RunBudget:
         fields: Mapping[str, Any] = context
         self._limit = limit
         self._ti = fields["ti"]
-        # All Kirin operators and sensors, mapped or not, have a template field of this name.
-        tasks = [task for task in fields["dag"].tasks if "kirin_conn_id" in (task.template_fields or ())]
-        self._task_ids = sorted({self._ti.task_id, *(task.task_id for task in tasks)})
+        self._task_ids = kirin_task_ids(context)
         self._store = fields.get("task_state_store")
         self._record = record
         self._hook = hook
@@ -127,14 +154,7 @@ class RunBudget:
     def _charges(self, **how: Any) -> Iterator[Charge]:
         # The cost of this step's failed generations is in its XCom only once it has submitted another one.
         failed = {"failed_costs": self._record.failed_costs}
-        records = [*self._pull(BUDGET_KEY, **how), *self._pull(SUBMISSION_KEY, **how), failed]
-        yield from read_charges(records, self._pull(USAGE_KEY, **how))
-
-    def _pull(self, key: str, **how: Any) -> Iterator[Any]:
-        """Yield what all Kirin tasks of the run pushed under a key; an XCom may be one record or a list of them."""
-        pulled = self._ti.xcom_pull(task_ids=self._task_ids, key=key, **how)
-        for entry in pulled if isinstance(pulled, Iterable) else []:
-            yield from entry if isinstance(entry, list) else [entry]
+        yield from charges_of_run(self._ti, self._task_ids, failed, **how)
 
     def _with_current_costs(self, charges: Iterable[Charge]) -> Iterator[Charge]:
         """Look up generations whose cost is not on record, as far as the limit allows."""

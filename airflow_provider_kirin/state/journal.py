@@ -130,9 +130,10 @@ class Journal:
             raise SupersededError
         # In this order: an earlier owner writes its intent before it looks at the head.
         self.write_head(head)
-        return self._read_states()
+        return self.read_states()
 
-    def _read_states(self) -> tuple[dict[str, RowState], int]:
+    def read_states(self) -> tuple[dict[str, RowState], int]:
+        """Return the states of all rows, by key, and how many records of them were lost."""
         self._segments = self._list()
         self._number = max((int(name.partition("-")[0]) for name in self._segments), default=0)
         in_manifest, damaged = self._read_lines(MANIFEST)
@@ -159,15 +160,16 @@ class Journal:
         if current is not None and current.owner != self.owner:
             raise SupersededError
 
-    def record(self, state: RowState) -> None:
-        """Store the state of a row. When this returns, it is stored, and nobody else owned the batch by then.
+    def record(self, *states: RowState) -> None:
+        """Store states of rows. When this returns, they are stored, and nobody else owned the batch by then.
 
         Threads that record at the same time share a file: the first one writes for all that wait.
 
+        :param states: the new states
         :raises SupersededError: another process has taken the batch over; it knows of this state, or comes first
         """
         with self._queueing:
-            self._queue.append(state)
+            self._queue += states
             self._queued += 1
             ticket = self._queued
         with self._writing:

@@ -14,8 +14,10 @@ key                            kept in     contents, and for how long
 ``kirin_budget``               XCom        What the task holds of its run's budget. Until the next try, which
                                            restores it from the task state store.
 ``kirin_budget``               task state  The same. For Airflow's default retention.
+``kirin_batch``                XCom        Where the manifest of a batch is. Until the next try, which pushes it again.
 ``kirin:usage``                task state  The same as ``kirin_usage``, over all tries and clears. As long as the
                                            run.
+``kirin:batch``                task state  The same as ``kirin_batch``. As long as the run.
 ``kirin:latest``               task state  The last external task id that the task submitted under. As long as the
                                            run.
 ``kirin:submission:<id>``      task state  One submission, by its external task id: an intent before the request,
@@ -45,6 +47,11 @@ Shapes and users:
     Written by :class:`.RunBudget`, before each submission. The XCom is read by the budget of every Kirin task in the
     run, and as a source of known prices by later runs; the state by the next try of the same task.
 
+``kirin_batch``, ``kirin:batch``
+    ``{"manifest": <URI>}``. All else about a batch is in the files beside its manifest; see :mod:`.journal`.
+    Written by ``KirinBatchOperator`` when a try begins; the state tells a later process that there was a journal, and
+    ``kirin costs`` reads the manifest.
+
 ``kirin:latest``
     ``{"external_task_id", "round"}``: the external task id depends on the payload, which may differ on the next try.
     Written and read by :class:`.SubmissionRecord`.
@@ -65,10 +72,15 @@ USAGE_KEY = "kirin_usage"
 #: The XCom, and the task state, of what a task holds of its run's budget.
 BUDGET_KEY = "kirin_budget"
 
+#: The XCom that says where the manifest of a batch is.
+BATCH_KEY = "kirin_batch"
+
 #: All task state but the budget begins with this.
 STATE_PREFIX = "kirin:"
 #: The task state of the generations that a task saw end.
 USAGE_STATE_KEY = f"{STATE_PREFIX}usage"
+#: The task state that says where the manifest of a batch is.
+BATCH_STATE_KEY = f"{STATE_PREFIX}batch"
 #: The task state of the last external task id that a task submitted under.
 LATEST_KEY = f"{STATE_PREFIX}latest"
 

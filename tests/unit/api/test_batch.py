@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_kirin.api.batch import (
     Wait,
     at_new_round,
     at_new_try,
+    cost_entries,
     failure,
     is_to_submit,
     merge,
@@ -82,7 +84,9 @@ class TestStates:
 
     @pytest.mark.parametrize("status", ["sent", "done", "saved", "timeout", "doubt"])
     def test_a_row_that_changed_is_bought_after_a_clear(self, status: Any) -> None:
-        state = RowState("a", status, 3, "old", "e1", "k1", cost="0.28", files=("f",))
+        state = RowState(
+            "a", status, 3, digest="old", external_task_id="e1", kirin_task_id="k1", cost="0.28", files=("f",)
+        )
         changed = at_new_round(state, "new")
         expected = "intent" if status == "doubt" else "todo"
         assert (changed.status, changed.digest) == (expected, "new")
@@ -127,6 +131,16 @@ class TestSums:
         given_back = summary(rows(*states), manifest="s3://b/" + "m" * 1000, folder="s3://b/" + "f" * 1000, seconds=3.4)
         assert given_back["counts"] == {"saved": 5000} and given_back["cost_usd"] == "1400.00"
         assert len(json.dumps(given_back)) < 4000
+
+
+def test_what_kirin_costs_counts_of_a_row() -> None:
+    state = RowState("a", "saved", external_task_id="e-2", kirin_task_id="k2", conn_id="c", model="m", cost="0.28")
+    state = replace(state, since=0.0, seconds=60.0, earlier={"e": {"kirin_task_id": "k1", "cost": "0"}})
+    submitted, ended = cost_entries(state)
+    assert [entry["kirin_task_id"] for entry in submitted] == ["k2", "k1"]
+    assert [(entry["kirin_task_id"], entry["cost"]) for entry in ended] == [("k2", "0.28"), ("k1", "0")]
+    assert ended[0]["at"] == "1970-01-01T00:01:00+00:00"
+    assert cost_entries(RowState("a")) == ([], [])
 
 
 class TestTargets:

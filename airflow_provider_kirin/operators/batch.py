@@ -1,0 +1,246 @@
+"""The operator that works through a table: one task, any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.models import DEFAULT_MODEL
+from airflow_provider_kirin.api.payload import FitImages, check_fit_images
+from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
+from airflow_provider_kirin.download.storage import check_absolute, to_str
+from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.operators.arguments import TemplatedArguments
+from airflow_provider_kirin.operators.payload_templates import is_dynamic
+from airflow_provider_kirin.operators.specs import FilesSpec
+from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
+from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
+from airflow_provider_kirin.utils.task_errors import fail_without_retry
+from airflow_provider_kirin.utils.task_instance import is_unmapped_copy, require_task_instance
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from os import PathLike
+
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_kirin.api.submission import OnUnknownSubmit
+    from airflow_provider_kirin.operators.batch_run import OnBadRow
+
+#: Seconds: a night and a day.
+DEFAULT_TIMEOUT = 86400.0
+
+
+class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
+    """Make a video of each row of a table: submit, wait without a worker, download; one task for any number of rows.
+
+    Each row is paid once, whatever dies and whenever: a retry or a clear goes on with what is there and submits only
+    what is missing. The state of each row is in ``manifest.jsonl``, beside the videos. See docs/batch.md.
+
+    :param payloads: the rows: a list of mappings, another task's output, or the path or URI of a ``.jsonl``, ``.csv``
+        or ``.parquet`` file. Only a string is templated: rows are data.
+    :param destination: the folder for the videos, the manifest and the journal (templated): local, or any URI that
+        Airflow's ObjectStoragePath supports
+    :param key: the column that names a row in files, manifest and errors (templated); None names rows by position
+    :param max_in_flight: how many generations may run at once; fewer if the account is full
+    :param max_cost_usd: the budget of the DAG run, in US dollars (templated); None for no budget
+    :param on_bad_row: what to do with rows that break a rule of the model: ``"error"`` before anything is paid, or
+        ``"skip"`` to record them and go on
+    :param row_retries: how many further generations a row gets after one that failed for a reason that may pass
+    :param max_failed_rows: how many rows may end without a video, as a number or as a share below 1
+    :param fail_fast: whether to submit nothing more after the first row without a video
+    :param timeout: seconds (or a timedelta) for the whole batch, counted from its start or its last clear
+    :param row_timeout: seconds (or a timedelta) for one generation
+    :param model: the model's id (templated)
+    :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
+    :param fit_images: what to do with an image that breaks a limit: ``"error"`` (the row is refused) or ``"auto"``
+    :param take: increase it to submit all rows again in the same run (templated)
+    :param filename_template: names the videos below the destination (templated), with ``{key}``; the default is
+        ``{key}-{index}.mp4`` in the folder of the batch, ``destination/dag_id/run_id/task_id``
+    :param overwrite: whether an existing, different file may be replaced
+    :param max_bytes: a longer video is not downloaded
+    :param on_unknown_submit: see :class:`.KirinSubmitOperator`
+    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
+        default_deferrable`` is set
+    :param poll_interval: seconds between polls of a generation; None adapts it to its progress
+    :return: ``{"schema_version", "manifest", "folder", "rows", "counts", "cost_usd", "seconds"}``
+    """
+
+    template_fields: Sequence[str] = (
+        "payloads",
+        "destination",
+        "key",
+        "model",
+        "kirin_conn_id",
+        "take",
+        "max_cost_usd",
+        "filename_template",
+    )
+    checked_fields = template_fields
+    ui_color = "#ece3fb"
+
+    def __init__(
+        self,
+        *,
+        payloads: Any,
+        destination: str | PathLike[str] | ObjectStoragePath,
+        key: str | None = None,
+        max_in_flight: int = 20,
+        max_cost_usd: float | str | Decimal | None = None,
+        on_bad_row: OnBadRow = "error",
+        row_retries: int = 1,
+        max_failed_rows: float = 0,
+        fail_fast: bool = False,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        row_timeout: float | timedelta = DEFAULT_WAIT,
+        model: str = DEFAULT_MODEL,
+        kirin_conn_id: str = DEFAULT_CONN_ID,
+        fit_images: FitImages = "error",
+        take: int | str = 1,
+        filename_template: str | None = None,
+        overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        on_unknown_submit: OnUnknownSubmit = "stop",
+        allow_unknown_model: bool = False,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._rows: Any = None
+        self.payloads = payloads
+        self.destination = to_str(destination)
+        self.key = key
+        self.max_in_flight = _at_least(1, max_in_flight, "max_in_flight")
+        self.max_cost_usd = max_cost_usd
+        self.on_bad_row: OnBadRow = _one_of(on_bad_row, "on_bad_row", "error", "skip")
+        self.row_retries = _at_least(0, row_retries, "row_retries")
+        self.max_failed_rows = max_failed_rows
+        self.fail_fast = fail_fast
+        self.timeout = as_seconds(timeout, "timeout")
+        self.row_timeout = as_seconds(row_timeout, "row_timeout")
+        self.model = model
+        self.kirin_conn_id = kirin_conn_id
+        self.fit_images: FitImages = check_fit_images(fit_images)
+        self.take = take
+        self.filename_template = filename_template
+        self.overwrite = overwrite
+        self.max_bytes = max_bytes
+        self.on_unknown_submit: OnUnknownSubmit = _one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
+        self.allow_unknown_model = allow_unknown_model
+        self.deferrable = deferrable_default() if deferrable is None else deferrable
+        self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
+        self._check_static()
+        self._hide_rows()
+
+    def _check_static(self) -> None:
+        """Check what is known when the DAG is parsed."""
+        from airflow_provider_kirin.api.batch import parse_max_failed
+
+        parse_max_failed(self.max_failed_rows)
+        # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
+        # raised here would be retried.
+        if is_unmapped_copy(self):
+            return
+        if isinstance(self.destination, str) and not is_dynamic(self.destination):
+            check_absolute(self.destination)
+        if self.max_cost_usd is not None and not is_dynamic(self.max_cost_usd):
+            from airflow_provider_kirin.operators.run_budget import parse_budget
+
+            parse_budget(self.max_cost_usd)
+
+    def _hide_rows(self) -> None:
+        """Keep rows out of templates: rendering thousands takes seconds, and they may hold images and signed URLs."""
+        if isinstance(self.payloads, (list, tuple)):
+            self._rows = self.payloads
+            self.payloads = f"{len(self._rows):,} rows"
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        """Render the fields, then hide rows that came from another task."""
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is not self or isinstance(self.payloads, str):
+            return
+        self._rows, self.payloads = self.payloads, "rows of another task"
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Work through the first wave, or go on where an earlier try ended."""
+        require_task_instance(context)
+        return self._wave(context, is_resumed=False)
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Work through the next wave.
+
+        :param context: the running task's context
+        :param event: not needed: it may be that of an earlier try
+        """
+        return self._wave(context, is_resumed=True)
+
+    def _wave(self, context: Context, *, is_resumed: bool) -> dict[str, Any]:
+        from airflow_provider_kirin.operators import batch_execution
+
+        with (
+            fail_without_retry(),
+            batch_execution.opened(self._spec(), context, self.log, is_resumed=is_resumed) as batch,
+        ):
+            while not batch.wave():
+                if self.deferrable:
+                    self.defer(**batch.deferral())
+                batch.wait_here()
+            result = batch.result()
+        batch_execution.add_asset_event(context, self.outlets, result, self.log)
+        return result
+
+    def _spec(self) -> Any:
+        """Describe the batch, after rendering."""
+        from airflow_provider_kirin.exceptions import KirinTableError
+        from airflow_provider_kirin.operators.batch_execution import BatchSpec
+
+        if empty := self._rendering.empty_arguments("payloads", "key", "model", "kirin_conn_id", "take"):
+            raise KirinTableError(f"{' '.join(map(str, empty))} Nothing was submitted by this try.")
+        return BatchSpec(
+            payloads=self.payloads if self._rows is None else self._rows,
+            key=self.key,
+            model=self.model,
+            kirin_conn_id=self.kirin_conn_id,
+            files=FilesSpec(
+                destination=self.destination,
+                filename_template=self.filename_template,
+                overwrite=self.overwrite,
+                max_bytes=self.max_bytes,
+                rendering=self._rendering,
+            ),
+            take=self.take,
+            max_in_flight=self.max_in_flight,
+            max_cost_usd=self.max_cost_usd,
+            max_failed_rows=self.max_failed_rows,
+            row_retries=self.row_retries,
+            fail_fast=self.fail_fast,
+            on_bad_row=self.on_bad_row,
+            fit_images=self.fit_images,
+            allow_unknown_model=self.allow_unknown_model,
+            on_unknown_submit=self.on_unknown_submit,
+            timeout=self.timeout,
+            row_timeout=self.row_timeout,
+            poll_interval=self.poll_interval,
+        )
+
+    def on_kill(self) -> None:
+        """Log what continues at Kirin: the API documents no way to cancel a generation."""
+        self.log.warning(
+            "Generations of this batch that are in flight go on at Kirin, and are billed: they cannot be cancelled. "
+            "The next try of this task goes on with them."
+        )
+
+
+def _at_least(least: int, value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} = {value!r} must be an integer, {least} or more.")
+    return value
+
+
+def _one_of(value: Any, name: str, first: str, second: str) -> Any:
+    if value not in (first, second):
+        raise ValueError(f'{name} = {value!r} must be "{first}" or "{second}".')
+    return value

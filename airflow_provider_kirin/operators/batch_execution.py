@@ -1,0 +1,334 @@
+"""Runtime of the batch operator, imported inside ``execute()``: Airflow's side of a :class:`.BatchRun`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+from airflow_provider_kirin.api.batch import RowState, failure, summary
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
+from airflow_provider_kirin.download.destination import Destination
+from airflow_provider_kirin.download.filenames import safe_part
+from airflow_provider_kirin.exceptions import KirinBudgetError, KirinDestinationError, KirinError
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.metrics import report_outcome, report_submission
+from airflow_provider_kirin.operators.batch_budget import BatchBudget
+from airflow_provider_kirin.operators.batch_client import BatchIdentity, HookBatchClient
+from airflow_provider_kirin.operators.batch_run import BatchRun, BatchSettings
+from airflow_provider_kirin.operators.run_budget import charges_of_run, kirin_task_ids, parse_budget
+from airflow_provider_kirin.operators.table import Table
+from airflow_provider_kirin.state.journal import Journal
+from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET_KEY
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
+from airflow_provider_kirin.utils import deferral
+from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
+from airflow_provider_kirin.utils.task_instance import map_index_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.api.payload import FitImages
+    from airflow_provider_kirin.api.submission import OnUnknownSubmit
+    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.operators.batch_run import OnBadRow
+    from airflow_provider_kirin.operators.specs import FilesSpec
+
+#: The default path of a row's video below the destination.
+TEMPLATE = "{key}-{index}.mp4"
+#: A template without any of these would give all rows the same file.
+_NAMES_A_ROW = ("{key}", "{kirin_task_id}", "{external_task_id}")
+#: Seconds between two looks of a worker that waits itself.
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BatchSpec:
+    """What a batch is to do. See :class:`.KirinBatchOperator` for the arguments."""
+
+    payloads: Any
+    key: str | None
+    model: str
+    kirin_conn_id: str
+    files: FilesSpec
+    take: Any
+    max_in_flight: int
+    max_cost_usd: Any
+    max_failed_rows: float
+    row_retries: int
+    fail_fast: bool
+    on_bad_row: OnBadRow
+    fit_images: FitImages
+    allow_unknown_model: bool
+    on_unknown_submit: OnUnknownSubmit
+    timeout: float
+    row_timeout: float
+    poll_interval: float | None
+
+
+class OpenBatch:
+    """A batch that this process works on.
+
+    :param spec: what it is to do
+    :param run: carries it out
+    :param hook: polls while the worker itself waits
+    :param budget: the budget, if there is one
+    """
+
+    def __init__(self, spec: BatchSpec, run: BatchRun, hook: KirinHook, budget: BatchBudget | None) -> None:
+        self._spec = spec
+        self._hook = hook
+        self._budget = budget
+        self.run = run
+
+    def wave(self) -> bool:
+        """Work until only time can bring the batch on; return whether it has ended."""
+        if self._budget is not None:
+            self._budget.begin(self.run.rows)
+        self.run.wave()
+        return self.run.is_finished
+
+    def deferral(self) -> dict[str, Any]:
+        """Return the arguments of the operator's ``defer()``."""
+        wait = self.run.wait(hold=deferral.min_deferral())
+        in_flight = [[state.kirin_task_id, state.since] for state in self.run.rows.having("sent")]
+        fits = fits_into_arguments(in_flight)
+        return {
+            "trigger": KirinBatchTrigger(
+                kirin_conn_id=self._spec.kirin_conn_id,
+                in_flight=in_flight if fits else None,
+                folder=None if fits else self.run.folder,
+                deferred_at=wait.since,
+                earliest_event=wait.earliest,
+                deadline=wait.deadline,
+                has_more=wait.has_more,
+                retry_at=wait.retry_at,
+                poll_interval=self._spec.poll_interval,
+            ),
+            "method_name": "execute_complete",
+            # The trigger keeps the time; Airflow's own deadline is a backstop.
+            "timeout": timedelta(seconds=max(wait.deadline, wait.earliest) - wait.since + BACKSTOP),
+        }
+
+    def wait_here(self) -> None:
+        """Wait on the worker until the next wave is worth it."""
+        wait = self.run.wait(hold=0)
+        pollers = {
+            str(state.kirin_task_id): new_poller(
+                str(state.kirin_task_id),
+                # The wait itself has a deadline; a poll only has to see an end.
+                2 * self._spec.timeout,
+                self._spec.poll_interval,
+                state.since,
+                is_kirin_id=True,
+            )
+            for state in self.run.rows.having("sent")
+        }
+        due = dict.fromkeys(pollers, 0.0)
+        ended: list[float] = []
+        while (left := wait.wake_at(len(pollers), ended) - (now := time.time())) > 0:
+            for kirin_task_id in [each for each, at in due.items() if at <= now]:
+                outcome: KirinTask | KirinError
+                try:
+                    outcome = self._hook.get_task(kirin_task_id, patience=0)
+                except KirinError as error:
+                    outcome = error
+                polled = pollers[kirin_task_id].on_outcome(outcome, time.time())
+                due[kirin_task_id] = time.time() + polled.delay
+                if polled.is_last:
+                    del pollers[kirin_task_id], due[kirin_task_id]
+                    ended.append(time.time())
+            next_poll = min(due.values(), default=now + left) - time.time()
+            time.sleep(max(min(left, next_poll, _LOOK_EVERY), 0.0))
+
+    def result(self) -> dict[str, Any]:
+        """Return what the task returns.
+
+        :raises KirinBatchError: too many rows have no video
+        """
+        run = self.run
+        error = failure(
+            run.rows,
+            max_failed_rows=self._spec.max_failed_rows,
+            refused_count=self._spec.on_bad_row == "error",
+            manifest=run.journal.manifest_uri,
+            why=run.why_stopped,
+        )
+        if error is not None:
+            raise error
+        return summary(
+            run.rows,
+            manifest=run.journal.manifest_uri,
+            folder=run.folder,
+            seconds=time.time() - run.journal.head.started_at,
+        )
+
+
+@contextmanager
+def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> Iterator[OpenBatch]:
+    """Take the batch over from whoever worked on it before.
+
+    :param spec: what it is to do
+    :param context: the running task's context
+    :param log: the operator's logger
+    :param is_resumed: whether an earlier run of this try has deferred
+    """
+    fields: Any = context
+    ti, store = fields["ti"], fields.get("task_state_store")
+    table = Table(spec.payloads, key=spec.key, model=spec.model)
+    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+        # Airflow reports "not found" also if a secrets backend is down.
+        call_with_retries(
+            lambda: hook.connection,
+            fixed_delays(),
+            on_retry=partial(log.warning, "Connection lookup failed; retrying in %s s: %s"),
+        )
+        identity = BatchIdentity(
+            conn_id=spec.kirin_conn_id,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=map_index_of(ti),
+            take=spec.take,
+            namespace=hook.connection.namespace,
+        )
+        destination, folder = _destination(spec.files, ti)
+        # Threads share the session.
+        hook.get_conn()
+        budget = _budget(spec, context, hook, str(identity))
+        run = BatchRun(
+            HookBatchClient(
+                hook,
+                identity,
+                destination,
+                model=spec.model,
+                fit_images=spec.fit_images,
+                allow_unknown_model=spec.allow_unknown_model,
+                budget=budget,
+                report=_reporter(spec, ti),
+            ),
+            Journal(folder, owner=secrets.token_hex(4)),
+            table,
+            BatchSettings(
+                source=table.source,
+                model=spec.model,
+                conn_id=spec.kirin_conn_id,
+                max_in_flight=spec.max_in_flight,
+                row_retries=spec.row_retries,
+                fail_fast=spec.fail_fast,
+                on_bad_row=spec.on_bad_row,
+                timeout=spec.timeout,
+                row_timeout=spec.row_timeout,
+                on_unknown_submit=spec.on_unknown_submit,
+                allow_unknown_model=spec.allow_unknown_model,
+            ),
+            log=log,
+        )
+        # A wave that ended, or an entry in the store, proves that there was a journal.
+        has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
+        run.open(batch=str(identity), try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
+        _point_to(run.journal.manifest_uri, ti, store, has_begun=has_begun)
+        yield OpenBatch(spec, run, hook, budget)
+
+
+def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
+    """Return where the videos go, and the folder of the batch: its manifest and its journal."""
+    if empty := files.rendering.empty_arguments("destination", "filename_template"):
+        raise KirinDestinationError(" ".join(map(str, empty)))
+    path = files.destination
+    if not isinstance(path, str) or path.lower().endswith(".mp4"):
+        raise KirinDestinationError(
+            f"destination = {short_repr(path)} must be a folder, as a string, a Path or an ObjectStoragePath: a batch "
+            "has a file for each row."
+        )
+    map_index = map_index_of(ti)
+    parts = [ti.dag_id, ti.run_id, ti.task_id, *([str(map_index)] if map_index >= 0 else [])]
+    folder = "/".join([path.rstrip("/"), *map(safe_part, parts)])
+    template = files.filename_template
+    if template is not None and not any(name in template for name in _NAMES_A_ROW):
+        raise KirinDestinationError(
+            f"filename_template = {short_repr(template, 120)} would give all rows the same file. It must have one of "
+            f"{', '.join(_NAMES_A_ROW)}. The default is {TEMPLATE}, in the folder of the batch."
+        )
+    step = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index, "key": ""}
+    destination = Destination(
+        folder if template is None else path,
+        template or TEMPLATE,
+        step,
+        files.overwrite,
+        files.max_bytes,
+        is_first_try=False,
+    )
+    destination.check()
+    return destination, folder
+
+
+def _budget(spec: BatchSpec, context: Context, hook: KirinHook, batch: str) -> BatchBudget | None:
+    if empty := spec.files.rendering.empty_arguments("max_cost_usd"):
+        raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
+    if spec.max_cost_usd is None:
+        return None
+    ti, task_ids = context["ti"], kirin_task_ids(context)
+    return BatchBudget(
+        parse_budget(spec.max_cost_usd),
+        batch,
+        hook,
+        push=lambda entries: ti.xcom_push(BUDGET_KEY, entries),
+        others=lambda **how: [
+            charge for charge in charges_of_run(ti, task_ids, **how) if charge.external_task_id != batch
+        ],
+    )
+
+
+def _reporter(
+    spec: BatchSpec, ti: Any
+) -> Callable[[Literal["submitted", "ended"], RowState, KirinTask | KirinError], None]:
+    def report(event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
+        if event == "submitted":
+            report_submission(ti=ti, kirin_conn_id=spec.kirin_conn_id, model=spec.model)
+            return
+        seconds = None if state.since is None else time.time() - state.since
+        report_outcome(outcome, ti=ti, kirin_conn_id=spec.kirin_conn_id, model=spec.model, seconds=seconds)
+
+    return report
+
+
+def _point_to(manifest: str, ti: Any, store: Any, *, has_begun: bool) -> None:
+    """Record where the manifest is, for ``kirin costs`` and for a try that does not find the journal."""
+    entry = {"manifest": manifest}
+    if store is not None and not has_begun:
+        from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined,unused-ignore]  # loaded lazily
+
+        store.set(BATCH_STATE_KEY, entry, retention=NEVER_EXPIRE)
+    ti.xcom_push(BATCH_KEY, entry)
+
+
+def add_asset_event(context: Context, outlets: Any, result: dict[str, Any], log: Any) -> None:
+    """Set the extra of the task's Asset events: the manifest, and what is in it.
+
+    :param context: the running task's context
+    :param outlets: the operator's outlets
+    :param result: what the task returns
+    :param log: the operator's logger
+    """
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+    uri = result["manifest"]
+    extra = {"uri": uri, "rows": result["rows"], "cost": result["cost_usd"]}
+    for outlet in outlets:
+        try:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~")), extra=extra)
+            else:
+                context["outlet_events"][outlet].extra.update(extra)
+        except (TypeError, ValueError) as error:
+            # The videos are paid and stored: a URI that Airflow rejects must not fail the task.
+            log.warning("No Asset event for %s: %s", outlet, error)

@@ -1,0 +1,115 @@
+"""The table of a batch: rows in the DAG, another task's output, or a file in any storage that Airflow knows."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from airflow_provider_kirin.api.images.sources import without_secrets
+from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.rows import Row, read_csv, read_jsonl, read_rows
+from airflow_provider_kirin.download.storage import UnknownConnectionError, open_uri
+from airflow_provider_kirin.exceptions import KirinTableError
+
+_FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
+#: Rows of a Parquet file that are in memory at once.
+_BATCH_ROWS = 1000
+
+
+class Table:
+    """Rows that can be read again and again, one at a time.
+
+    :param payloads: the operator's rendered argument: a sequence of mappings, a JSON list, or the path or URI of a file
+    :param key: the column that names a row; None for its position
+    :param model: the model's id
+    :raises KirinTableError: it is none of these
+    """
+
+    def __init__(self, payloads: Any, *, key: str | None, model: str) -> None:
+        self._key = key
+        self._model = model
+        payloads = _with_json_parsed(payloads)
+        self._records: Callable[[], Iterable[Any]]
+        if isinstance(payloads, str):
+            self.source = without_secrets(payloads) or payloads
+            self._records = _file_reader(payloads)
+        elif isinstance(payloads, Mapping) or not isinstance(payloads, Iterable) or isinstance(payloads, bytes):
+            raise KirinTableError(
+                f"payloads = {short_repr(payloads)} must be a list of rows, or the path or URI of a file that ends "
+                f"with {', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
+            )
+        else:
+            self.source = "the list"
+            self._records = lambda: payloads
+
+    def __call__(self) -> Iterator[Row]:
+        """Yield the rows, from the first one on."""
+        return read_rows(self._records(), key=self._key, model=self._model)
+
+
+def _with_json_parsed(payloads: Any) -> Any:
+    """Return the rows that a template rendered as JSON; anything else unchanged."""
+    if isinstance(payloads, str) and payloads.lstrip().startswith("["):
+        try:
+            return json.loads(payloads)
+        except (ValueError, RecursionError):
+            pass
+    return payloads
+
+
+def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
+    name = path.lower()
+    if name.endswith(".parquet"):
+        return lambda: _read_parquet(path)
+    if name.endswith(".csv"):
+        return lambda: _read_text(path, read_csv)
+    if name.endswith((".jsonl", ".ndjson")):
+        return lambda: _read_text(path, read_jsonl)
+    raise KirinTableError(
+        f"payloads = {short_repr(path, 120)} must be a list of rows, or the path or URI of a file that ends with "
+        f"{', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
+    )
+
+
+def _read_text(path: str, parse: Callable[[Iterable[str]], Iterator[Any]]) -> Iterator[Any]:
+    with _opened(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        yield from parse(text)
+
+
+def _read_parquet(path: str) -> Iterator[Any]:
+    try:
+        import pyarrow.parquet as pq  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise KirinTableError(
+            f"payloads = {short_repr(path, 120)} needs the pyarrow package, which is not installed here. Install it "
+            "where tasks run, or give the table as .jsonl or .csv."
+        ) from None
+    with _opened(path) as file:
+        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
+            for record in batch.to_pylist():
+                # As an empty cell of a CSV file: absent.
+                yield {name: value for name, value in record.items() if value is not None}
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """Open a file, and turn whatever reading it raises into one error that names it."""
+    try:
+        with open_uri(path) if "://" in path else Path(path).expanduser().open("rb") as file:
+            yield file
+    except KirinTableError:
+        raise
+    except Exception as error:
+        # Another try cannot find a file that is not there, or read one that is broken; a storage may come back.
+        is_final = isinstance(error, (ValueError, FileNotFoundError, PermissionError, IsADirectoryError))
+        is_final = is_final or isinstance(error, UnknownConnectionError) or type(error).__module__.startswith("pyarrow")
+        why = one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
+        raise KirinTableError(
+            f"payloads = {short_repr(without_secrets(path) or path, 120)} cannot be read: {why}. Nothing was submitted "
+            "by this try. Check the path, its Airflow connection and the file.",
+            retryable=not is_final,
+        ) from error
