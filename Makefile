@@ -104,6 +104,19 @@ test-package: private PREFERRED = $(call python,3.13)
 audit: $(DEV_STAMP) ## Known vulnerabilities of what the package brings: at its lowest versions, and at the newest
 	@$(BIN)/python scripts/audit.py constraints/airflow-2.11.txt constraints/airflow-3.3.txt
 
+.PHONY: sbom
+sbom: $(DEV_STAMP) ## What the wheel brings into an empty environment (after test-package), as CycloneDX, into build/sbom.json
+	$(BIN)/uv tool run --quiet --from 'cyclonedx-bom>=7,<8' cyclonedx-py environment .venv-wheel --output-file build/sbom.json
+
+.PHONY: release-check release-notes
+release-check: release-notes ## Everything up to the upload: changelog, tag, all of CI, audit, SBOM
+	bash .ci/run
+	$(MAKE) audit sbom
+	@echo "Ready. Next: git tag v$$($(BIN)/python scripts/release_notes.py --version), and push the tag."
+
+release-notes: $(DEV_STAMP) ## The changelog's section of this version; an error if it has no date. TAG=v1.2.3 must fit
+	@$(BIN)/python scripts/release_notes.py $(if $(TAG),--tag $(TAG))
+
 .PHONY: bench
 bench: $(BENCH_STAMP) ## Measure us beside our peers; updates the figures and plots of docs/ (10 minutes or more)
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench PYTHONDONTWRITEBYTECODE= .venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
