@@ -129,6 +129,10 @@ bench-night: $(BENCH_STAMP) ## A night's work in a real Airflow, one way after a
 bench-waits: $(BENCH_STAMP) ## Thousands of waits on two triggerers (about half an hour); updates docs/
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night.triggerers $(BENCH_ARGS)
 
+.PHONY: bench-capacity
+bench-capacity: $(BENCH_STAMP) ## A table on an account that runs a few generations at once (about an hour); prints a table
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night.capacity $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(DEV_STAMP) ## Ruff: rules and format
 	$(BIN)/ruff check

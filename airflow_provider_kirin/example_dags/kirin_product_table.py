@@ -1,4 +1,4 @@
-"""A video for each row of a table: one mapped operator, a pool that limits how many run at once, and a summary."""
+"""A video for each row of a table: one mapped operator, a limit on how many run at once, and a summary."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ def kirin_product_table() -> None:
         filename_template="{dag_id}/{run_id}/{map_index:03d}.mp4",
         # Suppliers send WebP, banners and thumbnails: these are converted. Images that fit are sent unchanged.
         fit_images="auto",
-        # Give the pool one slot for each generation that your account may run at once.
-        # `airflow pools set kirin 5 "Kirin generations at once"`, then pool="kirin".
-        # A deferred task keeps its slot only in a pool with --include-deferred.
-        pool="default_pool",
+        # A row that finds the account full waits for a place, without a worker: no limit is needed for that. This one
+        # leaves places to other DAGs.
         max_active_tis_per_dagrun=2,
         # Cells are plain data here; expand_kwargs() would render templates in them.
     ).expand(payload=products())

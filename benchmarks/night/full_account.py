@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG
-
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
     from airflow_provider_kirin.operators.specs import SubmitSpec
 
 #: Seconds. Nothing waits that long here.
@@ -54,6 +54,8 @@ def build(way: str, count: int, image: str) -> DAG:
     :param count: how many rows
     :param image: the file
     """
+    from airflow.sdk import DAG
+
     with DAG(way, schedule=None, catchup=False, max_active_tasks=count) as dag:
         WAYS[way].operator.partial(
             task_id="generate", timeout=_LONG, retry_delay=timedelta(seconds=5), **WAYS[way].options

@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
+from benchmarks.night import capacity, full_account
 from benchmarks.night.costs import Measured, WorkerRuns, above_idle, blocked, cpu_of, worker_runs
+from benchmarks.night.full_account import WAYS
 from benchmarks.night.report import Row, airflow_cpu, figures, ideal
 from benchmarks.night.stage import new_lines
 from benchmarks.night.ways import build
@@ -145,3 +147,29 @@ class TestComparingWithTheBlockingWay:
 
 def test_database_and_gateway_are_no_part_of_airflow():
     assert airflow_cpu(MEASURED) == 100.0
+
+
+class TestWaitsForAPlace:
+    def night(self, way, worker_seconds, refused):
+        return capacity.Night(way, 900.0, WorkerRuns(400, worker_seconds), refused, 2, ["queued"], (1.0, 2.0))
+
+    def test_what_waiting_costs_is_what_goes_beyond_the_pool_which_refuses_nobody(self):
+        nights = [self.night("deferred", 400.0, 250), self.night("pool", 300.0, 0), self.night("worker", 2300.0, 900)]
+        text = capacity.figures(nights, rows=200, ideal=800.0)
+        assert cells(text, "wait for a place in the triggerer") == [
+            *("900", "1.12", "400", "400", "100", "5%", "1.25", "2", "queued", "1 / 2"),
+        ]
+
+    def test_one_way_alone_has_nothing_to_be_compared_with(self):
+        text = capacity.figures([self.night("deferred", 400.0, 250)], rows=200, ideal=800.0)
+        assert cells(text, "wait for a place in the triggerer")[4:6] == ["-", "-"]
+
+    @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the night is one of Airflow 3.3")
+    @pytest.mark.parametrize("way", WAYS)
+    def test_only_the_pool_s_dag_names_the_pool(self, way):
+        mapped = full_account.build(way, 3, "/cup.png").get_task("generate")
+        assert (mapped.partial_kwargs.get("pool") == full_account.POOL) == (way == "pool")
+
+    def test_only_the_worker_s_operator_waits_on_the_worker(self):
+        assert WAYS["worker"].operator(task_id="a", payload={"image": "/cup.png"})._submit_spec().waiting is None
+        assert WAYS["deferred"].operator(task_id="a", payload={"image": "/cup.png"})._submit_spec().waiting is not None
