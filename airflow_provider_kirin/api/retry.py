@@ -6,7 +6,6 @@ without a lookup in between.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 import re
@@ -15,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TypeVar
 
+from airflow_provider_kirin.api.pauses import pause, pause_async
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
@@ -115,7 +115,7 @@ def call_with_retries(
             if (delay := delay_after(error, attempt)) is None:
                 raise
             on_retry(delay, error)
-        time.sleep(delay)
+        pause(delay)
     raise AssertionError("unreachable")
 
 
@@ -131,7 +131,7 @@ async def await_with_retries(call: Callable[[], Awaitable[T]], delay_after: Dela
         except KirinError as error:
             if (delay := delay_after(error, attempt)) is None:
                 raise
-        await asyncio.sleep(delay)
+        await pause_async(delay)
     raise AssertionError("unreachable")
 
 

@@ -11,7 +11,6 @@ between its tries: the latest external task id binds all of them until that gene
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
@@ -20,6 +19,7 @@ from typing import Any, Literal, Protocol
 from airflow_provider_kirin.api.capacity import capacity_pause, no_place
 from airflow_provider_kirin.api.idempotency import attempt_id, is_of_series
 from airflow_provider_kirin.api.lookup import PATIENCE, Lookup, LookupClient
+from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.record import Record
 from airflow_provider_kirin.api.retry import (
     LOOKUP_RETRY_DELAYS,
@@ -113,7 +113,7 @@ class Submission:
         capacity_patience: float = PATIENCE,
         in_flight: InFlight | None = None,
         log: Any = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
     ) -> None:
         self.client = client
         self.record = record
@@ -323,11 +323,11 @@ class Submission:
                 if waited >= self._capacity_patience:
                     raise no_place(error, waited) from error
                 refusals += 1
-                pause = max(capacity_pause(refusals), error.retry_after or 0.0)
-                pause = min(pause, self._capacity_patience - waited)
-                self.log.warning("The account is full; submitting again in %.0f s: %s", pause, error)
-                self._sleep(pause)
-                waited += pause
+                delay = max(capacity_pause(refusals), error.retry_after or 0.0)
+                delay = min(delay, self._capacity_patience - waited)
+                self.log.warning("The account is full; submitting again in %.0f s: %s", delay, error)
+                self._sleep(delay)
+                waited += delay
             if found := self._find(external_task_id, has_unresolved_intent=True):
                 return self._adopt(found, external_task_id)
 

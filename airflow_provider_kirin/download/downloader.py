@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.redaction import redact_url
 from airflow_provider_kirin.download.atomic_file import AtomicFile, file_exists_error, first_bytes, open_atomic, size_of
 from airflow_provider_kirin.download.http import ExpiredLinkError, check_response, get
@@ -89,7 +90,7 @@ class Download:
                         raise
                     log.info("The link to the video was refused; continuing with a fresh one.")
                     # Wait, because the fresh link may be the same one: the store may lag behind the gateway.
-                    time.sleep(fresh_links)
+                    pause(fresh_links)
                     self._url = self._fresh_url()
                 except KirinError as error:
                     if file.size > longest:
@@ -98,7 +99,7 @@ class Download:
                     if not error.retryable or fruitless == _MAX_FRUITLESS or attempt == _MAX_ATTEMPTS:
                         raise
                     log.warning("Retrying in %s s, with %s bytes received: %s", fruitless, f"{file.size:,}", error)
-                    time.sleep(fruitless)
+                    pause(fruitless)
         raise AssertionError("unreachable")
 
     def _read_existing_size(self) -> int | None:

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_kirin.api import connection_test
 from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
+from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare_payload, refuse_secret
 from airflow_provider_kirin.api.polling import Poller, PollResult
 from airflow_provider_kirin.api.pricing import parse_precharge
@@ -244,7 +245,7 @@ class KirinHook(BaseHook):
         """
         poller = new_poller(kirin_task_id, timeout, poll_interval, is_kirin_id=is_kirin_id)
         while not (polled := self.poll_once(poller)).is_last:
-            time.sleep(polled.delay)
+            pause(polled.delay)
         return polled.result()
 
     def download(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_kirin.api.pauses import pause_async
 from airflow_provider_kirin.api.polling import Poller, PollResult
 from airflow_provider_kirin.api.requests import get_generation, validate_task_id
 from airflow_provider_kirin.api.responses import parse_task
@@ -148,8 +149,8 @@ class KirinAsyncHook(BaseHook):
         :raises KirinError: there is no video
         """
         async with self:
-            while not (polled := await self.poll_once(poller)).is_last:  # noqa: ASYNC110 - the poller sets the delay
-                await asyncio.sleep(polled.delay)
+            while not (polled := await self.poll_once(poller)).is_last:
+                await pause_async(polled.delay)
         return polled.result()
 
     async def poll_once(self, poller: Poller) -> PollResult:

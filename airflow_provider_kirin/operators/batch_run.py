@@ -30,6 +30,7 @@ from airflow_provider_kirin.api.batch import (
 from airflow_provider_kirin.api.batch_record import RowRecord
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
@@ -171,7 +172,7 @@ class BatchRun:
         log: Any = None,
         threads: int = SUBMIT_THREADS,
         now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
         lookup_verified: dict[str, bool] | None = None,
     ) -> None:
         self.client = client

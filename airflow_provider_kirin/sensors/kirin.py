@@ -184,6 +184,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
 
         :param context: the task's context
         """
+        from airflow_provider_kirin.api.pauses import pause_length
         from airflow_provider_kirin.hooks.kirin import KirinHook
         from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 
@@ -207,18 +208,19 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         if self.deferrable:
             self._defer(ids)
         # In reschedule mode each poll starts a process, which does not know the progress of the last one.
-        floor = _MIN_RESCHEDULE if self.reschedule and self.poll_interval is None else 0.0
+        floor = pause_length(_MIN_RESCHEDULE) if self.reschedule and self.poll_interval is None else 0.0
         self.poke_interval = max(self._until_due(self._due), floor)
         return PokeReturnValue(is_done=False)
 
     def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
+        from airflow_provider_kirin.api.pauses import pause_length
         from airflow_provider_kirin.hooks.poller_factory import new_poller
 
         for kirin_task_id in ids:
             if kirin_task_id not in self._pollers:
                 self._pollers[kirin_task_id] = new_poller(kirin_task_id, self.timeout, self.poll_interval, started_at)
             result = hook.poll_once(self._pollers[kirin_task_id])
-            self._due[kirin_task_id] = time.monotonic() + result.delay
+            self._due[kirin_task_id] = time.monotonic() + pause_length(result.delay)
             if outcome := result.kirin_task or result.error:
                 self._outcomes[kirin_task_id] = outcome
                 del self._due[kirin_task_id]

@@ -12,6 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kirin.api.capacity import CapacityWait, Waiter, capacity_pause
+from airflow_provider_kirin.api.pauses import pause_async
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.account_line import AccountLine
@@ -116,7 +117,7 @@ class KirinCapacityTrigger(BaseTrigger):
             # Only this process may be unable to use the connection. A worker submits, or fails with the reason.
             self.log.warning("The triggerer cannot use the connection, so it only lets time pass: %s", error)
             reason = "time"
-            await asyncio.sleep(min(capacity_pause(self.refusals), self.deadline - now))
+            await pause_async(min(capacity_pause(self.refusals), self.deadline - now))
         await asyncio.sleep(ready_at - time.time())
         # The wait goes along: Airflow's dag.test() drops what else an operator defers with.
         yield TriggerEvent(

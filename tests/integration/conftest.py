@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -64,13 +63,6 @@ HOME = _own_airflow_home()
 def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here has a scheduler that could be overtaken by an event; tests/system has."""
     monkeypatch.setattr("airflow_provider_kirin.utils.deferral.min_deferral", lambda: 0.0)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are short: between tries, looks and dag.test()'s own rounds."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +141,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 @pytest.fixture
 def conn_id(connect: Connect, emulator: Emulator) -> str:
-    """The default connection, to the emulator."""
-    return connect(emulator.url, timeout=10)
+    """The default connection, to the emulator; patient, since the first download waits for a video to be rendered."""
+    return connect(emulator.url, timeout=300)
 
 
 @pytest.fixture

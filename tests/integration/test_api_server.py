@@ -22,7 +22,7 @@ from airflow_provider_kirin.plugins.generation_lookup import MAX_LOOKUPS
 from tests.support.raw_server import RawServer
 from tests.support.waiting import HANG, until
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 PAGES = 60
 EVERYBODY_IS_ADMIN = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}
 

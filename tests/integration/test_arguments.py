@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +17,11 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.testing import fast_retries
 from tests.support.dag_runs import all_files
 from tests.support.emulator import KEY
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 EMPTY = "turned out to be empty"
 #: Ways to write an argument that turns out None.
@@ -348,11 +348,10 @@ def picture_url(image_bytes, raw_server) -> str:
     return f"{raw_server(answer).url}/cup.jpg?X-Amz-Signature={SIGNATURE}"
 
 
-def test_a_connection_that_does_not_exist_holds_a_worker_for_15_seconds(dag, run, payload, emulator, monkeypatch):
-    slept: list[float] = []
-    monkeypatch.setattr("airflow_provider_kirin.api.retry.time", SimpleNamespace(sleep=slept.append))
+def test_a_connection_that_does_not_exist_holds_a_worker_for_15_seconds(dag, run, payload, emulator):
     with dag:
         KirinSubmitOperator(task_id="submit", payload=payload, kirin_conn_id="kirin_defualt")
-    ended = run(dag)
+    with fast_retries() as waited:
+        ended = run(dag)
     assert ended.state == "failed" and "There is no Airflow connection 'kirin_defualt'" in ended.log
-    assert 15 <= sum(slept) < 16
+    assert sum(waited) == 15.5

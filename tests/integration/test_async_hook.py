@@ -216,8 +216,7 @@ class TestOneSessionForAll:
         connect(gateway.url)
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
-    async def test_a_missing_connection_is_named(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LOOKUP_RETRY_DELAYS", (0.01, 0.01))
+    async def test_a_missing_connection_is_named(self, kirin_fast_retries):
         with pytest.raises(KirinConfigError, match="no_such_connection") as caught:
             await KirinAsyncHook("no_such_connection").get_task("one")
         # Airflow says the same where a secrets backend could not be asked.

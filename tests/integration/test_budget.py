@@ -22,7 +22,7 @@ from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from tests.support.emulator import KEY, Emulator
 from tests.support.waiting import HANG
 
-pytestmark = [pytest.mark.usefixtures("conn_id", "impatient")]
+pytestmark = [pytest.mark.usefixtures("conn_id", "kirin_fast_retries")]
 
 
 @pytest.fixture

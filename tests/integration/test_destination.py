@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,20 +28,7 @@ from tests.support.s3 import keys, stored, unfinished
 from tests.support.video_host import is_mp4
 from tests.support.waiting import HANG
 
-pytestmark = pytest.mark.usefixtures("conn_id")
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Pauses are short."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
-
-
-@pytest.fixture
-def conn_id(connect, emulator) -> str:
-    """Patient: the first download waits for the video to be rendered, which a loaded machine takes long for."""
-    return connect(emulator.url, timeout=300)
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 
 @pytest.fixture

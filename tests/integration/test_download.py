@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -37,6 +36,9 @@ from tests.support.video_host import MEGABYTE, START, EndlessHost, VideoHost, vi
 Serve = Callable[..., VideoHost]
 
 
+pytestmark = pytest.mark.usefixtures("kirin_fast_retries")
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Start hosts that end with the test."""
@@ -53,13 +55,6 @@ def hook(connect) -> KirinHook:
 @pytest.fixture
 def place(tmp_path) -> Path:
     return tmp_path / "videos" / "video.mp4"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Pauses between tries are short."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
 
 def files_below(folder: Path) -> list[str]:

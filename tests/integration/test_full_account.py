@@ -12,7 +12,7 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.triggers.capacity import deferral_until_place, resumed_wait
 from tests.support.emulator import KEY
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient", "short_pauses")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries", "short_pauses")
 
 FULL = {"code": 1303, "message": "parallel task over resource pack limit"}
 AGAIN = {"retries": 2, "retry_delay": timedelta(0)}

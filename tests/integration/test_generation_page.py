@@ -19,7 +19,7 @@ from tests.support.video_host import is_mp4
 from tests.support.waiting import HANG
 
 pytestmark = [
-    pytest.mark.usefixtures("conn_id", "impatient"),
+    pytest.mark.usefixtures("conn_id", "kirin_fast_retries"),
     # Airflow makes a short secret for whoever configures none.
     pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning"),
 ]

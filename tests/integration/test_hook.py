@@ -472,13 +472,8 @@ def video_url(hook, payload) -> str:
     return hook.wait(hook.submit(payload).id, timeout=HANG).videos[0].url
 
 
+@pytest.mark.usefixtures("kirin_fast_retries")
 class TestDownload:
-    @pytest.fixture(autouse=True)
-    def impatient(self, monkeypatch):
-        """Pauses between tries are short."""
-        sleep = time.sleep
-        monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
-
     @pytest.fixture(params=["str", "Path", "file URI", "ObjectStoragePath file", "memory"])
     def destination(self, request, tmp_path):
         """One place, named in all ways; with a folder that is not there yet."""

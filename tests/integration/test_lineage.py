@@ -29,7 +29,7 @@ from tests.support.raw_server import RawServer
 from tests.support.video_host import is_mp4
 from tests.support.waiting import HANG
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "The sun goes round. [[seconds:0.3]]"

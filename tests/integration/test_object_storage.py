@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinNetworkError, KirinResponseError
@@ -12,16 +10,12 @@ from tests.support.memory import memory_of_a_download
 from tests.support.s3 import keys, stored, unfinished
 from tests.support.video_host import MEGABYTE, EndlessHost, VideoHost, video
 
+pytestmark = pytest.mark.usefixtures("kirin_fast_retries")
+
 
 @pytest.fixture
 def hook(connect) -> KirinHook:
     return KirinHook(connect("http://127.0.0.1:9", timeout=5))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
 
 class TestAnObjectIsWholeOrNotThere:

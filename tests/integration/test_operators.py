@@ -26,13 +26,14 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.testing import fast_retries
 from tests.support import listener
 from tests.support.dag_runs import all_files
 from tests.support.emulator import KEY, picture
 from tests.support.raw_server import whole
 from tests.support.video_host import is_mp4
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 #: Every way of waiting, as arguments of the sensor.
 MODES: dict[str, dict[str, Any]] = {
@@ -60,12 +61,6 @@ def without_links(result: dict[str, Any]) -> dict[str, Any]:
     """Each look signs the links anew."""
     videos = [{**video, "url": video["url"].partition("?")[0]} for video in result["videos"]]
     return {**result, "videos": videos}
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    """What takes 15 seconds in an event loop, where sleeps are not cut, takes none."""
-    monkeypatch.setattr("airflow_provider_kirin.api.polling.LOOKUP_RETRY_DELAYS", (0.05,) * 5)
 
 
 @pytest.fixture
@@ -347,7 +342,6 @@ class TestGenerate:
         assert ended.state == "success" and ended.ti("generate").try_number == 1
         assert emulator.submitted == 1
 
-    @pytest.mark.usefixtures("hurried")
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_one_that_lags_for_longer_is_left_to_another_try(self, dag, run, payload, emulator, deferrable):
         with dag:
@@ -558,7 +552,6 @@ class TestTheSensor:
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "HTTP 404" in ended.log
 
-    @pytest.mark.usefixtures("hurried")
     def test_an_unknown_id_fails_it_long_before_the_timeout(self, dag, run, submitted, emulator, mode):
         ids = ["no-such-generation", submitted("[[seconds:600]]")]
         with dag:
@@ -599,14 +592,16 @@ def test_the_ids_of_a_mapped_submit_are_fetched_once_a_try(dag, run, image_file,
 
 def test_of_a_list_each_is_poked_for_at_its_own_pace(dag, run, submitted, emulator):
     refused, busy = submitted(), submitted()
-    emulator.fault(on="get", kind="status", status=429, retry_after=3, match=refused)
-    emulator.fault(on="get", kind="garbage", body={"id": "{ref}", "status": "in_progress"}, times=8, match=busy)
+    emulator.fault(on="get", kind="status", status=429, retry_after=300, match=refused)
+    emulator.fault(on="get", kind="garbage", body={"id": "{ref}", "status": "in_progress"}, times=3, match=busy)
     with dag:
         KirinTaskSensor(task_id="wait", kirin_task_id=[refused, busy], poke_interval=0.2, **MODES["poke"])
-    assert run(dag).state == "success"
+    with fast_retries(5) as waited:
+        assert run(dag).state == "success"
+    assert max(waited) == 300
     first, second = (request["time"] for request in emulator.requests("GET", refused))
-    assert second - first >= 2.9
-    assert [request["time"] < second for request in emulator.requests("GET", busy)] == [True] * 9
+    assert second - first >= 4.9
+    assert [request["time"] < second for request in emulator.requests("GET", busy)] == [True] * 4
 
 
 @pytest.mark.parametrize("operator", ["sensor", "download"])
@@ -707,8 +702,7 @@ class TestWhatIsRefused:
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("kind", ["lose_response", "cut_mid_response", "cut_before"])
-    def test_a_lost_response_is_paid_for_once(self, dag, run, payload, emulator, kind, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.api.submission.LOOKUP_RETRY_DELAYS", (0.1, 0.2), raising=False)
+    def test_a_lost_response_is_paid_for_once(self, dag, run, payload, emulator, kind):
         # Whatever tries it takes: one generation is bought, and it is the one that is returned.
         emulator.fault(on="submit", kind=kind)
         with dag:
@@ -1105,7 +1099,7 @@ class TestModels:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_poll_that_is_answered_with_another_generation_is_no_end(
-    dag, run, connect, raw_server, hurried, image_file, deferrable
+    dag, run, connect, raw_server, image_file, deferrable
 ):
     """Gateways do not repeat the external task id: only their own id tells whose video it is."""
     polls: list[str] = []

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.support.dag_runs import all_files
 from tests.support.video_host import is_mp4
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 AGAIN: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(0)}
 QUICK: dict[str, Any] = {"poll_interval": 0.1}

@@ -120,8 +120,7 @@ class TestOutcome:
         ended = await outcomes(trigger_for("one", "two", conn_id=conn_id, seconds=3600))
         assert [type(end) for end in ended] == [KirinConfigError, KirinConfigError]
 
-    async def test_a_missing_connection_is_retryable(self, monkeypatch):
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.LOOKUP_RETRY_DELAYS", (0.01, 0.01))
+    async def test_a_missing_connection_is_retryable(self, kirin_fast_retries):
         (ended,) = await outcomes(trigger_for("one", conn_id="no_such_connection", seconds=3600))
         assert isinstance(ended, KirinConfigError) and "no_such_connection" in str(ended) and ended.retryable
 

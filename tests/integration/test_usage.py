@@ -18,7 +18,7 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.support.emulator import KEY
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 WAYS = {"deferrable": {"deferrable": True}, "on a worker": {"deferrable": False}}
 MODEL = "kirin_v1_6_i2v"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -105,15 +103,8 @@ class TestPause:
 
 class TestRepeatingACall:
     @pytest.fixture(autouse=True)
-    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        pauses: list[float] = []
-
-        async def pause(seconds: float) -> None:
-            pauses.append(seconds)
-
-        monkeypatch.setattr(time, "sleep", pauses.append)
-        monkeypatch.setattr(asyncio, "sleep", pause)
-        return pauses
+    def pauses(self, kirin_fast_retries: list[float]) -> list[float]:
+        return kirin_fast_retries
 
     @staticmethod
     def calls(*outcomes: KirinError | str) -> Callable[[], str]:
