@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_kirin.api.pricing import parse_prices
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import short_repr, spellings
+from airflow_provider_kirin.api.redaction import is_web_url, redact_url, short_repr, spellings
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -24,7 +24,16 @@ from airflow_provider_kirin.exceptions import KirinConfigError
 DEFAULT_TIMEOUT = 60.0
 MAX_NAMESPACE = 100
 
-_EXTRAS = {"timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts", "prices", "namespace"}
+_EXTRAS = {
+    "timeout",
+    "verify",
+    "proxies",
+    "requests_per_second",
+    "allow_private_hosts",
+    "prices",
+    "namespace",
+    "callback_base_url",
+}
 
 _JSON_TYPES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 #: What may be a misspelt extra. Any other name may be a secret in the wrong place and is not shown.
@@ -57,6 +66,8 @@ class KirinConnection:
     :param private_hosts: hosts outside the public internet that videos may be downloaded from
     :param prices: US dollars by model, mode and duration, used if the gateway does not give a price
     :param namespace: part of every external task id; distinguishes deployments that share an account
+    :param callback_base_url: where the gateway reaches Airflow's API server, without a slash at the end; empty for no
+        callbacks
     :param unknown_extras: a warning about extras that have no effect; empty if there are none
     """
 
@@ -69,6 +80,7 @@ class KirinConnection:
     private_hosts: PrivateHosts = field(default_factory=PrivateHosts)
     prices: Mapping[str, Decimal] = field(default_factory=dict)
     namespace: str = ""
+    callback_base_url: str = ""
     unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
@@ -121,6 +133,7 @@ def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:
         private_hosts=_private_hosts(extra.get("allow_private_hosts"), urlsplit(base).hostname or ""),
         prices=_prices(extra.get("prices")),
         namespace=_namespace(extra.get("namespace")),
+        callback_base_url=_callback_base_url(extra.get("callback_base_url")),
         unknown_extras=unknown,
     )
 
@@ -220,6 +233,16 @@ def _namespace(value: Any) -> str:
         rule = f'must be a string of at most {MAX_NAMESPACE} printable characters, such as "staging"'
         raise _bad_extra("namespace", value, rule)
     return text
+
+
+def _callback_base_url(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    text = value.strip() if isinstance(value, str) else ""
+    if not is_web_url(text) or any(char in text for char in "?#@"):
+        rule = 'must be an http or https URL without a query, such as "https://airflow.example.com"'
+        raise _bad_extra("callback_base_url", redact_url(text) if text else value, rule)
+    return text.rstrip("/")
 
 
 def _bad_extra(name: str, value: Any, rule: str) -> KirinConfigError:

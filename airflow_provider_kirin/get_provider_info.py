@@ -55,7 +55,7 @@ def _connection_type() -> dict[str, Any]:
                 "host": "https://cloud.vtrix.ai",
                 "password": "sa-...",
                 "extra": '{"timeout": 60, "verify": true, "proxies": {}, "requests_per_second": 10, '
-                '"allow_private_hosts": false, "prices": {}, "namespace": ""}',
+                '"allow_private_hosts": false, "prices": {}, "namespace": "", "callback_base_url": ""}',
             },
         },
         "conn-fields": {
@@ -92,6 +92,11 @@ def _connection_type() -> dict[str, Any]:
             "namespace": {
                 "label": "Namespace",
                 "description": "A different value for each deployment, if they share an account, DAG ids and run ids.",
+                "schema": {"type": ["string", "null"]},
+            },
+            "callback_base_url": {
+                "label": "Callback base URL",
+                "description": "Where the gateway reaches this Airflow's API server. Empty: no callbacks.",
                 "schema": {"type": ["string", "null"]},
             },
         },

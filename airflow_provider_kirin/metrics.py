@@ -6,15 +6,17 @@
 ``kirin.failures``     counter  submissions that failed and waits that ended without a video, by ``code``
 ``kirin.wait``         timer    from the start of a task's try (of a sensor's first poll) to the end of its wait
 ``kirin.cost_usd``     counter  US dollars, as reported by the gateway
+``kirin.callbacks``    counter  callbacks that reached Airflow, by ``result``
 =====================  =======  ================================================================================
 
-Tags: those of Airflow's own task metrics (``dag_id``, ``task_id``, ``team_name``), ``model``, ``conn_id``, and for
-failures ``code`` and ``error``. No tag contains the id of a run or of a generation, so the number of series stays
-small.
+Tags of all but the last: those of Airflow's own task metrics (``dag_id``, ``task_id``, ``team_name``), ``model``,
+``conn_id``, and for failures ``code`` and ``error``. No tag contains the id of a run or of a generation, so the number
+of series stays small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +59,15 @@ def report_outcome(
         stats.incr("kirin.cost_usd", float(cost), tags=tags)
     if seconds is not None:
         stats.timing("kirin.wait", timedelta(seconds=max(seconds, 0.0)), tags=tags)
+
+
+def report_callbacks(counts: Mapping[str, int]) -> None:
+    """Count callbacks that have reached Airflow's API server.
+
+    :param counts: numbers by result
+    """
+    for result, count in counts.items():
+        _stats().incr("kirin.callbacks", count, tags={"result": result})
 
 
 def _stats() -> Any:

@@ -6,7 +6,8 @@ sync hook, the async hook, the trigger and the sensor's poke mode only carry it 
 The schedule (:func:`next_poll_delay`): poll at once and again soon after, as progress may show how fast this generation
 is. Poll a few times until the earliest plausible end, and after that at intervals proportional to the elapsed time, so
 that the relative delay stays the same however long the generation takes. Progress that moves predicts the end, which is
-approached in shrinking steps. docs/performance.md shows how the constants were measured.
+approached in shrinking steps. docs/performance.md shows how the constants were measured. Where the gateway's callback
+will end the wait, polling is only a safety net (:mod:`.callback_health`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_provider_kirin.api.callback_health import SAFETY_NET, CallbackHealth
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.redaction import one_line
@@ -91,6 +93,7 @@ class Poller:
     :param deadline: when the wait has to end, by the same clock
     :param poll_interval: seconds between polls; None for the adaptive schedule
     :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
+    :param callbacks: what is known of the connection's callbacks, if the generation was submitted with one
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 
@@ -102,6 +105,7 @@ class Poller:
         deadline: float,
         poll_interval: float | None = None,
         is_kirin_id: bool = False,
+        callbacks: CallbackHealth | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
@@ -109,6 +113,10 @@ class Poller:
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = None if poll_interval is None else max(poll_interval, MIN_FIXED_INTERVAL)
+        # The user's own interval comes first.
+        self._callbacks = callbacks if poll_interval is None else None
+        #: Whether the last poll relied on a callback to end the wait before the next one.
+        self._expects_callback = False
         self._jitter = jitter
         self._poll_count = 0
         self._error_count = 0
@@ -139,6 +147,8 @@ class Poller:
         self._error_count = self._not_found_count = 0
         if outcome.is_final:
             self.has_seen_it_end = self._logged is not None
+            if self._callbacks and self._expects_callback:
+                self._callbacks.on_missed(now)
             return (
                 PollResult(kirin_task=outcome)
                 if (error := error_from_task(outcome)) is None
@@ -217,6 +227,10 @@ class Poller:
         return f"Kirin generation {self.kirin_task_id}: {status}{share}, after {max(now - self.started_at, 0):.0f} s"
 
     def _interval(self, kirin_task: KirinTask, now: float) -> float:
+        self._expects_callback = self._callbacks is not None and self._callbacks.is_expected(now)
+        return SAFETY_NET if self._expects_callback else self._usual_interval(kirin_task, now)
+
+    def _usual_interval(self, kirin_task: KirinTask, now: float) -> float:
         elapsed = max(now - self._began_at(kirin_task), 0.0)
         self._predict_end(kirin_task.progress, elapsed)
         if self._poll_count == 1 and now - self.started_at < FIRST_INTERVAL:

@@ -55,7 +55,7 @@ class KirinHook(BaseHook):
 
     :param kirin_conn_id: the connection (type ``kirin``): API Key, Host (default ``https://cloud.vtrix.ai``), and in
         the extra ``timeout`` (seconds), ``verify``, ``proxies``, ``requests_per_second``,
-        ``allow_private_hosts``, ``prices``, ``namespace``
+        ``allow_private_hosts``, ``prices``, ``namespace``, ``callback_base_url``
     """
 
     conn_name_attr = "kirin_conn_id"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.callback_health import CallbackHealth
 from airflow_provider_kirin.api.polling import Poller, PollResult
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _unknown_statuses: set[str] = set()
 #: At most this many are logged, in case a gateway sends a new one with each response.
 _MAX_UNKNOWN_STATUSES = 100
+#: What this process knows about the callbacks of each connection.
+_callback_health: dict[str, CallbackHealth] = {}
 
 
 def new_poller(
@@ -25,6 +28,7 @@ def new_poller(
     started_at: float | None = None,
     *,
     is_kirin_id: bool = False,
+    callbacks: CallbackHealth | None = None,
 ) -> Poller:
     """Return the poller of a wait that begins now, or resumes.
 
@@ -33,6 +37,7 @@ def new_poller(
     :param poll_interval: seconds between polls; None adapts it to the progress
     :param started_at: seconds since the epoch, None for now
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
+    :param callbacks: of the connection, if the generation was submitted with a callback URL
     """
     started = time.time() if started_at is None else started_at
     return Poller(
@@ -41,7 +46,16 @@ def new_poller(
         deadline=started + timeout,
         poll_interval=poll_interval,
         is_kirin_id=is_kirin_id,
+        callbacks=callbacks,
     )
+
+
+def callback_health(kirin_conn_id: str) -> CallbackHealth:
+    """Return what this process knows about the callbacks of a connection.
+
+    :param kirin_conn_id: the connection
+    """
+    return _callback_health.setdefault(kirin_conn_id, CallbackHealth())
 
 
 def log_oddities(log: Any, kirin_task: KirinTask) -> None:

@@ -208,9 +208,19 @@ class SharedSession:
 
     async def _read(self) -> KirinConnection:
         try:
-            conn = await get_async_connection(self._conn_id)
-            return read_connection(conn, await get_async_extra_dejson(conn))
+            return await look_up_connection(self._conn_id)
         except AirflowNotFoundException as error:
             raise missing_connection(self._conn_id, error) from None
         finally:
             self._read_at = time.monotonic()
+
+
+async def look_up_connection(kirin_conn_id: str) -> KirinConnection:
+    """Look up a connection, and parse it.
+
+    :param kirin_conn_id: the connection
+    :raises AirflowNotFoundException: Airflow does not find it, or could not ask its secrets backend
+    :raises KirinConfigError: it cannot be used
+    """
+    conn = await get_async_connection(kirin_conn_id)
+    return read_connection(conn, await get_async_extra_dejson(conn))

@@ -38,6 +38,7 @@ from airflow_provider_kirin.exceptions import (
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance, inputs_of
 from airflow_provider_kirin.metrics import report_outcome, report_submission
+from airflow_provider_kirin.operators.callback import MakeUrl, url_maker
 from airflow_provider_kirin.operators.generation_client import HookClient
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, parse_budget
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
@@ -61,11 +62,13 @@ class SubmitResult:
     :param kirin_task: the generation, with the external task id it was submitted under
     :param provenance: what it is made from
     :param error: why there will be no video, if it has failed already
+    :param has_callback: whether the gateway was asked to call back
     """
 
     kirin_task: KirinTask
     provenance: Provenance
     error: KirinError | None = None
+    has_callback: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,16 +106,17 @@ def submit(spec: SubmitSpec, context: Context, in_flight: InFlight) -> SubmitRes
         try:
             prepared = _prepare(spec, hook)
         except KirinPayloadError as error:
+            has_callback = False
             submitted, images = _adopt_without_payload(spec, context, hook, spec.rendering.explain_native_types(error))
         else:
-            submitted, images = _submit_or_adopt(spec, context, hook, prepared, in_flight)
+            submitted, images, has_callback = _submit_or_adopt(spec, context, hook, prepared, in_flight)
         kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
         if submitted.adopted and not spec.payload_identifies_step:
             hook.log.info("The function's return value is not used: this step already has its generation.")
         failed = error_from_task(kirin_task) if kirin_task.status == "failed" else None
         if failed:
             _record_failure(failed, context, hook, model=spec.model)
-    return SubmitResult(kirin_task, Provenance(kirin_task.id, inputs=images), failed)
+    return SubmitResult(kirin_task, Provenance(kirin_task.id, inputs=images), failed, has_callback)
 
 
 def _prepare(spec: SubmitSpec, hook: KirinHook) -> PreparedPayload:
@@ -132,8 +136,8 @@ def _prepare(spec: SubmitSpec, hook: KirinHook) -> PreparedPayload:
 
 def _submit_or_adopt(
     spec: SubmitSpec, context: Context, hook: KirinHook, prepared: PreparedPayload, in_flight: InFlight
-) -> tuple[Submitted, Sequence[str]]:
-    """Submit or adopt the generation of a payload; return it with the URIs of its images."""
+) -> tuple[Submitted, Sequence[str], bool]:
+    """Submit or adopt the generation of a payload; return it with the URIs of its images, and :attr:`.has_callback`."""
     _connect(hook)
     hook.refuse_key(prepared)
     ti = context["ti"]
@@ -149,8 +153,17 @@ def _submit_or_adopt(
         inputs_known=spec.payload_identifies_step and not is_user_id,
         model="" if is_user_id else prepared.model,
     )
+    make_callback_url = url_maker(
+        spec.callback,
+        ti=ti,
+        kirin_conn_id=spec.kirin_conn_id,
+        connection=hook.connection,
+        model=prepared.model,
+        params=prepared.params,
+        log=hook.log,
+    )
     submission = Submission(
-        _client(spec, context, record, hook, prepared),
+        _client(spec, context, record, hook, prepared, make_callback_url),
         record,
         external_task_id=external_task_id,
         is_user_id=is_user_id,
@@ -171,7 +184,8 @@ def _submit_or_adopt(
         raise
     if record.submitted_in_this_try(submitted.external_task_id):
         report_submission(ti=ti, kirin_conn_id=spec.kirin_conn_id, model=prepared.model)
-    return submitted, inputs["images"]
+    # An earlier try may have submitted without a callback, or received it already.
+    return submitted, inputs["images"], make_callback_url is not None and not submitted.adopted
 
 
 def _submit_before_deadline(submission: Submission, waiting: CapacityWait | None) -> Submitted:
@@ -331,15 +345,20 @@ def _destination(files: FilesSpec, context: Context) -> Destination:
 
 
 def _client(
-    spec: SubmitSpec, context: Context, record: SubmissionRecord, hook: KirinHook, prepared: PreparedPayload
+    spec: SubmitSpec,
+    context: Context,
+    record: SubmissionRecord,
+    hook: KirinHook,
+    prepared: PreparedPayload,
+    make_callback_url: MakeUrl | None,
 ) -> GenerationClient:
     if empty := spec.rendering.empty_arguments("max_cost_usd"):
         raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
     if spec.max_cost_usd is None:
-        return HookClient(hook, prepared)
+        return HookClient(hook, prepared, make_callback_url)
     budget = RunBudget(parse_budget(spec.max_cost_usd), context, record, hook, prepared)
     budget.restore()
-    return BudgetedClient(hook, prepared, budget)
+    return BudgetedClient(hook, prepared, budget, make_callback_url)
 
 
 def _make_external_task_id(spec: SubmitSpec, ti: Any, hook: KirinHook, fingerprint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,18 @@ class HookClient:
 
     :param hook: does the I/O
     :param prepared: the payload to submit; None for a client that only looks up
+    :param make_callback_url: makes the callback URL of an external task id; None for no callback
     """
 
-    def __init__(self, hook: KirinHook, prepared: PreparedPayload | None) -> None:
+    def __init__(
+        self,
+        hook: KirinHook,
+        prepared: PreparedPayload | None,
+        make_callback_url: Callable[[str], str] | None = None,
+    ) -> None:
         self._hook = hook
         self._prepared = prepared
+        self._make_callback_url = make_callback_url
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
         """Look up a generation.
@@ -34,4 +42,6 @@ class HookClient:
         """Submit the payload under an external task id. Costs money."""
         assert self._prepared is not None, "no payload to submit"
         params = self._prepared.params | {"external_task_id": external_task_id}
+        if self._make_callback_url:
+            params["callback_url"] = self._make_callback_url(external_task_id)
         return self._hook.submit(replace(self._prepared, params=params))

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
 from airflow_provider_kirin.api.capacity import DEFAULT_CAPACITY_TIMEOUT, CapacityWait
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images, check_static
+from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.exceptions import KirinCapacityError
@@ -24,7 +25,7 @@ from airflow_provider_kirin.links.kirin import KirinGenerationLink, KirinVideoLi
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.file_arguments import FileArguments
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
-from airflow_provider_kirin.operators.specs import DownloadSpec, SubmitSpec, WaitSpec
+from airflow_provider_kirin.operators.specs import CallbackSpec, DownloadSpec, SubmitSpec, WaitSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import InstanceProperty, decide, why_end_on_worker
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.api.payload.paths import FieldPath
     from airflow_provider_kirin.api.submission import InFlight, OnUnknownSubmit
-    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.operators.execution import SubmitResult
 
 
 #: What the capacity trigger's event says.
@@ -74,6 +75,10 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         ``[operators] default_deferrable`` is set
     :param capacity_timeout: seconds (or a timedelta) to wait for a place in a full account, in one try; 0 leaves it to
         the task's retries
+    :param callback: ``"auto"`` for a callback of the gateway that ends the wait, of this task or of a
+        :class:`.KirinTaskSensor` in the same run; needs Airflow 3.1 and the connection's extra ``callback_base_url``
+    :param callback_asset: an asset that gets an event as soon as the gateway has called back and the video is there,
+        without any task that waits
     :raises KirinPayloadError: when the DAG is parsed, with every problem that is known by then
     """
 
@@ -97,9 +102,15 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         max_cost_usd: float | str | Decimal | None = None,
         deferrable: bool | None = None,
         capacity_timeout: float | timedelta = DEFAULT_CAPACITY_TIMEOUT,
+        callback: Literal["auto"] | None = None,
+        callback_asset: Asset | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if callback not in ("auto", None):
+            raise ValueError(f'callback = {callback!r} must be "auto" or None.')
+        if not (callback_asset is None or isinstance(callback_asset, Asset)):
+            raise ValueError(f"callback_asset = {short_repr(callback_asset)} must be an Asset.")
         if on_unknown_submit not in ("stop", "resubmit"):
             raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
         # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
@@ -122,6 +133,8 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.capacity_timeout = as_seconds(capacity_timeout, "capacity_timeout")
         self._waiting: CapacityWait | None = None
+        self.callback = callback
+        self.callback_asset = callback_asset
         self._in_flight: InFlight | None = None
         self._kirin_task_id: str | None = None
         self._images: dict[FieldPath, Any] = {}
@@ -147,7 +160,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         """Submit, and return the Kirin task id."""
         require_task_instance(context)
         with fail_without_retry():
-            return self._submit(context).id
+            return self._submit(context).kirin_task.id
 
     def resume_submission(self, context: Context, event: dict[str, Any]) -> Any:
         """Execute again when there may be a place in the account, which was full: nothing was submitted.
@@ -168,7 +181,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         # As Airflow calls it, which in 2.11 takes a call from inside for a mistake.
         return inspect.unwrap(type(self).execute)(self, context)
 
-    def _submit(self, context: Context) -> KirinTask:
+    def _submit(self, context: Context) -> SubmitResult:
         """Submit or adopt the generation, and keep what OpenLineage and ``on_kill`` need."""
         from airflow_provider_kirin.api.submission import InFlight
         from airflow_provider_kirin.operators import execution
@@ -185,7 +198,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self._provenance = result.provenance
         if result.error:
             raise result.error
-        return result.kirin_task
+        return result
 
     def _submit_spec(self) -> SubmitSpec:
         """Describe the submission; a subclass may add to it."""
@@ -204,6 +217,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
             rendering=self._rendering,
             capacity_timeout=self.capacity_timeout,
             waiting=(self._waiting or self._new_wait()) if self.deferrable and self.capacity_timeout else None,
+            callback=self._callback_spec(),
         )
 
     def _new_wait(self) -> CapacityWait:
@@ -226,6 +240,13 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         )
         self.defer(**deferral)
         raise AssertionError("defer() does not return")
+
+    def _callback_spec(self) -> CallbackSpec | None:
+        asset = self.callback_asset
+        if asset is None:
+            return CallbackSpec() if self.callback else None
+        # Airflow 2 has no names of assets, nor callbacks.
+        return CallbackSpec(asset=(getattr(asset, "name", asset.uri), asset.uri))
 
     def _hide_images(self) -> None:
         self.payload, found = extract_inline_images(self.payload)
@@ -289,6 +310,8 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         self.timeout = as_seconds(timeout, "timeout")
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self.end_from_trigger = end_from_trigger
+        if self.callback_asset is not None:
+            raise ValueError("callback_asset is for KirinSubmitOperator, which does not wait; here, use outlets.")
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait on the worker or in the triggerer."""
@@ -298,7 +321,8 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         with fail_without_retry():
             execution.check_destination(self._wait_spec().files, context)
             ends_from_trigger = self._may_end_from_trigger(context)
-            kirin_task = self._submit(context)
+            result = self._submit(context)
+            kirin_task = result.kirin_task
             if self.deferrable and not kirin_task.is_final:
                 from airflow_provider_kirin.triggers.kirin import deferral_until_done
 
@@ -311,6 +335,7 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
                         result_shape="one" if ends_from_trigger else None,
                         do_xcom_push=self.do_xcom_push,
                         external_task_id=kirin_task.external_task_id,
+                        awaits_callback=result.has_callback,
                     )
                 )
             return self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
@@ -325,6 +350,10 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
 
         with fail_without_retry():
             return self._return(context, execution.resume_after_wait(self._wait_spec(), context, event))
+
+    def _callback_spec(self) -> CallbackSpec | None:
+        # A callback cannot end a wait on a worker.
+        return super()._callback_spec() if self.deferrable else None
 
     def _wait_spec(self) -> WaitSpec:
         # A destination that was left out is None; one that rendered to nothing is an error.

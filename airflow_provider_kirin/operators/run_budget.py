@@ -6,7 +6,7 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -198,10 +198,17 @@ class BudgetedClient(HookClient):
     :param hook: does the I/O
     :param prepared: the payload to submit
     :param budget: the budget of the DAG run
+    :param make_callback_url: makes the callback URL of an external task id; None for no callback
     """
 
-    def __init__(self, hook: KirinHook, prepared: PreparedPayload, budget: RunBudget) -> None:
-        super().__init__(hook, prepared)
+    def __init__(
+        self,
+        hook: KirinHook,
+        prepared: PreparedPayload,
+        budget: RunBudget,
+        make_callback_url: Callable[[str], str] | None = None,
+    ) -> None:
+        super().__init__(hook, prepared, make_callback_url)
         self._budget = budget
 
     def submit_as(self, external_task_id: str) -> KirinTask:

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.exceptions import Problem
 
 
+@dataclass(frozen=True, kw_only=True)
+class CallbackSpec:
+    """That the gateway is to call back.
+
+    :param asset: name and URI of the asset that then gets an event
+    """
+
+    asset: tuple[str, str] | None = None
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SubmitSpec:
     """What a step submits. See :class:`.KirinSubmitOperator` for the arguments.
@@ -29,6 +39,7 @@ class SubmitSpec:
     :param rendering: what rendering made of the arguments
     :param waiting: a wait for a place that takes place elsewhere, so that a full account is an error at once; None to
         wait for ``capacity_timeout`` on the worker
+    :param callback: whether and for what the gateway is to call back
     """
 
     payload: Any
@@ -46,6 +57,7 @@ class SubmitSpec:
     rendering: Rendering = field(default_factory=Rendering)
     capacity_timeout: float = DEFAULT_CAPACITY_TIMEOUT
     waiting: CapacityWait | None = None
+    callback: CallbackSpec | None = None
 
     @property
     def payload_identifies_step(self) -> bool:

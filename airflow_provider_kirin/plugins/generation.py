@@ -7,6 +7,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowPlugin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+from airflow_provider_kirin.api.callback_token import CALLBACK_PATH
 from airflow_provider_kirin.links.kirin import PAGES
 
 
@@ -17,13 +18,17 @@ class _LazyApps:
         if not AIRFLOW_V_3_1_PLUS:
             # The page has no link there, and a browser following one has no credentials that Airflow 3.0 accepts.
             return []
+        from airflow_provider_kirin.plugins import callback
         from airflow_provider_kirin.plugins.app import app
 
-        return [{"app": app, "url_prefix": f"/{PAGES}", "name": "Kirin generations"}]
+        return [
+            {"app": app, "url_prefix": f"/{PAGES}", "name": "Kirin generations"},
+            {"app": callback.app, "url_prefix": CALLBACK_PATH, "name": "Kirin callbacks"},
+        ]
 
 
 class KirinGenerationPlugin(AirflowPlugin):
-    """The page behind the button "Kirin generation", on Airflow 3.1 and later."""
+    """The page behind the button "Kirin generation", and the receiver of callbacks, on Airflow 3.1 and later."""
 
     name = "kirin_generation"
     fastapi_apps = _LazyApps()

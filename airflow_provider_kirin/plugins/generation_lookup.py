@@ -37,9 +37,14 @@ async def look_up_once(kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
 
     :raises KirinError: it could not be looked up
     """
+    await load_hooks()
+    return await KirinAsyncHook(kirin_conn_id, patience=0).get_task(kirin_task_id)
+
+
+async def load_hooks() -> None:
+    """Import what a lookup needs, once, and not on the event loop."""
     if not _load.cache_info().currsize:
         await asyncio.to_thread(_load)
-    return await KirinAsyncHook(kirin_conn_id, patience=0).get_task(kirin_task_id)
 
 
 @cache

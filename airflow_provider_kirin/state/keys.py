@@ -11,6 +11,8 @@ key                            kept in     contents, and for how long
 ``kirin_submission``           XCom        The generation that the task submitted or adopted. Until the next try.
 ``kirin_usage``                XCom        The generations that the task saw end, with their cost. Until the next
                                            try.
+``kirin_callback``             XCom        What a callback has done: it ended the task's wait, or emitted an Asset
+                                           event. Until the next try.
 ``kirin_budget``               XCom        What the task holds of its run's budget. Until the next try, which
                                            restores it from the task state store.
 ``kirin_budget``               task state  The same. For Airflow's default retention.
@@ -42,6 +44,11 @@ Shapes and users:
     The XCom is read by :class:`.RunBudget` and ``kirin costs``; the state by :func:`.record_outcomes`, which counts
     each generation once, and by ``kirin costs``.
 
+``kirin_callback``
+    ``{"kirin_task_id", "at"}``, with ``"started_at"``, the start of the wait, if it ended one.
+    Written by the callback receiver on the API server. Read by the trigger whose wait was ended, which could not tell
+    it from a kill otherwise; and it lets only one of several callbacks emit an Asset event.
+
 ``kirin_budget``
     A list of ``{"external_task_id", "usd", "price_key"}``, with ``"kirin_task_id"`` once restored.
     Written by :class:`.RunBudget`, before each submission. The XCom is read by the budget of every Kirin task in the
@@ -69,6 +76,8 @@ from __future__ import annotations
 SUBMISSION_KEY = "kirin_submission"
 #: The XCom of the generations that a task saw end.
 USAGE_KEY = "kirin_usage"
+#: The XCom of what a callback has done.
+CALLBACK_KEY = "kirin_callback"
 #: The XCom, and the task state, of what a task holds of its run's budget.
 BUDGET_KEY = "kirin_budget"
 

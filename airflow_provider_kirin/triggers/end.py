@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.metrics import report_outcome
-from airflow_provider_kirin.state.keys import USAGE_KEY
+from airflow_provider_kirin.state.keys import CALLBACK_KEY, USAGE_KEY
 from airflow_provider_kirin.state.usage import usage_entries
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
@@ -57,6 +57,29 @@ async def end_task(
     # The first metric of a process resolves the address of the metrics server.
     await sync_to_async(_report, thread_sensitive=False)(ti, done, kirin_conn_id, time.time() - started_at)
     return TaskSuccessEvent()
+
+
+async def was_woken(ti: Any, started_at: float, log: Any) -> bool:
+    """Return whether it was a callback that ended a wait, rather than a user.
+
+    :param ti: the task instance
+    :param started_at: when the wait began, in seconds since the epoch
+    :param log: the trigger's logger
+    """
+    try:
+        mark = await sync_to_async(_read_mark, thread_sensitive=False)(ti)
+    except Exception as error:
+        log.warning("Could not read why the wait ended: %s", one_line(error))
+        return False
+    return isinstance(mark, Mapping) and mark.get("started_at") == started_at
+
+
+def _read_mark(ti: Any) -> Any:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_one(
+        key=CALLBACK_KEY, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index_of(ti)
+    )
 
 
 def _store(ti: Any, values: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from inspect import signature
 from typing import Any, Literal
@@ -15,10 +15,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
-from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
 from airflow_provider_kirin.triggers.account_line import AccountLine
 from airflow_provider_kirin.triggers.encoding import make_event
-from airflow_provider_kirin.triggers.end import end_task
+from airflow_provider_kirin.triggers.end import end_task, was_woken
 from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
@@ -44,11 +44,30 @@ def seconds_to_hold(trigger: Any, *, deferred_at: float) -> float:
     :param trigger: has ``earliest_event``
     :param deferred_at: when the worker deferred, by its clock
     """
-    if trigger.task_instance is None:
-        # dag.test() runs a trigger without a task instance, and without a scheduler.
-        return 0.0
+    # dag.test() runs a trigger without a task instance, and without a scheduler.
+    return 0.0 if trigger.task_instance is None else remaining_hold(trigger.earliest_event, deferred_at=deferred_at)
+
+
+def remaining_hold(earliest_event: float, *, deferred_at: float) -> float:
+    """Return the seconds for which an event must be held back.
+
+    :param earliest_event: see :class:`.KirinTaskTrigger`
+    :param deferred_at: when the worker deferred, by its clock
+    """
     # Clocks may differ: if this one is behind the worker's, hold the event only as long as if they agreed.
-    return max(min(trigger.earliest_event - time.time(), trigger.earliest_event - deferred_at), 0.0)
+    return max(min(earliest_event - time.time(), earliest_event - deferred_at), 0.0)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """With what a task ends that needs no worker.
+
+    :param value: what the task returns
+    :param generations: the finished generations, each of them once
+    """
+
+    value: Any
+    generations: Sequence[KirinTask]
 
 
 class KirinTaskTrigger(BaseTrigger):
@@ -70,6 +89,7 @@ class KirinTaskTrigger(BaseTrigger):
     :param external_task_id: the external task id of a single generation, which the gateway does not repeat
     :param earliest_event: when a worker may resume the task, in seconds since the epoch: by then the scheduler must
         know that the worker which deferred has ended. Delays neither a poll nor a task that ends here.
+    :param awaits_callback: whether the gateway will call back, so that polling is only a safety net
     """
 
     def __init__(
@@ -85,6 +105,7 @@ class KirinTaskTrigger(BaseTrigger):
         do_xcom_push: bool = True,
         external_task_id: str | None = None,
         earliest_event: float = 0.0,
+        awaits_callback: bool = False,
     ) -> None:
         super().__init__()
         self.kirin_task_ids = list(kirin_task_ids)
@@ -97,6 +118,8 @@ class KirinTaskTrigger(BaseTrigger):
         self.do_xcom_push = do_xcom_push
         self.external_task_id = external_task_id
         self.earliest_event = earliest_event
+        self.awaits_callback = awaits_callback
+        self._line: AccountLine | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which any triggerer can recreate this trigger."""
@@ -116,23 +139,33 @@ class KirinTaskTrigger(BaseTrigger):
         # In a thread, since there may be thousands of outcomes to encode.
         return await asyncio.to_thread(make_event, outcomes)
 
-    async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
-        """Return the event that ends the task without a worker, or None if a worker has to end it."""
+    def result_of(self, outcomes: Sequence[Outcome]) -> TaskResult | None:
+        """Return the result with which the task can end without a worker; None if a worker has to end it.
+
+        :param outcomes: how each wait ended, in the order of the ids
+        """
         done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
-        # dag.test() runs a trigger without a task instance.
-        if self.result_shape is None or len(done) != len(outcomes) or self.task_instance is None:
+        if self.result_shape is None or len(done) != len(outcomes):
             return None
         if self.result_shape == "one" and self.external_task_id:
             done = [replace(done[0], external_task_id=self.external_task_id)]
+        results = [kirin_task.to_dict() for kirin_task in done]
         # An id that was given twice is returned twice, and reported once.
         distinct = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
-        for kirin_task in distinct:
+        return TaskResult(results[0] if self.result_shape == "one" else results, distinct)
+
+    async def _end_here(self, outcomes: Sequence[Outcome]) -> TriggerEvent | None:
+        """Return the event that ends the task without a worker, or None if a worker has to end it."""
+        result = self.result_of(outcomes)
+        # dag.test() runs a trigger without a task instance.
+        if result is None or self.task_instance is None:
+            return None
+        for kirin_task in result.generations:
             self.log.info(kirin_task.describe_end())
-        results = [kirin_task.to_dict() for kirin_task in done]
         return await end_task(
             self.task_instance,
-            distinct,
-            results[0] if self.result_shape == "one" else results,
+            result.generations,
+            result.value,
             do_xcom_push=self.do_xcom_push,
             kirin_conn_id=self.kirin_conn_id,
             started_at=self.started_at,
@@ -141,11 +174,24 @@ class KirinTaskTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Log which generations may go on at Kirin. Airflow calls this whenever something else ends the wait."""
+        ids = ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else "")
+        if self.task_instance is not None and await was_woken(self.task_instance, self.started_at, self.log):
+            callback_health(self.kirin_conn_id).on_arrived()
+            self._tell_the_line()
+            self.log.info("The callback of Kirin generation(s) %s has ended the wait.", ids)
+            return
         self.log.warning(
             "The wait for Kirin generation(s) %s was stopped. Unfinished generations may go on at Kirin and be "
             "billed: the API documents no way to cancel them. Wait for the same id to get the result.",
-            ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else ""),
+            ids,
         )
+
+    def _tell_the_line(self) -> None:
+        """Tell the tasks that wait for a place that the generations have ended, which no poll has seen."""
+        if self._line is not None:
+            for _ in self.kirin_task_ids:
+                with self._line.watch() as watch:
+                    watch.has_ended = True
 
     async def _wait_for_all(self) -> list[Outcome]:
         try:
@@ -181,8 +227,10 @@ class KirinTaskTrigger(BaseTrigger):
                 self.started_at,
                 # With an external task id at hand, the other id is the gateway's own.
                 is_kirin_id=self.external_task_id is not None,
+                callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback else None,
             )
-            with AccountLine.of(hook.connection).watch() as watch:
+            self._line = AccountLine.of(hook.connection)
+            with self._line.watch() as watch:
                 try:
                     return await hook.run(poller)
                 finally:

@@ -259,3 +259,36 @@ class TestTheKeyIsNotShown:
 
     def test_the_url_does_not_contain_it(self) -> None:
         assert "SECRET" not in read().base_url
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (None, ""),
+        ("", ""),
+        ("https://airflow.example.com/", "https://airflow.example.com"),
+        (" http://10.0.0.7:8080/base/ ", "http://10.0.0.7:8080/base"),
+    ],
+)
+def test_a_callback_base_url_has_no_slash_at_the_end(given: object, url: str) -> None:
+    assert read({"callback_base_url": given}).callback_base_url == url
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        7,
+        True,
+        [],
+        "airflow.example.com",
+        "ftp://x",
+        "https://",
+        "https://x/?token=secret",
+        "https://u:p@x",
+        "https://x#y",
+    ],
+)
+def test_anything_else_is_no_callback_base_url(given: object) -> None:
+    with pytest.raises(KirinConfigError, match=r"extra callback_base_url = .* must be an http or https URL") as raised:
+        read({"callback_base_url": given})
+    assert "secret" not in str(raised.value)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kirin.api.callback_health import DISTRUST, SAFETY_NET, CallbackHealth
 from airflow_provider_kirin.api.polling import (
     EARLIEST_END,
     FIRST_INTERVAL,
@@ -583,3 +584,52 @@ def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
     """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
     assert poller().on_outcome(BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
     assert poller().on_outcome(BUSY, START + 600).delay > 5 * FIRST_INTERVAL
+
+
+class TestWithACallback:
+    def test_polls_at_once_and_then_only_as_a_safety_net(self) -> None:
+        waiting = poller(callbacks=CallbackHealth())
+        assert waiting.on_outcome(BUSY, START).delay == SAFETY_NET
+        assert waiting.on_outcome(BUSY, START + SAFETY_NET).delay == SAFETY_NET
+
+    def test_the_last_poll_is_at_the_deadline_nevertheless(self) -> None:
+        assert poller(timeout=40, callbacks=CallbackHealth()).on_outcome(BUSY, START).delay == 40
+
+    def test_an_end_that_a_poll_has_to_find_returns_the_connection_to_its_usual_pace_for_a_while(self) -> None:
+        health = CallbackHealth()
+        missed, another = poller(callbacks=health), poller(callbacks=health)
+        later = poller(timeout=2 * DISTRUST, callbacks=health)
+        missed.on_outcome(BUSY, START)
+        assert another.on_outcome(BUSY, START).delay == SAFETY_NET
+        missed.on_outcome(DONE, now := START + SAFETY_NET)
+        assert another.on_outcome(BUSY, now).delay < SAFETY_NET
+        assert later.on_outcome(BUSY, now + DISTRUST - 1).delay < SAFETY_NET
+        assert later.on_outcome(BUSY, now + DISTRUST).delay == SAFETY_NET
+
+    def test_a_callback_that_arrives_restores_trust(self) -> None:
+        health = CallbackHealth()
+        health.on_missed(START)
+        assert poller(callbacks=health).on_outcome(BUSY, START).delay < SAFETY_NET
+        health.on_arrived()
+        assert poller(callbacks=health).on_outcome(BUSY, START).delay == SAFETY_NET
+
+    def test_an_end_at_the_first_poll_says_nothing(self) -> None:
+        health = CallbackHealth()
+        poller(callbacks=health).on_outcome(DONE, START)
+        assert health.is_expected(START)
+
+    def test_an_end_at_the_usual_pace_says_nothing(self) -> None:
+        health = CallbackHealth()
+        health.on_missed(START)
+        waiting = poller(callbacks=health)
+        waiting.on_outcome(BUSY, START)
+        waiting.on_outcome(DONE, START + DISTRUST)
+        assert health.is_expected(START + DISTRUST)
+
+    def test_errors_and_missing_generations_are_polled_again_as_soon_as_ever(self) -> None:
+        waiting = poller(callbacks=CallbackHealth())
+        assert waiting.on_outcome(KirinNotFoundError("?"), START).delay == LOOKUP_RETRY_DELAYS[0]
+        assert waiting.on_outcome(KirinUnavailableError("?"), START).delay < SAFETY_NET
+
+    def test_the_user_s_own_interval_comes_first(self) -> None:
+        assert poller(callbacks=CallbackHealth(), poll_interval=7).on_outcome(BUSY, START).delay == 7

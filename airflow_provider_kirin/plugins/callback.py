@@ -1,0 +1,193 @@
+"""The receiver of Kirin's callbacks: who may knock, and how much may come in.
+
+Anybody can send anything to this address. So a request is judged by the token in its URL before its body is read,
+without I/O; what is genuine goes into a bounded queue, and the response says nothing but that it arrived. No thread and
+no database session is held for a request, or while somebody else is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request, Response
+
+from airflow_provider_kirin.api.callback_body import reports_progress
+from airflow_provider_kirin.api.callback_token import MAX_TOKEN, TOKEN_PARAMETER, parse_unverified, signing_key
+from airflow_provider_kirin.metrics import report_callbacks
+from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
+from airflow_provider_kirin.plugins.callback_inbox import Inbox
+from airflow_provider_kirin.plugins.callback_keys import SigningKeys, Verdict
+from airflow_provider_kirin.plugins.generation_lookup import load_hooks, look_up_once
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from airflow_provider_kirin.api.callback_token import CallbackToken
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a callback's body. The largest known one has some thousand.
+MAX_BODY = 64 * 1024
+#: Seconds that a body may take.
+BODY_TIMEOUT = 10.0
+#: Callbacks that wait for the lookup of their connection.
+MAX_UNJUDGED = 50
+#: Seconds between two lookups of connections that did not prove a token genuine.
+FORGERY_PAUSE = 0.2
+#: Seconds between two reports of what was counted.
+REPORT_INTERVAL = 10.0
+
+
+class TokenOutOfUrl:
+    """Takes the token out of the URL before anything can log it: access logs write the query when the response begins.
+
+    :param app: the application
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            # Airflow's and uvicorn's loggers read the same mapping.
+            query, scope["query_string"] = scope["query_string"], b""
+            scope["kirin_token"] = _token(query)
+        await self._app(scope, receive, send)
+
+
+def _token(query: bytes) -> str:
+    if len(query) > MAX_TOKEN + len(TOKEN_PARAMETER) + 1:
+        return ""
+    with suppress(ValueError):
+        return parse_qs(query.decode("ascii"), max_num_fields=1).get(TOKEN_PARAMETER, [""])[0]
+    return ""
+
+
+class Receiver:
+    """The receiver of one API server process."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._handler = CallbackHandler(look_up_once)
+        self._inbox = Inbox(self._handler.handle, self.count)
+        self._keys = SigningKeys(_look_up_key)
+        self._unjudged: asyncio.Queue[tuple[str, CallbackToken]] = asyncio.Queue(MAX_UNJUDGED)
+
+    async def run(self) -> None:
+        """Work until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._inbox.run())
+                tasks.create_task(self._judge_later())
+                tasks.create_task(self._report())
+        finally:
+            self._handler.close()
+
+    def count(self, result: str) -> None:
+        """Count a result, for the next report."""
+        self._counts[result] += 1
+
+    async def receive(self, request: Request) -> int:
+        """Take a callback, and return the status of the response.
+
+        :param request: a POST
+        """
+        token = request.scope["kirin_token"]
+        said = parse_unverified(token) if token else None
+        verdict = Verdict.FORGED if said is None else self._keys.judge(token, said)
+        if said is None or verdict is Verdict.FORGED:
+            self.count("rejected")
+            return 403
+        if verdict is Verdict.UNKNOWN:
+            if self._unjudged.full():
+                self.count("dropped")
+                return 503
+            self._unjudged.put_nowait((token, said))
+            return 202
+        body = await _read(request)
+        if body is None:
+            self.count("rejected")
+            return 413
+        if reports_progress(body):
+            self.count("progress")
+            return 202
+        return 202 if self._offer(said) else 503
+
+    def _offer(self, said: CallbackToken) -> bool:
+        has_room = self._inbox.offer(said)
+        if not has_room:
+            self.count("dropped")
+        return has_room
+
+    async def _judge_later(self) -> None:
+        """Look up the connections of tokens that nothing is known about: one at a time, and forgers slowly."""
+        while True:
+            token, said = await self._unjudged.get()
+            verdict, is_new = self._keys.judge(token, said), False
+            if verdict is Verdict.UNKNOWN:
+                await self._keys.refresh(said.kirin_conn_id)
+                verdict, is_new = self._keys.judge(token, said), True
+            if verdict is Verdict.GENUINE:
+                self._offer(said)
+                continue
+            self.count("rejected")
+            if is_new:
+                await asyncio.sleep(FORGERY_PAUSE)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            counts, self._counts = self._counts, Counter()
+            try:
+                # The first metric of a process resolves the address of the metrics server.
+                await asyncio.to_thread(report_callbacks, counts)
+            except Exception:
+                log.exception("The metric kirin.callbacks could not be sent.")
+
+
+async def _look_up_key(kirin_conn_id: str) -> bytes:
+    await load_hooks()
+    from airflow_provider_kirin.hooks.shared_session import look_up_connection
+
+    return signing_key((await look_up_connection(kirin_conn_id)).api_key)
+
+
+async def _read(request: Request) -> bytes | None:
+    """Return the body; None if it is too long or too slow."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    return None
+    except TimeoutError:
+        return None
+    return bytes(body)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.receiver = Receiver()
+    running = asyncio.create_task(app.state.receiver.run())
+    yield
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+app = FastAPI(title="Kirin callbacks", openapi_url=None, lifespan=_lifespan)
+app.add_middleware(TokenOutOfUrl)
+
+
+@app.post("/generation")
+async def generation(request: Request) -> Response:
+    """Take a callback of the gateway."""
+    return Response(status_code=await request.app.state.receiver.receive(request))

@@ -1,0 +1,140 @@
+"""What a callback causes: Airflow asks the gateway itself, and ends the waits that this can end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+from airflow_provider_kirin.api.callback_token import CallbackToken
+from airflow_provider_kirin.api.errors import error_from_task
+from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.plugins import wake
+from airflow_provider_kirin.plugins.callback_inbox import Handled
+from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
+from airflow_provider_kirin.triggers.kirin import remaining_hold
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one lookup may take.
+LOOKUP_TIMEOUT = 10.0
+#: Lookups that one callback may cause for a task that waits for a list. Others follow with the next callback, or poll.
+MAX_LIST_LOOKUPS = 20
+#: Finished generations that are remembered, for tasks that wait for lists.
+MAX_REMEMBERED = 2000
+
+LookUp = Callable[[str, str], Awaitable[KirinTask]]
+T = TypeVar("T")
+
+
+class CallbackHandler:
+    """Handles the genuine callbacks of one API server process.
+
+    :param look_up: looks up one generation by connection id and Kirin task id
+    """
+
+    def __init__(self, look_up: LookUp) -> None:
+        self._look_up = look_up
+        # Airflow's own threads are few, and an XCom backend may hang. One at a time writes: SQLite allows no more.
+        self._reader = ThreadPoolExecutor(2, thread_name_prefix="kirin-callback-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="kirin-callback-write")
+        self._ended: dict[tuple[str, str], Outcome] = {}
+
+    def close(self) -> None:
+        """Release the threads."""
+        for executor in (self._reader, self._writer):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def handle(self, token: CallbackToken) -> Handled:
+        """Look at the generation of a token, and do what is to be done now.
+
+        :param token: a genuine one
+        """
+        found = await self._run(self._reader, wake.find, token)
+        if found.kirin_task_id is None:
+            # The worker that submitted it records it in a moment; a wait that begins then looks by itself.
+            return Handled("ignored", again=token.asset is not None)
+        if not found.waits and found.submission is None:
+            return Handled("ignored")
+        try:
+            kirin_task = check_response(
+                await self._ask(token.kirin_conn_id, found.kirin_task_id), kirin_task_id=found.kirin_task_id
+            )
+        except (KirinError, TimeoutError) as error:
+            log.info("Kirin called back, but could not be asked about %s: %s", found.kirin_task_id, error)
+            return Handled("error", again=True)
+        if not kirin_task.is_final:
+            return Handled("early", again=True)
+        # The gateway does not repeat it, and a sensor may wait for it.
+        kirin_task = replace(kirin_task, external_task_id=token.external_task_id)
+        results = [await self._end_wait(wait, kirin_task) for wait in found.waits]
+        if found.submission is not None and error_from_task(kirin_task) is None:
+            emitted = await self._run(self._writer, wake.emit_asset_event, token, kirin_task, found.submission)
+            results.append(Handled("asset" if emitted else "ignored"))
+        waiting = [handled for handled in results if handled.wait is not None]
+        return next(iter([*waiting, *results]), Handled("ignored"))
+
+    async def _end_wait(self, wait: wake.Wait, kirin_task: KirinTask) -> Handled:
+        outcomes = await self._outcomes(wait, kirin_task)
+        if outcomes is None:
+            return Handled("incomplete")
+        if result := wait.trigger.result_of(outcomes):
+            ended = await self._run(self._writer, wake.end, wait, kirin_task.id, result)
+            return Handled("ended" if ended else "ignored")
+        if hold := remaining_hold(wait.trigger.earliest_event, deferred_at=wait.trigger.started_at):
+            return Handled("held", wait=hold)
+        resumed = await self._run(self._writer, wake.resume, wait, kirin_task.id, outcomes)
+        return Handled("resumed" if resumed else "ignored")
+
+    async def _outcomes(self, wait: wake.Wait, kirin_task: KirinTask) -> Sequence[Outcome] | None:
+        """Return how each generation of a wait has ended, or None if the task has to wait for others."""
+        trigger = wait.trigger
+        outcome = _outcome(kirin_task)
+        if len(trigger.kirin_task_ids) == 1:
+            return [outcome]
+        for kirin_task_id in {kirin_task.id, kirin_task.external_task_id or ""}.intersection(trigger.kirin_task_ids):
+            self._remember(trigger.kirin_conn_id, kirin_task_id, outcome)
+        is_enough = trigger.fail_fast and isinstance(outcome, KirinError)
+        if not is_enough and not await self._have_all_ended(trigger.kirin_conn_id, trigger.kirin_task_ids):
+            return None
+        return [
+            self._ended.get((trigger.kirin_conn_id, kirin_task_id)) or abandoned_by_fail_fast(kirin_task_id)
+            for kirin_task_id in trigger.kirin_task_ids
+        ]
+
+    async def _have_all_ended(self, kirin_conn_id: str, ids: Sequence[str]) -> bool:
+        """Return whether all generations have ended, without asking for more than the first that has not."""
+        unknown = [one for one in dict.fromkeys(ids) if (kirin_conn_id, one) not in self._ended]
+        if len(unknown) > MAX_LIST_LOOKUPS:
+            return False
+        for kirin_task_id in unknown:
+            try:
+                kirin_task = await self._ask(kirin_conn_id, kirin_task_id)
+            except (KirinError, TimeoutError):
+                return False
+            if not kirin_task.is_final:
+                return False
+            self._remember(kirin_conn_id, kirin_task_id, _outcome(kirin_task))
+        return True
+
+    def _remember(self, kirin_conn_id: str, kirin_task_id: str, outcome: Outcome) -> None:
+        while len(self._ended) >= MAX_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[kirin_conn_id, kirin_task_id] = outcome
+
+    async def _ask(self, kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
+        async with asyncio.timeout(LOOKUP_TIMEOUT):
+            return await self._look_up(kirin_conn_id, kirin_task_id)
+
+    @staticmethod
+    async def _run(executor: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+
+
+def _outcome(kirin_task: KirinTask) -> Outcome:
+    return error_from_task(kirin_task) or kirin_task

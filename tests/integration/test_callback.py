@@ -1,0 +1,346 @@
+"""Kirin's callbacks end waits, and nobody else's do, in Airflow's own web application and database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
+from airflow_provider_kirin.plugins import callback as receiver
+from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
+from airflow_provider_kirin.plugins.callback_inbox import Handled
+from airflow_provider_kirin.plugins.callback_keys import SigningKeys
+from airflow_provider_kirin.plugins.generation_lookup import look_up_once
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.triggers.events import load_event
+from tests.support.callbacks import Deferred, path_of
+from tests.support.emulator import KEY
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("airflow_db", "conn_id")
+
+
+@pytest.fixture(scope="module")
+def application(airflow_db: Any) -> Iterator[Any]:
+    """Airflow's web application, with the plugins that it finds."""
+    from airflow.api_fastapi.app import create_app
+    from fastapi.testclient import TestClient
+
+    with TestClient(create_app(apps="core"), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def web(application: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same, with a receiver that knows no key yet."""
+    running = receiver.app.state.receiver
+    monkeypatch.setattr(running, "_keys", SigningKeys(running._keys._look_up))
+    return application
+
+
+@pytest.fixture
+def submit(conn_id: str, image_file: str) -> Callable[..., Any]:
+    """Start a generation at the emulator."""
+
+    def start(prompt: str = "x", external_task_id: str = "own-1") -> Any:
+        return KirinHook().submit({"image": image_file, "prompt": prompt, "external_task_id": external_task_id})
+
+    return start
+
+
+@pytest.fixture
+def generate(dag: Any) -> Deferred:
+    """A run of a DAG with one task that generates."""
+    with dag:
+        KirinGenerateVideoOperator(task_id="generate", payload={"image": "https://h.example/a.png", "prompt": "x"})
+    return Deferred(dag)
+
+
+@pytest.fixture
+def sense(dag: Any) -> Deferred:
+    """A run of a DAG with a task that submits, and one that waits."""
+    with dag:
+        submit = KirinSubmitOperator(task_id="submit", payload={"image": "https://h.example/a.png", "prompt": "x"})
+        KirinTaskSensor(task_id="wait", kirin_task_id=submit.output)
+    return Deferred(dag)
+
+
+def handle(token: Any) -> Handled:
+    """Do what the receiver does with a genuine token, once."""
+
+    async def once() -> Handled:
+        handler = CallbackHandler(look_up_once)
+        try:
+            return await handler.handle(token)
+        finally:
+            handler.close()
+
+    return asyncio.run(once())
+
+
+def test_ends_the_task_with_its_result_where_the_trigger_would_have(web, generate, submit):
+    kirin_task = submit()
+    trigger = generate.defer("generate", [kirin_task.id], external_task_id="own-1", result_shape="one")
+    assert web.post(path_of(generate.token("generate", "own-1"), KEY)).status_code == 202
+    until(lambda: generate.ti("generate").state == "success", "the task has ended")
+    xcoms = generate.xcoms("generate")
+    assert xcoms["return_value"]["id"] == kirin_task.id
+    assert xcoms["return_value"]["videos"] and xcoms["return_value"]["external_task_id"] == "own-1"
+    assert [entry["cost"] for entry in xcoms["kirin_usage"]] == ["0.28"]
+    # By this the trigger will know why its wait has ended.
+    assert xcoms["kirin_callback"]["started_at"] == trigger.started_at
+
+
+def test_resumes_the_task_on_a_worker_otherwise(generate, submit):
+    kirin_task = submit("[[fail:8002005098]]")
+    generate.defer("generate", [kirin_task.id], external_task_id="own-1", result_shape="one")
+    assert handle(generate.token("generate", "own-1")) == Handled("resumed")
+    ti = generate.ti("generate")
+    assert ti.state == "scheduled" and ti.trigger_id is None
+    from airflow.sdk.serde import deserialize
+
+    (outcome,) = load_event(deserialize(ti.next_kwargs)["event"], expected=1)
+    assert outcome.code == "8002005098"
+
+
+def test_holds_the_event_back_until_the_scheduler_knows_that_the_worker_has_ended(generate, submit):
+    kirin_task, now = submit(), time.time()
+    generate.defer("generate", [kirin_task.id], external_task_id="own-1", started_at=now - 1, earliest_event=now + 3600)
+    handled = handle(generate.token("generate", "own-1"))
+    assert handled.result == "held" and 3500 < handled.wait <= 3600
+    assert generate.ti("generate").state == "deferred"
+
+
+def test_before_the_gateway_s_own_status_says_so_it_looks_again(generate, submit):
+    generate.defer("generate", [submit("[[seconds:600]]").id], external_task_id="own-1")
+    assert handle(generate.token("generate", "own-1")) == Handled("early", again=True)
+    assert generate.ti("generate").state == "deferred"
+
+
+def test_looks_again_if_the_gateway_cannot_be_asked(generate, submit, emulator):
+    generate.defer("generate", [submit().id], external_task_id="own-1")
+    emulator.fault(on="get", kind="status", status=503)
+    assert handle(generate.token("generate", "own-1")) == Handled("error", again=True)
+    assert handle(generate.token("generate", "own-1")) == Handled("resumed")
+
+
+@pytest.mark.parametrize("change", [{"external_task_id": "own-0"}, {"run_id": "another"}, {"map_index": 0}])
+def test_a_token_of_another_generation_changes_nothing(generate, submit, emulator, change):
+    generate.defer("generate", [submit().id], external_task_id="own-1")
+    asked = len(emulator.requests())
+    assert handle(replace(generate.token("generate", "own-1"), **change)) == Handled("ignored")
+    assert generate.ti("generate").state == "deferred"
+    assert len(emulator.requests()) == asked
+
+
+def test_twice_and_too_late_change_nothing(generate, submit, emulator):
+    generate.defer("generate", [submit().id], external_task_id="own-1", result_shape="one")
+    token = generate.token("generate", "own-1")
+    assert [handle(token).result for _ in range(3)] == ["ended", "ignored", "ignored"]
+    assert generate.ti("generate").state == "success"
+
+
+def test_ends_the_wait_of_a_sensor_in_the_same_run(sense, submit):
+    kirin_task = submit()
+    sense.submitted("submit", kirin_task.id, "own-1")
+    sense.defer("wait", [kirin_task.id], result_shape="one")
+    assert handle(sense.token("submit", "own-1")) == Handled("ended")
+    assert sense.xcoms("wait")["return_value"]["id"] == kirin_task.id
+
+
+def test_a_list_waits_for_all(sense, submit):
+    first, second = submit(external_task_id="own-1"), submit("[[seconds:600]]", external_task_id="own-2")
+    sense.submitted("submit", first.id, "own-1")
+    sense.defer("wait", [first.id, second.id], result_shape="list")
+    assert handle(sense.token("submit", "own-1")) == Handled("incomplete")
+    third = submit(external_task_id="own-3")
+    sense.defer("wait", [first.id, third.id, first.id], result_shape="list")
+    assert handle(sense.token("submit", "own-1")) == Handled("ended")
+    assert [one["id"] for one in sense.xcoms("wait")["return_value"]] == [first.id, third.id, first.id]
+    assert len(sense.xcoms("wait")["kirin_usage"]) == 2
+
+
+def test_a_list_that_fails_fast_waits_for_the_first_failure(sense, submit):
+    first, second = submit("[[fail:8002005098]]"), submit("[[seconds:600]]", external_task_id="own-2")
+    sense.submitted("submit", first.id, "own-1")
+    sense.defer("wait", [second.id, first.id], result_shape="list", fail_fast=True)
+    assert handle(sense.token("submit", "own-1")) == Handled("resumed")
+
+
+def test_of_50_parallel_callbacks_one_ends_the_task(generate, submit):
+    from airflow_provider_kirin.plugins import wake
+
+    kirin_task = submit()
+    generate.defer("generate", [kirin_task.id], external_task_id="own-1", result_shape="one")
+    found = wake.find(generate.token("generate", "own-1"))
+    (wait,) = found.waits
+    done = KirinHook().get_task(kirin_task.id)
+    with ThreadPoolExecutor(50) as callers:
+        ended = [callers.submit(wake.end, wait, kirin_task.id, wait.trigger.result_of([done])) for _ in range(50)]
+    assert [one.result() for one in ended].count(True) == 1
+    assert generate.ti("generate").state == "success"
+
+
+class TestAnAsset:
+    @pytest.fixture
+    def asset_dag(self, dag: Any) -> Deferred:
+        from airflow.sdk import DAG, Asset, task
+
+        from tests.support.triggerer import write_dag
+
+        with DAG(f"{dag.dag_id}_reacts", schedule=[Asset("videos-made", "x-kirin://videos")]) as reacts:
+            task(lambda: None, task_id="react")()
+        write_dag(reacts)
+        with dag:
+            KirinSubmitOperator(
+                task_id="submit",
+                payload={"image": "https://h.example/a.png", "prompt": "x"},
+                callback_asset=Asset("videos-made", "x-kirin://videos"),
+            )
+        return Deferred(dag)
+
+    def events(self, of: Deferred) -> list[Any]:
+        from airflow.models.asset import AssetEvent
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            events = list(session.scalars(select(AssetEvent).filter_by(source_dag_id=of.dag.dag_id)))
+            session.expunge_all()
+            return events
+
+    def token(self, of: Deferred) -> Any:
+        return of.token("submit", "own-1", asset=("videos-made", "x-kirin://videos"))
+
+    def test_gets_one_event_with_id_cost_and_uris_and_no_task_waits(self, asset_dag, submit):
+        kirin_task = submit()
+        asset_dag.submitted("submit", kirin_task.id, "own-1")
+        with ThreadPoolExecutor(5) as callers:
+            results = list(callers.map(handle, [self.token(asset_dag)] * 5))
+        assert sorted(one.result for one in results) == ["asset", *["ignored"] * 4]
+        (event,) = self.events(asset_dag)
+        assert event.extra["kirin_task_id"] == kirin_task.id and event.extra["cost"] == "0.28"
+        assert event.extra["uris"] == [event.extra["uri"]] and "?" not in event.extra["uri"]
+
+    def test_gets_none_for_a_generation_that_failed(self, asset_dag, submit):
+        asset_dag.submitted("submit", submit("[[fail:8002005098]]").id, "own-1")
+        assert handle(self.token(asset_dag)) == Handled("ignored")
+        assert self.events(asset_dag) == []
+
+    def test_waits_for_the_record_of_the_submission(self, asset_dag, submit):
+        submit()
+        assert handle(self.token(asset_dag)) == Handled("ignored", again=True)
+
+    def test_that_no_dag_knows_gets_none(self, asset_dag, submit, logged):
+        asset_dag.submitted("submit", submit().id, "own-1")
+        token = replace(self.token(asset_dag), asset=("unknown", "x-kirin://unknown"))
+        assert handle(token) == Handled("ignored")
+        assert "no DAG of this Airflow knows it" in logged()
+
+
+class TestHostileCallers:
+    """Nothing changes, nothing is told, and nobody is asked."""
+
+    @pytest.fixture
+    def deferred(self, generate, submit) -> Deferred:
+        """A task that a genuine callback would end."""
+        generate.defer("generate", [submit().id], external_task_id="own-1", result_shape="one")
+        return generate
+
+    @pytest.fixture
+    def knowing(self, web, generate, emulator) -> Any:
+        """The web application, after it has looked up the key of the connection."""
+        web.post(path_of(generate.token("generate", "unknown"), KEY))
+        until(
+            lambda: web.post(path_of(generate.token("generate", "x"), "wrong")).status_code == 403, "it knows the key"
+        )
+        return web
+
+    @pytest.fixture(autouse=True)
+    def nothing_changes(self, deferred, emulator) -> Iterator[None]:
+        asked = len(emulator.requests("GET"))
+        yield
+        assert deferred.ti("generate").state == "deferred"
+        assert len(emulator.requests("GET")) == asked
+
+    def test_with_a_wrong_key(self, knowing, deferred):
+        answer = knowing.post(path_of(deferred.token("generate", "own-1"), "another-key"))
+        assert answer.status_code == 403 and answer.content == b""
+
+    def test_with_an_expired_token(self, knowing, deferred):
+        token = deferred.token("generate", "own-1", expires_at=int(time.time()) - 1)
+        assert knowing.post(path_of(token, KEY)).status_code == 403
+
+    def test_with_the_token_of_another_connection(self, knowing, deferred, connect):
+        connect("http://127.0.0.1:9", key="another-key", conn_id="foreign")
+        token = deferred.token("generate", "own-1", kirin_conn_id="foreign")
+        answers = [knowing.post(path_of(token, KEY)).status_code]
+        until(lambda: answers.append(knowing.post(path_of(token, KEY)).status_code) or 403 in answers, "is judged")
+        assert set(answers) == {202, 403}
+
+    @pytest.mark.parametrize(
+        "query", ["", "?token=", "?token=x", "?token=" + "x" * 9000, "?token=%ff%00.%ff", "?a&b&c"]
+    )
+    def test_without_a_token(self, knowing, query):
+        answer = knowing.post("/kirin-callback/generation" + query)
+        assert answer.status_code == 403 and answer.content == b""
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
+    def test_with_another_method(self, knowing, deferred, method):
+        assert knowing.request(method, path_of(deferred.token("generate", "own-1"), KEY)).status_code == 405
+
+    def test_with_a_huge_body(self, knowing, deferred):
+        body = (b"x" * 1024 for _ in range(65))
+        assert knowing.post(path_of(deferred.token("generate", "own-1"), KEY), content=body).status_code == 413
+
+    def test_with_a_body_that_says_that_the_generation_goes_on(self, knowing, deferred):
+        body = {"task_status": "processing", "task_result": {"videos": []}}
+        assert knowing.post(path_of(deferred.token("generate", "own-1"), KEY), json=body).status_code == 202
+
+    def test_a_flood_of_forged_tokens_looks_up_few_connections(self, knowing, deferred, monkeypatch):
+        looked_up: list[str] = []
+        running = _receiver_of(knowing)
+        look_up = running._keys._look_up
+
+        async def counting(kirin_conn_id: str) -> bytes:
+            looked_up.append(kirin_conn_id)
+            return await look_up(kirin_conn_id)
+
+        monkeypatch.setattr(running._keys, "_look_up", counting)
+        paths = [
+            path_of(deferred.token("generate", "own-1", kirin_conn_id=f"conn_{number}"), "wrong")
+            for number in range(500)
+        ]
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as flood:
+            statuses = list(flood.map(lambda path: knowing.post(path).status_code, paths))
+        assert set(statuses) <= {202, 403, 503}
+        until(running._unjudged.empty, "all are judged")
+        assert len(looked_up) <= (time.monotonic() - began) / receiver.FORGERY_PAUSE + 1
+        assert len(looked_up) < len(paths) / 2
+
+
+def _receiver_of(web: Any) -> Any:
+    return receiver.app.state.receiver
+
+
+def test_broken_bodies_with_a_genuine_token_are_a_hint_to_look(web, generate, submit):
+    generate.defer("generate", [submit().id], external_task_id="own-1", result_shape="one")
+    for body in (b"\xff\xfe", b"[" * 60_000, b'{"status": {"a": 1}}', b"null"):
+        web.post(path_of(generate.token("generate", "own-1"), KEY), content=body)
+    until(lambda: generate.ti("generate").state == "success", "the task has ended")
+
+
+def test_a_new_api_key_makes_earlier_tokens_worthless(web, generate, submit, connect, emulator):
+    generate.defer("generate", [submit("[[seconds:600]]").id], external_task_id="own-1")
+    path = path_of(generate.token("generate", "own-1"), KEY)
+    connect(emulator.url, key="sk-rotated")
+    web.post(path)
+    until(lambda: web.post(path).status_code == 403, "the key is known")

@@ -1,0 +1,118 @@
+"""Deferred task instances whose generations the emulator has, and the web application that receives callbacks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from airflow._shared.timezones import timezone
+from airflow.models.dag import DagModel
+from airflow.models.dagbag import DBDagBag
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.xcom import XComModel
+from airflow.sdk import DAG
+from airflow.utils.session import create_session
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+from sqlalchemy import select
+
+from airflow_provider_kirin.api.callback_token import CallbackToken, callback_url, signing_key
+from airflow_provider_kirin.state.keys import SUBMISSION_KEY
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
+from tests.support.triggerer import write_dag
+
+RUN = "manual__1"
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A DAG run in the database, whose tasks are put into states by hand, as workers would."""
+
+    dag: DAG
+
+    def __post_init__(self) -> None:
+        write_dag(self.dag)
+        now = timezone.utcnow()
+        with create_session() as session:
+            # For the callbacks of the task, which the DAG processor runs.
+            session.get(DagModel, self.dag.dag_id).relative_fileloc = "dag.py"
+            stored = DBDagBag().get_latest_version_of_dag(self.dag.dag_id, session=session)
+            stored.create_dagrun(
+                run_id=RUN,
+                logical_date=now,
+                data_interval=(now, now),
+                run_after=now,
+                run_type=DagRunType.MANUAL,
+                triggered_by=DagRunTriggeredByType.TEST,
+                state="running",
+                session=session,
+            )
+
+    def defer(self, task_id: str, kirin_task_ids: list[str], **options: Any) -> KirinTaskTrigger:
+        """Defer a task, as a worker does that has submitted these generations, or waits for them."""
+        now = time.time()
+        defaults = {"kirin_conn_id": "kirin_default", "started_at": now, "deadline": now + 600}
+        trigger = KirinTaskTrigger(kirin_task_ids=kirin_task_ids, **(defaults | options))
+        with create_session() as session:
+            row = Trigger.from_object(trigger)
+            session.add(row)
+            session.flush()
+            ti = self._ti(session, task_id)
+            ti.state, ti.trigger_id, ti.next_method, ti.next_kwargs = "deferred", row.id, "execute_complete", {}
+            ti.try_number, ti.start_date = 1, timezone.utcnow()
+        return trigger
+
+    def submitted(self, task_id: str, kirin_task_id: str, external_task_id: str) -> None:
+        """Leave the record of a submission, as a worker does."""
+        value = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        with create_session() as session:
+            XComModel.set(
+                SUBMISSION_KEY,
+                value,
+                dag_id=self.dag.dag_id,
+                task_id=task_id,
+                run_id=RUN,
+                serialize=False,
+                session=session,
+            )
+
+    def ti(self, task_id: str) -> TaskInstance:
+        """Return a task instance as it is now."""
+        with create_session() as session:
+            ti = self._ti(session, task_id)
+            session.expunge(ti)
+            return ti
+
+    def xcoms(self, task_id: str) -> dict[str, Any]:
+        """Return the XComs of a task."""
+        query = select(XComModel).filter_by(dag_id=self.dag.dag_id, run_id=RUN, task_id=task_id)
+        with create_session() as session:
+            return {row.key: XComModel.deserialize_value(row) for row in session.scalars(query)}
+
+    def _ti(self, session: Any, task_id: str) -> TaskInstance:
+        return session.scalars(
+            select(TaskInstance).filter_by(dag_id=self.dag.dag_id, run_id=RUN, task_id=task_id)
+        ).one()
+
+    def token(self, task_id: str, external_task_id: str, **changes: Any) -> CallbackToken:
+        """Return what the task's callback URL would say."""
+        fields = {
+            "dag_id": self.dag.dag_id,
+            "run_id": RUN,
+            "task_id": task_id,
+            "map_index": -1,
+            "external_task_id": external_task_id,
+            "kirin_conn_id": "kirin_default",
+            "expires_at": int(time.time()) + 600,
+        }
+        return CallbackToken(**(fields | changes))
+
+
+def path_of(token: CallbackToken, key: str) -> str:
+    """Return path and query of a callback URL.
+
+    :param token: what it says
+    :param key: the API key of the connection
+    """
+    return callback_url("", token.sign(signing_key(key)))
