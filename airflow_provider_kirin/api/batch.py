@@ -29,7 +29,7 @@ from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from airflow_provider_kirin.api.pricing import show_usd
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBatchError
 
@@ -390,22 +390,6 @@ def seconds_left(rows: Rows, places: int) -> float | None:
     mean = sum(took) / len(took)
     # Those in flight are half done, on average.
     return mean * max((rows.left + rows.in_flight / 2) / max(places, 1), 0.5)
-
-
-def parse_max_failed(value: Any) -> int | float:
-    """Return ``max_failed_rows``, if it is valid.
-
-    :param value: a number of rows, or a share of them between 0 and 1
-    :raises ValueError: it is anything else
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and ((isinstance(value, int) and value >= 0) or 0 <= value < 1):
-        found: int | float = value
-        return found
-    raise ValueError(
-        f"max_failed_rows = {short_repr(value)} must be a number of rows, 0 or more, or a share of them below 1, such "
-        "as 0.02."
-    )
 
 
 def failure(

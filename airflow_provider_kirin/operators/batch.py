@@ -11,6 +11,7 @@ from airflow_provider_kirin.api.payload import FitImages, check_fit_images
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.operators.specs import FilesSpec
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 86400.0
 
 
-class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
+class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Make a video of each row of a table: submit, wait without a worker, download; one task for any number of rows.
 
     Each row is paid once, whatever dies and whenever: a retry or a clear goes on with what is there and submits only
@@ -117,7 +118,7 @@ class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
         self.max_cost_usd = max_cost_usd
         self.on_bad_row: OnBadRow = _one_of(on_bad_row, "on_bad_row", "error", "skip")
         self.row_retries = _at_least(0, row_retries, "row_retries")
-        self.max_failed_rows = max_failed_rows
+        self.max_failed_rows = _number_or_share(max_failed_rows, "max_failed_rows")
         self.fail_fast = fail_fast
         self.timeout = as_seconds(timeout, "timeout")
         self.row_timeout = as_seconds(row_timeout, "row_timeout")
@@ -137,9 +138,6 @@ class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
 
     def _check_static(self) -> None:
         """Check what is known when the DAG is parsed."""
-        from airflow_provider_kirin.api.batch import parse_max_failed
-
-        parse_max_failed(self.max_failed_rows)
         # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
         # raised here would be retried.
         if is_unmapped_copy(self):
@@ -160,9 +158,8 @@ class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """Render the fields, then hide rows that came from another task."""
         super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is not self or isinstance(self.payloads, str):
-            return
-        self._rows, self.payloads = self.payloads, "rows of another task"
+        if parent is self and not (isinstance(self.payloads, str) and not self.payloads.lstrip().startswith("[")):
+            self._rows, self.payloads = self.payloads, "rows of another task"
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Work through the first wave, or go on where an earlier try ended."""
@@ -189,6 +186,7 @@ class KirinBatchOperator(TemplatedArguments, RetriedByDefault):
                     self.defer(**batch.deferral())
                 batch.wait_here()
             result = batch.result()
+            self._provenance = batch.provenance()
         batch_execution.add_asset_event(context, self.outlets, result, self.log)
         return result
 
@@ -238,6 +236,16 @@ def _at_least(least: int, value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} = {value!r} must be an integer, {least} or more.")
     return value
+
+
+def _number_or_share(value: Any, name: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and ((isinstance(value, int) and value >= 0) or 0 <= value < 1):
+        found: float = value
+        return found
+    raise ValueError(
+        f"{name} = {value!r} must be a number of rows, 0 or more, or a share of them below 1, such as 0.02."
+    )
 
 
 def _one_of(value: Any, name: str, first: str, second: str) -> Any:

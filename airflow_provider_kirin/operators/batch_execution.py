@@ -20,6 +20,7 @@ from airflow_provider_kirin.download.filenames import safe_part
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinDestinationError, KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
 from airflow_provider_kirin.operators.batch_client import BatchIdentity, HookBatchClient
@@ -78,13 +79,17 @@ class OpenBatch:
     """A batch that this process works on.
 
     :param spec: what it is to do
+    :param table: its rows
     :param run: carries it out
     :param hook: polls while the worker itself waits
     :param budget: the budget, if there is one
     """
 
-    def __init__(self, spec: BatchSpec, run: BatchRun, hook: KirinHook, budget: BatchBudget | None) -> None:
+    def __init__(
+        self, spec: BatchSpec, table: Table, run: BatchRun, hook: KirinHook, budget: BatchBudget | None
+    ) -> None:
         self._spec = spec
+        self._table = table
         self._hook = hook
         self._budget = budget
         self.run = run
@@ -99,7 +104,7 @@ class OpenBatch:
     def deferral(self) -> dict[str, Any]:
         """Return the arguments of the operator's ``defer()``."""
         wait = self.run.wait(hold=deferral.min_deferral())
-        in_flight = [[state.kirin_task_id, state.since] for state in self.run.rows.having("sent")]
+        in_flight = [[state.kirin_task_id, round(state.since or wait.since)] for state in self.run.rows.having("sent")]
         fits = fits_into_arguments(in_flight)
         return {
             "trigger": KirinBatchTrigger(
@@ -148,6 +153,14 @@ class OpenBatch:
                     ended.append(time.time())
             next_poll = min(due.values(), default=now + left) - time.time()
             time.sleep(max(min(left, next_poll, _LOOK_EVERY), 0.0))
+
+    def provenance(self) -> Provenance:
+        """Return what the batch was made from, and what it made, for OpenLineage."""
+        return Provenance(
+            self.run.journal.head.batch,
+            inputs=[self._table.uri] if self._table.uri else [],
+            outputs=[self.run.journal.manifest_uri],
+        )
 
     def result(self) -> dict[str, Any]:
         """Return what the task returns.
@@ -236,7 +249,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
         run.open(batch=str(identity), try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
         _point_to(run.journal.manifest_uri, ti, store, has_begun=has_begun)
-        yield OpenBatch(spec, run, hook, budget)
+        yield OpenBatch(spec, table, run, hook, budget)
 
 
 def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:

@@ -29,21 +29,27 @@ class Table:
     :raises KirinTableError: it is none of these
     """
 
+    #: The URI of the file, without secrets; None if there is none.
+    uri: str | None
+    #: What the rows are called in messages.
+    source: str
+
     def __init__(self, payloads: Any, *, key: str | None, model: str) -> None:
         self._key = key
         self._model = model
         payloads = _with_json_parsed(payloads)
         self._records: Callable[[], Iterable[Any]]
         if isinstance(payloads, str):
-            self.source = without_secrets(payloads) or payloads
             self._records = _file_reader(payloads)
+            self.uri = without_secrets(payloads if "://" in payloads else Path(payloads).expanduser().as_uri())
+            self.source = without_secrets(payloads) or payloads
         elif isinstance(payloads, Mapping) or not isinstance(payloads, Iterable) or isinstance(payloads, bytes):
             raise KirinTableError(
                 f"payloads = {short_repr(payloads)} must be a list of rows, or the path or URI of a file that ends "
                 f"with {', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
             )
         else:
-            self.source = "the list"
+            self.source, self.uri = "the list", None
             self._records = lambda: payloads
 
     def __call__(self) -> Iterator[Row]:
@@ -62,6 +68,11 @@ def _with_json_parsed(payloads: Any) -> Any:
 
 
 def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
+    if "://" not in path and not path.startswith(("/", "~")):
+        raise KirinTableError(
+            f"payloads = {short_repr(path, 120)} is relative, and would depend on the worker's current folder. Give an "
+            "absolute path or a URI. Nothing was sent, nothing was spent."
+        )
     name = path.lower()
     if name.endswith(".parquet"):
         return lambda: _read_parquet(path)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +19,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import Asset, AssetAlias, task
 
+from airflow_provider_kirin.api.cost_report import CostRecord, merge_records, total
+from airflow_provider_kirin.cli.costs import _with_batches
 from airflow_provider_kirin.exceptions import KirinBatchError, KirinTableError
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.state.journal import SupersededError
-from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from tests.support.emulator import KEY
 from tests.support.waiting import HANG
 
@@ -204,6 +206,17 @@ class TestABatch:
         assert resume(batch("s3://studio@videos/out", rows(4)), Instance(2, 3))["counts"] == {"saved": 4}  # type: ignore[arg-type]
         assert len(emulator.requests()) == asked
 
+    def test_kirin_costs_counts_each_row(self, rows, emulator, tmp_path):
+        table = rows(4)
+        table[0]["prompt"] = "[[fail:8002005098]]"
+        instance = Instance()
+        resume(batch(tmp_path, table, max_failed_rows=1), instance)
+        record = CostRecord("d", "r", "videos", datetime.now(UTC), True, instance.xcoms["kirin_batch"])
+        found = merge_records(_with_batches([record, record]))
+        assert len(found) == 5, "three videos, and two generations that failed"
+        assert total(found)["usd"] == "0.84"
+        assert {(cost.model, cost.conn_id) for cost in found if cost.cost} == {("kirin_v1_6_i2v", "kirin_default")}
+
     def test_names_of_files(self, rows, emulator, tmp_path):
         result = resume(batch(tmp_path, rows(2), filename_template="{key}.mp4"), Instance())
         assert result["counts"] == {"saved": 2}
@@ -279,7 +292,7 @@ class TestWhateverDies:
             [sys.executable, "-c", textwrap.dedent(code)], env=os.environ, timeout=HANG, check=False
         )
         assert killed.returncode == -signal.SIGKILL
-        assert 1 <= emulator.submitted <= 3
+        assert emulator.submitted <= 3
         result = resume(batch(tmp_path, rows(4)), Instance(try_number=2))
         assert result["counts"] == {"saved": 4}
         assert len(emulator.ledger()["paid"]) == 4
@@ -336,6 +349,26 @@ class TestTheTrigger:
         assert arguments["in_flight"] is None
         assert asyncio.run(fire(KirinBatchTrigger(**arguments)))["done"] >= 1
 
+    def test_they_fit_a_column_of_64_kb_when_they_are_encrypted(self):
+        from airflow.models.trigger import Trigger
+
+        in_flight = [[f"dc26uaivqqov8sg0{n:04}", 1764343434 + n] for n in range(5000)]
+        while not fits_into_arguments(in_flight):
+            in_flight.pop()
+        assert len(in_flight) > 900
+        trigger = KirinBatchTrigger(
+            kirin_conn_id="c" * 250,
+            in_flight=in_flight,
+            folder=None,
+            deferred_at=1764343434.5,
+            earliest_event=1764343434.5,
+            deadline=1764343434.5,
+            has_more=True,
+            retry_at=None,
+            poll_interval=None,
+        )
+        assert len(Trigger.encrypt_kwargs(trigger.serialize()[1])) < 65_535
+
     def test_a_connection_that_cannot_be_used_wakes_a_worker(self, emulator, tmp_path):
         trigger = KirinBatchTrigger(
             kirin_conn_id="no_such_connection",
@@ -358,6 +391,9 @@ class TestTheTrigger:
         {"max_in_flight": True},
         {"row_retries": -1},
         {"max_failed_rows": 1.5},
+        {"max_failed_rows": -1},
+        {"max_failed_rows": True},
+        {"max_failed_rows": float("nan")},
         {"on_bad_row": "ignore"},
         {"fit_images": "yes"},
         {"destination": "relative"},
@@ -370,9 +406,9 @@ def test_arguments_are_checked_when_the_dag_is_parsed(tmp_path: Path, how: dict[
         batch(tmp_path, "/a.csv", **how)
 
 
-@pytest.mark.parametrize("payloads", [3, {"a": 1}, "products.txt", b"x"])
+@pytest.mark.parametrize("payloads", [3, {"a": 1}, "/products.txt", "products.csv", b"x"])
 def test_what_is_no_table_is_refused(tmp_path: Path, emulator, payloads: Any) -> None:
-    with pytest.raises(AirflowFailException, match="must be a list of rows"):
+    with pytest.raises(AirflowFailException, match=r"must be a list of rows|is relative"):
         batch(tmp_path, payloads).execute(Instance().context())
     assert emulator.requests() == []
 

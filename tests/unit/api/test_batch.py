@@ -20,7 +20,6 @@ from airflow_provider_kirin.api.batch import (
     failure,
     is_to_submit,
     merge,
-    parse_max_failed,
     pause_after,
     progress_line,
     summary,
@@ -229,8 +228,3 @@ class TestFailure:
     def test_what_another_try_can_bring_home_is_retried(self, status: Any) -> None:
         error = failure(rows(RowState("a", status)), max_failed_rows=0, refused_count=True, manifest="m")
         assert error is not None and error.retryable
-
-    @pytest.mark.parametrize("value", [-1, 1.0, 1.5, -0.1, True, "1", None, float("nan")])
-    def test_the_limit_is_a_number_or_a_share(self, value: Any) -> None:
-        with pytest.raises(ValueError, match="max_failed_rows"):
-            parse_max_failed(value)
