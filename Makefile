@@ -170,6 +170,10 @@ rebuild = echo apache-airflow==$(1) | $(BIN)/uv pip compile --quiet --python-ver
 images: $(DEMO_STAMP) ## Redraw the pictures of the example DAGs
 	@$(BIN)/python scripts/draw_images.py
 
+.PHONY: screenshots
+screenshots: $(DEV_STAMP) ## Redraw the pictures of Airflow's UI in docs/images (needs Chromium)
+	@$(BIN)/python scripts/screenshots.py
+
 .PHONY: models
 models: $(DEV_STAMP) ## Regenerate docs/models.md and the payload types from the models' schema files
 	@$(BIN)/python scripts/model_page.py

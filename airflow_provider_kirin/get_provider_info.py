@@ -39,7 +39,34 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_kirin.links.kirin.KirinGenerationLink",
             "airflow_provider_kirin.links.kirin.KirinVideoLink",
         ],
+        "config": _config(),
         "task-decorators": [{"name": "kirin", "class-name": "airflow_provider_kirin.decorators.kirin.kirin_task"}],
+    }
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "kirin": {
+            "description": "What Airflow's API server shows of Kirin generations.",
+            "options": {
+                "ui": {
+                    "description": "Whether Airflow's UI has the Kirin pages.",
+                    "version_added": None,
+                    "type": "boolean",
+                    "example": None,
+                    "default": "True",
+                },
+                "media_roots": {
+                    "description": "Folders, separated by commas, whose images and videos the Kirin pages may show to "
+                    "everyone who may read the XComs of the DAG that names them. Paths of the API server, or URIs with "
+                    "the Airflow connection that reads them. Everything else is shown from the gateway only.",
+                    "version_added": None,
+                    "type": "string",
+                    "example": "/data/videos,s3://aws_default@bucket/videos",
+                    "default": "",
+                },
+            },
+        },
     }
 
 

@@ -18,7 +18,7 @@ import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 
-from local_airflow import ROOT, emulator, environment, migrate, running, shown, stop_like_ctrl_c, tail
+from local_airflow import EXAMPLES, ROOT, emulator, environment, migrate, running, shown, stop_like_ctrl_c, tail
 
 HOST = "127.0.0.1"
 DAG_ID = "kirin_image_to_video"
@@ -34,7 +34,7 @@ Airflow is ready: {url}/dags
 
   1. Open {url}/dags/{dag} and press Trigger.
   2. Watch the sensor: "deferred" means that it waits in the triggerer and holds no worker.
-  3. The links of the task, its log and its XCom show the Kirin task, the video and the cost.
+  3. Follow the link "Kirin generation" of the task, or open Kirin in the navigation: progress, video, cost.
   Videos are saved to {videos}; logs are in {logs}.
 
 Ctrl-C stops it.
@@ -54,9 +54,10 @@ def free_port(wanted: int) -> int:
     sys.exit(f"error: no free port from {wanted} to {wanted + 49}")
 
 
-def airflow_settings(url: str) -> dict[str, str]:
+def airflow_settings(url: str, home: Path) -> dict[str, str]:
     """Return the settings of this Airflow that differ from the defaults."""
     return {
+        "AIRFLOW__KIRIN__MEDIA_ROOTS": f"{home / 'videos'}, {EXAMPLES / 'images'}",
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
@@ -136,7 +137,7 @@ def serve(home: Path, options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         emulator_port = free_port(options.emulator_port)
         gateway = stack.enter_context(emulator(home, port=emulator_port, seconds=options.seconds))
-        env = environment(home, gateway) | airflow_settings(url)
+        env = environment(home, gateway) | airflow_settings(url, home)
         print(f"The emulator runs at {gateway}. Starting Airflow in {shown(home)} ...", flush=True)
         migrate(home, env)
         components = Components()

@@ -235,8 +235,7 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
         return _about(
             kirin_task,
             KirinNoVideoError(
-                f"Kirin generation {kirin_task.id} completed without a video{why}. Waiting longer cannot help; change "
-                "the image or the prompt and submit a new generation.",
+                f"Kirin generation {kirin_task.id} completed without a video{why}. {advice_for(kirin_task)}",
                 code=code or None,
             ),
         )
@@ -244,11 +243,22 @@ def error_from_task(kirin_task: KirinTask) -> KirinAPIError | None:
     return _about(
         kirin_task,
         meaning.error(
-            f"Kirin generation {kirin_task.id} failed{said}: {message or 'no reason given'}. {meaning.advice}.",
+            f"Kirin generation {kirin_task.id} failed{said}: {message or 'no reason given'}. {advice_for(kirin_task)}",
             code=code or None,
             retryable=meaning.retryable,
         ),
     )
+
+
+def advice_for(kirin_task: KirinTask) -> str:
+    """Return what to do about a generation that ended without a video.
+
+    :param kirin_task: a generation in a final state
+    """
+    if kirin_task.status == "completed":
+        return "Waiting longer cannot help; change the image or the prompt and submit a new generation."
+    code = one_line(kirin_task.error.code, 80) if kirin_task.error else ""
+    return f"{CODES.get(code, _FAILED).advice}."
 
 
 def _about(kirin_task: KirinTask, error: KirinAPIError) -> KirinAPIError:

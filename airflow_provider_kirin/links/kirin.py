@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
+from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
@@ -19,8 +20,22 @@ if TYPE_CHECKING:
 PAGES = "kirin"
 
 
+def has_pages() -> bool:
+    """Return whether Airflow's UI has the Kirin pages: the setting ``[kirin] ui``.
+
+    The web server of Airflow 2.11 cannot host them, and that of 3.0 cannot authenticate a browser that follows a link.
+    """
+    return AIRFLOW_V_3_1_PLUS and conf.getboolean("kirin", "ui", fallback=True)
+
+
+def base_path() -> str:
+    """Return the path of Airflow's UI, with a slash at its end: ``/``, or ``/airflow/``."""
+    path = urlsplit(conf.get("api", "base_url", fallback="") or "").path.strip("/")
+    return f"/{path}/" if path else "/"
+
+
 class KirinGenerationLink(BaseOperatorLink):
-    """The page of the step's generation: state, ids, cost, and the video with a fresh link. Airflow 3.1 and later."""
+    """The page of the task's generations: the order, the progress, the video and the cost. Airflow 3.1 and later."""
 
     @property
     def name(self) -> str:
@@ -28,12 +43,11 @@ class KirinGenerationLink(BaseOperatorLink):
         return "Kirin generation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link, relative to the UI's base URL; empty before Airflow 3.1."""
-        if not AIRFLOW_V_3_1_PLUS:
-            # The web server of 2.11 cannot host the page, and that of 3.0 cannot authenticate the user.
+        """Return the link, relative to the UI's base URL; empty without the pages."""
+        if not has_pages():
             return ""
-        query = {"run_id": ti_key.run_id, "task_id": ti_key.task_id, "map_index": map_index_of(ti_key)}
-        return f"{PAGES}/generation/{quote(ti_key.dag_id, safe='')}?{urlencode(query)}"
+        place = (ti_key.dag_id, ti_key.run_id, ti_key.task_id, str(map_index_of(ti_key)))
+        return f"{PAGES}/generation/{'/'.join(quote(part, safe='') for part in place)}"
 
 
 class KirinVideoLink(BaseOperatorLink):

@@ -41,8 +41,9 @@ from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.callback import MakeUrl, url_maker
 from airflow_provider_kirin.operators.generation_client import HookClient
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, parse_budget
+from airflow_provider_kirin.state.order import order_of
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
-from airflow_provider_kirin.state.usage import record_outcomes
+from airflow_provider_kirin.state.usage import record_files, record_outcomes
 from airflow_provider_kirin.triggers.events import Outcome, load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
 from airflow_provider_kirin.utils.task_instance import map_index_of
@@ -149,7 +150,7 @@ def _submit_or_adopt(
     record = SubmissionRecord(
         context,
         {"kirin_conn_id": spec.kirin_conn_id, "price_key": price_key(prepared.model, prepared.params)},
-        inputs=(inputs := inputs_of(prepared)),
+        inputs=(inputs := inputs_of(prepared)) | {"order": order_of(prepared)},
         inputs_known=spec.payload_identifies_step and not is_user_id,
         model="" if is_user_id else prepared.model,
     )
@@ -282,6 +283,7 @@ def download(spec: DownloadSpec, context: Context) -> VideoResult:
         files = save_videos(
             hook, replace(kirin_task, external_task_id=external_task_id), _destination(spec.files, context)
         )
+        record_files(context, kirin_task.id, files)
     return VideoResult(files, Provenance.of(kirin_task, files, submission))
 
 
@@ -320,6 +322,7 @@ def _finish(
         )
         kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
         files = save_videos(hook, kirin_task, destination)
+        record_files(context, kirin_task.id, files)
     value = kirin_task.to_dict() | ({} if spec.files is None else {"files": files})
     return VideoResult(value, Provenance.of(kirin_task, files, submission))
 

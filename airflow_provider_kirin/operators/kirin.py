@@ -420,7 +420,7 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
 
     template_fields: Sequence[str] = ("kirin_task_id", "destination", "filename_template", "kirin_conn_id")
     checked_fields = template_fields
-    operator_extra_links = (KirinVideoLink(),)
+    operator_extra_links = (KirinGenerationLink(), KirinVideoLink())
     ui_color = "#ece3fb"
 
     def __init__(

@@ -1,45 +1,69 @@
-"""The page behind the button "Kirin generation": reads a task's submission, looks up the generation and shows it.
+"""The Kirin pages and the data that they show: what was ordered, how far it is, the video, and what it cost.
 
-The video's link is signed and expires, and only the connection's key can get a fresh one. So the link that Airflow
-keeps leads here, and every user who may read the XComs of the DAG gets the video.
+The pages are one script, shown inside Airflow's own frame or, to users who may see no plugins there, as a page of its
+own. They are empty shells: all data comes from ``/kirin/api``, and each request there checks what the user may read.
 
-No thread and no database session is held during the lookup; :mod:`.generation_lookup` explains why.
+Almost everything comes from Airflow's database. The gateway is asked for generations that run, and for a video of
+which there is no file; no thread and no database session is held meanwhile, see :mod:`.generation_lookup`.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: FastAPI reads the routes' annotations.
 import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any
+from datetime import date
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.xcom import XComModel
-from airflow.providers.common.compat.sdk import XCom
-from airflow.utils.session import create_session
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse
-from sqlalchemy import select
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 
+from airflow_provider_kirin.api.redaction import is_web_url
 from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.links.kirin import base_path
+from airflow_provider_kirin.plugins import query
+from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
-from airflow_provider_kirin.plugins.page import HEADERS, render, render_error, render_message
-from airflow_provider_kirin.state.keys import SUBMISSION_KEY
+from airflow_provider_kirin.plugins.media import MEDIA_TYPES, locate, media_roots
+from airflow_provider_kirin.plugins.records import Place, Records, Stored, card, first_ends, matches, summary
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-#: Threads that read XComs: a custom XCom backend may use a bucket that hangs, and Airflow's own threads are few.
-_MAX_READERS = 4
+#: Threads that read the database, XCom backends and storage: a bucket may hang, and Airflow's own threads are few.
+MAX_READERS = 4
+#: Generations on a page of the gallery.
+PAGE_SIZE = 24
+#: Submissions that one request searches for generations that pass the filters.
+MAX_SCANNED = 1000
+#: Days that the plots show, and seconds for which their numbers are reused.
+SUMMARY_DAYS = 30
+SUMMARY_SECONDS = 60.0
+
+_STATIC = Path(__file__).parent / "static"
+_STATIC_TYPES = {"kirin.js": "text/javascript", "kirin.css": "text/css", "kirin.svg": "image/svg+xml"}
+#: The stand-alone page loads nothing from elsewhere but images and videos, which may be signed links.
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'; img-src 'self' https: http:; media-src 'self' https: http:"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_DATA_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.lookup = GenerationLookup()
-    app.state.readers = ThreadPoolExecutor(_MAX_READERS, thread_name_prefix="kirin-xcom")
+    app.state.readers = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="kirin-pages")
+    app.state.ends = (0.0, [])
     yield
     app.state.readers.shutdown(wait=False, cancel_futures=True)
 
@@ -47,52 +71,223 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Kirin generations", openapi_url=None, lifespan=_lifespan)
 
 
-# The DAG id is in the path, where every Airflow version looks for it to check permissions. The check uses a session of
-# its own, which is closed before the page is rendered.
-@app.get("/generation/{dag_id}", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
-async def generation(request: Request, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> HTMLResponse:
-    """Show the generation that a task instance submitted.
+@app.exception_handler(HTTPException)
+async def _refuse(request: Request, error: HTTPException) -> Response:
+    """Send a visitor of a page who is not logged in to Airflow's login and back; answer everything else as JSON."""
+    if error.status_code == 401 and not request.scope["path"].partition("/kirin/")[2].startswith("api/"):
+        page = f"{base_path()}kirin/{request.url.path.partition('/kirin/')[2]}"
+        return RedirectResponse(login_url(f"{page}?{request.url.query}".rstrip("?")), 303)
+    return JSONResponse({"detail": error.detail}, error.status_code, headers=_DATA_HEADERS)
 
-    :param dag_id: the user has to be allowed to read this DAG's XComs
+
+@app.get("/static/{name}")
+def static(name: str) -> FileResponse:
+    """Serve the script, the style and the icon, which hold no data."""
+    if name not in _STATIC_TYPES:
+        raise HTTPException(404, "There is no such file.")
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(_STATIC / name, media_type=_STATIC_TYPES[name], headers=headers)
+
+
+@app.get("/")
+@app.get("/generation{place:path}")
+async def page(user: GetUserDep, place: str = "", ti: str = "") -> Response:
+    """Show the gallery, or the generations of a task instance: in Airflow's frame, or to some roles without it.
+
+    :param place: ``/dag_id/run_id/task_id/map_index``; whatever it lacks, the page says so
+    :param ti: the same, as the frame's page has it
     """
-    state, submission = request.app.state, None
+    ti = ti or place.strip("/")
+    if sees_plugins(user):
+        # One parameter: Airflow 3.1 loses the others at its login.
+        return RedirectResponse(f"{base_path()}plugin/kirin" + (f"?ti={quote(ti, safe='')}" if ti else ""), 303)
+    html = (_STATIC / "page.html").read_text(encoding="utf-8").replace("{base}", quote(base_path(), safe="/"))
+    return HTMLResponse(html, headers=_PAGE_HEADERS)
+
+
+# The DAG id is in the path, where every Airflow version looks for it to check permissions. The check uses a session of
+# its own, which is closed before the route runs.
+_TI = "{dag_id}/{run_id:path}/{task_id}/{map_index}"
+data = APIRouter(prefix="/api")
+of_ti = APIRouter(dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
+
+
+class _TaskInstance:
+    """The task instance in a path; the user has to be allowed to read its DAG's XComs."""
+
+    def __init__(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+        self.key = (dag_id, run_id, task_id, map_index)
+
+
+TiDep = Annotated[_TaskInstance, Depends()]
+
+
+@data.get("/generations")
+async def generations(
+    request: Request,
+    user: GetUserDep,
+    dag: str = "",
+    state: str = "",
+    model: str = "",
+    day: date | None = None,
+    text: str = "",
+    after: str = "",
+) -> JSONResponse:
+    """Return a page of the gallery; every parameter is a filter, but ``after``, which is a page's ``next``."""
+
+    def find() -> dict[str, Any]:
+        all_dags = query.kirin_dags()
+        readable = readable_dags(user, all_dags)
+        wanted = [one for one in readable if dag in ("", one)]
+        cards, more = _search(
+            # Without a condition the database needs only the index of keys.
+            None if len(wanted) == len(all_dags) else wanted,
+            _place(after),
+            day,
+            {"state": state, "model": model, "text": text},
+        )
+        return {"cards": cards, "next": more, "dags": readable}
+
+    return _json(await _in_thread(request, find))
+
+
+def _search(
+    dag_ids: list[str] | None, after: Place | None, day: date | None, filters: dict[str, str]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return cards that pass the filters, and where the next page begins."""
+    roots, cards = media_roots(), list[dict[str, Any]]()
+    chunk = MAX_SCANNED // 2 if any(filters.values()) else PAGE_SIZE
+    for _ in range(MAX_SCANNED // chunk):
+        found = query.submissions(dag_ids, after=after, day=day, limit=chunk)
+        records = Records.of(query.related(row.place for row in found))
+        for row in found:
+            if matches(row, records, **filters):
+                cards.append(card(row, records, roots))
+            after = row.place
+            if len(cards) == PAGE_SIZE:
+                return cards, _cursor(after)
+        if len(found) < chunk:
+            return cards, None
+    return cards, after and _cursor(after)
+
+
+@data.get("/summary")
+async def sums(request: Request, user: GetUserDep) -> JSONResponse:
+    """Return costs by day and DAG, and failures by code, of what the viewer may read."""
+
+    def add_up() -> dict[str, Any]:
+        # Reading it twice at the same time is harmless.
+        made_at, ends = request.app.state.ends
+        if not made_at or monotonic() - made_at > SUMMARY_SECONDS:
+            ends = first_ends(query.ends(SUMMARY_DAYS))
+            request.app.state.ends = (monotonic(), ends)
+        return summary(ends, readable_dags(user, {end.dag_id for end in ends})) | {"of_days": SUMMARY_DAYS}
+
+    return _json(await _in_thread(request, add_up))
+
+
+@of_ti.get(f"/generation/{_TI}")
+async def generation(request: Request, ti: TiDep) -> JSONResponse:
+    """Return the generations that a task instance is about, as Airflow has them on record."""
+
+    def find() -> dict[str, Any]:
+        cards = [card(row, records, media_roots()) for row, records in _of_task(ti)]
+        return {"cards": cards, "task_state": query.task_state(*ti.key)}
+
+    return _json(await _in_thread(request, find))
+
+
+@of_ti.get(f"/live/{_TI}/{{kirin_task_id}}")
+async def live(request: Request, ti: TiDep, kirin_task_id: str) -> JSONResponse:
+    """Return a generation of a task instance as the gateway has it now."""
+    submission, records = await _one(request, ti, kirin_task_id)
+    now = await _look_up(request, submission)
+    return _json(card(submission, records, media_roots(), now))
+
+
+@of_ti.get(f"/video/{_TI}/{{kirin_task_id}}/{{index}}")
+async def video(request: Request, ti: TiDep, kirin_task_id: str, index: int, source: str = "file") -> Response:
+    """Stream a video from its destination, or lead to it there or at the gateway.
+
+    :param source: ``file``, or ``gateway``
+    """
+    submission, records = await _one(request, ti, kirin_task_id)
+    if source == "gateway":
+        videos = (await _look_up(request, submission)).videos
+        if not 0 <= index < len(videos) or not is_web_url(videos[index].url):
+            raise HTTPException(404, "The gateway has no such video.")
+        return RedirectResponse(videos[index].url, 302, headers=_DATA_HEADERS)
+    uris, _ = records.files.get(kirin_task_id) or ([], None)
+    return await _file(request, uris[index] if 0 <= index < len(uris) else "")
+
+
+@of_ti.get(f"/image/{_TI}/{{kirin_task_id}}/{{name}}")
+async def image(request: Request, ti: TiDep, kirin_task_id: str, name: str) -> Response:
+    """Show an image that the generation was made from, if its file is below a root."""
+    submission, records = await _one(request, ti, kirin_task_id)
+    images = card(submission, records, [])["images"]
+    return await _file(request, next((each["uri"] or "" for each in images if each["name"] == name), ""))
+
+
+async def _file(request: Request, uri: str) -> Response:
+    found = await _in_thread(request, locate, uri, media_roots())
+    if found is None:
+        raise HTTPException(404, "There is no such file below [kirin] media_roots.")
+    if isinstance(found, str):
+        return RedirectResponse(found, 302, headers=_DATA_HEADERS)
+    headers = _DATA_HEADERS | {"Cache-Control": "private, max-age=60", "Content-Security-Policy": "default-src 'none'"}
+    return FileResponse(found, media_type=MEDIA_TYPES[found.suffix.lower()], headers=headers)
+
+
+async def _one(request: Request, ti: _TaskInstance, kirin_task_id: str) -> tuple[Stored, Records]:
+    """Return one of the generations that a task instance is about."""
+    for row, records in await _in_thread(request, _of_task, ti):
+        if row.value["kirin_task_id"] == kirin_task_id:
+            return row, records
+    raise HTTPException(404, "This task instance has no such generation on record.")
+
+
+def _of_task(ti: _TaskInstance) -> list[tuple[Stored, Records]]:
+    found = query.of_task(*ti.key)
+    records = Records.of(query.related(row.place for row in found))
+    return [(row, records) for row in found]
+
+
+async def _look_up(request: Request, submission: Stored) -> Any:
+    conn_id = submission.value.get("kirin_conn_id")
+    if not isinstance(conn_id, str):
+        raise HTTPException(404, "The record does not say with which connection the generation was submitted.")
+    try:
+        return await request.app.state.lookup.get(conn_id, submission.value["kirin_task_id"])
+    except KirinError as error:
+        raise HTTPException(502, error.message) from error
+
+
+async def _in_thread(request: Request, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that blocks, for no longer than a page may take."""
     try:
         async with asyncio.timeout(TIMEOUT):
-            submission = await asyncio.get_running_loop().run_in_executor(
-                state.readers, _read_submission, dag_id, run_id, task_id, map_index
-            )
-            if submission is None:
-                message = "This task has not submitted a generation yet."
-                return _page(render_message("No Kirin generation", message), 404)
-            kirin_task = await state.lookup.get(submission["kirin_conn_id"], submission["kirin_task_id"])
-    except TimeoutError:
-        failure = "Airflow could not read the task's XCom" if submission is None else "The gateway did not answer"
-        return _page(render_error(submission or {}, f"{failure} within {TIMEOUT:g} s."), 504)
-    except KirinError as error:
-        return _page(render_error(submission or {}, error.message), 502)
-    # The gateway's responses do not repeat it.
-    return _page(render(replace(kirin_task, external_task_id=submission["external_task_id"])))
+            return await asyncio.get_running_loop().run_in_executor(request.app.state.readers, function, *arguments)
+    except TimeoutError as error:
+        raise HTTPException(504, f"Airflow's database or storage did not answer within {TIMEOUT:g} s.") from error
 
 
-def _page(content: str, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(content, status_code=status, headers=HEADERS)
+def _json(content: Any) -> JSONResponse:
+    return JSONResponse(content, headers=_DATA_HEADERS)
 
 
-def _read_submission(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any] | None:
-    """Return the record of the submission, read through the deployment's XCom backend."""
-    query = select(XComModel).filter_by(
-        dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, key=SUBMISSION_KEY
-    )
-    with create_session(scoped=False) as session:
-        row = session.scalar(query)
+def _cursor(place: Place) -> str:
+    return f"{place.dag_run_id}.{place.map_index}.{place.task_id}"
+
+
+def _place(cursor: str) -> Place | None:
+    run, _, rest = cursor.partition(".")
+    index, _, task_id = rest.partition(".")
     try:
-        # After the session is closed: the backend may have to fetch the value from elsewhere.
-        value = None if row is None else XCom.deserialize_value(row)
-    except Exception:
-        # A custom XCom backend may raise anything: a key was rotated, a bucket is unavailable.
-        log.warning("The XCom %s of %s, %s, %s cannot be read.", SUBMISSION_KEY, dag_id, run_id, task_id, exc_info=True)
+        return Place(int(run), task_id, int(index))
+    except ValueError:
         return None
-    required = ("kirin_task_id", "kirin_conn_id", "external_task_id")
-    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in required):
-        return None
-    return value
+
+
+data.include_router(of_ti)
+app.include_router(data)

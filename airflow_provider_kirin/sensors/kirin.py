@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.exceptions import KirinConfigError, KirinError, KirinTimeoutError, KirinUnfinishedError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
+from airflow_provider_kirin.links.kirin import KirinGenerationLink
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.start_from_trigger import (
@@ -74,6 +75,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "kirin_conn_id")
+    operator_extra_links = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
     _is_set_up = False
 

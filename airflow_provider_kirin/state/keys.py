@@ -9,6 +9,9 @@ key                            kept in     contents, and for how long
 ``return_value``               XCom        Airflow's own key. The Kirin task id, ``KirinTask.to_dict()`` with
                                            ``files``, or file URIs: what the operator or sensor documents.
 ``kirin_submission``           XCom        The generation that the task submitted or adopted. Until the next try.
+``kirin_order``                XCom        What the generation was ordered with, for the Kirin page. Until the next
+                                           try.
+``kirin_files``                XCom        The files that the task wrote, for the Kirin page. Until the next try.
 ``kirin_usage``                XCom        The generations that the task saw end, with their cost. Until the next
                                            try.
 ``kirin_callback``             XCom        What a callback has done: it ended the task's wait, or emitted an Asset
@@ -35,14 +38,25 @@ Shapes and users:
     always there.
     Written by :class:`.SubmissionRecord`, as soon as the gateway has accepted the submission.
     Read by the same task after its wait, by ``KirinDownloadOperator`` downstream, by later runs and mapped siblings
-    (``SubmissionRecord.known_generations``), by :class:`.RunBudget`, the generation page and ``kirin costs``.
+    (``SubmissionRecord.known_generations``), by :class:`.RunBudget`, the Kirin page and ``kirin costs``.
+
+``kirin_order``
+    ``{"kirin_task_id", "model", "prompt", "negative_prompt", "images", "settings"}``, see
+    :func:`.order_of`: bounded, without image bytes, signed queries or addresses for callbacks.
+    Written by :class:`.SubmissionRecord` together with ``kirin_submission``, if it is known what the generation was
+    made from. Read by the Kirin page.
+
+``kirin_files``
+    ``{"kirin_task_id", "files"}``: URIs. Written by :func:`.record_files`, read by the Kirin page, which opens
+    only what is below ``[kirin] media_roots``.
 
 ``kirin_usage``, ``kirin:usage``
-    A list of ``{"kirin_task_id", "model", "status", "cost", "at"}``.
+    A list of ``{"kirin_task_id", "model", "status", "cost", "at"}``, with ``"error"`` (``code``, ``message``),
+    ``"created_at"`` and ``"completed_at"`` if the gateway reports them.
     Written by :func:`.record_outcomes` for operators and sensors, before anything that can still fail; by the triggers
     that end a task, the XCom only.
-    The XCom is read by :class:`.RunBudget` and ``kirin costs``; the state by :func:`.record_outcomes`, which counts
-    each generation once, and by ``kirin costs``.
+    The XCom is read by :class:`.RunBudget`, the Kirin page and ``kirin costs``; the state by
+    :func:`.record_outcomes`, which counts each generation once, and by ``kirin costs``.
 
 ``kirin_callback``
     ``{"kirin_task_id", "at"}``, with ``"started_at"``, the start of the wait, if it ended one.
@@ -66,7 +80,7 @@ Shapes and users:
 ``kirin:submission:<id>``
     ``{"intent": True, "kirin_conn_id", "price_key", "failed_costs", "model", "inputs"}`` before the request, the same
     with ``"kirin_task_id"`` in place of ``"intent"`` after it, or ``{"sent_as": <external task id>}`` if the payload
-    was submitted under another id.
+    was submitted under another id. The ``inputs`` have the order, and what ``kirin_submission`` says of them.
     Written and read by :class:`.SubmissionRecord`; read by ``kirin costs``.
 """
 
@@ -74,6 +88,10 @@ from __future__ import annotations
 
 #: The XCom of the generation that a task submitted or adopted.
 SUBMISSION_KEY = "kirin_submission"
+#: The XCom of what a generation was ordered with.
+ORDER_KEY = "kirin_order"
+#: The XCom of the files that a task wrote.
+FILES_KEY = "kirin_files"
 #: The XCom of the generations that a task saw end.
 USAGE_KEY = "kirin_usage"
 #: The XCom of what a callback has done.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.record import EarlierSubmission
-from airflow_provider_kirin.state.keys import LATEST_KEY, SUBMISSION_KEY, submission_state_key
+from airflow_provider_kirin.state.keys import LATEST_KEY, ORDER_KEY, SUBMISSION_KEY, submission_state_key
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
@@ -196,7 +196,12 @@ class SubmissionRecord:
 
     def _push(self, kirin_task_id: str, external_task_id: str, xcom_fields: Mapping[str, Any]) -> None:
         ids = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
-        self._ti.xcom_push(SUBMISSION_KEY, {**ids, **xcom_fields})
+        fields = {**ids, **xcom_fields}
+        order = fields.pop("order", None)
+        self._ti.xcom_push(SUBMISSION_KEY, fields)
+        if isinstance(order, Mapping):
+            # An XCom of its own: mapped siblings read each other's submissions, and prompts are long.
+            self._ti.xcom_push(ORDER_KEY, {"kirin_task_id": kirin_task_id, **order})
 
     def inputs_of(self, external_task_id: str) -> dict[str, Any]:
         """Return what the generation was made from, which may differ from this try's inputs."""

@@ -1,4 +1,4 @@
-"""Record the cost of finished generations: emit metrics and push the `kirin_usage` XCom."""
+"""Record how generations ended: emit metrics, and push the `kirin_usage` and `kirin_files` XComs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinUnfinishedError
 from airflow_provider_kirin.metrics import report_outcome
-from airflow_provider_kirin.state.keys import USAGE_KEY, USAGE_STATE_KEY
+from airflow_provider_kirin.state.keys import FILES_KEY, USAGE_KEY, USAGE_STATE_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,13 +42,31 @@ def ended(outcome: KirinTask | KirinError) -> KirinTask | None:
 
 
 def _entry(kirin_task: KirinTask) -> dict[str, Any]:
-    usage = kirin_task.to_dict()["usage"]
+    fields = kirin_task.to_dict()
+    usage, completed_at = fields["usage"], kirin_task.metadata.get("completed_at")
+    details = {
+        "error": fields["error"],
+        "created_at": kirin_task.created_at,
+        "completed_at": completed_at if isinstance(completed_at, (int, float)) else None,
+    }
     return {
         "kirin_task_id": kirin_task.id,
         "model": kirin_task.model,
         "status": kirin_task.status,
         "cost": usage and usage["cost"],
+        **{name: value for name, value in details.items() if value},
     }
+
+
+def record_files(context: Context, kirin_task_id: str, files: Sequence[str]) -> None:
+    """Push the XCom of the files that a task wrote, whatever ``do_xcom_push`` says about its result.
+
+    :param context: the running task's context
+    :param kirin_task_id: the generation
+    :param files: their URIs
+    """
+    ti: Any = context["ti"]
+    ti.xcom_push(FILES_KEY, {"kirin_task_id": kirin_task_id, "files": list(files)})
 
 
 def record_outcomes(

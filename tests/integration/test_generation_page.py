@@ -1,19 +1,25 @@
-"""The page behind the button "Kirin generation", in Airflow's own web application, with its own authorization."""
+"""The Kirin pages and their data, in Airflow's own web application, with its own authorization."""
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import requests
 from sqlalchemy import select
 
-from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
+from airflow_provider_kirin.operators.kirin import (
+    KirinDownloadOperator,
+    KirinGenerateVideoOperator,
+    KirinSubmitOperator,
+)
+from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from benchmarks.gallery import Sample, samples, store
 from tests.support.emulator import KEY
 from tests.support.video_host import is_mp4
 from tests.support.waiting import HANG
@@ -23,6 +29,7 @@ pytestmark = [
     # Airflow makes a short secret for whoever configures none.
     pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning"),
 ]
+EVIL = '"><script>alert(1)</script>'
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +38,30 @@ def web(airflow_db) -> Iterator[Any]:
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 
-    with TestClient(create_app(apps="core"), base_url="http://127.0.0.1") as client:
+    with TestClient(create_app(apps="core"), base_url="http://127.0.0.1", follow_redirects=False) as client:
         yield client
 
 
 @pytest.fixture
-def visit(web, dag, run) -> Callable[..., Any]:
-    """Follow the link of a task as somebody with a role; None is somebody without one."""
+def get(web) -> Callable[..., Any]:
+    """Open a path as somebody with a role; None is somebody without one."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    def follow(ended: Any, task_id: str, *, role: str | None = "VIEWER", map_index: int = -1, more: str = "") -> Any:
+    def get(path: str, *, role: str | None = "VIEWER", **headers: str) -> Any:
         token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="somebody", role=role))
+        return web.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+
+    return get
+
+
+@pytest.fixture
+def visit(get) -> Callable[..., Any]:
+    """Return the data behind the link of a task: ``generation``, ``live``, ``video``, ``image``."""
+
+    def follow(ended: Any, task_id: str, kind: str = "generation", *more: str, map_index: int = -1, **how: Any) -> Any:
         link = ended.xcoms()[task_id, map_index, "_link_KirinGenerationLink"]
-        return web.get(f"/{link}{more}", headers={"Authorization": f"Bearer {token}"})
+        return get("/".join([f"/{link.replace('/generation/', f'/api/{kind}/', 1)}", *more]), **how)
 
     return follow
 
@@ -54,44 +71,77 @@ def payload(image_file) -> dict[str, Any]:
     return {"image": image_file, "prompt": "The sun goes round."}
 
 
-def test_shows_the_ids_and_a_video_that_plays_however_old_the_link_in_the_xcom_is(
-    dag, run, payload, visit, emulator, logged
-):
-    with dag:
-        KirinGenerateVideoOperator.partial(task_id="generate", poll_interval=0.1).expand(payload=[payload])
-    ended = run(dag)
-    result = ended.result("generate", 0)
-    page = visit(ended, "generate", map_index=0)
-    assert page.status_code == 200 and page.headers["Cache-Control"] == "no-store"
-    for shown in (result["id"], result["videos"][0]["job_id"], result["external_task_id"], "0.28 USD"):
-        assert shown in page.text
-    (source,) = re.findall(r'<video [^>]*src="([^"]+)"', page.text)
-    link = html.unescape(source)
-    assert is_mp4(requests.get(link, timeout=HANG).content)
-    assert KEY not in page.text and "Signature" not in logged()
+@pytest.fixture
+def roots(monkeypatch, tmp_path) -> Path:
+    """The only folder whose files may be shown."""
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    monkeypatch.setenv("AIRFLOW__KIRIN__MEDIA_ROOTS", f"/no/such/folder, {folder}")
+    return folder
 
 
-def test_while_it_is_not_finished(dag, run, payload, visit):
-    with dag:
-        KirinSubmitOperator(task_id="submit", payload={**payload, "prompt": "[[seconds:600]]"})
-    page = visit(run(dag), "submit")
-    assert page.status_code == 200 and "in_progress" in page.text and "<video" not in page.text
+class TestGeneration:
+    def test_order_and_end_come_from_airflow_alone(self, dag, run, payload, visit, emulator, roots):
+        negative = {"negative_prompt": EVIL, "callback_url": "https://example.com/?token=secret"}
+        with dag:
+            KirinGenerateVideoOperator.partial(task_id="generate", poll_interval=0.1, destination=str(roots)).expand(
+                payload=[payload | negative]
+            )
+        ended = run(dag)
+        asked = len(emulator.requests())
+        page = visit(ended, "generate", map_index=0)
+        (card,) = page.json()["cards"]
+        result = ended.result("generate", 0)
+        assert page.status_code == 200 and page.headers["Cache-Control"] == "no-store"
+        assert (card["id"], card["external_task_id"]) == (result["id"], result["external_task_id"])
+        assert (card["prompt"], card["negative_prompt"], card["cost"]) == (payload["prompt"], EVIL, "0.28")
+        assert card["status"] == "completed" and card["is_on_record"] and card["error"] is None
+        assert card["files"] == [{"uri": result["files"][0], "is_home": True}]
+        (image,) = card["images"]
+        assert image["uri"] == Path(payload["image"]).as_uri() and image["source"] is None
+        steps = ["Submitted", "Accepted by Kirin", "Finished at Kirin", "Seen by Airflow", "Downloaded"]
+        assert [step["step"] for step in card["timeline"]] == steps
+        assert len(emulator.requests()) == asked and KEY not in page.text and "token" not in page.text
 
+    def test_progress_comes_from_the_gateway(self, dag, run, payload, visit):
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={**payload, "prompt": "[[seconds:600]]"})
+        ended = run(dag)
+        (card,) = visit(ended, "submit").json()["cards"]
+        assert card["status"] == "in_progress" and card["progress"] is None and not card["is_on_record"]
+        live = visit(ended, "submit", "live", card["id"]).json()
+        assert live["status"] == "in_progress" and 0 <= live["progress"] < 1
 
-def test_of_a_task_that_bought_nothing(dag, run, visit, emulator):
-    with dag:
-        KirinSubmitOperator(task_id="submit", payload={"image": "/no/such/file.png"})
-    page = visit(run(dag), "submit")
-    assert page.status_code == 404 and "has not submitted a generation" in page.text
+    def test_end_that_no_task_waited_for_comes_from_the_gateway(self, dag, run, payload, visit):
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={**payload, "prompt": "[[fail:8002005098]]"})
+        ended = run(dag)
+        live = visit(ended, "submit", "live", ended.result("submit")).json()
+        assert live["status"] == "failed" and live["error"]["code"] == "8002005098"
+        assert live["error"]["message"] and live["error"]["advice"]
 
+    def test_sensor_and_download_lead_to_the_generation_that_another_task_submitted(
+        self, dag, run, payload, visit, roots
+    ):
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            wait = KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, deferrable=False)
+            wait >> KirinDownloadOperator(task_id="download", kirin_task_id=submit.output, destination=str(roots))
+        ended = run(dag)
+        cards = [visit(ended, task_id).json()["cards"] for task_id in ("submit", "wait", "download")]
+        assert cards[0] == cards[1] == cards[2]
+        assert cards[0][0]["task_id"] == "submit" and cards[0][0]["prompt"] and cards[0][0]["files"]
 
-def test_says_what_the_gateway_says(dag, run, payload, visit, emulator):
-    with dag:
-        KirinSubmitOperator(task_id="submit", payload=payload)
-    ended = run(dag)
-    emulator.fault(on="get", kind="status", status=503, times=1)
-    page = visit(ended, "submit")
-    assert page.status_code == 502 and ended.result("submit") in page.text and "503" in page.text
+    def test_task_that_submitted_nothing_has_none(self, dag, run, visit, emulator):
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={"image": "/no/such/file.png"})
+        page = visit(run(dag), "submit")
+        assert page.status_code == 200 and page.json()["cards"] == []
+
+    def test_gateway_in_trouble_is_reported(self, bought, visit, emulator):
+        emulator.fault(on="get", kind="status", status=503, times=1)
+        page = visit(bought, "submit", "live", bought.result("submit"))
+        assert page.status_code == 502 and "503" in page.json()["detail"]
 
 
 @pytest.fixture
@@ -101,26 +151,208 @@ def bought(dag, run, payload):
     return run(dag)
 
 
-def test_is_for_those_who_may_read_the_dags_xcoms(bought, visit, web, emulator):
-    asked = len(emulator.requests())
-    link = bought.xcoms()["submit", -1, "_link_KirinGenerationLink"]
-    assert web.get(f"/{link}").status_code == 401
-    assert visit(bought, "submit", role=None).status_code == 403
-    assert len(emulator.requests()) == asked
-    assert visit(bought, "submit").status_code == 200
+class TestMedia:
+    @pytest.fixture
+    def saved(self, dag, run, payload, roots):
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(roots), poll_interval=0.1)
+        return run(dag)
+
+    def rewrite(self, ended: Any, key: str, **fields: Any) -> None:
+        """Edit an XCom, as Airflow's UI lets some users do."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            row = session.scalar(select(XComModel).filter_by(dag_id=ended.dag_id, key=key))
+            row.value = {**row.value, **fields}
+
+    def test_video_streams_from_its_file(self, saved, visit, emulator):
+        kirin_task_id, asked = saved.result("generate")["id"], len(emulator.requests())
+        whole = visit(saved, "generate", "video", kirin_task_id, "0")
+        part = visit(saved, "generate", "video", kirin_task_id, "0", Range="bytes=100-199")
+        assert whole.status_code == 200 and whole.headers["Content-Type"] == "video/mp4" and is_mp4(whole.content)
+        assert part.status_code == 206 and part.content == whole.content[100:200]
+        assert len(emulator.requests()) == asked
+
+    def test_video_comes_from_the_gateway_by_a_fresh_link(self, saved, visit, logged):
+        page = visit(saved, "generate", "video", saved.result("generate")["id"], "0?source=gateway")
+        assert page.status_code == 302 and is_mp4(requests.get(page.headers["Location"], timeout=HANG).content)
+        assert "Signature" not in logged()
+
+    def test_nothing_is_shown_without_a_root(self, saved, visit, monkeypatch):
+        monkeypatch.delenv("AIRFLOW__KIRIN__MEDIA_ROOTS")
+        assert visit(saved, "generate", "video", saved.result("generate")["id"], "0").status_code == 404
+
+    def test_an_xcom_that_was_edited_opens_nothing_else(self, saved, visit, roots, tmp_path):
+        secret = tmp_path / "secret.mp4"
+        secret.write_text("secret")
+        (roots / "link.mp4").symlink_to(secret)
+        (roots / "page.html").write_text("<script>alert(1)</script>")
+        named = [secret.as_uri(), f"{roots.as_uri()}/../secret.mp4", f"{roots.as_uri()}/%2e%2e/secret.mp4"]
+        named += [f"{roots.as_uri()}/{name}" for name in ("link.mp4", "page.html", "a%00.mp4")]
+        named += [f"{roots.as_uri()}x/secret.mp4", "s3://other@bucket/secret.mp4", "http://127.0.0.1/secret.mp4", ""]
+        self.rewrite(saved, "kirin_files", files=named)
+        for index in (*range(len(named)), -1, len(named)):
+            page = visit(saved, "generate", "video", saved.result("generate")["id"], str(index))
+            assert page.status_code == 404 and "secret" not in page.text, index
+
+    def test_an_image_below_a_root_is_shown(self, dag, run, payload, visit, roots):
+        image = roots / "a cup.png"
+        image.write_bytes(Path(payload["image"]).read_bytes())
+        with dag:
+            KirinSubmitOperator(task_id="submit", payload={**payload, "image": str(image)})
+        ended = run(dag)
+        assert visit(ended, "submit").json()["cards"][0]["images"][0]["source"] == "home"
+        page = visit(ended, "submit", "image", ended.result("submit"), "image")
+        assert page.status_code == 200 and page.content == image.read_bytes()
+        assert page.headers["Content-Type"] == "image/png"
 
 
-def test_is_not_for_those_who_may_read_another_dag_only(bought, visit, web, emulator, monkeypatch):
-    from airflow.api_fastapi.app import get_auth_manager
+class TestAccess:
+    PATHS = ("generation", "live/{id}", "video/{id}/0", "image/{id}/image")
 
-    def may_read_another(*, details: Any = None, **_: Any) -> bool:
-        return details is None or details.id in (None, "another")
+    @pytest.fixture
+    def paths(self, bought) -> list[str]:
+        link = bought.xcoms()["submit", -1, "_link_KirinGenerationLink"]
+        kinds = [path.format(id=bought.result("submit")).partition("/") for path in self.PATHS]
+        return [f"/{link.replace('/generation/', f'/api/{kind}/', 1)}{slash}{more}" for kind, slash, more in kinds]
 
-    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", may_read_another)
-    asked = len(emulator.requests())
-    assert visit(bought, "submit").status_code == 403
-    assert visit(bought, "submit", more="&dag_id=another").status_code == 403
-    assert len(emulator.requests()) == asked
+    def test_is_for_those_who_may_read_the_dags_xcoms(self, paths, get, web, emulator):
+        asked = len(emulator.requests())
+        for path in paths:
+            assert web.get(path).status_code == 401, path
+            assert get(path, role=None).status_code == 403, path
+        assert len(emulator.requests()) == asked
+        assert get(paths[0]).status_code == get(paths[1]).status_code == 200
+
+    def test_is_not_for_those_who_may_read_another_dag_only(self, paths, bought, get, emulator, monkeypatch):
+        from airflow.api_fastapi.app import get_auth_manager
+
+        def may_read_another(*, details: Any = None, **_: Any) -> bool:
+            return details is None or details.id in (None, "another")
+
+        asked = len(emulator.requests())
+        everybody = [get(path).json() for path in ("/kirin/api/generations", "/kirin/api/summary")]
+        monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", may_read_another)
+        for path in paths:
+            assert get(path).status_code == get(f"{path}?dag_id=another").status_code == 403
+        found, sums = (get(path).json() for path in ("/kirin/api/generations", "/kirin/api/summary"))
+        assert bought.dag_id in everybody[0]["dags"] and everybody[0]["cards"]
+        assert found == {"cards": [], "next": None, "dags": []} and sums["generations"] == 0 and not sums["days"]
+        assert get(f"/kirin/api/generations?dag={bought.dag_id}").json()["cards"] == []
+        assert len(emulator.requests()) == asked
+
+
+class TestShell:
+    PAGE = "/kirin/generation/a.dag/manual__2026-11-28T10:00:00+00:00/task/-1"
+
+    def test_opens_inside_airflows_frame(self, get):
+        page = get(self.PAGE)
+        assert page.status_code == 303
+        there = urlsplit(page.headers["Location"])
+        assert there.path == "/plugin/kirin"
+        assert parse_qs(there.query) == {"ti": ["a.dag/manual__2026-11-28T10:00:00+00:00/task/-1"]}
+
+    def test_opens_alone_for_those_who_see_no_plugins(self, get, monkeypatch):
+        from airflow.api_fastapi.app import get_auth_manager
+
+        monkeypatch.setattr(get_auth_manager(), "is_authorized_view", lambda **_: False)
+        # A link that lacks something is a page, too, and so is the gallery.
+        for path in (self.PAGE, "/kirin/", "/kirin/generation", "/kirin/generation/a.dag"):
+            page = get(path)
+            assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
+            assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+            assert "a.dag" not in page.text
+
+    def test_leads_to_the_login_and_back(self, web):
+        page = web.get(self.PAGE)
+        assert page.status_code == 303
+        (back,) = parse_qs(urlsplit(page.headers["Location"]).query)["next"]
+        assert unquote(back) == self.PAGE
+
+    @pytest.mark.parametrize(("name", "kind"), [("kirin.js", "text/javascript"), ("kirin.css", "text/css")])
+    def test_script_and_style_are_served_and_nothing_else(self, web, name, kind):
+        page = web.get(f"/kirin/static/{name}")
+        assert page.status_code == 200 and page.headers["Content-Type"].startswith(kind)
+        assert web.get("/kirin/static/page.html").status_code == 404
+        assert web.get("/kirin/static/..%2fapp.py").status_code == 404
+
+    def test_entry_is_registered_under_the_components_name(self, get):
+        (entry,) = [
+            app for app in get("/api/v2/plugins", role="ADMIN").json()["plugins"] if app["name"] == "kirin_generation"
+        ]
+        (react_app,) = entry["react_apps"]
+        assert react_app["name"] == "Kirin" and react_app["destination"] == "nav"
+        script = get(react_app["bundle_url"]).text
+        assert "globalThis.Kirin =" in script
+
+
+class TestGallery:
+    @pytest.fixture
+    def stored(self, airflow_db, request) -> str:
+        """A hundred generations of a DAG of this test's own, in runs of ten."""
+        dag_id = f"gallery_{abs(hash(request.node.nodeid))}"
+        store(
+            [sample for one in samples(100, dags=1, a_run=10) for sample in [one] if not setattr(one, "dag_id", dag_id)]
+        )
+        return dag_id
+
+    def all_of(self, get: Callable[..., Any], query: str) -> list[dict[str, Any]]:
+        cards, after = [], ""
+        while after is not None:
+            page = get(f"/kirin/api/generations?{query}&after={after}").json()
+            cards += page["cards"]
+            after = page["next"]
+        return cards
+
+    def test_pages_show_everything_once_the_latest_run_first(self, stored, get, emulator):
+        cards = self.all_of(get, f"dag={stored}")
+        assert len(cards) == len({card["id"] for card in cards}) == 100
+        runs = [card["run_id"] for card in cards]
+        assert runs == sorted(runs, reverse=True)
+        assert emulator.requests() == []
+
+    @pytest.mark.parametrize(
+        "filtered", ["state=failed", "text=TEAPOT", "text=no. 42", "model=kirin_v1_6_i2v", "model=x"]
+    )
+    def test_filters_find_what_is_there(self, stored, get, filtered):
+        name, _, value = filtered.partition("=")
+        wanted = {"state": "status", "text": "prompt"}.get(name, name)
+        everything = self.all_of(get, f"dag={stored}")
+        found = self.all_of(get, f"dag={stored}&{filtered}")
+        assert found == [card for card in everything if value.casefold() in card[wanted].casefold()]
+        assert len(found) < 100 or name == "model"
+
+    def test_a_day_is_in_utc(self, stored, get):
+        day = (datetime.now(UTC) - timedelta(days=10)).date().isoformat()
+        found = self.all_of(get, f"dag={stored}&day={day}")
+        assert found and all(card["timeline"][0]["at"].startswith(day) for card in found)
+
+    def test_sums_count_each_generation_once(self, get, airflow_db):
+        at = datetime.now(UTC)
+        usage = {"at": at.isoformat(), "cost": "0.5"}
+        first = Sample("sum-1", "sums", "r", at, usage=usage, task_id="generate")
+        again = Sample("sum-1", "sums", "r", at, usage=usage, task_id="sensor")
+        failed = {"at": at.isoformat(), "status": "failed", "cost": "", "error": {"code": "77"}}
+        store([first, again, Sample("sum-2", "sums", "r", at, usage=failed, task_id="other")])
+        from airflow_provider_kirin.plugins.app import app
+
+        app.state.ends = (0.0, [])
+        sums = get("/kirin/api/summary").json()
+        assert sums["days"][at.date().isoformat()]["sums"] == "0.5"
+        assert ["77", 1] in sums["failures"]
+
+    @pytest.mark.parametrize(
+        "value", [None, 7, "x", [], {}, {"kirin_task_id": 7}, {"kirin_task_id": EVIL, "images": [7]}]
+    )
+    def test_records_of_any_shape_are_shown_or_skipped(self, get, airflow_db, value):
+        sample = Sample(f"odd-{value!r}"[:40], "odd", f"run {value!r}", datetime.now(UTC), submission={})
+        sample.xcoms = lambda: iter(
+            (key, value) for key in ("kirin_submission", "kirin_order", "kirin_usage", "kirin_files")
+        )  # type: ignore[method-assign]
+        store([sample])
+        assert get("/kirin/api/generations?dag=odd").status_code == 200
 
 
 class TestWithAnXComBackend:
@@ -132,7 +364,7 @@ class TestWithAnXComBackend:
         from airflow.utils.session import create_session
 
         monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", tmp_path.as_uri())
-        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", backend.XComObjectStorageBackend)
+        monkeypatch.setattr("airflow_provider_kirin.plugins.query.XCom", backend.XComObjectStorageBackend)
         backend._get_base_path.cache_clear()
         path = tmp_path / "submission.json"
         with create_session() as session:
@@ -148,7 +380,7 @@ class TestWithAnXComBackend:
 
     def test_a_record_that_is_gone_is_none(self, bought, visit, stored):
         stored.unlink()
-        assert visit(bought, "submit").status_code == 404
+        assert visit(bought, "submit").json()["cards"] == []
 
     def test_a_record_that_cannot_be_read_is_not_found(self, bought, visit, stored, monkeypatch, logged):
         class Encrypted:
@@ -156,13 +388,13 @@ class TestWithAnXComBackend:
             def deserialize_value(row: Any) -> Any:
                 raise RuntimeError(f"no key for {row.key} of {row.task_id}")
 
-        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", Encrypted)
+        monkeypatch.setattr("airflow_provider_kirin.plugins.query.XCom", Encrypted)
         page = visit(bought, "submit")
-        assert page.status_code == 404 and "no key" not in page.text
+        assert page.json()["cards"] == [] and "no key" not in page.text
         assert "no key for kirin_submission of submit" in logged()
 
     def test_a_record_of_a_backend_that_is_no_longer_configured_is_not_found(self, bought, visit, stored, monkeypatch):
         from airflow.sdk.bases.xcom import BaseXCom
 
-        monkeypatch.setattr("airflow_provider_kirin.plugins.app.XCom", BaseXCom)
-        assert visit(bought, "submit").status_code == 404
+        monkeypatch.setattr("airflow_provider_kirin.plugins.query.XCom", BaseXCom)
+        assert visit(bought, "submit").json()["cards"] == []

@@ -65,7 +65,7 @@ class TestTheFunction:
         ended = run(dag)
         assert ended.result("cost") == "0.28 USD"
         keys = {key for task_id, _, key in ended.xcoms() if task_id == "video" and not key.startswith("_link_")}
-        assert keys == {"return_value", "kirin_submission", "kirin_usage"}
+        assert keys == {"return_value", "kirin_submission", "kirin_order", "kirin_usage"}
 
     def test_multiple_outputs_takes_it_apart(self, dag, run, image_file):
         with dag:

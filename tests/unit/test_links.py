@@ -66,12 +66,33 @@ class TestGenerationLink:
     def test_the_dag_is_in_the_path_where_every_airflow_looks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
         assert KirinGenerationLink().get_link(None, ti_key=self.TI) == (
-            "kirin/generation/gr%C3%B6%C3%9Fe.v1"
-            "?run_id=manual__2026-11-25T10%3A00%3A00%2B00%3A00&task_id=make&map_index=2"
+            "kirin/generation/gr%C3%B6%C3%9Fe.v1/manual__2026-11-25T10%3A00%3A00%2B00%3A00/make/2"
         )
 
     def test_before_airflow_3_1_there_is_neither_link_nor_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", False)
         monkeypatch.setattr(generation, "AIRFLOW_V_3_1_PLUS", False)
         assert KirinGenerationLink().get_link(None, ti_key=self.TI) == ""
-        assert generation.KirinGenerationPlugin.fastapi_apps == []
+        assert generation.KirinGenerationPlugin.fastapi_apps == generation.KirinGenerationPlugin.react_apps == []
+
+    @pytest.mark.parametrize(
+        ("base_url", "script"),
+        [
+            ("http://localhost:8080", "/kirin/static/kirin.js"),
+            ("https://airflow.example/team/a/", "/team/a/kirin/static/kirin.js"),
+        ],
+    )
+    def test_entry_has_an_absolute_path_as_airflow_3_1_imports_it_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, base_url: str, script: str
+    ) -> None:
+        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+        (entry,) = generation.KirinGenerationPlugin.react_apps
+        assert entry["bundle_url"].partition("?")[0] == script
+
+    def test_pages_can_be_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
+        monkeypatch.setattr(generation, "AIRFLOW_V_3_1_PLUS", False)
+        monkeypatch.setenv("AIRFLOW__KIRIN__UI", "False")
+        assert generation.KirinGenerationPlugin.fastapi_apps == generation.KirinGenerationPlugin.react_apps == []
+        assert KirinGenerationLink().get_link(None, ti_key=self.TI) == ""

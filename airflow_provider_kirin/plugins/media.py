@@ -1,0 +1,107 @@
+"""Where files may be read from: an XCom can be edited in Airflow's UI, so what one names is opened below a root only.
+
+The roots are the setting ``[kirin] media_roots``, none by default. A root also says with which Airflow connection its
+files are read; a connection in an XCom is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from airflow.configuration import conf
+
+#: What is served, by suffix. Everything else, above all HTML and SVG, would run as a page of Airflow's own.
+MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+#: Seconds for which a link to object storage is signed: a browser asks again for each part of a video.
+LINK_SECONDS = 3600
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "": "file"}
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder whose files may be shown.
+
+    :param uri: as configured: a path, ``file://``, or any URI that Airflow's ObjectStoragePath supports
+    """
+
+    uri: str
+
+    def relative(self, uri: str) -> tuple[str, ...] | None:
+        """Return the path of a file below this root; None if it is not below it, or no media file.
+
+        :param uri: what an XCom names
+        """
+        own, other = _split(self.uri), _split(uri)
+        depth = len(own[2])
+        if own[:2] != other[:2] or other[2][:depth] != own[2] or len(other[2]) <= depth:
+            return None
+        rest = other[2][depth:]
+        is_plain = all(part not in ("..", ".") and not set(part) & set("/\\\0") for part in rest)
+        return rest if is_plain and Path(rest[-1]).suffix.lower() in MEDIA_TYPES else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of the API server's own file system."""
+        return _split(self.uri)[0] == "file"
+
+
+def media_roots() -> list[Root]:
+    """Return the configured roots."""
+    configured = conf.get("kirin", "media_roots", fallback="") or ""
+    return [Root(uri.strip()) for uri in configured.split(",") if uri.strip()]
+
+
+def find_root(uri: str, roots: Sequence[Root]) -> Root | None:
+    """Return the root that a URI is below; None if there is none."""
+    return next((root for root in roots if root.relative(uri) is not None), None)
+
+
+def locate(uri: str, roots: Sequence[Root]) -> Path | str | None:
+    """Return the file of a URI, or a signed link to it. Blocks: run it in a thread.
+
+    :param uri: what an XCom names
+    :param roots: see :func:`media_roots`
+    :return: None if it is below none of the roots, or does not exist
+    """
+    if (root := find_root(uri, roots)) is None:
+        return None
+    parts = root.relative(uri) or ()
+    if root.is_local:
+        folder = Path("/", *_split(root.uri)[2]).resolve()
+        path = folder.joinpath(*parts).resolve()
+        # A link in the folder may lead out of it.
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    target = ObjectStoragePath(root.uri)
+    for part in parts:
+        target /= part
+    return str(target.fs.sign(target.path, expiration=LINK_SECONDS)) if target.exists() else None
+
+
+def _split(uri: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return scheme, bucket without connection, and the parts of the path."""
+    if "://" not in uri and not uri.startswith("/"):
+        # Relative to what? Nothing is below it.
+        return "", uri, ()
+    try:
+        parts = urlsplit(uri) if "://" in uri else urlsplit("")._replace(path=uri)
+    except ValueError:
+        return "", uri, ()
+    scheme = _ALIASES.get(parts.scheme, parts.scheme)
+    path = unquote(parts.path) if parts.scheme == "file" else parts.path
+    # urlsplit takes what follows # and ? for something else; in a storage's key it is part of the name.
+    if scheme != "file":
+        path = uri.partition("://")[2].partition("/")[2]
+    return scheme, parts.netloc.rpartition("@")[2], tuple(part for part in path.split("/") if part)

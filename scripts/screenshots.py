@@ -1,0 +1,200 @@
+"""Draw the screenshots of docs/images: ``make screenshots``. An API server, the emulator and headless Chromium.
+
+The generations are made up, their videos are the emulator's, and one of them really runs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from local_airflow import API_KEY, ROOT, emulator, running
+
+sys.path.insert(0, str(ROOT))
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+)
+DAGS = ("product_videos", "spring_campaign", "product_videos", "nightly_catalog")
+PROMPTS = {
+    "mug.jpg": "Steam rises slowly from the mug while the camera glides around it, soft morning light",
+    "sneaker.png": "The sneaker turns once on a concrete pedestal, hard shadow, dust in the light",
+    "teapot.jpg": "The teapot pours by itself; the camera follows the stream down into the glass",
+}
+FAILURE = {"code": "8002005098", "message": "The image was refused by the content policy"}
+
+
+def ask(gateway: str, path: str, body: Any = None) -> Any:
+    """Return the emulator's answer."""
+    headers = {"Authorization": f"Bearer {API_KEY}", "X-Model": "kirin_v1_6_i2v", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(gateway + path, data, headers), timeout=60) as answer:
+        return json.load(answer)
+
+
+def submit(gateway: str, image: str, seconds: float) -> str:
+    """Start a generation at the emulator, and return its id."""
+    import base64
+
+    params = {
+        "image": base64.b64encode((ROOT / "example_dags" / "images" / image).read_bytes()).decode(),
+        "prompt": f"{PROMPTS[image]} [[seconds:{seconds}]]",
+    }
+    return str(ask(gateway, "/model/v1/generation", {"model": "kirin_v1_6_i2v", "input": [{"params": params}]})["id"])
+
+
+def make_generations(gateway: str, home: Path) -> Iterator[Any]:
+    """Yield what the pictures show: a month of made-up ones, then the latest, of which the first one runs."""
+    from benchmarks.gallery import Sample, samples
+
+    videos, images = home / "videos", home / "images"
+    videos.mkdir()
+    shutil.copytree(ROOT / "example_dags" / "images", images)
+    yield from samples(260, dags=3, a_run=4)
+    films = {}
+    for image in PROMPTS:
+        kirin_task_id = submit(gateway, image, 0)
+        link = ask(gateway, f"/model/v1/generation/task/{kirin_task_id}")["output"][0]["content"][0]["url"]
+        films[image] = videos / f"{kirin_task_id}.mp4"
+        with urllib.request.urlopen(link, timeout=60) as source:
+            films[image].write_bytes(source.read())
+    running_id = submit(gateway, "teapot.jpg", 240)
+    now = datetime.now(UTC)
+    for index in range(12, -1, -1):
+        image = list(PROMPTS)[index % 3] if index else "teapot.jpg"
+        at = now - timedelta(minutes=17 * index, seconds=2)
+        end = at + timedelta(seconds=83)
+        failed = index == 4
+        usage: dict[str, Any] = {
+            "at": (end + timedelta(seconds=2)).isoformat(),
+            "completed_at": int(end.timestamp() * 1000),
+        }
+        usage |= {"created_at": int((at + timedelta(seconds=0.6)).timestamp() * 1000)}
+        if failed:
+            usage |= {"status": "failed", "cost": "0", "error": FAILURE}
+        yield Sample(
+            kirin_task_id=f"d4k7q2nfgb{index:010d}" if index else running_id,
+            dag_id=DAGS[index % 4],
+            run_id=f"manual__{at:%Y-%m-%dT%H:%M:%S}+00:00",
+            at=at,
+            state="failed" if failed else "success" if index else "deferred",
+            submission={"kirin_conn_id": "kirin_default"},
+            order={
+                "prompt": PROMPTS[image],
+                "negative_prompt": "text, watermark, hands",
+                "settings": {"mode": "std", "duration": 5},
+                "images": {"image": (images / image).as_uri()},
+            },
+            usage=usage if index else None,
+            files=[] if failed or not index else [films[image].as_uri()],
+        )
+
+
+@contextlib.contextmanager
+def api_server(home: Path, env: dict[str, str]) -> Iterator[str]:
+    """Run Airflow's API server alone while the block runs; its URL is what you get."""
+    url = env["AIRFLOW__API__BASE_URL"]
+    port = url.rpartition(":")[2]
+    log = home / "api-server.log"
+    with (
+        log.open("w") as output,
+        running(["airflow", "api-server", "--host", "127.0.0.1", "--port", port], env, output),
+    ):
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api/v2/version", timeout=5).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    sys.exit(f"error: the API server did not start; see {log}")
+                time.sleep(0.5)
+            else:
+                break
+        yield url
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """Run headless Chromium while the block runs."""
+    from playwright.sync_api import sync_playwright
+
+    executable = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if executable is None:
+        sys.exit("error: no Chromium. Install it: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+def open_page(chromium: Any, *, theme: str, width: int, height: int) -> Any:
+    """Return a page whose Airflow has a theme, at twice the resolution."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": height}, device_scale_factor=2, color_scheme=theme, locale="en-US"
+    )
+    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+    return context.new_page()
+
+
+def draw(chromium: Any, url: str, places: dict[str, str], folder: Path) -> None:
+    """Save the pictures."""
+    for theme in ("light", "dark"):
+        page = open_page(chromium, theme=theme, width=1280, height=860)
+        page.goto(f"{url}/plugin/kirin", wait_until="networkidle")
+        page.wait_for_selector(".k-tile")
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / f"ui-gallery-{theme}.png")
+        for name, ti in places.items():
+            page.goto(f"{url}/plugin/kirin?ti={quote(ti, safe='')}", wait_until="networkidle")
+            page.wait_for_selector(".k-details")
+            if name == "video":
+                page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+                page.evaluate("document.querySelector('video').currentTime = 1.6")
+            if name == "progress":
+                page.wait_for_function("parseInt(document.querySelector('.k-number').textContent) >= 1")
+            page.wait_for_timeout(600)
+            page.screenshot(path=folder / f"ui-{name}-{theme}.png")
+        page.context.close()
+
+
+def main() -> None:
+    """Start everything, draw, and end everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--into", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--port", type=int, default=8931)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kirin-screenshots-") as folder, contextlib.ExitStack() as stack:
+        home = Path(folder)
+        gateway = stack.enter_context(emulator(home, port=0, seconds=3))
+        from benchmarks.gallery import own_airflow, store
+
+        own_airflow(home)
+        os.environ |= {
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{options.port}",
+            "AIRFLOW__KIRIN__MEDIA_ROOTS": f"{home / 'videos'}, {home / 'images'}",
+            "AIRFLOW_CONN_KIRIN_DEFAULT": json.dumps({"conn_type": "kirin", "host": gateway, "password": API_KEY}),
+        }
+        made = list(make_generations(gateway, home))
+        store(made)
+        picks = {"video": made[-2], "progress": made[-1], "failed": made[-5]}
+        places = {name: f"{one.dag_id}/{one.run_id}/{one.task_id}/{one.map_index}" for name, one in picks.items()}
+        url = stack.enter_context(api_server(home, dict(os.environ)))
+        draw(stack.enter_context(browser()), url, places, options.into)
+
+
+if __name__ == "__main__":
+    main()
