@@ -56,7 +56,7 @@ def determine_kwargs(
         try:
             from airflow.sdk.bases.decorator import determine_kwargs
         except ImportError:  # Airflow before 3.1
-            from airflow.utils.operator_helpers import determine_kwargs
+            from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
     return determine_kwargs(function, tuple(args), context)
 
 

@@ -79,7 +79,7 @@ class Provenance:
             "prompt_digest": self.prompt_digest,
         }
 
-    def as_openlineage(self) -> OperatorLineage:
+    def as_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the datasets and the run facet of an OpenLineage event."""
         from airflow.providers.common.compat.openlineage.facet import Dataset, ExternalQueryRunFacet
         from airflow.providers.openlineage.extractors import OperatorLineage
@@ -149,6 +149,6 @@ class OpenLineageMixin:
 
     _provenance: Provenance | None = None
 
-    def get_openlineage_facets_on_complete(self, _ti: Any) -> OperatorLineage | None:
+    def get_openlineage_facets_on_complete(self, _ti: Any) -> OperatorLineage[Any, Any] | None:
         """Return the datasets and facets; OpenLineage's listener calls this in the process that ran the task."""
         return None if self._provenance is None else self._provenance.as_openlineage()

@@ -134,7 +134,7 @@ async def _sample(lags: list[float]) -> None:
 
 
 def _memory() -> int:
-    return psutil.Process().memory_info().rss
+    return int(psutil.Process().memory_info().rss)
 
 
 def measured(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images
+from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
@@ -18,7 +19,7 @@ from airflow_provider_kirin.operators.specs import FilesSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
-from airflow_provider_kirin.utils.task_instance import is_unmapped_copy, require_task_instance
+from airflow_provider_kirin.utils.task_instance import require_task_instance
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.lineage import OpenLineageMixin, add_asset_events
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.operators.specs import FilesSpec
-from airflow_provider_kirin.utils.task_instance import is_unmapped_copy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

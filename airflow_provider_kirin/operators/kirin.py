@@ -338,7 +338,8 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
                         awaits_callback=result.has_callback,
                     )
                 )
-            return self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
+            video: dict[str, Any] = self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
+            return video
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Resume when the trigger has fired.
@@ -349,7 +350,10 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         from airflow_provider_kirin.operators import execution
 
         with fail_without_retry():
-            return self._return(context, execution.resume_after_wait(self._wait_spec(), context, event))
+            video: dict[str, Any] = self._return(
+                context, execution.resume_after_wait(self._wait_spec(), context, event)
+            )
+            return video
 
     def _callback_spec(self) -> CallbackSpec | None:
         # A callback cannot end a wait on a worker.
@@ -451,7 +455,8 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
                 files=self._files_spec(),
                 submitters=list(self._submitters(context["ti"].map_index)),
             )
-            return self._return(context, execution.download(spec, context))
+            files: list[str] = self._return(context, execution.download(spec, context))
+            return files
 
     def _submitters(self, map_index: int | None) -> Iterator[tuple[str, int]]:
         """Yield id and map index of the direct upstream tasks that submit generations."""

@@ -62,7 +62,7 @@ class KirinBatchTrigger(BaseTrigger):
         retry_at: float | None,
         poll_interval: float | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_conn_id = kirin_conn_id
         self.in_flight = in_flight
         self.folder = folder

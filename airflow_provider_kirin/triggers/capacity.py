@@ -90,7 +90,7 @@ class KirinCapacityTrigger(BaseTrigger):
         deferred_at: float,
         earliest_event: float,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_conn_id = kirin_conn_id
         self.since = since
         self.refusals = refusals

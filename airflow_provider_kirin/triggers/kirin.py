@@ -107,7 +107,7 @@ class KirinTaskTrigger(BaseTrigger):
         earliest_event: float = 0.0,
         awaits_callback: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_task_ids = list(kirin_task_ids)
         self.kirin_conn_id = kirin_conn_id
         self.started_at = started_at

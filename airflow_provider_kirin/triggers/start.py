@@ -55,7 +55,7 @@ class KirinStartTrigger(BaseTrigger):
         end_from_trigger: bool = False,
         do_xcom_push: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
         self.timeout = timeout

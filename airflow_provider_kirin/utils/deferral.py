@@ -50,4 +50,5 @@ def min_deferral() -> float:
     supervisor sleeps once more before it checks. If the task is queued or running again by then, the scheduler takes
     the report for that of the new run and fails the try (apache/airflow #67287, #71580, #72716).
     """
-    return max(_MIN_DEFERRAL, conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + _REPORT_SECONDS)
+    interval: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+    return max(_MIN_DEFERRAL, interval + _REPORT_SECONDS)

@@ -19,7 +19,7 @@ def report_lineage(hook: BaseHook, *, inputs: Iterable[str] = (), outputs: Itera
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
     try:
-        collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
+        collector = get_hook_lineage_collector()
         for uri in inputs:
             collector.add_input_asset(context=hook, uri=uri)
         for uri in outputs:
