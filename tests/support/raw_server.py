@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 
+from tests.support.emulator import KEY
 from tests.support.waiting import HANG
 
 
@@ -254,4 +255,23 @@ WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "a surrogate": replying(whole(b'{"error": {"message": "\\ud800"}}', status="400 Bad Request")),
     "an HTML page": replying(whole("<!DOCTYPE html><html><title>Log in</title></html>", kind="text/html")),
     "an HTML error": replying(whole("<html>Bad Gateway</html>", status="502 Bad Gateway", kind="text/html")),
+}
+
+#: Responses in which a gateway repeats the key.
+ECHOES: dict[str, bytes] = {
+    "JSON error": whole({"error": {"code": KEY, "message": f"invalid token {KEY}"}}, status="401 Unauthorized"),
+    "request id in the body": whole({"error": f"bad {KEY}", "request_id": KEY}, status="500 Internal Server Error"),
+    "HTML": whole(f"<html>Authorization: Bearer {KEY}</html>", kind="text/html"),
+    "text": whole(f"you said {KEY}", status="404 Not Found"),
+    "X-Request-Id": whole({"error": "x"}, status="400 Bad Request", headers={"X-Request-Id": KEY}),
+    "Location": whole("", status="302 Found", headers={"Location": f"http://127.0.0.1:1/{KEY}"}),
+    "bare Location": whole("", status="302 Found", headers={"Location": KEY}),
+    "task": whole({"id": KEY, "status": f"odd {KEY}"}),
+    "failed task": whole({"id": "x", "status": "failed", "error": {"code": "1", "message": KEY}}),
+    "status line": f"HTTP/1.1 banana {KEY}\r\n\r\n".encode(),
+    "header name": f"HTTP/1.1 200 OK\r\nAuthorization was: Bearer {KEY}\r\n\r\n{{}}".encode(),
+    "length": f"HTTP/1.1 200 OK\r\nContent-Length: {KEY}\r\n\r\n{{}}".encode(),
+    "chunk size": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{KEY}\r\n".encode(),
+    "echoed request": f"GET / HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),
+    "echoed header": f"Authorization: Bearer {KEY}\r\n\r\n".encode(),
 }
