@@ -52,6 +52,11 @@ class KirinError(Exception):
         if retryable is not None:
             self.retryable = retryable
 
+    def append(self, sentence: str) -> None:
+        """Add a sentence to the message."""
+        self.message = f"{self.message} {sentence}"
+        self.args = (self.message,)
+
 
 class KirinConfigError(KirinError):
     """The connection is misconfigured: no API key, malformed host, invalid extra.

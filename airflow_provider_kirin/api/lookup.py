@@ -64,6 +64,15 @@ def check_response(
     )
 
 
+def is_certain_failure(kirin_task: KirinTask) -> bool:
+    """Return whether a generation failed for sure, so that the next one may be submitted.
+
+    An unknown status with an error ends a wait. That proves nothing: what is "retrying" may still become a video.
+    """
+    is_guess = bool(kirin_task.raw_status) and kirin_task.has_unknown_status
+    return kirin_task.status == "failed" and not is_guess
+
+
 class Lookup:
     """Looks up the generations of one account.
 

@@ -32,6 +32,16 @@ class EarlierSubmission:
         return f"a generation that may exist (external task id {self.external_task_id})"
 
 
+@dataclass
+class InFlight:
+    """What may have been sent and is not on record yet, so that a kill can be explained.
+
+    :param external_task_id: of the submission under way; None if nothing is in doubt
+    """
+
+    external_task_id: str | None = None
+
+
 class Record(Protocol):
     """What earlier tries of the step recorded, by external task id."""
 

@@ -12,29 +12,35 @@ between its tries: the latest external task id binds all of them until that gene
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from airflow_provider_kirin.api.capacity import capacity_pause, no_place
 from airflow_provider_kirin.api.idempotency import attempt_id, is_of_series
-from airflow_provider_kirin.api.lookup import PATIENCE, Lookup, LookupClient
+from airflow_provider_kirin.api.lookup import PATIENCE, Lookup, LookupClient, is_certain_failure
 from airflow_provider_kirin.api.pauses import pause
-from airflow_provider_kirin.api.record import Record
+from airflow_provider_kirin.api.record import InFlight, Record
 from airflow_provider_kirin.api.retry import (
     LOOKUP_RETRY_DELAYS,
     SubmissionOutcome,
     backoff_delay,
     classify_submission_error,
 )
+from airflow_provider_kirin.api.submission_errors import (
+    OnUnknownSubmit,
+    id_in_use,
+    id_used_up,
+    lookup_failed,
+    lost_generation,
+    other_connection,
+    unknown_submission,
+)
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinCapacityError,
-    KirinConflictError,
     KirinError,
-    KirinLostTaskError,
     KirinTaskFailedError,
-    KirinUnavailableError,
     KirinUnknownSubmitError,
 )
 
@@ -44,8 +50,6 @@ MAX_SUBMISSIONS = 3
 MAX_ATTEMPTS = 50
 
 _LEFT_OPEN = "An earlier try ended before the response was recorded."
-
-OnUnknownSubmit = Literal["stop", "resubmit"]
 
 
 class GenerationClient(LookupClient, Protocol):
@@ -59,8 +63,8 @@ class GenerationClient(LookupClient, Protocol):
 class Submitted:
     """The generation that a step submitted or adopted.
 
-    :param kirin_task: the generation
-    :param external_task_id: the external task id it was submitted under
+    :param kirin_task: the generation, with the external task id it was submitted under
+    :param external_task_id: that id
     :param adopted: whether an earlier try submitted it
     :param differs: whether that try may have submitted something other than what this one asks for
     """
@@ -69,16 +73,6 @@ class Submitted:
     external_task_id: str
     adopted: bool
     differs: bool = False
-
-
-@dataclass
-class InFlight:
-    """What may have been sent and is not on record yet, so that a kill can be explained.
-
-    :param external_task_id: of the submission under way; None if nothing is in doubt
-    """
-
-    external_task_id: str | None = None
 
 
 class Submission:
@@ -165,17 +159,12 @@ class Submission:
         is_own = self._is_own(earlier.external_task_id)
         # A user's id is the same on every connection. A recorded generation is looked up and never submitted again.
         if earlier.conn_id != self._conn_id and not (is_own and earlier.kirin_task_id):
-            raise KirinUnknownSubmitError(
-                f"An earlier try of this task submitted {earlier} through the connection {earlier.conn_id}; this try "
-                f"uses the connection {self._conn_id}. A retry never submits a second generation, so nothing was "
-                "submitted. Switch back to the first connection, or clear the task to pay through the new one.",
-                external_task_id=earlier.external_task_id,
-            )
+            raise other_connection(earlier, self._conn_id)
         if is_own:
             return None, None
         external_task_id = earlier.external_task_id
         kirin_task = self._find(external_task_id)
-        if kirin_task is None or not _is_over(kirin_task):
+        if kirin_task is None or not is_certain_failure(kirin_task):
             return external_task_id, kirin_task
         self._note_failed(external_task_id, kirin_task)
         return None, None
@@ -185,15 +174,11 @@ class Submission:
         for number in range(1, MAX_ATTEMPTS + 1):
             external_task_id = self.record.sent_as(attempt_id(self.external_task_id, number))
             kirin_task = self._find(external_task_id)
-            if kirin_task is None or not _is_over(kirin_task):
+            if kirin_task is None or not is_certain_failure(kirin_task):
                 return external_task_id, kirin_task
             self._note_failed(external_task_id, kirin_task)
             if self.is_user_id:
-                raise KirinTaskFailedError(
-                    f"Kirin generation {kirin_task.id} with your external_task_id {external_task_id} failed. An id can "
-                    "be used only once: set another external_task_id (or none) for a new generation.",
-                    retryable=False,
-                )
+                raise id_used_up(external_task_id, kirin_task.id)
         raise KirinTaskFailedError(
             f"{MAX_ATTEMPTS} generations of this step have failed; no more are submitted.", retryable=False
         )
@@ -235,21 +220,13 @@ class Submission:
             if not error.retryable:
                 raise
             # "Not found" is not "could not look up": nothing is submitted before the gateway has responded.
-            raise KirinUnavailableError(
-                f"Could not look up an earlier generation of this step (external task id {external_task_id}), so "
-                f"nothing was submitted. The next try looks it up again. {error}",
-                retryable=True,
-            ) from error
+            raise lookup_failed(external_task_id, error) from error
 
     def _fetch(self, kirin_task_id: str, external_task_id: str) -> KirinTask:
         """Fetch a recorded generation. A 404 may be replication lag and never leads to another submission."""
         if found := self._lookup.by_id(kirin_task_id):
             return found
-        raise KirinLostTaskError(
-            f"This step submitted Kirin generation {kirin_task_id} (external task id {external_task_id}), but the "
-            "gateway no longer knows it. Nothing was submitted again. Check that the connection still uses the same "
-            "account; for a new, paid generation increase the operator's `take` and clear the task."
-        )
+        raise lost_generation(kirin_task_id, external_task_id)
 
     def _look_up(self, external_task_id: str, *, has_unresolved_intent: bool = False) -> KirinTask | None:
         return self._lookup.by_external_id(
@@ -274,6 +251,8 @@ class Submission:
                 *(kirin_task.id, kirin_task.status, external_task_id),
                 "set another external_task_id" if self.is_user_id else "of the same payload increase `take`",
             )
+        # The response about a recorded Kirin task id may not repeat it.
+        kirin_task = replace(kirin_task, external_task_id=external_task_id)
         return Submitted(kirin_task, external_task_id, adopted=True, differs=differs)
 
     def _submit_with_lookup(self, external_task_id: str) -> Submitted:
@@ -357,8 +336,8 @@ class Submission:
                 spent += delay
                 if not error.retryable or spent > PATIENCE or isinstance(error, KirinCapacityError):
                     if has_unresolved_intent:
-                        _append(
-                            error, f"An earlier submission may be billed; its external task id is {external_task_id}."
+                        error.append(
+                            f"An earlier submission may be billed; its external task id is {external_task_id}."
                         )
                     raise
                 self.log.warning("Submission rejected; retrying in %.0f s: %s", delay, error)
@@ -393,16 +372,7 @@ class Submission:
                 external_task_id, f"{why}; and looking it up failed: {error}", retryable=True
             ) from error
         if exists:
-            whose = (
-                "An earlier submission of this step probably created it. The next try looks it up again, at no cost."
-                if is_ours
-                else "This try submitted nothing. Look for that id in your Kirin account."
-            )
-            raise KirinConflictError(
-                f"The gateway reports that external task id {external_task_id} is in use, but does not find it. "
-                f"{whose}",
-                retryable=is_ours,
-            )
+            raise id_in_use(external_task_id, is_ours=is_ours)
         try:
             is_certain = self._lookup.verify(self.record.known_generations())
         except KirinError as error:
@@ -414,40 +384,10 @@ class Submission:
         raise self._unknown_submit_error(external_task_id, why, retryable=False)
 
     def _unknown_submit_error(self, external_task_id: str, why: str, *, retryable: bool) -> KirinUnknownSubmitError:
-        if retryable and (self._lookup.is_verified or self.on_unknown_submit == "stop"):
-            remedy = "Another try cannot pay twice: it looks up this id first."
-        elif retryable:
-            remedy = "Another try looks up this id first. If it finds nothing, it submits again and may pay twice."
-        elif self.on_unknown_submit == "resubmit":
-            remedy = (
-                'It was submitted again, as on_unknown_submit="resubmit" allows, with the same outcome, and each may '
-                "be billed. Look for the id in your Kirin account before you run this step again."
-            )
-        else:
-            remedy = (
-                "The gateway finds nothing under this id, but its lookup has not been verified to work, so nothing "
-                "was submitted again. Look for the id in your Kirin account. If it is not there, increase the "
-                'operator\'s `take` and clear the task (before Airflow 3.3: with on_unknown_submit="resubmit", which '
-                "submits again automatically and may pay twice)."
-            )
-        return KirinUnknownSubmitError(
-            f"Kirin may have accepted, and may bill, a generation with the external task id {external_task_id}: {why} "
-            f"{remedy}",
-            external_task_id=external_task_id,
+        return unknown_submission(
+            external_task_id,
+            why,
+            on_unknown_submit=self.on_unknown_submit,
+            lookup_verified=self._lookup.is_verified,
             retryable=retryable,
         )
-
-
-def _append(error: KirinError, said: str) -> None:
-    """Add a sentence to an error's message."""
-    error.message = f"{error.message} {said}"
-    error.args = (error.message,)
-
-
-def _is_over(kirin_task: KirinTask) -> bool:
-    """Return whether a generation failed for sure, so that the next one may be submitted.
-
-    An unknown status with an error ends a wait. That proves nothing: what is "retrying" may still become a video.
-    """
-    is_guess = bool(kirin_task.raw_status) and kirin_task.has_unknown_status
-    return kirin_task.status == "failed" and not is_guess

@@ -35,7 +35,8 @@ from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
 from airflow_provider_kirin.api.rows import BadRows, Row, check_row
-from airflow_provider_kirin.api.submission import GenerationClient, OnUnknownSubmit, Submission, Submitted
+from airflow_provider_kirin.api.submission import GenerationClient, Submission, Submitted
+from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,

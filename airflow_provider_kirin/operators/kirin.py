@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.payload.paths import FieldPath
-    from airflow_provider_kirin.api.submission import InFlight, OnUnknownSubmit
+    from airflow_provider_kirin.api.record import InFlight
+    from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.operators.execution import SubmitResult
 
 
@@ -183,7 +184,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
 
     def _submit(self, context: Context) -> SubmitResult:
         """Submit or adopt the generation, and keep what OpenLineage and ``on_kill`` need."""
-        from airflow_provider_kirin.api.submission import InFlight
+        from airflow_provider_kirin.api.record import InFlight
         from airflow_provider_kirin.operators import execution
 
         self._in_flight = InFlight()

@@ -15,7 +15,7 @@ from airflow_provider_kirin.operators.arguments import Rendering
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import FitImages
-    from airflow_provider_kirin.api.submission import OnUnknownSubmit
+    from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.exceptions import Problem
 
 
