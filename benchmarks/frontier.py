@@ -28,7 +28,7 @@ _DONE = KirinTask("simulated", "completed", videos=[KirinVideo("https://example.
 class Schedule(Protocol):
     """Whatever decides when to look again: the provider's Poller, or a peer's habit."""
 
-    def on_outcome(self, outcome: KirinTask, now: float) -> PollResult:
+    def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
         """Say what follows from a look."""
 
 
@@ -75,11 +75,11 @@ def _wait(poller: Schedule, duration: float, progress: Progress) -> tuple[int, f
     """Return how many looks there were, and how late the last one was."""
     now, looks = 0.0, 1
     while now < duration:
-        step = poller.on_outcome(KirinTask("simulated", "in_progress", progress=progress(now / duration)), now)
+        step = poller.on_response(KirinTask("simulated", "in_progress", progress=progress(now / duration)), now)
         assert step.delay > 0, f"{poller} would look again at once"
         now += step.delay
         looks += 1
-    assert poller.on_outcome(_DONE, now).is_last
+    assert poller.on_response(_DONE, now).outcome is _DONE
     return looks, now - duration
 
 
@@ -92,9 +92,9 @@ class Fixed:
     def __init__(self, interval: float) -> None:
         self.interval = interval
 
-    def on_outcome(self, outcome: KirinTask, now: float) -> PollResult:
+    def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
         """Say what follows from a look."""
-        return PollResult(kirin_task=outcome) if outcome.is_final else PollResult(delay=self.interval)
+        return PollResult(outcome=kirin_task) if kirin_task.is_final else PollResult(delay=self.interval)
 
 
 class Backoff(Fixed):
@@ -110,10 +110,10 @@ class Backoff(Fixed):
         self.factor = factor
         self.longest = longest
 
-    def on_outcome(self, outcome: KirinTask, now: float) -> PollResult:
+    def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
         """Say what follows from a look."""
         self.interval = min(self.interval * self.factor, self.longest)
-        return super().on_outcome(outcome, now)
+        return super().on_response(kirin_task, now)
 
 
 def poller(jitter: Callable[[], float] = random.random) -> Schedule:

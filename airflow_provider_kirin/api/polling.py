@@ -1,6 +1,6 @@
 """Decide when to poll again and when to stop: one poller without I/O or a clock, for every way of waiting.
 
-A :class:`Poller` receives the outcome of the last poll and the current time, and returns a :class:`PollResult`. The
+A :class:`Poller` receives the last response or error and the current time, and returns a :class:`PollResult`. The
 sync hook, the async hook, the trigger and the sensor's poke mode only carry it out.
 
 The schedule (:func:`next_poll_delay`): poll at once and again soon after, as progress may show how fast this generation
@@ -53,35 +53,22 @@ PROGRESS_LOG_STEP = 0.25
 MAX_CREATED_AT_SKEW = 600.0
 
 
+#: How a wait ended: the finished generation with its video, or why there is none.
+Outcome = KirinTask | KirinError
+
+
 @dataclass(frozen=True)
 class PollResult:
-    """What to do next: poll again after ``delay`` seconds, or stop with a generation or an error.
+    """What to do next: poll again after ``delay`` seconds, or stop.
 
     :param delay: seconds until the next poll, unless this is the last one
-    :param kirin_task: the finished generation, with its video
-    :param error: why the wait ended without a video
+    :param outcome: how the wait ended; None if it goes on
     :param log_line: a line to log if something has changed, else None
     """
 
     delay: float = 0.0
-    kirin_task: KirinTask | None = None
-    error: KirinError | None = None
+    outcome: Outcome | None = None
     log_line: str | None = None
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the wait is over."""
-        return self.kirin_task is not None or self.error is not None
-
-    def result(self) -> KirinTask:
-        """Return the finished generation of the last poll.
-
-        :raises KirinError: why there is no video
-        """
-        if self.error is not None:
-            raise self.error
-        assert self.kirin_task is not None
-        return self.kirin_task
 
 
 class Poller:
@@ -94,6 +81,7 @@ class Poller:
     :param poll_interval: seconds between polls; None for the adaptive schedule
     :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
     :param callbacks: what is known of the connection's callbacks, if the generation was submitted with one
+    :param external_task_id: its external task id, if known, for whoever polls: not every response repeats it
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 
@@ -106,10 +94,12 @@ class Poller:
         poll_interval: float | None = None,
         is_kirin_id: bool = False,
         callbacks: CallbackHealth | None = None,
+        external_task_id: str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
         self._is_kirin_id = is_kirin_id
+        self.external_task_id = external_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = None if poll_interval is None else max(poll_interval, MIN_FIXED_INTERVAL)
@@ -124,6 +114,8 @@ class Poller:
         self._not_found_count = 0
         #: Whether the API did not know the generation at the last poll, which may be replication lag.
         self.is_not_found = False
+        #: Whether the gateway asked at the last poll not to be polled for a while, which it asks of the whole account.
+        self.has_to_wait = False
         self._logged: tuple[str, float | None] | None = None
         #: Whether one poll found it in progress and a later one at its end. It may also have ended long before.
         self.has_seen_it_end = False
@@ -131,54 +123,52 @@ class Poller:
         self._moved = (0.0, 0.0)
         self._predicted_end: float | None = None
 
-    def on_outcome(self, outcome: KirinTask | KirinError, now: float) -> PollResult:
-        """Decide what to do after a poll.
+    def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
+        """Decide what to do after a response.
 
         The status is checked before the deadline: a generation that finished in time is a success.
 
-        :param outcome: the generation as the gateway reports it, or the error of the poll
+        :param kirin_task: the generation as the gateway reports it
         :param now: the time of the poll
         """
+        if self._is_kirin_id:
+            try:
+                check_response(kirin_task, kirin_task_id=self.kirin_task_id)
+            except KirinResponseError as error:
+                # Another generation: it says nothing about this one.
+                return self.on_error(error, now)
         self._poll_count += 1
-        outcome = self._checked(outcome)
-        self.is_not_found = isinstance(outcome, KirinNotFoundError) and outcome.from_api
-        if isinstance(outcome, KirinError):
-            return self._after_error(outcome, now)
         self._error_count = self._not_found_count = 0
-        if outcome.is_final:
+        self.is_not_found = self.has_to_wait = False
+        if kirin_task.is_final:
             self.has_seen_it_end = self._logged is not None
             if self._callbacks and self._expects_callback:
                 self._callbacks.on_missed(now)
-            return (
-                PollResult(kirin_task=outcome)
-                if (error := error_from_task(outcome)) is None
-                else PollResult(error=error)
-            )
-        log_line = self._progress_line(outcome, now)
+            return PollResult(outcome=error_from_task(kirin_task) or kirin_task)
+        log_line = self._progress_line(kirin_task, now)
         if now >= self.deadline:
-            word = one_line(outcome.raw_status or outcome.status, 40)
-            return self._timed_out(now, f"it is still {word}", is_running=not outcome.has_unknown_status)
+            word = one_line(kirin_task.raw_status or kirin_task.status, 40)
+            return self._timed_out(now, f"it is still {word}", is_running=not kirin_task.has_unknown_status)
         interval = self.poll_interval
         if interval is None:
-            interval = self._interval(outcome, now) * (0.95 + 0.1 * self._jitter())
+            interval = self._interval(kirin_task, now) * (0.95 + 0.1 * self._jitter())
         return PollResult(delay=self._until_deadline(interval, now), log_line=log_line)
 
-    def _checked(self, outcome: KirinTask | KirinError) -> KirinTask | KirinError:
-        """Return an error for a response about another generation: it says nothing about this one."""
-        if not self._is_kirin_id or isinstance(outcome, KirinError):
-            return outcome
-        try:
-            return check_response(outcome, kirin_task_id=self.kirin_task_id)
-        except KirinResponseError as error:
-            return error
+    def on_error(self, error: KirinError, now: float) -> PollResult:
+        """Decide what to do after a poll that failed.
 
-    def _after_error(self, error: KirinError, now: float) -> PollResult:
+        :param error: why
+        :param now: the time of the poll
+        """
+        self._poll_count += 1
+        self.is_not_found = isinstance(error, KirinNotFoundError) and error.from_api
+        self.has_to_wait = isinstance(error, KirinAPIError) and bool(error.retry_after)
         # A load balancer's 404 or a firewall's 403 says nothing about the generation: it is temporary, like a 503.
         if not isinstance(error, KirinAPIError) or error.from_api:
             if isinstance(error, KirinNotFoundError):
                 return self._after_not_found(error, now)
             if not error.retryable:
-                return PollResult(error=error)
+                return PollResult(outcome=error)
         if now >= self.deadline:
             return self._timed_out(now, f"the last poll failed: {error}")
         self._error_count += 1
@@ -190,7 +180,7 @@ class Poller:
     def _after_not_found(self, error: KirinNotFoundError, now: float) -> PollResult:
         """Accept "not found" only after several polls over a while, whatever the user's own interval."""
         if self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline:
-            return PollResult(error=error)
+            return PollResult(outcome=error)
         delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], error.retry_after or 0.0), now)
         log_line = None
         if not self._not_found_count:
@@ -203,7 +193,7 @@ class Poller:
         end = "did not finish" if is_running else "was not seen to finish"
         fate = "It goes on at Kirin and will be billed" if is_running else "It may go on at Kirin and be billed"
         return PollResult(
-            error=KirinTimeoutError(
+            outcome=KirinTimeoutError(
                 f"Kirin generation {self.kirin_task_id} {end} within {waited:.0f} s; {why}. {fate}: "
                 "do not submit it again; wait for this id with a longer timeout.",
                 kirin_task_ids=[self.kirin_task_id],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
-from airflow_provider_kirin.api.redaction import one_line
+from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
@@ -60,7 +61,13 @@ def envelope_status(body: Any) -> int | None:
 
 
 def parse_task(
-    status: int, headers: Mapping[str, str], body: Any, *, doing: str, asked_for: str | None = None
+    status: int,
+    headers: Mapping[str, str],
+    body: Any,
+    *,
+    doing: str,
+    asked_for: str | None = None,
+    external_task_id: str | None = None,
 ) -> KirinTask:
     """Return the generation that a response describes.
 
@@ -69,6 +76,8 @@ def parse_task(
     :param body: what :func:`parse_body` returned
     :param doing: the action for messages, such as ``submitting the generation``
     :param asked_for: the id that was asked for; None for a submission
+    :param external_task_id: the external task id of that generation, if the caller knows it: not every response
+        repeats it
     :raises KirinAPIError: the gateway returned an error
     :raises KirinResponseError: the response is not the API's, or describes another generation; the outcome of a
         submission is then unknown
@@ -84,10 +93,18 @@ def parse_task(
             "Check the connection's Host; a proxy or a login page may have responded."
         )
     try:
-        return KirinTask.from_response(body, asked_for=asked_for)
+        kirin_task = KirinTask.from_response(body, asked_for=asked_for)
     except KirinResponseError:
         # A body that does not describe a generation at all may be an error sent with HTTP 200.
         code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
         if code or message:
             raise error_from_response(status, body, headers=headers, doing=doing) from None
         raise
+    if not external_task_id:
+        return kirin_task
+    if asked_for is None and kirin_task.external_task_id not in (None, external_task_id.strip()):
+        raise KirinResponseError(
+            f"The response to the submission of {short_repr(external_task_id)} describes another generation: "
+            f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
+        )
+    return replace(kirin_task, external_task_id=external_task_id)

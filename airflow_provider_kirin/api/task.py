@@ -104,7 +104,7 @@ class KirinTask:
     :param usage: what it cost; None if the gateway does not report it
     :param error: why it failed; None unless it did
     :param metadata: whatever else the gateway reports (``completed_at``, ``in_queue_at``...)
-    :param external_task_id: the caller's own id; None if the gateway does not repeat it
+    :param external_task_id: the caller's own id; None if it is not known, and the gateway does not report it
     :param raw_status: the status in the gateway's own words, for the log
     :param dropped: descriptions of reported values that were dropped, for the log
     """
@@ -143,6 +143,9 @@ class KirinTask:
         """
         fields = unwrap(sanitize(response))
         kirin_task_id, external_task_id = _identify(fields, asked_for)
+        if not external_task_id and asked_for != kirin_task_id:
+            # It was found by the external task id, which not every response repeats.
+            external_task_id = asked_for or ""
         raw_status = _text(fields.get("status"))
         if not raw_status and asked_for is not None:
             raise KirinResponseError(f"The gateway's response about {asked_for} has no status.")

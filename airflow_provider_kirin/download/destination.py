@@ -36,7 +36,7 @@ class VideoClient(Protocol):
     def log(self) -> Any:
         """The logger."""
 
-    def get_task(self, kirin_task_id: str) -> KirinTask:
+    def get_task(self, kirin_task_id: str, *, external_task_id: str | None = None) -> KirinTask:
         """Look up a generation by its own id or by its external task id."""
 
     def download(
@@ -151,6 +151,7 @@ def fetch_finished(
     remedy: str = "",
     pauses: Sequence[float] = LOOKUP_RETRY_DELAYS,
     is_kirin_id: bool = False,
+    external_task_id: str | None = None,
 ) -> KirinTask:
     """Look up a finished generation to get fresh links, because links expire.
 
@@ -162,22 +163,21 @@ def fetch_finished(
     :param remedy: what to do if it is not finished, for the error message
     :param pauses: seconds before each further lookup; empty for a single lookup
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
+    :param external_task_id: the external task id, if known beside a Kirin task id
     :raises KirinUnfinishedError: it is still in progress
     :raises KirinNotFoundError: the gateway does not know it; retryable unless the API itself reported that
     :raises KirinAPIError: it failed, or completed without a video
     """
+    may_lag = (KirinNotFoundError, KirinResponseError, KirinUnfinishedError)
 
     def fetch() -> KirinTask:
-        found = hook.get_task(kirin_task_id)
+        found = hook.get_task(kirin_task_id, external_task_id=external_task_id)
         return _finished(check_response(found, kirin_task_id=kirin_task_id) if is_kirin_id else found, remedy)
 
     try:
         return call_with_retries(
             fetch,
-            fixed_delays(
-                pauses,
-                only=lambda error: isinstance(error, (KirinNotFoundError, KirinResponseError, KirinUnfinishedError)),
-            ),
+            fixed_delays(pauses, only=lambda error: isinstance(error, may_lag)),
             on_retry=partial(hook.log.info, "The gateway may lag; looking it up again in %s s: %s"),
         )
     except KirinNotFoundError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare_payload, refuse_secret
-from airflow_provider_kirin.api.polling import Poller, PollResult
+from airflow_provider_kirin.api.polling import Outcome, Poller, PollResult
 from airflow_provider_kirin.api.pricing import parse_precharge
 from airflow_provider_kirin.api.rate_limiter import RateLimiter
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.requests import (
     ApiRequest,
     create_generation,
@@ -32,7 +31,7 @@ from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_within, ca
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, open_uri
-from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
+from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import log_oddities, log_progress, new_poller
@@ -179,16 +178,8 @@ class KirinHook(BaseHook):
             )
         self.refuse_key(prepared)
         request = create_generation(self.connection.base_url, prepared.model, prepared.params)
-        kirin_task = self._request_task(request, doing="submitting the generation")
-        sent = str(prepared.params.get("external_task_id") or "").strip()
-        if sent and kirin_task.external_task_id not in (None, sent):
-            raise KirinResponseError(
-                f"The response to the submission of {short_repr(sent)} describes another generation: "
-                f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
-            )
-        # The gateway does not repeat the external task id in every response.
-        return replace(
-            kirin_task, external_task_id=prepared.params.get("external_task_id") or kirin_task.external_task_id
+        return self._request_task(
+            request, doing="submitting the generation", external_task_id=prepared.params.get("external_task_id")
         )
 
     def precharge(self, payload: Any, *, model: str = DEFAULT_MODEL) -> tuple[Decimal | None, str]:
@@ -205,17 +196,21 @@ class KirinHook(BaseHook):
             *self._send(precharge_generation(self.connection.base_url, prepared.model, prepared.params))
         )
 
-    def get_task(self, kirin_task_id: str, *, patience: float = LOOKUP_PATIENCE) -> KirinTask:
+    def get_task(
+        self, kirin_task_id: str, *, external_task_id: str | None = None, patience: float = LOOKUP_PATIENCE
+    ) -> KirinTask:
         """Look up a generation, retrying temporary errors for a while: lookups are free.
 
         :param kirin_task_id: a Kirin task id or an external task id
+        :param external_task_id: the external task id, if known beside a Kirin task id, since not every response
+            repeats it
         :param patience: seconds for which retryable errors are retried
         :raises KirinNotFoundError: the gateway does not know it
         :raises KirinAPIError: the gateway returned another error
         :raises KirinNetworkError: no response
         """
         return call_with_retries(
-            lambda: self._get_once(kirin_task_id),
+            lambda: self._get_once(kirin_task_id, external_task_id),
             backoff_within(patience),
             on_retry=partial(self.log.warning, "Lookup failed; retrying in %.0f s: %s"),
         )
@@ -226,27 +221,44 @@ class KirinHook(BaseHook):
         :param poller: the state of the wait
         """
         try:
-            outcome: KirinTask | KirinError = self._get_once(poller.kirin_task_id)
+            kirin_task = self._get_once(poller.kirin_task_id, poller.external_task_id)
         except KirinError as error:
-            outcome = error
-        return log_progress(self.log, poller.on_outcome(outcome, time.time()))
+            polled = poller.on_error(error, time.time())
+        else:
+            polled = poller.on_response(kirin_task, time.time())
+        return log_progress(self.log, polled)
+
+    def run(self, poller: Poller) -> Outcome:
+        """Carry out a wait, and return how it ended.
+
+        :param poller: the state of the wait
+        """
+        while (polled := self.poll_once(poller)).outcome is None:
+            pause(polled.delay)
+        return polled.outcome
 
     def wait(
-        self, kirin_task_id: str, *, timeout: float, poll_interval: float | None = None, is_kirin_id: bool = False
+        self,
+        kirin_task_id: str,
+        *,
+        timeout: float,
+        poll_interval: float | None = None,
+        external_task_id: str | None = None,
     ) -> KirinTask:
         """Wait, in this process, until a generation has its video.
 
         :param kirin_task_id: a Kirin task id or an external task id
         :param timeout: the maximum wait in seconds
         :param poll_interval: seconds between polls; None adapts it to the progress
-        :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
+        :param external_task_id: the external task id, if known: the other id is then the gateway's own, which each
+            response has to repeat
         :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        poller = new_poller(kirin_task_id, timeout, poll_interval, is_kirin_id=is_kirin_id)
-        while not (polled := self.poll_once(poller)).is_last:
-            pause(polled.delay)
-        return polled.result()
+        outcome = self.run(new_poller(kirin_task_id, timeout, poll_interval, external_task_id=external_task_id))
+        if isinstance(outcome, KirinError):
+            raise outcome
+        return outcome
 
     def download(
         self,
@@ -314,12 +326,18 @@ class KirinHook(BaseHook):
                 self._rate_limiter = RateLimiter(self.connection.requests_per_second)
             return self._rate_limiter.acquire(time.monotonic())
 
-    def _get_once(self, kirin_task_id: str) -> KirinTask:
+    def _get_once(self, kirin_task_id: str, external_task_id: str | None) -> KirinTask:
         asked_for = validate_task_id(kirin_task_id)
         request = get_generation(self.connection.base_url, asked_for)
-        return self._request_task(request, doing=f"asking for {asked_for}", asked_for=asked_for)
+        return self._request_task(
+            request, doing=f"asking for {asked_for}", asked_for=asked_for, external_task_id=external_task_id
+        )
 
-    def _request_task(self, request: ApiRequest, *, doing: str, asked_for: str | None = None) -> KirinTask:
-        kirin_task = parse_task(*self._send(request), doing=doing, asked_for=asked_for)
+    def _request_task(
+        self, request: ApiRequest, *, doing: str, asked_for: str | None = None, external_task_id: str | None
+    ) -> KirinTask:
+        kirin_task = parse_task(
+            *self._send(request), doing=doing, asked_for=asked_for, external_task_id=external_task_id
+        )
         log_oddities(self.log, kirin_task)
         return kirin_task

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_kirin.api.pauses import pause_async
-from airflow_provider_kirin.api.polling import Poller, PollResult
+from airflow_provider_kirin.api.polling import Outcome, Poller, PollResult
 from airflow_provider_kirin.api.requests import get_generation, validate_task_id
 from airflow_provider_kirin.api.responses import parse_task
 from airflow_provider_kirin.exceptions import KirinAuthError, KirinError
@@ -76,26 +76,30 @@ class KirinAsyncHook(BaseHook):
         :raises KirinAPIError: the gateway returned another error
         :raises KirinNetworkError: no response
         """
-        return await self._get_task(kirin_task_id, patience=self.patience)
+        return await self._get_task(kirin_task_id, None, patience=self.patience)
 
-    async def _get_task(self, kirin_task_id: str, *, patience: float | None) -> KirinTask:
+    async def _get_task(self, kirin_task_id: str, external_task_id: str | None, *, patience: float | None) -> KirinTask:
         asked_for = validate_task_id(kirin_task_id)
         async with self:
             used = self._current()
             try:
-                return await self._request_task(used, asked_for, patience)
+                return await self._request_task(used, asked_for, external_task_id, patience)
             except KirinAuthError as error:
                 # The key may have been changed since this process read it.
                 if not error.from_api or not await self._reread_connection(used):
                     raise
-                return await self._request_task(self._current(), asked_for, patience)
+                return await self._request_task(self._current(), asked_for, external_task_id, patience)
 
-    async def _request_task(self, shared: SharedSession, asked_for: str, patience: float | None) -> KirinTask:
+    async def _request_task(
+        self, shared: SharedSession, asked_for: str, external_task_id: str | None, patience: float | None
+    ) -> KirinTask:
         request = get_generation(shared.connection.base_url, asked_for)
         async with shared.slot(patience):
             try:
                 response = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
-                kirin_task = parse_task(*response, doing=f"asking for {asked_for}", asked_for=asked_for)
+                kirin_task = parse_task(
+                    *response, doing=f"asking for {asked_for}", asked_for=asked_for, external_task_id=external_task_id
+                )
             except KirinError as error:
                 shared.record_result(error)
                 raise
@@ -128,7 +132,7 @@ class KirinAsyncHook(BaseHook):
         timeout: float,  # noqa: ASYNC109 - of the generation, not of this coroutine
         poll_interval: float | None = None,
         started_at: float | None = None,
-        is_kirin_id: bool = False,
+        external_task_id: str | None = None,
     ) -> KirinTask:
         """Wait until a generation has its video.
 
@@ -136,22 +140,27 @@ class KirinAsyncHook(BaseHook):
         :param timeout: the maximum wait in seconds, counted from ``started_at``
         :param poll_interval: seconds between polls; None adapts it to the progress
         :param started_at: when the wait began (seconds since the epoch), for a wait that resumes after a restart
-        :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
+        :param external_task_id: the external task id, if known: the other id is then the gateway's own, which each
+            response has to repeat
         :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
         :raises KirinTaskFailedError: it failed, or completed without a video
         """
-        return await self.run(new_poller(kirin_task_id, timeout, poll_interval, started_at, is_kirin_id=is_kirin_id))
+        poller = new_poller(kirin_task_id, timeout, poll_interval, started_at, external_task_id=external_task_id)
+        outcome = await self.run(poller)
+        if isinstance(outcome, KirinError):
+            raise outcome
+        return outcome
 
-    async def run(self, poller: Poller) -> KirinTask:
-        """Poll until a poller's wait is over, and return the finished generation.
+    async def run(self, poller: Poller) -> Outcome:
+        """Carry out a wait, and return how it ended.
 
         :param poller: the state of the wait
-        :raises KirinError: there is no video
+        :raises KirinConfigError: the connection cannot be used
         """
         async with self:
-            while not (polled := await self.poll_once(poller)).is_last:
+            while (polled := await self.poll_once(poller)).outcome is None:
                 await pause_async(polled.delay)
-        return polled.result()
+        return polled.outcome
 
     async def poll_once(self, poller: Poller) -> PollResult:
         """Look up a poller's generation once, and return what to do next.
@@ -160,10 +169,12 @@ class KirinAsyncHook(BaseHook):
         """
         patience = max(poller.deadline - time.time(), 0.0)
         try:
-            outcome: KirinTask | KirinError = await self._get_task(poller.kirin_task_id, patience=patience)
+            kirin_task = await self._get_task(poller.kirin_task_id, poller.external_task_id, patience=patience)
         except KirinError as error:
-            outcome = error
-        return log_progress(self.log, poller.on_outcome(outcome, time.time()))
+            polled = poller.on_error(error, time.time())
+        else:
+            polled = poller.on_response(kirin_task, time.time())
+        return log_progress(self.log, polled)
 
 
 async def _release(acquiring: asyncio.Future[SharedSession]) -> None:

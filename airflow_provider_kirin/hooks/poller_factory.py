@@ -29,6 +29,7 @@ def new_poller(
     *,
     is_kirin_id: bool = False,
     callbacks: CallbackHealth | None = None,
+    external_task_id: str | None = None,
 ) -> Poller:
     """Return the poller of a wait that begins now, or resumes.
 
@@ -38,6 +39,7 @@ def new_poller(
     :param started_at: seconds since the epoch, None for now
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :param callbacks: of the connection, if the generation was submitted with a callback URL
+    :param external_task_id: the external task id, if known: the other id is then the gateway's own
     """
     started = time.time() if started_at is None else started_at
     return Poller(
@@ -45,7 +47,8 @@ def new_poller(
         started_at=started,
         deadline=started + timeout,
         poll_interval=poll_interval,
-        is_kirin_id=is_kirin_id,
+        is_kirin_id=is_kirin_id or external_task_id is not None,
+        external_task_id=external_task_id,
         callbacks=callbacks,
     )
 

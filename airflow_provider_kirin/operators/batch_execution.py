@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import FitImages
-    from airflow_provider_kirin.api.submission import OnUnknownSubmit
+    from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.operators.batch_run import OnBadRow
     from airflow_provider_kirin.operators.specs import FilesSpec
@@ -141,14 +141,13 @@ class OpenBatch:
         ended: list[float] = []
         while (left := wait.wake_at(len(pollers), ended) - (now := time.time())) > 0:
             for kirin_task_id in [each for each, at in due.items() if at <= now]:
-                outcome: KirinTask | KirinError
+                poller = pollers[kirin_task_id]
                 try:
-                    outcome = self._hook.get_task(kirin_task_id, patience=0)
+                    polled = poller.on_response(self._hook.get_task(kirin_task_id, patience=0), time.time())
                 except KirinError as error:
-                    outcome = error
-                polled = pollers[kirin_task_id].on_outcome(outcome, time.time())
+                    polled = poller.on_error(error, time.time())
                 due[kirin_task_id] = time.time() + polled.delay
-                if polled.is_last:
+                if polled.outcome is not None:
                     del pollers[kirin_task_id], due[kirin_task_id]
                     ended.append(time.time())
             next_poll = min(due.values(), default=now + left) - time.time()

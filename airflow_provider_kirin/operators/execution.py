@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kirin.api.capacity import CapacityWait, no_place
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
+from airflow_provider_kirin.api.record import InFlight
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
-from airflow_provider_kirin.api.submission import GenerationClient, InFlight, Submission, Submitted
+from airflow_provider_kirin.api.submission import GenerationClient, Submission, Submitted
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import to_str
@@ -36,6 +38,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
 )
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.poller_factory import new_poller
 from airflow_provider_kirin.lineage import Provenance, inputs_of
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.callback import MakeUrl, url_maker
@@ -44,7 +47,7 @@ from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudge
 from airflow_provider_kirin.state.order import order_of
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from airflow_provider_kirin.state.usage import record_files, record_outcomes
-from airflow_provider_kirin.triggers.events import Outcome, load_event
+from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
@@ -111,7 +114,7 @@ def submit(spec: SubmitSpec, context: Context, in_flight: InFlight) -> SubmitRes
             submitted, images = _adopt_without_payload(spec, context, hook, spec.rendering.explain_native_types(error))
         else:
             submitted, images, has_callback = _submit_or_adopt(spec, context, hook, prepared, in_flight)
-        kirin_task = replace(submitted.kirin_task, external_task_id=submitted.external_task_id)
+        kirin_task = submitted.kirin_task
         if submitted.adopted and not spec.payload_identifies_step:
             hook.log.info("The function's return value is not used: this step already has its generation.")
         failed = error_from_task(kirin_task) if kirin_task.status == "failed" else None
@@ -249,12 +252,10 @@ def _adopt_without_payload(
 def wait(spec: WaitSpec, context: Context, kirin_task: KirinTask) -> VideoResult:
     """Wait on the worker for a generation that this run has submitted or adopted."""
     with closing(KirinHook(spec.kirin_conn_id)) as hook:
-        outcome: Outcome
-        try:
-            outcome = hook.wait(kirin_task.id, timeout=spec.timeout, poll_interval=spec.poll_interval, is_kirin_id=True)
-        except KirinError as error:
-            outcome = error
-        return _conclude(spec, context, hook, outcome)
+        poller = new_poller(
+            kirin_task.id, spec.timeout, spec.poll_interval, external_task_id=kirin_task.external_task_id
+        )
+        return _conclude(spec, context, hook, hook.run(poller))
 
 
 def resume_after_wait(spec: WaitSpec, context: Context, event: Any) -> VideoResult:
@@ -278,7 +279,7 @@ def download(spec: DownloadSpec, context: Context) -> VideoResult:
         submission: Mapping[str, Any] = (
             SubmissionRecord(context).find_submission(kirin_task.id, spec.submitters) if spec.submitters else {}
         )
-        # The gateway's responses do not repeat it. An id other than the Kirin task id is the external task id.
+        # Not what the gateway reports, which not every response does: file names must not depend on it.
         external_task_id = asked_for if asked_for != kirin_task.id else submission.get("external_task_id")
         files = save_videos(
             hook, replace(kirin_task, external_task_id=external_task_id), _destination(spec.files, context)
@@ -307,8 +308,6 @@ def _finish(
     spec: WaitSpec, context: Context, hook: KirinHook, kirin_task: KirinTask, *, is_resumed: bool
 ) -> VideoResult:
     submission = SubmissionRecord(context).find_submission(kirin_task.id)
-    # The gateway's responses do not repeat it.
-    kirin_task = replace(kirin_task, external_task_id=submission.get("external_task_id"))
     hook.log.info(kirin_task.describe_end())
     if is_resumed:
         # The images were read before the deferral, in a process that is gone.
@@ -317,10 +316,13 @@ def _finish(
     if spec.files is not None:
         destination = _destination(spec.files, context)
         # Links expire, and the task may have been queued for a long time since the trigger received them.
-        fresh = fetch_finished(
-            hook, kirin_task.id, remedy="It was reported as finished before: the gateway lags.", is_kirin_id=True
+        kirin_task = fetch_finished(
+            hook,
+            kirin_task.id,
+            remedy="It was reported as finished before: the gateway lags.",
+            is_kirin_id=True,
+            external_task_id=kirin_task.external_task_id,
         )
-        kirin_task = replace(fresh, external_task_id=kirin_task.external_task_id)
         files = save_videos(hook, kirin_task, destination)
         record_files(context, kirin_task.id, files)
     value = kirin_task.to_dict() | ({} if spec.files is None else {"files": files})
@@ -399,5 +401,4 @@ def _add_cost_of_failures(error: KirinError, hook: KirinHook, record: Submission
         which = "generation of this step that" if len(costs) == 1 else f"{len(costs)} generations of this step that"
         summary = f"The {which} failed cost {show_usd(total)} USD{' in total' if len(costs) > 1 else ''}."
         hook.log.warning(summary)
-        error.message = f"{error.message} {summary}"
-        error.args = (error.message,)
+        error.append(summary)

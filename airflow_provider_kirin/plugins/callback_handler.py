@@ -12,11 +12,12 @@ from typing import TypeVar
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.plugins.callback_inbox import Handled
-from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
+from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 from airflow_provider_kirin.triggers.kirin import remaining_hold
 
 log = logging.getLogger(__name__)

@@ -28,13 +28,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import lazyload
 
 from airflow_provider_kirin.api.callback_token import CallbackToken
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome
 from airflow_provider_kirin.state.keys import CALLBACK_KEY, SUBMISSION_KEY, USAGE_KEY
 from airflow_provider_kirin.state.usage import usage_entries
 from airflow_provider_kirin.triggers.encoding import make_event
-from airflow_provider_kirin.triggers.events import Outcome
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, TaskResult
 
 log = logging.getLogger(__name__)

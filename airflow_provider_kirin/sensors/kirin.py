@@ -36,14 +36,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import StartTriggerArgs
 
-    from airflow_provider_kirin.api.polling import Poller
+    from airflow_provider_kirin.api.polling import Outcome, Poller
     from airflow_provider_kirin.hooks.kirin import KirinHook
-    from airflow_provider_kirin.triggers.events import Outcome
 
 #: Seconds between processes in reschedule mode, at least, without a poke_interval.
 _MIN_RESCHEDULE = 30.0
-#: A generation that is due within this many seconds is polled now.
-_MIN_SLEEP = 0.05
 #: Passed to the base class, which requires a number. Seconds.
 _PLACEHOLDER_INTERVAL = 3.0
 #: A retry of a longer list defers at once: the trigger polls concurrently.
@@ -148,8 +145,6 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         self._began_at: float | None = None
         self._known_ids: list[str] | None = None
         self._pollers: dict[str, Poller] = {}
-        #: When to poll each unfinished generation again, by time.monotonic().
-        self._due: dict[str, float] = {}
         self._outcomes: dict[str, Outcome] = {}
 
     def execute(self, context: Context) -> Any:
@@ -182,7 +177,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             return self._conclude(context, load_event(event, expected=len(self._ids())))
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll every unfinished generation that is due.
+        """Poll every unfinished generation.
 
         :param context: the task's context
         """
@@ -193,15 +188,12 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         ids = self._ids()
         started_at = self._started_at(context)
         with closing(KirinHook(self.kirin_conn_id)) as hook:
-            # The sensor is poked for the generation that is due first; the others may not be due yet.
-            latest = time.monotonic() + _MIN_SLEEP
-            unfinished = dict.fromkeys(kirin_task_id for kirin_task_id in ids if kirin_task_id not in self._outcomes)
-            self._poll(hook, [key for key in unfinished if self._due.get(key, latest) <= latest], started_at)
-            # A rescheduled process does not know earlier 404s, so this one repeats the poll until they are conclusive.
-            while missing := [key for key in self._due if self.reschedule and self._pollers[key].is_not_found]:
-                time.sleep(self._until_due(missing))
-                self._poll(hook, missing, started_at)
-        if not self._due or (
+            delay = self._poll(hook, ids, started_at)
+            # A rescheduled process does not know earlier 404s, so this one polls again until they are conclusive.
+            while self.reschedule and any(self._pollers[key].is_not_found for key in self._unfinished(ids)):
+                time.sleep(delay)
+                delay = self._poll(hook, ids, started_at)
+        if not self._unfinished(ids) or (
             self.fail_fast and any(isinstance(outcome, KirinError) for outcome in self._outcomes.values())
         ):
             outcomes = [self._outcomes.get(key) or abandoned_by_fail_fast(key) for key in ids]
@@ -211,25 +203,29 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
             self._defer(ids)
         # In reschedule mode each poll starts a process, which does not know the progress of the last one.
         floor = pause_length(_MIN_RESCHEDULE) if self.reschedule and self.poll_interval is None else 0.0
-        self.poke_interval = max(self._until_due(self._due), floor)
+        self.poke_interval = max(delay, floor)
         return PokeReturnValue(is_done=False)
 
-    def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> None:
+    def _unfinished(self, ids: Iterable[str]) -> list[str]:
+        """Return the ids whose outcome is not known, each once."""
+        return [kirin_task_id for kirin_task_id in dict.fromkeys(ids) if kirin_task_id not in self._outcomes]
+
+    def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> float:
+        """Poll every unfinished generation, and return the seconds until the next time."""
         from airflow_provider_kirin.api.pauses import pause_length
         from airflow_provider_kirin.hooks.poller_factory import new_poller
 
-        for kirin_task_id in ids:
+        delays: list[float] = []
+        asked: list[float] = []
+        for kirin_task_id in self._unfinished(ids):
             if kirin_task_id not in self._pollers:
                 self._pollers[kirin_task_id] = new_poller(kirin_task_id, self.timeout, self.poll_interval, started_at)
             result = hook.poll_once(self._pollers[kirin_task_id])
-            self._due[kirin_task_id] = time.monotonic() + pause_length(result.delay)
-            if outcome := result.kirin_task or result.error:
-                self._outcomes[kirin_task_id] = outcome
-                del self._due[kirin_task_id]
-
-    def _until_due(self, ids: Iterable[str]) -> float:
-        """Return the seconds until the first of them is due."""
-        return max(min(self._due[kirin_task_id] for kirin_task_id in ids) - time.monotonic(), 0.0)
+            if result.outcome is not None:
+                self._outcomes[kirin_task_id] = result.outcome
+            else:
+                (asked if self._pollers[kirin_task_id].has_to_wait else delays).append(pause_length(result.delay))
+        return max(asked) if asked else min(delays, default=0.0)
 
     def _defer(self, ids: list[str]) -> NoReturn:
         from airflow_provider_kirin.triggers.kirin import deferral_until_done

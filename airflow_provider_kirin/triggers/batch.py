@@ -140,10 +140,10 @@ class KirinBatchTrigger(BaseTrigger):
         with AccountLine.of(hook.connection).watch() as watch:
             while True:
                 try:
-                    polled = poller.on_outcome(await hook.get_task(kirin_task_id), time.time())
+                    polled = poller.on_response(await hook.get_task(kirin_task_id), time.time())
                 except KirinError as error:
-                    polled = poller.on_outcome(error, time.time())
-                if polled.is_last:
+                    polled = poller.on_error(error, time.time())
+                if polled.outcome is not None:
                     watch.has_ended = poller.has_seen_it_end
                     return
                 await asyncio.sleep(polled.delay)

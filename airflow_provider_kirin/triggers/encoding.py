@@ -8,10 +8,11 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.compat import supervisor_encoder
 from airflow_provider_kirin.exceptions import KirinResponseError
-from airflow_provider_kirin.triggers.events import EventPayload, Outcome, dump_event
+from airflow_provider_kirin.triggers.events import EventPayload, dump_event
 
 try:
     from airflow.sdk.serde import serialize

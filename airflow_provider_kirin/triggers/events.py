@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_kirin import exceptions
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -16,9 +17,6 @@ from airflow_provider_kirin.exceptions import (
     KirinTimeoutError,
     KirinUnfinishedError,
 )
-
-#: How one wait ended: the finished generation, or the error.
-Outcome = KirinTask | KirinError
 
 _VERSION = 1
 _DEADLINE = "hand_back_deadline"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
 from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
@@ -19,7 +20,7 @@ from airflow_provider_kirin.hooks.poller_factory import callback_health, new_pol
 from airflow_provider_kirin.triggers.account_line import AccountLine
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.end import end_task, was_woken
-from airflow_provider_kirin.triggers.events import Outcome, abandoned_by_fail_fast
+from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
@@ -147,8 +148,6 @@ class KirinTaskTrigger(BaseTrigger):
         done = [outcome for outcome in outcomes if isinstance(outcome, KirinTask)]
         if self.result_shape is None or len(done) != len(outcomes):
             return None
-        if self.result_shape == "one" and self.external_task_id:
-            done = [replace(done[0], external_task_id=self.external_task_id)]
         results = [kirin_task.to_dict() for kirin_task in done]
         # An id that was given twice is returned twice, and reported once.
         distinct = list(dict(zip(self.kirin_task_ids, done, strict=True)).values())
@@ -219,24 +218,20 @@ class KirinTaskTrigger(BaseTrigger):
         ]
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
-        try:
-            poller = new_poller(
-                kirin_task_id,
-                self.deadline - self.started_at,
-                self.poll_interval,
-                self.started_at,
-                # With an external task id at hand, the other id is the gateway's own.
-                is_kirin_id=self.external_task_id is not None,
-                callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback else None,
-            )
-            self._line = AccountLine.of(hook.connection)
-            with self._line.watch() as watch:
-                try:
-                    return await hook.run(poller)
-                finally:
-                    watch.has_ended = poller.has_seen_it_end
-        except KirinError as error:
-            return error
+        poller = new_poller(
+            kirin_task_id,
+            self.deadline - self.started_at,
+            self.poll_interval,
+            self.started_at,
+            external_task_id=self.external_task_id,
+            callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback else None,
+        )
+        self._line = AccountLine.of(hook.connection)
+        with self._line.watch() as watch:
+            try:
+                return await hook.run(poller)
+            finally:
+                watch.has_ended = poller.has_seen_it_end
 
 
 def deferral_until_done(

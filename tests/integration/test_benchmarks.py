@@ -112,4 +112,4 @@ class TestTheSimulation:
     def test_a_backoff_grows_to_its_limit(self):
         schedule = frontier.Backoff(2.0, 2.0, 5.0)
         running = frontier.KirinTask("a", "in_progress")
-        assert [schedule.on_outcome(running, 0).delay for _ in range(4)] == [2, 4, 5, 5]
+        assert [schedule.on_response(running, 0).delay for _ in range(4)] == [2, 4, 5, 5]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
+from airflow_provider_kirin.api.polling import PollResult
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinError,
@@ -44,7 +45,7 @@ def wait_for(request, monkeypatch):
         return resumed(wait, dict(dump_event([end])))
 
     def poke(wait: KirinTaskSensor, end: KirinError) -> Any:
-        monkeypatch.setattr(KirinHook, "poll_once", lambda *_: SimpleNamespace(kirin_task=None, error=end, delay=0.0))
+        monkeypatch.setattr(KirinHook, "poll_once", lambda *_: PollResult(outcome=end))
         return wait.poke(NOTHING)
 
     return deferred if request.param == "deferred" else poke

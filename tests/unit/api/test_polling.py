@@ -19,6 +19,7 @@ from airflow_provider_kirin.api.polling import (
     GROWTH,
     MAX_INTERVAL,
     MIN_INTERVAL,
+    Outcome,
     Poller,
     PollResult,
 )
@@ -40,7 +41,6 @@ from airflow_provider_kirin.exceptions import (
     KirinUnavailableError,
 )
 
-Outcome = KirinTask | KirinError
 #: A wall clock: the poller must not care where it begins.
 START = 1_760_000_000.0
 #: Clock arithmetic at this size is exact to a microsecond.
@@ -54,6 +54,11 @@ def task(status: str = "in_progress", progress: float | None = None, **more: Any
 VIDEO = [{"content": [{"type": "video", "url": "https://h/1.mp4?sig=SECRET"}]}]
 DONE = task("completed", output=VIDEO)
 BUSY = task()
+
+
+def after(wait: Poller, outcome: Outcome, now: float) -> PollResult:
+    """Tell the poller how a poll ended."""
+    return wait.on_error(outcome, now) if isinstance(outcome, KirinError) else wait.on_response(outcome, now)
 
 
 def poller(timeout: float = 3600.0, *, jitter: float = 0.5, **options: Any) -> Poller:
@@ -83,10 +88,10 @@ def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: floa
         run.looks.append(now - wait.started_at)
         outcome = gateway(now - wait.started_at)
         now += latency
-        step = wait.on_outcome(outcome, now)
+        step = after(wait, outcome, now)
         run.steps.append(step)
         assert step.delay >= 0
-        if step.is_last:
+        if step.outcome is not None:
             return run
         now += step.delay
     raise AssertionError(f"this wait does not end; its last looks: {run.looks[-5:]}")
@@ -146,16 +151,14 @@ class TestEveryWaitEnds:
         self, seconds: float, progress: str, jitter: float, latency: float
     ) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]), latency=latency)
-        assert run.last.kirin_task is DONE
-        assert run.last.error is None
+        assert run.last.outcome is DONE
 
     @settings(deadline=None, max_examples=200)
     @given(st.floats(0, 4000), progresses, jitters)
     def test_at_the_deadline_when_there_is_none(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
-        assert isinstance(run.last.error, KirinTimeoutError)
+        assert isinstance(run.last.outcome, KirinTimeoutError)
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
-        assert run.last.kirin_task is None
 
     @settings(deadline=None, max_examples=200)
     @given(st.floats(1, 1200), progresses, st.lists(st.none() | troubles, max_size=40), jitters, st.floats(10, 2000))
@@ -164,7 +167,7 @@ class TestEveryWaitEnds:
     ) -> None:
         healthy, ahead = generation(seconds, PROGRESS[progress]), iter(bad)
         run = simulate(poller(timeout, jitter=jitter), lambda now: next(ahead, None) or healthy(now))
-        assert run.last.kirin_task is DONE or isinstance(run.last.error, KirinTimeoutError)
+        assert run.last.outcome is DONE or isinstance(run.last.outcome, KirinTimeoutError)
         assert run.looks[-1] <= timeout + TICK
 
     @settings(deadline=None, max_examples=100)
@@ -174,48 +177,47 @@ class TestEveryWaitEnds:
     ) -> None:
         wait = poller()
         for now in times:
-            step = wait.on_outcome(task(progress=PROGRESS[progress](abs(now) % 1)), START + now)
+            step = after(wait, task(progress=PROGRESS[progress](abs(now) % 1)), START + now)
             assert 0 <= step.delay <= max(3600 - now, MAX_INTERVAL * 1.05)
-            if step.is_last:
+            if step.outcome is not None:
                 break
 
 
 class TestDeadline:
     @pytest.mark.parametrize("late", [0.0, 0.001, 60.0, 86_400.0])
     def test_a_generation_that_is_done_is_a_success_even_if_seen_late(self, late: float) -> None:
-        step = poller(600).on_outcome(DONE, START + 600 + late)
-        assert step.kirin_task is DONE
-        assert step.error is None
+        step = after(poller(600), DONE, START + 600 + late)
+        assert step.outcome is DONE
 
     @pytest.mark.parametrize("late", [0.0, 0.001, 60.0])
     def test_a_generation_that_failed_is_a_failure_even_if_seen_late(self, late: float) -> None:
-        step = poller(600).on_outcome(task("failed", error={"code": "8002005001"}), START + 600 + late)
-        assert type(step.error) is KirinInputError
+        step = after(poller(600), task("failed", error={"code": "8002005001"}), START + 600 + late)
+        assert type(step.outcome) is KirinInputError
 
     @settings(deadline=None, max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
     def test_what_ends_in_time_is_seen_in_time(self, seconds: float, progress: str, jitter: float) -> None:
         # The last look falls on the deadline: a generation that ends at the last moment is not missed.
         run = simulate(poller(seconds + 0.01, jitter=jitter), generation(seconds, PROGRESS[progress]))
-        assert run.last.kirin_task is DONE
+        assert run.last.outcome is DONE
         assert run.looks[-1] <= seconds + 0.01 + TICK
 
     def test_a_timeout_of_zero_still_polls_once(self) -> None:
-        assert simulate(poller(0), generation(0)).last.kirin_task is DONE
+        assert simulate(poller(0), generation(0)).last.outcome is DONE
         run = simulate(poller(0), generation(1))
-        assert isinstance(run.last.error, KirinTimeoutError)
+        assert isinstance(run.last.outcome, KirinTimeoutError)
         assert len(run.looks) == 1
 
     def test_a_restart_does_not_grant_the_timeout_again(self) -> None:
         first = poller(600)
-        assert not first.on_outcome(BUSY, START + 500).is_last
+        assert after(first, BUSY, START + 500).outcome is None
         again = poller(600)
-        step = again.on_outcome(BUSY, START + 590)
+        step = after(again, BUSY, START + 590)
         assert step.delay <= 10 + TICK
-        assert isinstance(again.on_outcome(BUSY, START + 600).error, KirinTimeoutError)
+        assert isinstance(after(again, BUSY, START + 600).outcome, KirinTimeoutError)
 
     def test_the_timeout_names_the_id_and_says_that_it_goes_on_and_bills(self) -> None:
-        error = poller(600).on_outcome(task("processing"), START + 600).error
+        error = after(poller(600), task("processing"), START + 600).outcome
         assert isinstance(error, KirinTimeoutError)
         assert error.kirin_task_ids == ("d1",)
         assert error.retryable
@@ -228,31 +230,28 @@ class TestDeadline:
         assert "do not submit it again" in text
 
     def test_the_timeout_names_the_last_error(self) -> None:
-        error = (
-            poller(600).on_outcome(KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).error
-        )
+        error = after(poller(600), KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).outcome
         assert isinstance(error, KirinTimeoutError)
         assert "HTTP 503: maintenance" in str(error)
         assert "It may go on at Kirin and be billed" in str(error)
         assert error.kirin_task_ids == ("d1",)
 
     def test_the_timeout_of_an_unknown_status_says_that_it_may_be_billed(self) -> None:
-        error = poller(600).on_outcome(task("on-hold"), START + 600).error
+        error = after(poller(600), task("on-hold"), START + 600).outcome
         assert "It may go on at Kirin and be billed" in str(error)
 
     def test_what_the_gateway_calls_its_status_does_not_flood_the_message(self) -> None:
         wordy = task("x" * 10**6)
-        error = poller(600).on_outcome(wordy, START + 600).error
+        error = after(poller(600), wordy, START + 600).outcome
         assert len(str(error)) < 1000
-        assert len(poller(600).on_outcome(wordy, START).log_line or "") < 1000
+        assert len(after(poller(600), wordy, START).log_line or "") < 1000
 
 
 class TestEnds:
     def test_completed_without_a_video_is_its_own_final_error(self) -> None:
-        step = poller().on_outcome(task("completed", output=[]), START + 60)
-        assert type(step.error) is KirinNoVideoError
-        assert not step.error.retryable
-        assert step.kirin_task is None
+        step = after(poller(), task("completed", output=[]), START + 60)
+        assert type(step.outcome) is KirinNoVideoError
+        assert not step.outcome.retryable
 
     @pytest.mark.parametrize(
         ("code", "kind"),
@@ -266,10 +265,9 @@ class TestEnds:
         ],
     )
     def test_failed_by_its_code(self, code: Any, kind: type[KirinAPIError]) -> None:
-        step = poller().on_outcome(task("failed", error={"code": code, "message": "because"}), START + 60)
-        assert type(step.error) is kind
-        assert step.is_last
-        assert "because" in str(step.error)
+        step = after(poller(), task("failed", error={"code": code, "message": "because"}), START + 60)
+        assert type(step.outcome) is kind
+        assert "because" in str(step.outcome)
 
     @pytest.mark.parametrize(
         "error",
@@ -280,20 +278,14 @@ class TestEnds:
         ],
     )
     def test_what_no_other_look_can_change_ends_at_once(self, error: KirinError) -> None:
-        step = poller().on_outcome(error, START)
-        assert step.error is error
-        assert step.is_last
+        step = after(poller(), error, START)
+        assert step.outcome is error
 
     @pytest.mark.parametrize(
         ("word", "is_last"), [("DONE", True), ("Failed", True), ("in_queue", False), ("a new word", False)]
     )
     def test_every_status_word_goes_through_the_one_table(self, word: str, is_last: bool) -> None:
-        assert poller().on_outcome(task(word, output=VIDEO), START).is_last is is_last
-
-    def test_a_step_that_goes_on_is_not_the_last(self) -> None:
-        assert not PollResult(delay=3).is_last
-        assert PollResult(kirin_task=DONE).is_last
-        assert PollResult(error=KirinError("x")).is_last
+        assert (after(poller(), task(word, output=VIDEO), START).outcome is not None) is is_last
 
 
 NOT_FOUND = KirinNotFoundError("HTTP 404: Request not found. Check the id", http_status=404)
@@ -314,7 +306,7 @@ class TestNotFound:
     ) -> None:
         wait = poller(timeout, jitter=jitter, poll_interval=interval)
         run = simulate(wait, lambda now: NOT_FOUND, latency=latency)
-        assert run.last.error is NOT_FOUND
+        assert run.last.outcome is NOT_FOUND
         assert run.looks[-1] <= min(timeout, sum(LOOKUP_RETRY_DELAYS) + len(LOOKUP_RETRY_DELAYS) * latency) + TICK
         assert len(run.looks) <= len(LOOKUP_RETRY_DELAYS) + 1
 
@@ -330,19 +322,19 @@ class TestNotFound:
             return NOT_FOUND if now < 0.1 or begins <= now < begins + lag else healthy(now)
 
         run = simulate(poller(jitter=jitter, poll_interval=interval), gateway, most=40_000)
-        assert run.last.kirin_task is DONE
+        assert run.last.outcome is DONE
 
     def test_a_generation_that_is_seen_again_has_all_the_patience_again(self) -> None:
         outcomes = iter([*[NOT_FOUND] * 5, BUSY, *[NOT_FOUND] * 5, DONE])
-        assert simulate(poller(), lambda now: next(outcomes)).last.kirin_task is DONE
+        assert simulate(poller(), lambda now: next(outcomes)).last.outcome is DONE
 
     def test_trouble_in_between_grants_no_more_of_it(self) -> None:
         outcomes = iter([NOT_FOUND, KirinNetworkError("cut")] * 6)
-        assert simulate(poller(), lambda now: next(outcomes)).last.error is NOT_FOUND
+        assert simulate(poller(), lambda now: next(outcomes)).last.outcome is NOT_FOUND
 
     def test_the_next_poll_is_no_sooner_than_the_gateway_allows(self) -> None:
         asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
-        assert poller().on_outcome(asked, START).delay == pytest.approx(7)
+        assert after(poller(), asked, START).delay == pytest.approx(7)
 
     def test_is_told_once(self) -> None:
         run = simulate(poller(), lambda now: NOT_FOUND)
@@ -354,7 +346,7 @@ class TestNotFound:
         wait = poller()
         told = []
         for outcome in (BUSY, NOT_FOUND, KirinNetworkError("cut"), BUSY, NO_GATEWAY):
-            wait.on_outcome(outcome, START)
+            after(wait, outcome, START)
             told.append(wait.is_not_found)
         assert told == [False, True, False, False, False]
 
@@ -364,17 +356,17 @@ class TestNotFound:
         self, page: KirinError, interval: float | None, jitter: float, timeout: float
     ) -> None:
         run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: page)
-        assert isinstance(run.last.error, KirinTimeoutError)
-        assert "an HTML page" in str(run.last.error)
+        assert isinstance(run.last.outcome, KirinTimeoutError)
+        assert "an HTML page" in str(run.last.outcome)
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
         assert len(run.looks) <= 10 + timeout / (MAX_BACKOFF / 2)
 
     @pytest.mark.parametrize("page", [NO_GATEWAY, FIREWALL])
     def test_a_page_in_place_of_the_api_is_temporary_like_a_503(self, page: KirinError) -> None:
         wait = poller()
-        delays = [wait.on_outcome(page, START + now).delay for now in (0, 2, 6)]
+        delays = [after(wait, page, START + now).delay for now in (0, 2, 6)]
         assert delays == pytest.approx([2, 4, 8])
-        assert wait.on_outcome(DONE, START + 14).kirin_task is DONE
+        assert after(wait, DONE, START + 14).outcome is DONE
 
 
 class TestIntervals:
@@ -453,26 +445,26 @@ class TestIntervals:
         assert looks["honest"] < looks["none"]
 
     def test_jitter_spreads_waits_that_began_together(self) -> None:
-        delays = {poller(jitter=jitter).on_outcome(BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
+        delays = {after(poller(jitter=jitter), BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
         assert len(delays) == 4
         assert max(delays) / min(delays) < 1.2
 
     def test_the_default_jitter_is_random(self) -> None:
-        delays = {Poller("d1", started_at=0, deadline=100).on_outcome(BUSY, 0).delay for _ in range(20)}
+        delays = {after(Poller("d1", started_at=0, deadline=100), BUSY, 0).delay for _ in range(20)}
         assert len(delays) > 1
 
     @pytest.mark.parametrize("interval", [0.1, 1.0, 5.0, 30.0, 600.0])
     def test_a_given_interval_is_kept(self, interval: float) -> None:
         run = simulate(poller(1800, poll_interval=interval), generation(100, PROGRESS["honest"]))
         assert all(gap == pytest.approx(interval, abs=TICK) for gap in run.gaps)
-        assert run.last.kirin_task is DONE
+        assert run.last.outcome is DONE
 
     def test_a_given_interval_longer_than_the_wait_ends_at_the_deadline(self) -> None:
         assert simulate(poller(60, poll_interval=600), generation(1000)).looks == pytest.approx([0, 60])
 
     @pytest.mark.parametrize("interval", [0, 0.0, -1.0])
     def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
-        assert poller(poll_interval=interval).on_outcome(BUSY, START + 10).delay > 0
+        assert after(poller(poll_interval=interval), BUSY, START + 10).delay > 0
 
     def test_the_end_that_progress_foretells_is_approached_not_overslept(self) -> None:
         run = simulate(poller(), generation(400, PROGRESS["honest"]))
@@ -485,8 +477,8 @@ class TestWhereAWaitBegan:
 
     def first_pause(self, created_at: float | None) -> float:
         wait = poller(3600)
-        wait.on_outcome(task(created_at=created_at), START)
-        return wait.on_outcome(task(created_at=created_at), START + 3).delay
+        after(wait, task(created_at=created_at), START)
+        return after(wait, task(created_at=created_at), START + 3).delay
 
     @pytest.mark.parametrize("unit", [1, 1000])
     def test_created_at_counts_in_seconds_and_in_milliseconds(self, unit: int) -> None:
@@ -502,7 +494,7 @@ class TestTroubles:
     def test_pauses_double_up_to_a_minute(self) -> None:
         wait, now, delays = poller(10_000), START, []
         for _ in range(12):
-            delays.append(wait.on_outcome(KirinNetworkError("cut"), now).delay)
+            delays.append(after(wait, KirinNetworkError("cut"), now).delay)
             now += delays[-1]
         assert delays[:4] == pytest.approx([2, 4, 8, 16])
         assert max(delays) == pytest.approx(MAX_BACKOFF)
@@ -511,19 +503,19 @@ class TestTroubles:
     def test_a_look_that_succeeds_forgets_them(self) -> None:
         wait = poller()
         for now in (0, 10, 20, 30):
-            wait.on_outcome(KirinNetworkError("cut"), START + now)
-        wait.on_outcome(BUSY, START + 40)
-        assert wait.on_outcome(KirinNetworkError("cut"), START + 50).delay == pytest.approx(2)
+            after(wait, KirinNetworkError("cut"), START + now)
+        after(wait, BUSY, START + 40)
+        assert after(wait, KirinNetworkError("cut"), START + 50).delay == pytest.approx(2)
 
     @pytest.mark.parametrize(("jitter", "delay"), [(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)])
     def test_their_pauses_are_spread(self, jitter: float, delay: float) -> None:
-        assert poller(jitter=jitter).on_outcome(KirinNetworkError("cut"), START).delay == pytest.approx(delay)
+        assert after(poller(jitter=jitter), KirinNetworkError("cut"), START).delay == pytest.approx(delay)
 
     @pytest.mark.parametrize("error", [KirinRateLimitError, KirinUnavailableError])
     def test_retry_after_is_obeyed(self, error: type[KirinAPIError]) -> None:
-        assert poller().on_outcome(error("x", retry_after=90.0), START).delay == pytest.approx(90)
-        assert poller(30).on_outcome(error("x", retry_after=90.0), START).delay == pytest.approx(30)
-        assert poller().on_outcome(error("x", retry_after=0.0), START).delay >= 1
+        assert after(poller(), error("x", retry_after=90.0), START).delay == pytest.approx(90)
+        assert after(poller(30), error("x", retry_after=90.0), START).delay == pytest.approx(30)
+        assert after(poller(), error("x", retry_after=0.0), START).delay >= 1
 
     @settings(deadline=None, max_examples=100)
     @given(st.lists(troubles, min_size=1, max_size=30), jitters)
@@ -536,12 +528,12 @@ class TestTroubles:
             assert gap >= max(asked, 1.0) - TICK
 
     def test_a_given_interval_is_not_undercut(self) -> None:
-        assert poller(poll_interval=30.0).on_outcome(KirinNetworkError("cut"), START).delay == pytest.approx(30)
+        assert after(poller(poll_interval=30.0), KirinNetworkError("cut"), START).delay == pytest.approx(30)
 
     def test_a_gateway_that_stays_away_is_ridden_out_until_the_deadline(self) -> None:
         run = simulate(poller(1000), lambda now: KirinNetworkError("connection refused"))
-        assert isinstance(run.last.error, KirinTimeoutError)
-        assert "connection refused" in str(run.last.error)
+        assert isinstance(run.last.outcome, KirinTimeoutError)
+        assert "connection refused" in str(run.last.outcome)
         assert run.looks[-1] == pytest.approx(1000, abs=TICK)
         assert len(run.looks) < 40
 
@@ -549,7 +541,7 @@ class TestTroubles:
 class TestLogLines:
     def log_lines(self, *outcomes: Outcome) -> list[str | None]:
         wait = poller()
-        return [wait.on_outcome(outcome, START + 10 * index).log_line for index, outcome in enumerate(outcomes)]
+        return [after(wait, outcome, START + 10 * index).log_line for index, outcome in enumerate(outcomes)]
 
     def test_a_log_line_is_written_only_on_change(self) -> None:
         told = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
@@ -582,54 +574,54 @@ class TestLogLines:
 
 def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
     """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
-    assert poller().on_outcome(BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
-    assert poller().on_outcome(BUSY, START + 600).delay > 5 * FIRST_INTERVAL
+    assert after(poller(), BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
+    assert after(poller(), BUSY, START + 600).delay > 5 * FIRST_INTERVAL
 
 
 class TestWithACallback:
     def test_polls_at_once_and_then_only_as_a_safety_net(self) -> None:
         waiting = poller(callbacks=CallbackHealth())
-        assert waiting.on_outcome(BUSY, START).delay == SAFETY_NET
-        assert waiting.on_outcome(BUSY, START + SAFETY_NET).delay == SAFETY_NET
+        assert after(waiting, BUSY, START).delay == SAFETY_NET
+        assert after(waiting, BUSY, START + SAFETY_NET).delay == SAFETY_NET
 
     def test_the_last_poll_is_at_the_deadline_nevertheless(self) -> None:
-        assert poller(timeout=40, callbacks=CallbackHealth()).on_outcome(BUSY, START).delay == 40
+        assert after(poller(timeout=40, callbacks=CallbackHealth()), BUSY, START).delay == 40
 
     def test_an_end_that_a_poll_has_to_find_returns_the_connection_to_its_usual_pace_for_a_while(self) -> None:
         health = CallbackHealth()
         missed, another = poller(callbacks=health), poller(callbacks=health)
         later = poller(timeout=2 * DISTRUST, callbacks=health)
-        missed.on_outcome(BUSY, START)
-        assert another.on_outcome(BUSY, START).delay == SAFETY_NET
-        missed.on_outcome(DONE, now := START + SAFETY_NET)
-        assert another.on_outcome(BUSY, now).delay < SAFETY_NET
-        assert later.on_outcome(BUSY, now + DISTRUST - 1).delay < SAFETY_NET
-        assert later.on_outcome(BUSY, now + DISTRUST).delay == SAFETY_NET
+        after(missed, BUSY, START)
+        assert after(another, BUSY, START).delay == SAFETY_NET
+        after(missed, DONE, now := START + SAFETY_NET)
+        assert after(another, BUSY, now).delay < SAFETY_NET
+        assert after(later, BUSY, now + DISTRUST - 1).delay < SAFETY_NET
+        assert after(later, BUSY, now + DISTRUST).delay == SAFETY_NET
 
     def test_a_callback_that_arrives_restores_trust(self) -> None:
         health = CallbackHealth()
         health.on_missed(START)
-        assert poller(callbacks=health).on_outcome(BUSY, START).delay < SAFETY_NET
+        assert after(poller(callbacks=health), BUSY, START).delay < SAFETY_NET
         health.on_arrived()
-        assert poller(callbacks=health).on_outcome(BUSY, START).delay == SAFETY_NET
+        assert after(poller(callbacks=health), BUSY, START).delay == SAFETY_NET
 
     def test_an_end_at_the_first_poll_says_nothing(self) -> None:
         health = CallbackHealth()
-        poller(callbacks=health).on_outcome(DONE, START)
+        after(poller(callbacks=health), DONE, START)
         assert health.is_expected(START)
 
     def test_an_end_at_the_usual_pace_says_nothing(self) -> None:
         health = CallbackHealth()
         health.on_missed(START)
         waiting = poller(callbacks=health)
-        waiting.on_outcome(BUSY, START)
-        waiting.on_outcome(DONE, START + DISTRUST)
+        after(waiting, BUSY, START)
+        after(waiting, DONE, START + DISTRUST)
         assert health.is_expected(START + DISTRUST)
 
     def test_errors_and_missing_generations_are_polled_again_as_soon_as_ever(self) -> None:
         waiting = poller(callbacks=CallbackHealth())
-        assert waiting.on_outcome(KirinNotFoundError("?"), START).delay == LOOKUP_RETRY_DELAYS[0]
-        assert waiting.on_outcome(KirinUnavailableError("?"), START).delay < SAFETY_NET
+        assert after(waiting, KirinNotFoundError("?"), START).delay == LOOKUP_RETRY_DELAYS[0]
+        assert after(waiting, KirinUnavailableError("?"), START).delay < SAFETY_NET
 
     def test_the_user_s_own_interval_comes_first(self) -> None:
-        assert poller(callbacks=CallbackHealth(), poll_interval=7).on_outcome(BUSY, START).delay == 7
+        assert after(poller(callbacks=CallbackHealth(), poll_interval=7), BUSY, START).delay == 7

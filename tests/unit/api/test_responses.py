@@ -248,3 +248,28 @@ class TestAnyResponseAtAll:
             assert sum(read) <= len(one)
             with suppress(KirinError):
                 assert len(parse_task(200, {}, body, doing="asking for d1", asked_for="d1").videos) <= MAX_VALUES
+
+
+class TestExternalTaskId:
+    @pytest.mark.parametrize(
+        ("response", "asked_for", "known", "external_task_id"),
+        [
+            ({"id": "k1"}, "mine", None, "mine"),
+            ({"id": "k1"}, "k1", None, None),
+            ({"id": "k1"}, "k1", "mine", "mine"),
+            ({"id": "k1"}, None, "mine", "mine"),
+            ({"id": "k1", "external_task_id": "mine"}, "k1", None, "mine"),
+            ({"id": "k1", "external_task_id": " mine "}, None, "mine", "mine"),
+        ],
+        ids=["asked for", "unknown", "known beside the id", "submitted", "reported", "submitted and reported"],
+    )
+    def test_the_external_task_id_is_kept_if_the_gateway_does_not_repeat_it(
+        self, response: dict[str, Any], asked_for: str | None, known: str | None, external_task_id: str | None
+    ) -> None:
+        body = {"status": "in_progress", **response}
+        kirin_task = parse_task(200, {}, body, doing="asking", asked_for=asked_for, external_task_id=known)
+        assert kirin_task.external_task_id == external_task_id
+
+    def test_a_submission_answered_with_another_generation_is_refused(self) -> None:
+        with pytest.raises(KirinResponseError, match="submission of 'mine' describes another generation: 'k1'"):
+            parse_task(200, {}, {"id": "k1", "external_task_id": "bob-1"}, doing="asking", external_task_id="mine")
