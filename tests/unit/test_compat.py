@@ -6,15 +6,19 @@ constraints file of Airflow 3.1.8 pins. Here, a fresh interpreter takes the name
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
+import airflow_provider_kirin
 from airflow_provider_kirin.compat import get_async_extra_dejson
 
 #: Checked in every Airflow: what the package relies on.
@@ -76,6 +80,31 @@ else:
         assert "refused: KirinRetryPolicy needs the retry policies of Airflow 3.3 or later" in result.stdout
     else:
         assert "ready: {'shortest': 10.0}" in result.stdout
+
+
+def imported_from_common_compat() -> set[tuple[str, str]]:
+    """Return what the package imports of common-compat when it runs, also inside functions; compat.py has fallbacks."""
+    package = Path(airflow_provider_kirin.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        typing_only = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or id(node) in typing_only or path == package / "compat.py":
+                continue
+            if node.module and node.module.startswith("airflow.providers.common.compat"):
+                found |= {(node.module, alias.name) for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(imported_from_common_compat()))
+def test_the_installed_common_compat_has_what_the_package_imports(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name), f"import {name} from airflow_provider_kirin.compat"
 
 
 async def test_the_extra_is_read_asynchronously_where_airflow_can_do_that() -> None:
