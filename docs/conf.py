@@ -40,6 +40,6 @@ nitpick_ignore_regex = [
     (
         r"py:(class|exc)",
         r"(Any|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
-        r"|OnUnknownSubmit|FitImages|KirinConnection|Poller)",
+        r"|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller)",
     ),
 ]

@@ -51,6 +51,8 @@ _WORTH_A_WORKER = 0.25
 _FEW_PLACES = 10
 #: Seconds until an account that was full, or a gateway that was away, is tried again.
 MIN_PAUSE, MAX_PAUSE = 15.0, 60.0
+#: What an error says about a row that nothing went wrong with: it was only left behind.
+_WITHOUT_ERROR = "it was, or may have been, submitted; another try looks it up"
 #: How many rows an error names.
 _MAX_NAMED = 10
 
@@ -414,7 +416,7 @@ def failure(
     if missing:
         by_reason.append(f"{missing:,} not submitted")
     named = "".join(
-        f"\n  - {state.key}: {state.status}: {state.error or 'no reason on record'}" for state in counted[:_MAX_NAMED]
+        f"\n  - {state.key}: {state.status}: {state.error or _WITHOUT_ERROR}" for state in counted[:_MAX_NAMED]
     )
     more = f"\n  and {len(counted) - _MAX_NAMED:,} more." if len(counted) > _MAX_NAMED else ""
     limit = f" max_failed_rows allows {allowed:,}." if allowed else ""

@@ -28,7 +28,7 @@ from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_a
 from tests.support.emulator import KEY
 from tests.support.waiting import HANG
 
-pytestmark = pytest.mark.usefixtures("conn_id", "impatient")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +193,10 @@ class TestABatch:
         s3.put_object(Bucket="videos", Key="in/products.jsonl", Body=lines.encode())
         operator = batch("s3://studio@videos/out", "s3://studio@videos/in/products.jsonl")  # type: ignore[arg-type]
         result = resume(operator, Instance())
+        facets = operator.get_openlineage_facets_on_complete(None)
+        assert facets is not None
+        assert [dataset.name for dataset in facets.inputs] == ["in/products.jsonl"]
+        assert [dataset.name for dataset in facets.outputs] == ["out/d/r/videos/manifest.jsonl"]
         assert result["counts"] == {"saved": 4}
         assert result["manifest"] == "s3://studio@videos/out/d/r/videos/manifest.jsonl"
         keys = {entry["Key"] for entry in s3.list_objects_v2(Bucket="videos", Prefix="out/")["Contents"]}

@@ -291,6 +291,20 @@ def test_a_generation_that_does_not_end_is_left_and_looked_at_again_by_the_next_
     assert len(batch.gateway.paid) == 1
 
 
+def test_a_batch_that_runs_out_of_time_says_so(tmp_path: Path) -> None:
+    batch = Batch(tmp_path, table(5), settings={"timeout": 100})
+    batch.wave()
+    finish(batch.gateway, 0)
+    batch.now += 101
+    run = batch.wave()
+    assert run.is_finished and run.rows.counts() == {"todo": 2, "saved": 1, "timeout": 2}
+    error = failure(run.rows, max_failed_rows=0, refused_count=True, manifest="m", why=run.why_stopped)
+    assert error is not None and "2 not submitted" in str(error) and "timeout = 100 s" in str(error)
+    finish_all(batch.gateway)
+    batch.try_number, batch.round = 2, 3
+    assert batch.work().rows.counts() == {"saved": 5}, "a clear grants the time again"
+
+
 def test_a_video_that_cannot_be_stored_is_tried_again_and_then_left_to_the_next_try(tmp_path: Path) -> None:
     batch = Batch(tmp_path, table(2))
     batch.wave()
