@@ -285,7 +285,8 @@ class Rows:
 
     def known_generations(self) -> Iterator[tuple[str, str]]:
         """Yield pairs of external task id and Kirin task id that belong together."""
-        for state in self.states.values():
+        # A copy: rows are submitted in threads.
+        for state in list(self.states.values()):
             if state.external_task_id and state.kirin_task_id:
                 yield state.external_task_id, state.kirin_task_id
 

@@ -10,6 +10,9 @@ from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.record import EarlierSubmission
 from airflow_provider_kirin.api.task import KirinTask
 
+#: A submission may have been sent, and its response is not on record.
+_UNRESOLVED = ("intent", "doubt")
+
 
 class RowRecord:
     """What is on record about one row, and what is added to it.
@@ -19,7 +22,7 @@ class RowRecord:
     :param round: the current round of automatic retries
     :param conn_id: the connection that this process uses
     :param model: the model that this process uses
-    :param known: pairs of external task id and Kirin task id, to verify that the lookup works
+    :param known: returns pairs of external task id and Kirin task id, to verify that the lookup works
     :param may_be_lost: returns whether a submission of this row may have been on record, and be lost
     :param now: returns the time, in seconds since the epoch
     """
@@ -32,7 +35,7 @@ class RowRecord:
         round: int,
         conn_id: str,
         model: str,
-        known: Iterable[tuple[str, str]],
+        known: Callable[[], Iterable[tuple[str, str]]],
         may_be_lost: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
@@ -57,14 +60,14 @@ class RowRecord:
 
     def has_unresolved_intent(self, external_task_id: str) -> bool:
         """Return whether an earlier process may have sent a submission whose response is not on record."""
-        if self.state.status == "intent" and external_task_id == self.state.external_task_id:
+        if self.state.status in _UNRESOLVED and external_task_id == self.state.external_task_id:
             return True
         return not self.state.external_task_id and self._may_be_lost()
 
     def latest(self) -> EarlierSubmission | None:
         """Return the latest generation of the row that was, or may have been, submitted."""
         state = self.state
-        if not state.external_task_id or not (state.kirin_task_id or state.status == "intent"):
+        if not state.external_task_id or not (state.kirin_task_id or state.status in _UNRESOLVED):
             return None
         return EarlierSubmission(
             external_task_id=state.external_task_id,
@@ -139,7 +142,7 @@ class RowRecord:
 
     def known_generations(self) -> Iterable[tuple[str, str]]:
         """Return pairs of external task id and Kirin task id that are known to belong together."""
-        return self._known
+        return self._known()
 
     def _change(self, state: RowState) -> None:
         self._store(state)

@@ -187,7 +187,8 @@ class BatchRun:
         self._verified = lookup_verified if lookup_verified is not None else _verified
         #: Why nothing more is submitted; None if nothing stands against it.
         self.halted: KirinError | None = None
-        self._known: Sequence[tuple[str, str]] = ()
+        #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
+        self._reopened: set[str] = set()
         self._wave = _Wave()
         #: Key -> a finished generation with fresh links, and when it was polled.
         self._fresh: dict[str, tuple[KirinTask, float]] = {}
@@ -453,9 +454,27 @@ class BatchRun:
 
     def _submit(self) -> None:
         """Submit rows until all places are taken, the account is full, or nothing is left."""
+        self._submit_rows()
+        if self._reopen_doubts():
+            self._submit_rows()
+
+    def _reopen_doubts(self) -> bool:
+        """Return whether rows in doubt can be resolved by now: a generation that is known to exist proves the lookup.
+
+        After a crash in the first seconds of a batch there is none; the first row that is accepted is one.
+        """
+        if self._verified.get(self.settings.conn_id) is False or not any(self.rows.known_generations()):
+            return False
+        for state in self.rows.having("doubt"):
+            if state.code == KirinUnknownSubmitError.__name__ and state.key not in self._reopened:
+                self._reopened.add(state.key)
+                self._wave.tried.discard(state.key)
+                self._keep(state.to("intent"))
+        return self.rows.count("intent") > 0
+
+    def _submit_rows(self) -> None:
         if not self.has_more or self._wave.is_full or self._wave.away is not None:
             return
-        self._known = [pair for pair, _ in zip(self.rows.known_generations(), range(5), strict=False)]
         candidates = self._candidates()
         running: dict[Future[tuple[RowRecord, Submitted | KirinError]], Row] = {}
         with self._pool(self.threads) as pool:
@@ -516,7 +535,7 @@ class BatchRun:
             round=round,
             conn_id=self.settings.conn_id,
             model=self.settings.model,
-            known=self._known,
+            known=self.rows.known_generations,
             may_be_lost=lambda: head.is_damaged and not self._verified.get(self.settings.conn_id),
             now=self._now,
         )
@@ -591,7 +610,9 @@ class BatchRun:
     def _after_trouble(self, key: str, error: KirinError) -> None:
         """Try a row again after the others, and give it up if that fails again and again while others are accepted."""
         state = self.rows.get(key) or RowState(key)
-        if state.troubles + 1 < MAX_TROUBLES or not self._wave.submitted:
+        # After an unknown outcome the lookup worked: the gateway is not away.
+        is_about_row = self._wave.submitted > 0 or isinstance(error, KirinUnknownSubmitError)
+        if state.troubles + 1 < MAX_TROUBLES or not is_about_row:
             self._keep(state.to(state.status, troubles=state.troubles + 1))
             return
         status: Literal["doubt", "failed"] = "doubt" if state.status == "intent" else "failed"

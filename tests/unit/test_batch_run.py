@@ -507,3 +507,14 @@ def test_input_errors_of_the_gateway_name_their_code(tmp_path: Path) -> None:
     error = failure(run.rows, max_failed_rows=0, refused_count=True, manifest="m")
     assert error is not None and "1 failed (8002005002)" in str(error)
     assert failure(run.rows, max_failed_rows=1, refused_count=True, manifest="m") is None
+
+
+def test_a_doubt_of_the_first_seconds_is_resolved_by_the_first_row_that_is_accepted(tmp_path: Path) -> None:
+    """Nothing had been seen to work when the process was killed, so the lookup's "not found" proved nothing."""
+    batch = Batch(tmp_path, table(4))
+    batch.gateway.post_fate = fates("killed before")
+    with pytest.raises(Killed):
+        batch.wave()
+    batch.verified, batch.try_number = {}, 2
+    assert batch.work().rows.counts() == {"saved": 4}
+    assert billed(batch.gateway) == Counter({f"s{number}": 1 for number in range(4)})
