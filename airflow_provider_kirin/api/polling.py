@@ -46,6 +46,9 @@ GROWTH = 0.16
 SHARE_OF_REMAINING = 0.6
 #: The bounds of that delay, as shares of the elapsed time.
 MIN_SHARE, MAX_SHARE = 0.045, 0.5
+#: While tasks wait for a place in a full account, an end is worth more polls: so many seconds apart, or as close as
+#: progress would bring them.
+AWAITED_INTERVAL = 5.0
 #: Progress is logged when it has moved by this much: each log line costs a triggerer several queries.
 PROGRESS_LOG_STEP = 0.25
 #: ``created_at`` counts as the start if it is at most this many seconds before the wait: its unit and its clock are not
@@ -82,6 +85,7 @@ class Poller:
     :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
     :param callbacks: what is known of the connection's callbacks, if the generation was submitted with one
     :param external_task_id: its external task id, if known, for whoever polls: not every response repeats it
+    :param is_awaited: returns whether somebody waits for the place that the generation takes
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 
@@ -95,6 +99,7 @@ class Poller:
         is_kirin_id: bool = False,
         callbacks: CallbackHealth | None = None,
         external_task_id: str | None = None,
+        is_awaited: Callable[[], bool] = lambda: False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kirin_task_id = kirin_task_id
@@ -107,6 +112,7 @@ class Poller:
         self._callbacks = callbacks if poll_interval is None else None
         #: Whether the last poll relied on a callback to end the wait before the next one.
         self._expects_callback = False
+        self._is_awaited = is_awaited
         self._jitter = jitter
         self._poll_count = 0
         self._error_count = 0
@@ -225,7 +231,8 @@ class Poller:
         self._predict_end(kirin_task.progress, elapsed)
         if self._poll_count == 1 and now - self.started_at < FIRST_INTERVAL:
             return FIRST_INTERVAL
-        return next_poll_delay(elapsed, self._predicted_end)
+        delay = next_poll_delay(elapsed, self._predicted_end)
+        return min(delay, max(AWAITED_INTERVAL, MIN_SHARE * elapsed)) if self._is_awaited() else delay
 
     def _predict_end(self, progress: float | None, elapsed: float) -> None:
         """Extrapolate from the last two different values of progress, or from the start and one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.callback_health import CallbackHealth
@@ -30,6 +31,7 @@ def new_poller(
     is_kirin_id: bool = False,
     callbacks: CallbackHealth | None = None,
     external_task_id: str | None = None,
+    is_awaited: Callable[[], bool] = lambda: False,
 ) -> Poller:
     """Return the poller of a wait that begins now, or resumes.
 
@@ -40,6 +42,7 @@ def new_poller(
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :param callbacks: of the connection, if the generation was submitted with a callback URL
     :param external_task_id: the external task id, if known: the other id is then the gateway's own
+    :param is_awaited: returns whether somebody waits for the place that the generation takes
     """
     started = time.time() if started_at is None else started_at
     return Poller(
@@ -50,6 +53,7 @@ def new_poller(
         is_kirin_id=is_kirin_id or external_task_id is not None,
         external_task_id=external_task_id,
         callbacks=callbacks,
+        is_awaited=is_awaited,
     )
 
 

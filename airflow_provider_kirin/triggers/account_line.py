@@ -78,6 +78,10 @@ class AccountLine:
             del self._woken[waiter.key]
             self._update()
 
+    def has_waiters(self) -> bool:
+        """Return whether anybody waits for a place here."""
+        return bool(self._woken)
+
     def place_of(self, waiter: Waiter) -> tuple[int, int]:
         """Return a waiter's place, 1 for the next, and how many wait here.
 

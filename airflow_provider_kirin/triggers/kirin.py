@@ -218,6 +218,7 @@ class KirinTaskTrigger(BaseTrigger):
         ]
 
     async def _wait_for(self, hook: KirinAsyncHook, kirin_task_id: str) -> Outcome:
+        self._line = AccountLine.of(hook.connection)
         poller = new_poller(
             kirin_task_id,
             self.deadline - self.started_at,
@@ -225,8 +226,8 @@ class KirinTaskTrigger(BaseTrigger):
             self.started_at,
             external_task_id=self.external_task_id,
             callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback else None,
+            is_awaited=self._line.has_waiters,
         )
-        self._line = AccountLine.of(hook.connection)
         with self._line.watch() as watch:
             try:
                 return await hook.run(poller)

@@ -444,6 +444,13 @@ class TestIntervals:
         }
         assert looks["honest"] < looks["none"]
 
+    @pytest.mark.parametrize("seconds", [20.0, 60.0, 300.0])
+    def test_while_somebody_waits_for_its_place_an_end_is_noticed_within_seconds(self, seconds: float) -> None:
+        """Even without progress, when 20 s would be noticed after 55."""
+        for jitter in (0.0, 0.5, 1.0):
+            run = simulate(poller(jitter=jitter, is_awaited=lambda: True), generation(seconds))
+            assert run.looks[-1] - seconds <= max(6.0, 0.05 * seconds)
+
     def test_jitter_spreads_waits_that_began_together(self) -> None:
         delays = {after(poller(jitter=jitter), BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
         assert len(delays) == 4
