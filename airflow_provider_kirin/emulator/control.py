@@ -1,7 +1,8 @@
-"""The control plane under /emulator: the ledger, the requests, the faults. All [E]."""
+"""The control plane under /emulator, and the front page that shows it: ledger, requests, faults. All [E]."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -13,9 +14,20 @@ from airflow_provider_kirin.emulator.responses import usd
 from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.submit import decode_json
 
+_PAGE = Path(__file__).parent / "page.html"
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+        "media-src 'self' http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    """Add the routes under /emulator."""
+    """Add the front page and the routes under /emulator."""
+    router.add_get("/", front_page)
     router.add_get("/emulator/ledger", ledger)
     router.add_get("/emulator/requests", requests)
     router.add_post("/emulator/reset", reset)
@@ -24,6 +36,11 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_delete("/emulator/faults", clear_faults)
     router.add_get("/emulator/held", held)
     router.add_post("/emulator/release", release)
+
+
+async def front_page(request: web.Request) -> web.Response:
+    """A page for a browser. It holds no data: its script asks for a key and sends it with each request."""
+    return web.Response(text=_PAGE.read_text(encoding="utf-8"), content_type="text/html", headers=_PAGE_HEADERS)
 
 
 async def ledger(request: web.Request) -> web.Response:

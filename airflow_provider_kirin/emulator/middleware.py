@@ -52,8 +52,9 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    is_browser = request.path == "/" and "text/html" in request.headers.get("Accept", "")
     try:
-        if not request.path.startswith("/cdn/"):
+        if not (request.path.startswith("/cdn/") or is_browser):
             request[OWNER] = _owner(request)
         return await handler(request)
     except Refusal as refusal:
