@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,15 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from local_airflow import API_KEY, EXAMPLES, ROOT, emulator, running
+from local_airflow import API_KEY, EXAMPLES, ROOT, emulator
 
 sys.path.insert(0, str(ROOT))
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-)
 DAGS = ("product_videos", "spring_campaign", "product_videos", "nightly_catalog")
 PROMPTS = {
     "mug.jpg": "Steam rises slowly from the mug while the camera glides around it, soft morning light",
@@ -104,52 +98,6 @@ def make_generations(gateway: str, home: Path) -> Iterator[Any]:
         )
 
 
-@contextlib.contextmanager
-def api_server(home: Path, env: dict[str, str]) -> Iterator[str]:
-    """Run Airflow's API server alone while the block runs; its URL is what you get."""
-    url = env["AIRFLOW__API__BASE_URL"]
-    port = url.rpartition(":")[2]
-    log = home / "api-server.log"
-    with (
-        log.open("w") as output,
-        running(["airflow", "api-server", "--host", "127.0.0.1", "--port", port], env, output),
-    ):
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/api/v2/version", timeout=5).close()
-            except OSError:
-                if time.monotonic() > deadline:
-                    sys.exit(f"error: the API server did not start; see {log}")
-                time.sleep(0.5)
-            else:
-                break
-        yield url
-
-
-@contextlib.contextmanager
-def browser() -> Iterator[Any]:
-    """Run headless Chromium while the block runs."""
-    from playwright.sync_api import sync_playwright
-
-    executable = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
-    if executable is None:
-        sys.exit("error: no Chromium. Install it: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield chromium
-        chromium.close()
-
-
-def open_page(chromium: Any, *, theme: str, width: int, height: int) -> Any:
-    """Return a page whose Airflow has a theme, at twice the resolution."""
-    context = chromium.new_context(
-        viewport={"width": width, "height": height}, device_scale_factor=2, color_scheme=theme, locale="en-US"
-    )
-    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-    return context.new_page()
-
-
 def save(page: Any, path: Path) -> None:
     """Save what a page shows: WebP is a tenth of a PNG."""
     from PIL import Image
@@ -157,10 +105,12 @@ def save(page: Any, path: Path) -> None:
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, quality=86, method=6)
 
 
-def draw(chromium: Any, url: str, places: dict[str, str], folder: Path) -> None:
+def draw(browser: Any, url: str, places: dict[str, str], folder: Path) -> None:
     """Save the pictures."""
+    from tests.support.browser import new_page
+
     for theme in ("light", "dark"):
-        page = open_page(chromium, theme=theme, width=1280, height=860)
+        page = new_page(browser, theme=theme, scale=2.0)
         page.goto(f"{url}/plugin/kirin", wait_until="networkidle")
         page.wait_for_selector(".k-tile")
         page.wait_for_timeout(1500)
@@ -188,6 +138,7 @@ def main() -> None:
         home = Path(folder)
         gateway = stack.enter_context(emulator(home, port=0, seconds=3))
         from benchmarks.gallery import own_airflow, store
+        from tests.support.browser import api_server, chromium
 
         own_airflow(home)
         os.environ |= {
@@ -199,8 +150,8 @@ def main() -> None:
         store(made)
         picks = {"video": made[-2], "progress": made[-1], "failed": made[-5]}
         places = {name: f"{one.dag_id}/{one.run_id}/{one.task_id}/{one.map_index}" for name, one in picks.items()}
-        url = stack.enter_context(api_server(home, dict(os.environ)))
-        draw(stack.enter_context(browser()), url, places, options.into)
+        url = stack.enter_context(api_server(os.environ["AIRFLOW__API__BASE_URL"], home / "api-server.log"))
+        draw(stack.enter_context(chromium()), url, places, options.into)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,248 @@
+"""The Kirin pages in Chromium, in Airflow's own frame: a real API server, the emulator, and a gateway that hangs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import requests
+from PIL import Image
+
+from tests.support.browser import api_server, chromium, find_chromium, new_page
+from tests.support.emulator import KEY, Emulator
+from tests.support.raw_server import RawServer
+from tests.support.system.processes import free_port
+from tests.support.waiting import HANG, until
+
+pytestmark = pytest.mark.system
+EVIL = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+NOW = datetime.now(UTC)
+#: What `store()` writes, as a process of its own: Airflow's settings are read once, at import.
+STORE = "import pickle, sys; from benchmarks.gallery import store; store(pickle.load(sys.stdin.buffer))"
+
+
+class Site:
+    """An API server with generations of every kind.
+
+    :param home: an empty folder
+    :param stack: ends what is started
+    """
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        self.emulator = Emulator("--seconds", "0")
+        stack.callback(self.emulator.stop)
+        self.hanging = RawServer(lambda _, server: server.stopping.wait() and None)
+        stack.callback(self.hanging.stop)
+        self.videos = home / "videos"
+        self.videos.mkdir()
+        url = f"http://127.0.0.1:{free_port()}"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
+        self.env |= {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__API__BASE_URL": url,
+            "AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__KIRIN__MEDIA_ROOTS": str(self.videos),
+            "AIRFLOW_CONN_KIRIN_DEFAULT": json.dumps(
+                {"conn_type": "kirin", "host": self.emulator.url, "password": KEY}
+            ),
+            "AIRFLOW_CONN_HANGING": json.dumps({"conn_type": "kirin", "host": self.hanging.url, "password": KEY}),
+        }
+        airflow = [sys.executable, "-m", "airflow", "db", "migrate"]
+        subprocess.run(airflow, env=self.env, check=True, stdout=subprocess.DEVNULL, timeout=HANG)
+        self.url = stack.enter_context(api_server(url, home / "api-server.log", self.env))
+
+    def store(self, *samples: Any) -> None:
+        """Write generations to the database."""
+        import pickle
+
+        subprocess.run(
+            [sys.executable, "-c", STORE], env=self.env, input=pickle.dumps(samples), check=True, timeout=HANG
+        )
+
+    def submit(self, seconds: float) -> str:
+        """Start a generation at the emulator."""
+        image = io.BytesIO()
+        Image.new("RGB", (320, 320), "teal").save(image, "PNG")
+        params = {"image": base64.b64encode(image.getvalue()).decode(), "prompt": f"A disc [[seconds:{seconds}]]"}
+        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
+        created = self.emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
+        return str(created["id"])
+
+    def save_video(self, kirin_task_id: str) -> Path:
+        """Download a finished video."""
+        found = self.emulator.call("GET", f"/model/v1/generation/task/{kirin_task_id}")
+        path = self.videos / f"{kirin_task_id}.mp4"
+        path.write_bytes(requests.get(found["output"][0]["content"][0]["url"], timeout=HANG).content)
+        return path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path_factory.mktemp("pages"), stack)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if find_chromium() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI has no Chromium: apt-get install chromium")
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Any]:
+    page = new_page(browser)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture
+def sample(site, request) -> Callable[..., Any]:
+    """Store a generation of this test's own, and return the path of its page."""
+    from benchmarks.gallery import Sample
+
+    def sample(kirin_task_id: str, **fields: Any) -> str:
+        one = Sample(kirin_task_id, f"dag_{request.node.name}", "run", NOW - timedelta(seconds=5), **fields)
+        site.store(one)
+        return f"{site.url}/plugin/kirin?ti={quote(f'{one.dag_id}/{one.run_id}/{one.task_id}/-1', safe='')}"
+
+    return sample
+
+
+def number(page: Any) -> int:
+    return int(page.locator(".k-number").inner_text().rstrip(" %…") or -1)
+
+
+def play(page: Any) -> None:
+    """Play the video, and wait until its time goes on."""
+    page.wait_for_selector("video")
+    page.evaluate("() => { const video = document.querySelector('video'); video.muted = true; return video.play(); }")
+    page.wait_for_function("document.querySelector('video').currentTime > 0.2")
+
+
+def test_progress_moves_and_then_the_video_plays_from_the_gateway(site, page, sample):
+    page.goto(sample(site.submit(30), state="deferred"))
+    page.wait_for_function("/[0-9]/.test(document.querySelector('.k-number')?.textContent)")
+    first = number(page)
+    page.wait_for_function(f"parseInt(document.querySelector('.k-number')?.textContent ?? 100) > {first}")
+    play(page)
+    assert page.locator(".k-badge").inner_text() == "Completed"
+    assert page.locator(".k-cost").inner_text() == "$0.28"
+    assert "Signature" not in page.content() and KEY not in page.content()
+
+
+def test_a_file_at_home_is_played_and_seeks_without_the_gateway(site, page, sample):
+    path = site.save_video(kirin_task_id := site.submit(0))
+    asked = len(site.emulator.requests())
+    parts: list[int] = []
+    page.on("response", lambda response: "/api/video/" in response.url and parts.append(response.status))
+    page.goto(sample(kirin_task_id, usage={"at": NOW.isoformat()}, files=[path.as_uri()]))
+    play(page)
+    page.evaluate("document.querySelector('video').currentTime = 4")
+    page.wait_for_function(
+        "!document.querySelector('video').seeking && document.querySelector('video').currentTime >= 4"
+    )
+    assert set(parts) == {206}
+    assert len(site.emulator.requests()) == asked
+
+
+def test_a_prompt_is_text_whatever_is_in_it(site, page, sample):
+    usage = {"status": "failed", "error": {"code": EVIL, "message": EVIL}}
+    url = sample(
+        "evil", order={"prompt": EVIL, "settings": {EVIL: EVIL}, "images": {EVIL: f"file:///{EVIL}"}}, usage=usage
+    )
+    for address in (url, f"{site.url}/plugin/kirin"):
+        page.goto(address)
+        page.get_by_text(EVIL).first.wait_for()
+        assert page.evaluate("window.hacked") is None
+
+
+def test_a_gateway_that_hangs_leaves_what_airflow_knows(site, page, sample):
+    page.goto(sample("hung", submission={"kirin_conn_id": "hanging"}, order={"prompt": "Waiting"}, state="deferred"))
+    page.get_by_text("The gateway did not answer").wait_for()
+    assert page.locator("blockquote").inner_text() == "Waiting"
+
+
+def test_gallery_filters_and_pages(site, page):
+    from benchmarks.gallery import samples
+
+    site.store(*(replace(one, dag_id="thousand", files=[]) for one in samples(1000)))
+    page.goto(f"{site.url}/plugin/kirin")
+    tiles = page.locator(".k-tile")
+    tiles.first.wait_for()
+    page.select_option("select[name=dag]", "thousand")
+    page.locator(".k-tile >> text=thousand").first.wait_for()
+    page.get_by_role("button", name="Show older ones").click()
+    page.wait_for_function("document.querySelectorAll('.k-tile').length === 48")
+    ids = tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+    assert len(set(ids)) == 48
+    page.fill("input[name=text]", "no. 998")
+    page.wait_for_function("document.querySelectorAll('.k-tile').length === 1")
+    page.fill("input[name=text]", "")
+    page.select_option("select[name=state]", "failed")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.k-badge')].every((badge) => badge.textContent === 'Failed')"
+    )
+    # A tile is a link, by keyboard too, and the way back is the browser's own.
+    tiles.first.focus()
+    page.keyboard.press("Enter")
+    page.locator(".k-alert").first.wait_for()
+    page.go_back()
+    tiles.first.wait_for()
+
+
+def test_follows_airflows_theme(site, browser, sample):
+    url, inks = sample("themed", order={"prompt": "Dusk"}, usage={}), {}
+    for theme in ("light", "dark"):
+        page = new_page(browser, theme=theme)
+        page.goto(url)
+        page.locator("blockquote").wait_for()
+        inks[theme] = page.evaluate("getComputedStyle(document.querySelector('blockquote')).color")
+        page.context.close()
+    assert inks == {"light": "rgb(29, 27, 38)", "dark": "rgb(236, 234, 243)"}
+
+
+@pytest.mark.parametrize("address", ["plugin/kirin", "kirin/generation/a/b/c/-1", "plugin/kirin?ti=incomplete"])
+def test_pages_are_no_wider_than_a_phone(site, browser, address):
+    page = new_page(browser, width=360, height=740)
+    page.goto(f"{site.url}/{address}")
+    page.locator(".kirin h1").wait_for()
+    assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth")
+    page.context.close()
+
+
+def test_front_page_of_the_emulator_shows_the_ledger_and_switches_faults_on(site, page):
+    kirin_task_id = site.submit(0)
+    page.goto(site.emulator.url)
+    page.fill("#key", "wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("invalid token").wait_for()
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    page.get_by_text(kirin_task_id, exact=True).wait_for()
+    page.get_by_role("button", name="Switch on").click()
+    page.get_by_text("status 503 on submit, 1 more").wait_for()
+    page.get_by_role("button", name="Clear all").click()
+    page.get_by_text("None.").wait_for()
+    page.get_by_role("button", name="Play").first.click()
+    # Not wait_for_function: the page's content security policy forbids what that does.
+    until(lambda: page.evaluate("document.querySelector('dialog video').currentTime > 0"), "the video plays")
