@@ -69,6 +69,10 @@ faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airf
 faults-celery: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## The same faults on two Celery workers and Redis
 	KIRIN_FAULT_CELERY=all KIRIN_FAULT_REPEATS=$(or $(KIRIN_FAULT_REPEATS),1) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/system/test_celery.py
 
+.PHONY: bench-callbacks
+bench-callbacks: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## how soon a task ends after its generation, with callbacks and without, in a real Airflow (ten minutes)
+	$(BIN)/python -m benchmarks.callbacks $(BENCH_ARGS)
+
 .PHONY: soak
 soak: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## 500 short waits in a busy Airflow, without a lost try (half an hour or more); SOAK_ARGS="--load 8"
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)

@@ -135,6 +135,9 @@ class Callbacks:
             return
         # "In progress" is the state just before it could have ended.
         moment = now if delivery.status == "final" else generation.created_ms - 1
+        if fault and fault.kind == "early" and not generation.waits_for_images:
+            moment = max(now, generation.done_ms)
+            status = generation.status(moment)
         outcome = await self._post(delivery.url, self._body(generation, moment, status, fault))
         self._handle_outcome(delivery, "lost response" if fault and fault.kind == "lose_response" else outcome)
 

@@ -24,7 +24,7 @@ _KINDS = (
     "hold",
     "lag",
 )
-_CALLBACK_KINDS = ("cut_before", "lose_response", "slow", "garbage", "hold")
+_CALLBACK_KINDS = ("cut_before", "lose_response", "slow", "garbage", "hold", "early")
 
 
 @dataclass

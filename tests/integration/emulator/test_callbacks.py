@@ -54,6 +54,14 @@ def test_faults_lose_double_and_garble(emulator, image, receiver):
     assert b"not json" in [body for _, _, body in receiver.wait_for(4)]
 
 
+def test_a_callback_may_come_before_the_status_says_so(emulator, image, receiver):
+    emulator.fault(on="callback", kind="early")
+    id_ = emulator.made(image=image, callback_url=receiver.url, prompt="[[seconds:600]]")
+    (told,) = bodies(receiver.wait_for(1))
+    assert (told["id"], told["status"]) == (id_, "completed") and told["output"]
+    assert emulator.task(id_)["status"] == "in_progress"
+
+
 def test_the_kling_style(start_emulator, image, receiver):
     emulator = start_emulator("--seconds", "0", "--callback-style", "kling")
     id_ = emulator.made(image=image, callback_url=receiver.url, external_task_id="mine")
