@@ -116,13 +116,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.callbacks", description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="generations of each way")
     parser.add_argument("--seconds", default="30-60", help="that a generation takes")
+    parser.add_argument("--ways", type=int, nargs="+", default=range(len(_WAYS)), help="by number, from 0")
     options = parser.parse_args()
     # SIGTERM ends it as Ctrl-C does: nothing that it started stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"{describe_machine()}\n\n| way | tasks | median | p90 | max | requests a generation | lost a try | load |")
     print(f"|{'---|' * 8}", flush=True)
     with _deployment(options.seconds, options.count) as (airflow, gateway):
-        for number in range(len(_WAYS)):
+        for number in options.ways:
             measured = measure(airflow, gateway, number)
             print(f"{measured.row()} {os.getloadavg()[0]:.0f} |", flush=True)
     return 0

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LOOKUP_TIMEOUT = 10.0
 #: Lookups that one callback may cause for a task that waits for a list. Others follow with the next callback, or poll.
 MAX_LIST_LOOKUPS = 20
-#: Finished generations that are remembered, for tasks that wait for lists.
+#: Finished generations that are remembered, for tasks that wait for lists, and for events that are held back.
 MAX_REMEMBERED = 2000
 
 LookUp = Callable[[str, str], Awaitable[KirinTask]]
@@ -44,7 +44,7 @@ class CallbackHandler:
         # Airflow's own threads are few, and an XCom backend may hang. One at a time writes: SQLite allows no more.
         self._reader = ThreadPoolExecutor(2, thread_name_prefix="kirin-callback-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kirin-callback-write")
-        self._ended: dict[tuple[str, str], Outcome] = {}
+        self._ended: dict[tuple[str, str], KirinTask] = {}
 
     def close(self) -> None:
         """Release the threads."""
@@ -94,43 +94,36 @@ class CallbackHandler:
 
     async def _outcomes(self, wait: wake.Wait, kirin_task: KirinTask) -> Sequence[Outcome] | None:
         """Return how each generation of a wait has ended, or None if the task has to wait for others."""
-        trigger = wait.trigger
-        outcome = _outcome(kirin_task)
-        if len(trigger.kirin_task_ids) == 1:
-            return [outcome]
-        for kirin_task_id in {kirin_task.id, kirin_task.external_task_id or ""}.intersection(trigger.kirin_task_ids):
-            self._remember(trigger.kirin_conn_id, kirin_task_id, outcome)
+        trigger, outcome = wait.trigger, _outcome(kirin_task)
+        known = dict.fromkeys({kirin_task.id, kirin_task.external_task_id or ""}, outcome)
         is_enough = trigger.fail_fast and isinstance(outcome, KirinError)
-        if not is_enough and not await self._have_all_ended(trigger.kirin_conn_id, trigger.kirin_task_ids):
-            return None
-        return [
-            self._ended.get((trigger.kirin_conn_id, kirin_task_id)) or abandoned_by_fail_fast(kirin_task_id)
-            for kirin_task_id in trigger.kirin_task_ids
-        ]
-
-    async def _have_all_ended(self, kirin_conn_id: str, ids: Sequence[str]) -> bool:
-        """Return whether all generations have ended, without asking for more than the first that has not."""
-        unknown = [one for one in dict.fromkeys(ids) if (kirin_conn_id, one) not in self._ended]
-        if len(unknown) > MAX_LIST_LOOKUPS:
-            return False
-        for kirin_task_id in unknown:
-            try:
-                kirin_task = await self._ask(kirin_conn_id, kirin_task_id)
-            except (KirinError, TimeoutError):
-                return False
-            if not kirin_task.is_final:
-                return False
-            self._remember(kirin_conn_id, kirin_task_id, _outcome(kirin_task))
-        return True
-
-    def _remember(self, kirin_conn_id: str, kirin_task_id: str, outcome: Outcome) -> None:
-        while len(self._ended) >= MAX_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
-        self._ended[kirin_conn_id, kirin_task_id] = outcome
+        others = [one for one in dict.fromkeys(trigger.kirin_task_ids) if one not in known]
+        if not is_enough:
+            unknown = [one for one in others if (trigger.kirin_conn_id, one) not in self._ended]
+            if len(unknown) > MAX_LIST_LOOKUPS:
+                return None
+            for kirin_task_id in others:
+                try:
+                    other = await self._ask(trigger.kirin_conn_id, kirin_task_id)
+                except (KirinError, TimeoutError):
+                    return None
+                if not other.is_final:
+                    return None
+                known[kirin_task_id] = _outcome(other)
+        return [known.get(one) or abandoned_by_fail_fast(one) for one in trigger.kirin_task_ids]
 
     async def _ask(self, kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
-        async with asyncio.timeout(LOOKUP_TIMEOUT):
-            return await self._look_up(kirin_conn_id, kirin_task_id)
+        """Return a generation as it is now; one that has ended is not asked for again."""
+        key = (kirin_conn_id, kirin_task_id)
+        if key not in self._ended:
+            async with asyncio.timeout(LOOKUP_TIMEOUT):
+                kirin_task = await self._look_up(*key)
+            if not kirin_task.is_final:
+                return kirin_task
+            while len(self._ended) >= MAX_REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+            self._ended[key] = kirin_task
+        return self._ended[key]
 
     @staticmethod
     async def _run(executor: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:

@@ -225,7 +225,8 @@ class KirinTaskTrigger(BaseTrigger):
             self.poll_interval,
             self.started_at,
             external_task_id=self.external_task_id,
-            callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback else None,
+            # dag.test() runs a trigger without a task instance, which no callback would find.
+            callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
             is_awaited=self._line.has_waiters,
         )
         with self._line.watch() as watch:

@@ -1,0 +1,163 @@
+"""What `callback="auto"` and `callback_asset` send, and what a trigger makes of a wait that a callback has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.execution_time.supervisor import set_supervisor_comms
+
+from airflow_provider_kirin.api.callback_token import parse_unverified, signing_key, verify
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.poller_factory import callback_health
+from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
+from airflow_provider_kirin.plugins import wake
+from tests.support.callbacks import Deferred
+from tests.support.emulator import KEY
+from tests.support.raw_server import RawServer
+from tests.support.triggerer import Comms
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("conn_id")
+
+
+@pytest.fixture
+def payload(image_file: str) -> dict[str, Any]:
+    return {"image": image_file, "prompt": "The sun goes round."}
+
+
+@pytest.fixture
+def called(raw_server: Any, connect: Any, emulator: Any) -> RawServer:
+    """What the gateway calls, where Airflow's API server would be."""
+
+    def answer(connection: socket.socket, server: RawServer) -> None:
+        server.send(connection, b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    server = raw_server(answer)
+    connect(emulator.url, callback_base_url=f"{server.url}/base/")
+    return server
+
+
+def token_of(called: RawServer) -> str:
+    """Return the token with which the gateway has called."""
+    request = until(lambda: called.requests and called.requests[0], "the gateway calls back").decode()
+    parts = urlsplit(request.split()[1])
+    assert request.startswith("POST ") and parts.path == "/base/kirin-callback/generation"
+    return parse_qs(parts.query)["token"][0]
+
+
+def test_the_url_names_the_task_instance_and_is_signed(dag, run, payload, called):
+    with dag:
+        KirinGenerateVideoOperator.partial(task_id="generate", callback="auto").expand(payload=[payload])
+    ended = run(dag)
+    assert ended.state == "success"
+    said = parse_unverified(token := token_of(called))
+    assert said is not None and verify(token, signing_key(KEY), now=time.time())
+    assert (said.dag_id, said.run_id, said.task_id, said.map_index) == (dag.dag_id, ended.run_id, "generate", 0)
+    assert said.external_task_id == ended.result("generate", 0)["external_task_id"]
+    assert (said.kirin_conn_id, said.asset) == ("kirin_default", None)
+    # Nobody else sees it.
+    assert token[:40] not in ended.log + ended.everything_stored()
+
+
+def test_it_is_no_part_of_what_identifies_the_generation(dag, run, payload, called, emulator):
+    with dag:
+        KirinSubmitOperator(task_id="submit", payload=payload, callback="auto")
+    first = run(dag, run_conf={}).xcoms()["submit", -1, "kirin_submission"]
+    assert first["external_task_id"] == parse_unverified(token_of(called)).external_task_id
+    assert "callback" not in str(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"callback_url": "https://h.example/mine"}, "the payload has a callback_url of its own"),
+        ({}, "the connection has no extra callback_base_url"),
+    ],
+)
+def test_without_what_it_needs_the_generation_is_polled_and_one_line_says_why(
+    dag, run, payload, connect, emulator, change, reason
+):
+    if change:
+        connect(emulator.url, callback_base_url="http://127.0.0.1:9")
+    with dag:
+        KirinSubmitOperator(task_id="submit", payload=payload | change, callback="auto")
+    ended = run(dag)
+    assert ended.state == "success"
+    (line,) = re.findall(r"Kirin will not call back, and the generation is polled: ([^.]+)\.", ended.log)
+    assert line == reason
+
+
+def test_nobody_who_did_not_ask_gets_a_line(dag, run, payload):
+    with dag:
+        KirinGenerateVideoOperator(task_id="generate", payload=payload)
+    assert "call back" not in run(dag).log
+
+
+def test_an_asset_that_cannot_get_its_event_stops_the_task_before_it_submits(dag, run, payload, emulator):
+    with dag:
+        KirinSubmitOperator(task_id="submit", payload=payload, callback_asset=Asset("videos"))
+    ended = run(dag)
+    assert ended.state == "failed" and emulator.submitted == 0
+    assert "callback_asset needs a callback, and Kirin cannot call back: the connection has no" in ended.log
+
+
+def test_an_asset_is_in_the_token(dag, run, payload, called):
+    with dag:
+        KirinSubmitOperator(task_id="submit", payload=payload, callback_asset=Asset("videos", "x-shop://videos"))
+    assert run(dag).state == "success"
+    assert parse_unverified(token_of(called)).asset == ("videos", "x-shop://videos")
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "message"),
+    [
+        (KirinSubmitOperator, {"callback": "on"}, "callback = 'on' must be \"auto\" or None"),
+        (KirinSubmitOperator, {"callback_asset": "videos"}, "must be an Asset"),
+        (KirinGenerateVideoOperator, {"callback_asset": Asset("videos")}, "use outlets"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_dag_is_parsed(operator, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        operator(task_id="x", payload={"image": "https://h.example/a.png", "prompt": "x"}, **arguments)
+
+
+class TestTheTriggerWhoseWaitHasEnded:
+    @pytest.fixture
+    def deferred(self, dag, airflow_db, payload) -> Deferred:
+        with dag:
+            KirinGenerateVideoOperator(task_id="generate", payload=payload)
+        return Deferred(dag)
+
+    def kill(self, deferred: Deferred, trigger: Any) -> None:
+        trigger.task_instance = deferred.ti("generate")
+        with set_supervisor_comms(Comms()):
+            asyncio.run(trigger.on_kill())
+
+    def test_knows_a_callback_from_a_kill(self, deferred, payload, logged):
+        kirin_task = KirinHook().submit(payload | {"external_task_id": "own-1"})
+        trigger = deferred.defer("generate", [kirin_task.id], external_task_id="own-1", result_shape="one")
+        health = callback_health("kirin_default")
+        health.on_missed(now := time.time())
+        self.kill(deferred, trigger)
+        assert "was stopped" in logged() and not health.is_expected(now)
+        (wait,) = wake.find(deferred.token("generate", "own-1")).waits
+        assert wake.resume(wait, kirin_task.id, [KirinHook().get_task(kirin_task.id)])
+        self.kill(deferred, trigger)
+        assert "was stopped" not in (said := logged()) and "has ended the wait" in said
+        assert health.is_expected(now)
+
+    def test_a_mark_of_an_earlier_wait_is_no_excuse(self, deferred, payload, logged):
+        kirin_task = KirinHook().submit(payload | {"external_task_id": "own-1"})
+        deferred.defer("generate", [kirin_task.id], external_task_id="own-1")
+        (wait,) = wake.find(deferred.token("generate", "own-1")).waits
+        assert wake.resume(wait, kirin_task.id, [KirinHook().get_task(kirin_task.id)])
+        later = deferred.defer("generate", [kirin_task.id], external_task_id="own-1", started_at=time.time() + 1)
+        self.kill(deferred, later)
+        assert "was stopped" in logged()
