@@ -28,6 +28,8 @@ LOOKUP_TIMEOUT = 10.0
 MAX_LIST_LOOKUPS = 20
 #: Finished generations that are remembered, for tasks that wait for lists, and for events that are held back.
 MAX_REMEMBERED = 2000
+#: Seconds for which they are remembered: the links to their videos expire.
+REMEMBERED_SECONDS = 600.0
 
 LookUp = Callable[[str, str], Awaitable[KirinTask]]
 T = TypeVar("T")
@@ -123,6 +125,8 @@ class CallbackHandler:
             while len(self._ended) >= MAX_REMEMBERED:
                 del self._ended[next(iter(self._ended))]
             self._ended[key] = kirin_task
+            asyncio.get_running_loop().call_later(REMEMBERED_SECONDS, self._ended.pop, key, None)
+            return kirin_task
         return self._ended[key]
 
     @staticmethod

@@ -118,6 +118,22 @@ def test_holds_the_event_back_until_the_scheduler_knows_that_the_worker_has_ende
     assert generate.ti("generate").state == "deferred"
 
 
+def test_asks_once_for_a_generation_whose_event_is_held_back(generate, submit, emulator):
+    now = time.time()
+    generate.defer("generate", [submit().id], external_task_id="own-1", started_at=now, earliest_event=now + 3600)
+    token = generate.token("generate", "own-1")
+
+    async def twice() -> list[str]:
+        handler = CallbackHandler(look_up_once)
+        try:
+            return [(await handler.handle(token)).result for _ in range(2)]
+        finally:
+            handler.close()
+
+    assert asyncio.run(twice()) == ["held", "held"]
+    assert len(emulator.requests("GET")) == 1
+
+
 def test_before_the_gateway_s_own_status_says_so_it_looks_again(generate, submit):
     generate.defer("generate", [submit("[[seconds:600]]").id], external_task_id="own-1")
     assert handle(generate.token("generate", "own-1")) == Handled("early", again=True)
