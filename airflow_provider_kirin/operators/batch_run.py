@@ -61,6 +61,8 @@ from airflow_provider_kirin.state.journal import Head, Journal
 SUBMIT_THREADS, DOWNLOAD_THREADS = 8, 4
 #: Seconds of downloads after which rows are polled and submitted again: places must not stay empty.
 _DOWNLOAD_SECONDS = 60.0
+#: Seconds after which a long wave reports where it stands.
+_REPORT_SECONDS = 60.0
 #: Seconds for which the links of a poll are used.
 _FRESH_SECONDS = 60.0
 #: Seconds after which the gateway must know a generation that it accepted.
@@ -353,9 +355,13 @@ class BatchRun:
         self._wave = _Wave()
         self._poll()
         self._submit()
+        reported_at = self._now()
         while self._store():
             self._poll()
             self._submit()
+            if self._now() - reported_at >= _REPORT_SECONDS:
+                self._report()
+                reported_at = self._now()
         self._end_wave()
 
     def _end_wave(self) -> None:
@@ -371,9 +377,8 @@ class BatchRun:
             else target_after_wave(self.places, self.settings.max_in_flight)
         )
         idle = head.idle_waves + 1 if was_refused and not wave.submitted else 0
-        self.journal.compact(self._in_order(), total=self.rows.total, is_last=self.is_finished)
+        self._report()
         self.journal.write_head(replace(self.journal.head, target=target, idle_waves=idle))
-        self.log.info(progress_line(self.rows, self.places))
         if wave.is_full:
             self.log.info(
                 "The account is full with %s generations of this batch in flight.", f"{self.rows.in_flight:,}"
@@ -381,8 +386,11 @@ class BatchRun:
         if wave.away is not None and idle >= _MAX_AWAY_WAVES:
             raise wave.away
 
-    def _in_order(self) -> list[RowState]:
-        return sorted(self.rows.states.values(), key=lambda state: state.row)
+    def _report(self) -> None:
+        """Write the manifest, and log where the batch stands."""
+        in_order = sorted(self.rows.states.values(), key=lambda state: state.row)
+        self.journal.compact(in_order, total=self.rows.total, is_last=self.is_finished)
+        self.log.info(progress_line(self.rows, self.places))
 
     def _keep(self, state: RowState) -> RowState:
         self.journal.record(state)

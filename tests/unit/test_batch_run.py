@@ -518,3 +518,23 @@ def test_a_doubt_of_the_first_seconds_is_resolved_by_the_first_row_that_is_accep
     batch.verified, batch.try_number = {}, 2
     assert batch.work().rows.counts() == {"saved": 4}
     assert billed(batch.gateway) == Counter({f"s{number}": 1 for number in range(4)})
+
+
+def test_a_long_wave_reports_where_it_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batch = Batch(tmp_path, table(12))
+    submit = batch.gateway.submit_as
+
+    def at_once(external_task_id: str) -> Any:
+        submit(external_task_id)
+        finish_all(batch.gateway)
+        return batch.gateway.paid[-1][1]
+
+    def slowly() -> str:
+        batch.now += 40
+        return "ok"
+
+    batch.gateway.submit_as, batch.client.save_fate = at_once, slowly  # type: ignore[method-assign]
+    caplog.set_level("INFO")
+    assert batch.wave().rows.counts() == {"saved": 12}
+    lines = [record.message for record in caplog.records if " of 12 done" in record.message]
+    assert len(lines) > 2 and lines[-1].startswith("12 of 12 done")
