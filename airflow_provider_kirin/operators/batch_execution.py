@@ -196,7 +196,9 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
     fields: Any = context
     ti, store = fields["ti"], fields.get("task_state_store")
     table = Table(spec.payloads, key=spec.key, model=spec.model)
-    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+    # A wave that ended, or an entry in the store, proves that there was a journal.
+    has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
+    with closing(KirinHook(spec.kirin_conn_id)) as hook, _retried_if(has_begun):
         # Airflow reports "not found" also if a secrets backend is down.
         call_with_retries(
             lambda: hook.connection,
@@ -244,11 +246,19 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
             ),
             log=log,
         )
-        # A wave that ended, or an entry in the store, proves that there was a journal.
-        has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
         run.open(batch=str(identity), try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
         _point_to(run.journal.manifest_uri, ti, store, has_begun=has_begun)
         yield OpenBatch(spec, table, run, hook, budget)
+
+
+@contextmanager
+def _retried_if(has_begun: bool) -> Iterator[None]:
+    """Let Airflow retry if a destination that could be written before cannot be written now: videos are paid."""
+    try:
+        yield
+    except KirinDestinationError as error:
+        error.retryable = error.retryable or has_begun
+        raise
 
 
 def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:

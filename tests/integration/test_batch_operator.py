@@ -21,7 +21,7 @@ from airflow.sdk import Asset, AssetAlias, task
 
 from airflow_provider_kirin.api.cost_report import CostRecord, merge_records, total
 from airflow_provider_kirin.cli.costs import _with_batches
-from airflow_provider_kirin.exceptions import KirinBatchError, KirinTableError
+from airflow_provider_kirin.exceptions import KirinBatchError, KirinDestinationError, KirinTableError
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.state.journal import SupersededError
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
@@ -327,6 +327,22 @@ class TestWhateverDies:
             (folder / "manifest.jsonl").write_text(text[: len(text) // 2])
         result = resume(batch(tmp_path, rows(5)), Instance(try_number=2), first="execute_complete")
         assert result["counts"] == {"saved": 5} and len(emulator.ledger()["paid"]) == 5
+
+    def test_a_destination_that_is_away_is_retried_once_rows_are_paid(self, rows, emulator, tmp_path):
+        out, aside = tmp_path / "out", tmp_path / "aside"
+        out.write_text("not a folder")
+        with pytest.raises(AirflowFailException, match="cannot be written"):
+            resume(batch(out, rows(5)), Instance())
+        out.unlink()
+        resume(batch(out, rows(5)), Instance(), waves=1)
+        out.rename(aside)
+        out.write_text("not a folder")
+        with pytest.raises(KirinDestinationError):
+            resume(batch(out, rows(5)), Instance(), first="execute_complete")
+        out.unlink()
+        aside.rename(out)
+        assert resume(batch(out, rows(5)), Instance(try_number=2))["counts"] == {"saved": 5}
+        assert len(emulator.ledger()["paid"]) == 5
 
     def test_a_retry_after_a_deadline_goes_on(self, rows, emulator, tmp_path):
         slow = rows(2, "Row {}. [[seconds:3]]")
