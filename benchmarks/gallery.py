@@ -95,7 +95,6 @@ def store(stored: Iterable[Sample]) -> None:
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import func, insert, select
-    from uuid6 import uuid7
 
     rows = list(stored)
     runs = {(row.dag_id, row.run_id): row for row in rows}
@@ -122,7 +121,7 @@ def store(stored: Iterable[Sample]) -> None:
         session.execute(
             insert(TaskInstance),
             [
-                {"id": uuid7(), "pool": "default_pool", "state": row.state, "try_number": 1, **place}
+                {"pool": "default_pool", "state": row.state, "try_number": 1, **place}
                 for row, place in zip(rows, places, strict=True)
             ],
         )
