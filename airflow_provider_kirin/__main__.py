@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_kirin validate|submit|status|download|costs``: the commands, on every Airflow."""
+"""``python -m airflow_provider_kirin COMMAND``: the commands of ``airflow kirin``, on every Airflow."""
 
 from __future__ import annotations
 

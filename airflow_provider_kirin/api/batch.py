@@ -325,6 +325,7 @@ class Wait:
     :param earliest: no wave may begin before this
     :param has_more: whether rows wait for a place
     :param retry_at: when to try again what was refused; None if nothing was
+    :param at_once: whether to begin as soon as one has ended: a process that waits itself costs no worker
     """
 
     since: float
@@ -332,6 +333,7 @@ class Wait:
     earliest: float = 0.0
     has_more: bool = True
     retry_at: float | None = None
+    at_once: bool = False
 
     def wake_at(self, waiting: int, ended_at: Sequence[float]) -> float:
         """Return when to begin the next wave, as far as it is known now.
@@ -349,7 +351,9 @@ class Wait:
             at.append(max(ended_at, default=self.since))
         if ended_at:
             places, first = waiting + len(ended_at), min(ended_at)
-            if not self.has_more:
+            if self.at_once:
+                at.append(first)
+            elif not self.has_more:
                 at.append(first + _PATIENCE_AT_END)
             elif places <= _FEW_PLACES:
                 at.append(max(first, self.since + _PATIENCE))
@@ -396,7 +400,13 @@ def seconds_left(rows: Rows, places: int) -> float | None:
 
 
 def failure(
-    rows: Rows, *, max_failed_rows: float, refused_count: bool, manifest: str, why: str = ""
+    rows: Rows,
+    *,
+    max_failed_rows: float,
+    refused_count: bool,
+    manifest: str,
+    why: str = "",
+    remedy: str = "Clear the task",
 ) -> KirinBatchError | None:
     """Return the error of a batch that has ended; None if it is a success.
 
@@ -405,6 +415,7 @@ def failure(
     :param refused_count: whether rows that broke a rule count
     :param manifest: the URI of the manifest
     :param why: why rows were left out, if they were
+    :param remedy: what submits the rest
     """
     unsaved = [state for state in rows.states.values() if state.status not in ("saved", "todo")]
     counted = [state for state in unsaved if refused_count or state.status != "refused"]
@@ -423,8 +434,8 @@ def failure(
     limit = f" max_failed_rows allows {allowed:,}." if allowed else ""
     return KirinBatchError(
         f"{len(counted) + missing:,} of {rows.total:,} rows have no video: {', '.join(by_reason) or 'none'}.{limit} "
-        f"{why + ' ' if why else ''}The other {rows.count('saved'):,} are saved; see {manifest}. Clear the task to "
-        f"submit what is missing, and only that.{named}{more}",
+        f"{why + ' ' if why else ''}The other {rows.count('saved'):,} are saved; see {manifest}. {remedy} to submit "
+        f"what is missing, and only that.{named}{more}",
         retryable=any(_may_change(state) for state in counted),
     )
 

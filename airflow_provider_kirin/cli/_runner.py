@@ -12,6 +12,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow_provider_kirin.api.redaction import one_line
@@ -50,6 +51,30 @@ def fail(message: Any) -> NoReturn:
     """
     echo(one_line(message, _LONGEST_LINE))
     raise SystemExit(1)
+
+
+def confirm(args: Namespace, question: str, *, is_stdin_free: bool = True) -> None:
+    """Ask whether to spend money, unless ``--yes`` was given; exit with code 1 if the answer is not yes.
+
+    :param args: yes
+    :param question: without its question mark
+    :param is_stdin_free: whether standard input can be asked
+    """
+    if args.yes:
+        return
+    if not is_stdin_free or not sys.stdin.isatty():
+        fail("this costs money and cannot be confirmed without a terminal: give --yes. Nothing was submitted.")
+    print(f"kirin: {printable(question)}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        fail("nothing was submitted.")
+
+
+def absolute(path: str) -> str:
+    """Return a path or URI with a relative path resolved against the current folder.
+
+    :param path: what was given on the command line
+    """
+    return str(Path(path).expanduser().absolute()) if "://" not in path and path.strip() else path
 
 
 def echo(message: str) -> None:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.payload import prepare_payload
-from airflow_provider_kirin.api.pricing import Estimate, billed_cost, estimated, price_key, show_usd
+from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission
-from airflow_provider_kirin.cli._runner import ConsoleLog, command, echo, fail, show
+from airflow_provider_kirin.cli._runner import absolute, command, confirm, echo, fail, show
+from airflow_provider_kirin.cli.hook import open_hook
 from airflow_provider_kirin.cli.payload_file import read_payload
+from airflow_provider_kirin.cli.prices import describe_price, find_price
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
-from airflow_provider_kirin.exceptions import (
-    KirinError,
-    KirinPayloadError,
-    KirinUnknownSubmitError,
-)
-from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.exceptions import KirinPayloadError, KirinUnknownSubmitError
 from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
-    from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
 
 
@@ -56,10 +49,15 @@ def submit(args: Namespace) -> None:
 
     :param args: payload, model, conn_id, external_task_id, yes
     """
-    with _hook(args) as hook:
+    with open_hook(args) as hook:
         user_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
         prepared = hook.prepare(read_payload(args.payload), model=args.model, replacing=user_id)
-        _confirm(args, hook, prepared)
+        # The hook has printed the payload's warnings already.
+        echo(f"{prepared.model}: {prepared.describe()}")
+        price = describe_price(find_price(hook, prepared))
+        if args.yes:
+            echo(f"submitting for {price}")
+        confirm(args, f"submit it to {hook.connection.base_url} for {price}", is_stdin_free=args.payload != "-")
         # Always sent, so that a submission whose response is lost can be found.
         external_task_id = prepared.params.get("external_task_id") or f"airflow-cli-{uuid.uuid4().hex[:20]}"
         submission = Submission(
@@ -94,7 +92,7 @@ def status(args: Namespace) -> None:
 
     :param args: kirin_task_id, conn_id, output
     """
-    with _hook(args) as hook:
+    with open_hook(args) as hook:
         kirin_task = hook.get_task(args.kirin_task_id)
     if args.output == "json":
         show(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
@@ -108,20 +106,25 @@ def download(args: Namespace) -> None:
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
-    destination = Destination(_absolute(args.destination), overwrite=not args.no_overwrite)
+    destination = Destination(absolute(args.destination), overwrite=not args.no_overwrite)
     if not destination.is_file:
         # Without a DAG there is no value for the default template's dag_id and run_id.
         destination = replace(destination, template="{kirin_task_id}-{index}.mp4")
     destination.check()
-    with _hook(args) as hook:
+    with open_hook(args) as hook:
         kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
         show("\n".join(save_videos(hook, kirin_task, destination)))
 
 
-def _absolute(destination: str) -> str:
-    """Return a destination with a relative path resolved against the current folder."""
-    is_local = "://" not in destination and destination.strip()
-    return str(Path(destination).expanduser().absolute()) if is_local else destination
+@command
+def batch(args: Namespace) -> None:
+    """Make a video of each row of a table.
+
+    :param args: table, destination, resume, and what a batch operator takes
+    """
+    from airflow_provider_kirin.cli.batch import work
+
+    work(args)
 
 
 @command
@@ -133,41 +136,6 @@ def costs(args: Namespace) -> None:
     from airflow_provider_kirin.cli.costs import report
 
     report(args)
-
-
-def _hook(args: Namespace) -> closing[KirinHook]:
-    """Return the connection's hook. With ``-v`` its full log is shown, otherwise only warnings."""
-    hook = (KirinHook if args.verbose else _ConsoleHook)(args.conn_id)
-    # Looked up now, so that a missing connection fails at once instead of being retried.
-    _ = hook.connection
-    return closing(hook)
-
-
-class _ConsoleHook(KirinHook):
-    log = ConsoleLog()  # type: ignore[assignment]
-
-
-def _confirm(args: Namespace, hook: KirinHook, prepared: PreparedPayload) -> None:
-    estimate = _estimate(hook, prepared)
-    price = f"about {show_usd(estimate.usd)} USD (according to {estimate.source})" if estimate else "an unknown price"
-    # The hook has printed the payload's warnings already.
-    echo(f"{prepared.model}: {prepared.describe()}")
-    if args.yes:
-        echo(f"submitting for {price}")
-        return
-    if args.payload == "-" or not sys.stdin.isatty():
-        fail("this costs money and cannot be confirmed without a terminal: give --yes. Nothing was submitted.")
-    print(f"kirin: submit it to {hook.connection.base_url} for {price}? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        fail("nothing was submitted.")
-
-
-def _estimate(hook: KirinHook, prepared: PreparedPayload) -> Estimate | None:
-    try:
-        usd, _ = hook.precharge(prepared)
-    except KirinError:
-        usd = None
-    return estimated(usd, hook.connection.prices, price_key(prepared.model, prepared.params))
 
 
 def _describe(kirin_task: KirinTask) -> Iterator[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.operators.batch_budget import BatchBudget
 
+#: The default path of a row's video below the destination.
+TEMPLATE = "{key}-{index}.mp4"
+
 Report = Callable[[Literal["submitted", "ended"], "RowState", "KirinTask | KirinError"], None]
 
 

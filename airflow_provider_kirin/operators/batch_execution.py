@@ -17,14 +17,14 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
 from airflow_provider_kirin.download.destination import Destination
 from airflow_provider_kirin.download.filenames import safe_part
-from airflow_provider_kirin.exceptions import KirinBudgetError, KirinDestinationError, KirinError
+from airflow_provider_kirin.exceptions import KirinBudgetError, KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.hooks.poller_factory import new_poller
 from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import BatchIdentity, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
 from airflow_provider_kirin.operators.batch_run import BatchRun, BatchSettings
+from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.run_budget import charges_of_run, kirin_task_ids, parse_budget
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Journal
@@ -40,15 +40,12 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import FitImages
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.exceptions import KirinError
     from airflow_provider_kirin.operators.batch_run import OnBadRow
     from airflow_provider_kirin.operators.specs import FilesSpec
 
-#: The default path of a row's video below the destination.
-TEMPLATE = "{key}-{index}.mp4"
 #: A template without any of these would give all rows the same file.
 _NAMES_A_ROW = ("{key}", "{kirin_task_id}", "{external_task_id}")
-#: Seconds between two looks of a worker that waits itself.
-_LOOK_EVERY = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -125,33 +122,7 @@ class OpenBatch:
 
     def wait_here(self) -> None:
         """Wait on the worker until the next wave is worth it."""
-        wait = self.run.wait(hold=0)
-        pollers = {
-            str(state.kirin_task_id): new_poller(
-                str(state.kirin_task_id),
-                # The wait itself has a deadline; a poll only has to see an end.
-                2 * self._spec.timeout,
-                self._spec.poll_interval,
-                state.since,
-                is_kirin_id=True,
-            )
-            for state in self.run.rows.having("sent")
-        }
-        due = dict.fromkeys(pollers, 0.0)
-        ended: list[float] = []
-        while (left := wait.wake_at(len(pollers), ended) - (now := time.time())) > 0:
-            for kirin_task_id in [each for each, at in due.items() if at <= now]:
-                poller = pollers[kirin_task_id]
-                try:
-                    polled = poller.on_response(self._hook.get_task(kirin_task_id, patience=0), time.time())
-                except KirinError as error:
-                    polled = poller.on_error(error, time.time())
-                due[kirin_task_id] = time.time() + polled.delay
-                if polled.outcome is not None:
-                    del pollers[kirin_task_id], due[kirin_task_id]
-                    ended.append(time.time())
-            next_poll = min(due.values(), default=now + left) - time.time()
-            time.sleep(max(min(left, next_poll, _LOOK_EVERY), 0.0))
+        wait_for_ends(self.run, self._hook, timeout=self._spec.timeout, poll_interval=self._spec.poll_interval)
 
     def provenance(self) -> Provenance:
         """Return what the batch was made from, and what it made, for OpenLineage."""

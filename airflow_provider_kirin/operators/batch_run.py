@@ -187,6 +187,8 @@ class BatchRun:
         self._now = now
         self._sleep = sleep
         self._verified = lookup_verified if lookup_verified is not None else _verified
+        #: Called after each change of a row.
+        self.on_change: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if nothing stands against it.
         self.halted: KirinError | None = None
         #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
@@ -325,10 +327,11 @@ class BatchRun:
         """Whether nothing is left to do."""
         return not (self.rows.in_flight or self.has_more or self._to_store())
 
-    def wait(self, *, hold: float) -> Wait:
+    def wait(self, *, hold: float = 0.0, at_once: bool = False) -> Wait:
         """Return the wait until the next wave, which begins now.
 
         :param hold: seconds before which the next wave must not begin
+        :param at_once: whether it begins as soon as one generation has ended
         """
         now = self._now()
         ends = (float(state.since or now) + self.settings.row_timeout for state in self.rows.having("sent"))
@@ -338,6 +341,7 @@ class BatchRun:
             earliest=now + hold,
             has_more=self.has_more,
             retry_at=self._retry_at(now),
+            at_once=at_once,
         )
 
     def _retry_at(self, now: float) -> float | None:
@@ -394,8 +398,12 @@ class BatchRun:
 
     def _keep(self, state: RowState) -> RowState:
         self.journal.record(state)
-        self.rows.set(state)
+        self._set(state)
         return state
+
+    def _set(self, state: RowState) -> None:
+        self.rows.set(state)
+        self.on_change()
 
     # Polling ------------------------------------------------------------------------------------------------------
 
@@ -581,7 +589,7 @@ class BatchRun:
                 self.journal.record(changed)
                 state = changed
         if state.version:
-            self.rows.set(state)
+            self._set(state)
 
     def _after_error(self, state: RowState, error: KirinError) -> RowState:
         """Return the state of a row after its submission failed, and note what that means for the others."""

@@ -119,6 +119,15 @@ class Journal:
             return None
         return Head(**known)
 
+    def is_begun(self) -> bool:
+        """Return whether a row was, or may have been, submitted by whoever worked on the batch before.
+
+        :raises KirinDestinationError: the storage cannot be read
+        """
+        head, (states, damaged) = self.read_head(), self._read_lines(MANIFEST)
+        is_lost = head is not None and head.recorded > len(states)
+        return bool(self._list() or damaged or is_lost or any(state.external_task_id for state in states))
+
     def take_over(self, head: Head) -> tuple[dict[str, RowState], int]:
         """Become the one process that works on the batch; return the states of its rows, and how many were lost.
 

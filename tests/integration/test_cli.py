@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import pty
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.support.emulator import KEY
 from tests.support.raw_server import replying, whole
-from tests.support.waiting import HANG
+from tests.support.waiting import HANG, until
 
 pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id")]
 
@@ -249,6 +252,136 @@ class TestStatusAndDownload:
         assert_one_line(kirin("download", made(prompt), "videos"), said)
 
 
+class TestBatch:
+    @pytest.fixture
+    def table(self, tmp_path, image_bytes) -> Callable[..., None]:
+        """Write ``products.csv``: rows s0, s1 and so on, that take as many seconds."""
+
+        def write(rows: int = 6, seconds: float = 0.2, **durations: str) -> None:
+            (tmp_path / "cup.jpg").write_bytes(image_bytes)
+            lines = [f"s{n},cup.jpg,{n} [[seconds:{seconds}]],{durations.get(f's{n}', '')}" for n in range(rows)]
+            (tmp_path / "products.csv").write_text("\n".join(["sku,image,prompt,duration", *lines]))
+
+        return write
+
+    ARGUMENTS = ("batch", "products.csv", "--destination", "videos", "--key", "sku", "--max-in-flight", "3")
+
+    @pytest.mark.parametrize("by", ["airflow_provider_kirin", "airflow"])
+    def test_from_a_table_to_videos(self, kirin, table, emulator, tmp_path, by):
+        table(4, s2="10")
+        done = kirin(*self.ARGUMENTS, "--yes", by=by)
+        assert done.returncode == 0, done
+        assert done.stdout == f"{(tmp_path / 'videos' / 'manifest.jsonl').as_uri()}\n"
+        assert {path.name for path in (tmp_path / "videos").glob("*.mp4")} == {f"s{n}-0.mp4" for n in range(4)}
+        price = sum(Decimal(row["cost"]) for row in emulator.ledger()["paid"])
+        lines = done.stderr.splitlines()
+        assert lines[0].startswith(f"kirin: submitting 4 rows of products.csv for about {price} USD (according to")
+        assert lines[-1] == f"kirin: 4 of 4 done, 0 in flight, 0 failed, {price} USD"
+
+    def test_interrupted_and_resumed_each_row_is_paid_once(self, kirin, table, emulator, tmp_path):
+        table(6, seconds=2)
+        command = [sys.executable, "-m", "airflow_provider_kirin", *self.ARGUMENTS, "-y"]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+            # Some are accepted, and perhaps one is just being sent.
+            until(lambda: emulator.submitted >= 2, "two submissions")
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=HANG)
+        assert process.returncode == 130 and "Traceback" not in said, said
+        bought = emulator.submitted
+        assert 2 <= bought <= 3
+        *_, interrupted, go_on = said.splitlines()
+        assert "interrupted: 0 of 6 done" in interrupted and "are billed" in interrupted
+        resume = go_on.partition(" with: python -m airflow_provider_kirin ")[2].split()
+        assert resume == [*self.ARGUMENTS, "-y", "--resume"]
+
+        refused = kirin(*self.ARGUMENTS, "-y")
+        assert_one_line(refused, "holds a batch already", "--resume")
+        done = kirin(*resume, "-o", "json")
+        assert done.returncode == 0 and json.loads(done.stdout)["counts"] == {"saved": 6}, done
+        assert f"{6 - bought} of 6 rows" in done.stderr
+        names = [row["external_task_id"] for row in emulator.ledger()["paid"]]
+        assert len(names) == len(set(names)) == 6
+
+    def test_a_journal_that_is_lost_or_moved_costs_lookups(self, kirin, table, emulator, tmp_path):
+        table(4)
+        assert kirin(*self.ARGUMENTS, "-y").returncode == 0
+        shutil.rmtree(tmp_path / "videos" / "_journal")
+        (tmp_path / "videos" / "manifest.jsonl").unlink()
+        done = kirin(*self.ARGUMENTS, "-y", "--resume")
+        assert done.returncode == 0 and "missing or damaged" in done.stderr, done
+        assert emulator.submitted == 4
+
+        # In another place the journal says what is there; a row more is bought.
+        (tmp_path / "videos").rename(tmp_path / "moved")
+        table(5)
+        done = kirin(*self.ARGUMENTS, "-y", "--resume", "--destination", "moved")
+        assert done.returncode == 0 and "submitting 1 of 5 rows" in done.stderr, done
+        assert emulator.submitted == 5
+
+    def test_a_bad_table_costs_nothing_and_mended_it_needs_no_resume(self, kirin, table, emulator):
+        table(3, s1="7")
+        done = kirin(*self.ARGUMENTS, "-y")
+        assert done.returncode == 1 and done.stdout == "" and "kirin:   - s1: duration = '7'" in done.stderr
+        assert emulator.submitted == 0
+        table(3)
+        assert kirin(*self.ARGUMENTS, "-y").returncode == 0
+        assert emulator.submitted == 3
+
+    def test_bad_rows_and_a_budget(self, kirin, table, emulator):
+        table(4, s1="7")
+        done = kirin(*self.ARGUMENTS, "-y", "--on-bad-row", "skip", "--max-cost-usd", "0.60", "-o", "json")
+        assert done.returncode == 1 and emulator.submitted == 2
+        assert json.loads(done.stdout)["counts"] == {"todo": 1, "saved": 2, "refused": 1}
+        assert "1 not submitted" in done.stderr and "--resume" in done.stderr
+
+    def test_it_asks_nobody_where_nobody_is(self, kirin, table, emulator):
+        table(2)
+        assert_one_line(kirin(*self.ARGUMENTS), "give --yes", "Nothing was submitted")
+        assert emulator.submitted == 0
+
+    def test_in_a_terminal_it_asks_and_shows_a_bar(self, kirin, table, emulator, tmp_path):
+        table(3)
+        ours, theirs = pty.openpty()
+        os.write(ours, b"y\n")
+        command = [sys.executable, "-m", "airflow_provider_kirin", *self.ARGUMENTS]
+        with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE) as process:
+            os.close(theirs)
+            shown = read_all(ours)
+        assert process.returncode == 0 and "submit 3 rows" in shown and "[y/N]" in shown
+        assert "100%" in shown and "3 of 3 done, 0 in flight, 0 failed, 0.84 USD" in shown
+        assert emulator.submitted == 3
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (("--resume",), "is empty"),
+            (("--destination", "one.mp4"), "must be a folder"),
+        ],
+    )
+    def test_arguments_that_are_wrong(self, kirin, table, emulator, more, said):
+        table(2)
+        assert_one_line(kirin(*self.ARGUMENTS, "-y", *more), said)
+        assert emulator.submitted == 0
+
+    def test_the_folder_of_a_dag_is_not_its_business(self, kirin, table, emulator, tmp_path):
+        table(2)
+        (tmp_path / "videos" / "_journal").mkdir(parents=True)
+        (tmp_path / "videos" / "_journal" / "head.json").write_text('{"batch": "airflow-abc", "try_number": 1}')
+        assert_one_line(kirin(*self.ARGUMENTS, "-y", "--resume"), "belongs to a task of a DAG")
+        assert emulator.submitted == 0
+
+
+def read_all(terminal: int) -> str:
+    """Return what a program wrote to its terminal until it ended."""
+    parts = []
+    with contextlib.suppress(OSError):
+        # Linux reports the end of the other side as an error.
+        while part := os.read(terminal, 65536):
+            parts.append(part)
+    os.close(terminal)
+    return b"".join(parts).decode()
+
+
 class TestCosts:
     @pytest.fixture
     def dag_id(self) -> str:
@@ -355,7 +488,7 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", ["validate", "submit", "status", "download", "costs"])
+@pytest.mark.parametrize("command", ["validate", "submit", "status", "download", "batch", "costs"])
 def test_help_of_each_command(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

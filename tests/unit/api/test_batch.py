@@ -178,6 +178,11 @@ class TestWake:
     def test_without_waiting_rows_only_downloads_are_late(self) -> None:
         assert self.wake(4, [40.0], has_more=False) == 100
 
+    def test_a_process_that_waits_itself_goes_on_at_the_first_end(self) -> None:
+        assert self.wake(19, [40.0, 41.0], at_once=True) == 40
+        assert self.wake(4, [40.0], at_once=True, has_more=False) == 40
+        assert self.wake(4, [], at_once=True, deadline=77) == 77
+
     def test_at_the_deadline(self) -> None:
         assert self.wake(4, [], deadline=77) == 77
 
