@@ -14,10 +14,12 @@ from airflow.sdk import Asset
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 
 from airflow_provider_kirin.api.callback_token import parse_unverified, signing_key, verify
+from airflow_provider_kirin.api.capacity import Waiter
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import wake
+from airflow_provider_kirin.triggers.account_line import AccountLine
 from tests.support.callbacks import Deferred
 from tests.support.emulator import KEY
 from tests.support.raw_server import RawServer
@@ -161,3 +163,22 @@ class TestTheTriggerWhoseWaitHasEnded:
         later = deferred.defer("generate", [kirin_task.id], external_task_id="own-1", started_at=time.time() + 1)
         self.kill(deferred, later)
         assert "was stopped" in logged()
+
+    def test_tells_who_waits_for_a_place_that_one_is_free(self, deferred, payload):
+        kirin_task = KirinHook().submit(payload | {"external_task_id": "own-1"})
+        trigger = deferred.defer("generate", [kirin_task.id], external_task_id="own-1")
+        (wait,) = wake.find(deferred.token("generate", "own-1")).waits
+        assert wake.resume(wait, kirin_task.id, [KirinHook().get_task(kirin_task.id)])
+        trigger.task_instance = deferred.ti("generate")
+
+        async def kill() -> str:
+            trigger._line = line = AccountLine()
+            waiter = Waiter(now := time.time(), "next", refused_at=now, ready_at=now)
+            # Another generation is watched, so the waiter does not have to try its luck.
+            with line.watch(), line.join(waiter) as woken:
+                assert not woken.done()
+                await trigger.on_kill()
+                return woken.result()
+
+        with set_supervisor_comms(Comms()):
+            assert asyncio.run(kill()) == "end"
