@@ -12,10 +12,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     :param argv: the arguments, by default those of this process
     """
+    from airflow_provider_kirin import __version__
     from airflow_provider_kirin.cli.definition import get_kirin_cli_commands
 
     (group,) = get_kirin_cli_commands()
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_kirin", description=f"{group.help}.")
+    parser.add_argument("--version", action="version", version=f"airflow-provider-kirin {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in group.subcommands:
         sub = subparsers.add_parser(command.name, help=command.help, description=command.description or command.help)

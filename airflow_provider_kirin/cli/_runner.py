@@ -90,6 +90,18 @@ def show(result: str) -> None:
     print(printable(result))
 
 
+def show_rows(rows: list[dict[str, Any]], output: str) -> None:
+    """Print a table to stdout, as Airflow's own commands do.
+
+    :param rows: what was found; strings only
+    :param output: table, json, yaml or plain
+    """
+    from airflow.cli.simple_table import AirflowConsole
+
+    safe = [{name: printable(value) for name, value in row.items()} for row in rows]
+    AirflowConsole().print_as(data=safe, output=output)
+
+
 def printable(text: str) -> str:
     """Return a string with everything but printable characters and line breaks escaped, as in JSON.
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.payload import prepare_payload
-from airflow_provider_kirin.api.pricing import billed_cost, show_usd
+from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission
-from airflow_provider_kirin.cli._runner import absolute, command, confirm, echo, fail, show
+from airflow_provider_kirin.cli._runner import absolute, command, confirm, echo, fail, show, show_rows
+from airflow_provider_kirin.cli.follow import follow
 from airflow_provider_kirin.cli.hook import open_hook
 from airflow_provider_kirin.cli.payload_file import read_payload
 from airflow_provider_kirin.cli.prices import describe_price, find_price
@@ -44,11 +45,39 @@ def validate(args: Namespace) -> None:
 
 
 @command
+def price(args: Namespace) -> None:
+    """Print what a payload will probably cost.
+
+    :param args: payload, model, conn_id
+    """
+    with open_hook(args) as hook:
+        prepared = hook.prepare(read_payload(args.payload), model=args.model)
+        estimate = find_price(hook, prepared)
+        key = price_key(prepared.model, prepared.params)
+    if estimate is None:
+        fail(f"no price of {key} is known: the gateway has none, and the connection's `prices` do not list it.")
+    echo(f"{key}, according to {estimate.source}")
+    show(f"{show_usd(estimate.usd)} USD")
+
+
+@command
+def models(args: Namespace) -> None:
+    """Print the models, or the parameters of one.
+
+    :param args: model, output
+    """
+    from airflow_provider_kirin.cli.models import list_models, list_parameters
+
+    show_rows(list_parameters(args.model) if args.model else list_models(), args.output)
+
+
+@command
 def submit(args: Namespace) -> None:
     """Start a generation and print its id, or adopt one that has the same external task id.
 
-    :param args: payload, model, conn_id, external_task_id, yes
+    :param args: payload, model, conn_id, external_task_id, yes, wait, timeout, download
     """
+    destination = None if args.download is None else _destination(args.download)
     with open_hook(args) as hook:
         user_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
         prepared = hook.prepare(read_payload(args.payload), model=args.model, replacing=user_id)
@@ -82,8 +111,12 @@ def submit(args: Namespace) -> None:
                 if submission.in_flight.external_task_id
                 else "interrupted."
             )
-    echo(f"{'adopted at no cost' if submitted.adopted else 'submitted'}; external task id {external_task_id}")
-    show(submitted.kirin_task.id)
+        echo(f"{'adopted at no cost' if submitted.adopted else 'submitted'}; external task id {external_task_id}")
+        show(submitted.kirin_task.id)
+        if args.wait or destination is not None:
+            kirin_task = follow(hook, submitted.kirin_task.id, timeout=args.timeout, is_shown=not args.verbose)
+            if destination is not None:
+                show("\n".join(save_videos(hook, kirin_task, destination)))
 
 
 @command
@@ -93,7 +126,23 @@ def status(args: Namespace) -> None:
     :param args: kirin_task_id, conn_id, output
     """
     with open_hook(args) as hook:
-        kirin_task = hook.get_task(args.kirin_task_id)
+        _show_state(args, hook.get_task(args.kirin_task_id))
+
+
+@command
+def wait(args: Namespace) -> None:
+    """Wait until a generation has its video, and print its state.
+
+    :param args: kirin_task_id, conn_id, timeout, output
+    """
+    with open_hook(args) as hook:
+        _show_state(args, follow(hook, args.kirin_task_id, timeout=args.timeout, is_shown=not args.verbose))
+
+
+def _show_state(args: Namespace, kirin_task: KirinTask) -> None:
+    if not kirin_task.external_task_id and kirin_task.id != args.kirin_task_id:
+        # It was looked up by its external task id, which not every response repeats.
+        kirin_task = replace(kirin_task, external_task_id=args.kirin_task_id)
     if args.output == "json":
         show(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -106,14 +155,19 @@ def download(args: Namespace) -> None:
 
     :param args: kirin_task_id, destination, conn_id, no_overwrite
     """
-    destination = Destination(absolute(args.destination), overwrite=not args.no_overwrite)
+    destination = _destination(args.destination, overwrite=not args.no_overwrite)
+    with open_hook(args) as hook:
+        kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
+        show("\n".join(save_videos(hook, kirin_task, destination)))
+
+
+def _destination(path: str, *, overwrite: bool = True) -> Destination:
+    destination = Destination(absolute(path), overwrite=overwrite)
     if not destination.is_file:
         # Without a DAG there is no value for the default template's dag_id and run_id.
         destination = replace(destination, template="{kirin_task_id}-{index}.mp4")
     destination.check()
-    with open_hook(args) as hook:
-        kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
-        show("\n".join(save_videos(hook, kirin_task, destination)))
+    return destination
 
 
 @command

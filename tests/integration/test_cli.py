@@ -22,7 +22,9 @@ from airflow.sdk import DAG
 from airflow.utils.session import create_session
 from sqlalchemy import update
 
+from airflow_provider_kirin import __version__
 from airflow_provider_kirin.__main__ import main
+from airflow_provider_kirin.api.models import model_names
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.support.emulator import KEY
@@ -250,6 +252,50 @@ class TestStatusAndDownload:
     )
     def test_download_of_what_is_not_there(self, kirin, made, prompt, said):
         assert_one_line(kirin("download", made(prompt), "videos"), said)
+
+
+class TestOneGeneration:
+    def test_its_price_is_shown_and_nothing_is_submitted(self, kirin, payload, emulator):
+        done = kirin("price", "payload.json")
+        assert (done.returncode, done.stdout) == (0, "0.28 USD\n"), done
+        assert "kirin_v1_6_i2v/std/5, according to the gateway's price preview" in done.stderr
+        assert emulator.submitted == 0
+
+    def test_submit_waits_and_downloads(self, kirin, payload, emulator, tmp_path):
+        done = kirin("submit", "payload.json", "-y", "--download", "videos")
+        (row,) = emulator.ledger()["paid"]
+        path = tmp_path / "videos" / f"{row['id']}-0.mp4"
+        assert done.stdout == f"{row['id']}\n{path.as_uri()}\n", done
+        assert path.read_bytes()[4:8] == b"ftyp"
+
+    def test_wait_in_a_terminal_shows_progress(self, kirin, payload, emulator, tmp_path):
+        text = json.dumps({**payload, "prompt": "[[seconds:2]]"})
+        one = kirin("submit", "-", "-y", input=text).stdout.strip()
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "airflow_provider_kirin", "wait", one]
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=theirs, stdout=subprocess.PIPE, text=True
+        ) as process:
+            os.close(theirs)
+            shown, (said, _) = read_all(ours), process.communicate(timeout=HANG)
+        assert process.returncode == 0 and "status:   completed" in said and "cost:     0.28 USD" in said
+        assert f"{one}: completed" in shown and "100%" in shown
+
+    def test_wait_for_one_that_fails(self, kirin, payload):
+        text = json.dumps({**payload, "prompt": "[[fail:8002005098]]"})
+        assert_one_line(kirin("wait", kirin("submit", "-", "-y", input=text).stdout.strip()), "8002005098")
+
+
+class TestModels:
+    def test_all_and_one(self, kirin):
+        rows = json.loads(kirin("models", "-o", "json").stdout)
+        assert [row["model"] for row in rows] == list(model_names())
+        rows = {row["parameter"]: row for row in json.loads(kirin("models", "kirin_v1_6_i2v", "-o", "json").stdout)}
+        assert rows["duration"]["limits"] == 'one of "5" "10"' and rows["duration"]["default"] == '"5"'
+        assert rows["prompt"]["limits"] == "at most 2500 characters"
+
+    def test_one_that_does_not_exist(self, kirin):
+        assert_one_line(kirin("models", "kirin_v1_7"), "kirin_v1_7", "Did you mean")
 
 
 class TestBatch:
@@ -488,8 +534,16 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", ["validate", "submit", "status", "download", "batch", "costs"])
+@pytest.mark.parametrize(
+    "command", ["models", "validate", "price", "submit", "status", "wait", "download", "batch", "costs"]
+)
 def test_help_of_each_command(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert not caught.value.code and f"python -m airflow_provider_kirin {command}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"airflow-provider-kirin {__version__}\n"

@@ -103,7 +103,7 @@ def test_its_commands_are_commands_of_airflow_s_command_line(info: dict[str, Any
     (group,) = getattr(importlib.import_module(module), name)()
     assert isinstance(group, GroupCommand) and group.name == "kirin"
     commands = {command.name: command for command in group.subcommands}
-    assert set(commands) == {"validate", "submit", "status", "download", "batch", "costs"}
+    assert set(commands) == {"batch", "costs", "download", "models", "price", "status", "submit", "validate", "wait"}
     for command in commands.values():
         assert isinstance(command, ActionCommand)
         assert callable(getattr(importlib.import_module("airflow_provider_kirin.cli.commands"), command.name))
