@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-FOLDER = Path(__file__).resolve().parent.parent / "airflow_provider_kirin" / "example_dags" / "images"
+FOLDER = Path(__file__).resolve().parent.parent / "example_dags" / "images"
 SCALE = 4
 
 Color = tuple[int, int, int]

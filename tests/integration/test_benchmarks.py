@@ -47,7 +47,7 @@ def measured(at, tmp_path_factory, image_file):
 
 @pytest.fixture(scope="module")
 def image_file():
-    return Path(__file__).parents[2] / "airflow_provider_kirin" / "example_dags" / "images" / "teapot.jpg"
+    return Path(__file__).parents[2] / "example_dags" / "images" / "teapot.jpg"
 
 
 class TestMeasuring:

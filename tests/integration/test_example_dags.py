@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.emulator import Emulator
 
-FOLDER = Path(__file__).resolve().parents[2] / "airflow_provider_kirin" / "example_dags"
+FOLDER = Path(__file__).resolve().parents[2] / "example_dags"
 FILES = sorted(FOLDER.glob("kirin_*.py"))
 
 

@@ -73,8 +73,9 @@ class TestContent:
         assert packed - set(tracked.stdout.splitlines()) == {"PKG-INFO"}
 
     def test_the_wheel_has_the_package_its_examples_and_nothing_else(self, in_wheel: set[str]) -> None:
-        package = ROOT / "airflow_provider_kirin"
-        files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file()}
+        package, examples = "airflow_provider_kirin", "example_dags"
+        files = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*") if path.is_file()}
+        files |= {f"{package}/{path.relative_to(ROOT)}" for path in (ROOT / examples).rglob("*") if path.is_file()}
         expected = {name for name in files if "__pycache__" not in name}
         assert {name for name in in_wheel if ".dist-info/" not in name} == expected
         assert {"airflow_provider_kirin/py.typed", "airflow_provider_kirin/example_dags/images/teapot.jpg"} <= expected

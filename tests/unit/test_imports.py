@@ -138,7 +138,6 @@ ROOMS = (
     "cli",
     "payloads",
     "testing",
-    "example_dags",
     "__main__",
 )
 
