@@ -12,6 +12,7 @@ A batch works through the rows of a table, each under a key of its own. A row is
 ``refused``    the row or its image breaks a rule; nothing was sent
 ``doubt``      it may have been accepted, and cannot be found
 ``timeout``    it did not end in time; it may go on at Kirin
+``gone``       it was submitted, and its row is no longer in the table; only its id and its cost are kept
 =============  =====================================================================================================
 
 States are only replaced, and each replacement has a higher version. So records can be read in any order, twice, or
@@ -33,7 +34,7 @@ from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBatchError
 
-Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout"]
+Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout", "gone"]
 
 #: The version of what is written: the head of the journal, the manifest, the summary.
 SCHEMA_VERSION = 1
@@ -199,7 +200,7 @@ def at_new_round(state: RowState, digest: str) -> RowState:
     :param digest: of the row as it is now
     """
     state = at_new_try(state)
-    if state.status in ("failed", "refused"):
+    if state.status in ("failed", "refused", "gone"):
         return state.to("todo", digest=digest, failures=0, troubles=0, code=None, error=None)
     if digest == state.digest or state.status in ("todo", "intent"):
         return replace(state, digest=digest)
@@ -279,7 +280,9 @@ class Rows:
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows by state, without those that have none."""
-        counts = {status: self._counts[status] for status in _RANK if self._counts[status] and status != "todo"}
+        counts = {
+            status: self._counts[status] for status in _RANK if self._counts[status] and status not in ("todo", "gone")
+        }
         left = self.total - sum(counts.values())
         return {"todo": left, **counts} if left > 0 else counts
 
@@ -417,7 +420,7 @@ def failure(
     :param why: why rows were left out, if they were
     :param remedy: what submits the rest
     """
-    unsaved = [state for state in rows.states.values() if state.status not in ("saved", "todo")]
+    unsaved = [state for state in rows.states.values() if state.status not in ("saved", "todo", "gone")]
     counted = [state for state in unsaved if refused_count or state.status != "refused"]
     missing = max(rows.total - rows.count("saved") - len(unsaved), 0)
     allowed = max_failed_rows if isinstance(max_failed_rows, int) else math.floor(max_failed_rows * rows.total)

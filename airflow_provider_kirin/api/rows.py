@@ -110,33 +110,50 @@ def read_rows(records: Iterable[Any], *, key: str | None, model: str) -> Iterato
     :param model: the model's id: a key column that is one of its parameters stays in the payload
     """
     is_parameter = key is not None and key in find_schema(model, allow_unknown=True)["properties"]
-    seen: set[str] = set()
+    seen, ids = set[str](), set[str]()
     for position, record in enumerate(records, 1):
         if isinstance(record, Unreadable):
             problem = Problem("row", record.text, record.rule, "Correct the line")
-            yield Row(_unnamed(position), position, problems=(problem,))
+            yield Row(_unnamed(position, seen), position, problems=(problem,))
         elif not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
             rule = "must be a mapping of the model's parameters"
             problem = Problem("row", short_repr(record), rule, 'Such as {"image": ..., "prompt": ...}')
-            yield Row(_unnamed(position), position, problems=(problem,))
+            yield Row(_unnamed(position, seen), position, problems=(problem,))
         else:
             payload = dict(record)
             given = position if key is None else payload.get(key) if is_parameter else payload.pop(key, None)
             name = _as_key(given)
             if isinstance(name, Problem):
                 named = Problem(key or "key", name.value, name.rule, name.remedy)
-                yield Row(_unnamed(position), position, payload, (named,))
+                yield Row(_unnamed(position, seen), position, payload, (named,))
             elif name in seen:
                 rule = "is the key of an earlier row"
                 problem = Problem(key or "key", short_repr(name), rule, "Give each row a key of its own")
-                yield Row(f"{name} ({_unnamed(position)})", position, payload, (problem,))
+                yield Row(_unnamed(position, seen, name), position, payload, (problem,))
             else:
                 seen.add(name)
-                yield Row(name, position, payload)
+                yield Row(name, position, payload, _id_problems(payload, ids))
 
 
-def _unnamed(position: int) -> str:
-    return f"row {position}"
+def _unnamed(position: int, seen: set[str], name: str = "") -> str:
+    """Return what a row is called that has no key of its own, and add it to the names that are used."""
+    label = f"{name} (row {position})" if name else f"row {position}"
+    while label in seen:
+        label += " (no key)"
+    seen.add(label)
+    return label
+
+
+def _id_problems(payload: Mapping[str, Any], ids: set[str]) -> tuple[Problem, ...]:
+    """Return what is wrong with a row's own external task id: two rows with the same one would share a video."""
+    own_id = payload.get("external_task_id")
+    if not isinstance(own_id, str) or not own_id:
+        return ()
+    if own_id not in ids:
+        ids.add(own_id)
+        return ()
+    rule = "is the id of an earlier row"
+    return (Problem("external_task_id", short_repr(own_id), rule, "Give each row an id of its own, or none"),)
 
 
 def _as_key(given: Any) -> str | Problem:

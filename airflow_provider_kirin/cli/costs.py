@@ -107,7 +107,7 @@ def _with_batches(records: Iterable[CostRecord]) -> Iterator[CostRecord]:
 
 def _generations_of_batch(record: CostRecord, manifest: str) -> Iterator[CostRecord]:
     try:
-        states, _ = Journal(manifest.rpartition("/")[0], owner="").read_states()
+        states = Journal(manifest.rpartition("/")[0], owner="").peek()
     except KirinError as error:
         echo(f"The costs of the batch {record.task} of {record.run} are not included: {error}")
         return

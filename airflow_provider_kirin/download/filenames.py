@@ -19,7 +19,9 @@ _NUMBERS = frozenset({"map_index", "index"})
 _NUMBER_FORMAT = re.compile(r"(0\d{1,2})?d?")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Replaced without a hash, because the date in every Airflow run id has them.
-_DATE_CHARACTERS = str.maketrans(":+", "--")
+_DATE_CHARACTERS = {ord(":"): "-", ord("+"): "-"}
+#: For values that may differ in such a character only.
+_UNIQUE: Mapping[int, str] = {}
 _MAX_VALUE = 120
 #: Most file systems and stores allow 255 bytes; the hidden name of an unfinished file needs some of them.
 _MAX_PART = 200
@@ -63,16 +65,22 @@ def _value(template: str, name: str, format_spec: str, conversion: str | None, v
     if conversion or not _NUMBER_FORMAT.fullmatch(format_spec) or (format_spec and name not in _NUMBERS):
         raise _unusable(template, f"formats {name}; only map_index and index may have a width, like {{index:03d}}")
     value = values[name]
-    return format(value, format_spec) if name in _NUMBERS and isinstance(value, int) else safe_part(str(value))
+    if name in _NUMBERS and isinstance(value, int):
+        return format(value, format_spec)
+    # The keys "a:b" and "a-b" must not share a file.
+    return safe_part(str(value), plain=_UNIQUE if name == "key" else _DATE_CHARACTERS)
 
 
-def safe_part(value: str) -> str:
+def safe_part(value: str, *, plain: Mapping[int, str] = _DATE_CHARACTERS) -> str:
     """Return a value as one path component of ASCII letters, digits, ``.``, ``_`` and ``-``.
 
     ``:`` and ``+`` become ``-``. If anything else is replaced or truncated, a short hash of the value is appended, so
     that different values do not share a name.
+
+    :param value: any string
+    :param plain: what is replaced without a hash
     """
-    translated = value.translate(_DATE_CHARACTERS)
+    translated = value.translate(plain)
     safe = _UNSAFE.sub("_", translated)[:_MAX_VALUE]
     # No "..", and no hidden file.
     if safe.startswith("."):

@@ -144,6 +144,8 @@ class _Wave:
     #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
     troubles: list[tuple[str, KirinError]] = field(default_factory=list)
     in_a_row: int = 0
+    #: Whether the table has nothing to submit, although rows are left.
+    is_exhausted: bool = False
     #: Rows whose submission, and whose download, was tried in this wave.
     tried: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
@@ -211,6 +213,8 @@ class BatchRun:
         """
         known = self.journal.read_head()
         if known is not None and known.batch != batch:
+            if known.round == round:
+                self._refuse_to_replace(known)
             self.log.info("The journal in %s is of another batch (another `take`, say), and is replaced.", self.folder)
         same = known if known is not None and known.batch == batch else None
         is_new_round = same is None or same.round != round
@@ -227,8 +231,6 @@ class BatchRun:
             is_damaged=may_be_lost if known is None else same is not None and same.is_damaged,
         )
         states, damaged = self.journal.take_over(head)
-        if known is not None and same is None:
-            states, damaged = {}, 0
         if damaged:
             self.log.warning("%s records of the journal in %s cannot be read.", f"{damaged:,}", self.folder)
         if damaged or head.is_damaged:
@@ -239,6 +241,19 @@ class BatchRun:
                 self.journal.record(*changed)
             states |= {state.key: state for state in changed}
         self._check_table(states)
+
+    def _refuse_to_replace(self, known: Head) -> None:
+        """Keep a retry from paying again for what earlier tries submitted as another batch.
+
+        :param known: the earlier tries' batch
+        """
+        states, _ = self.journal.read_states(known)
+        if submitted := [state for state in states.values() if state.external_task_id]:
+            raise KirinBatchError(
+                f"Earlier tries of this task submitted {len(submitted):,} rows with another `take`, connection or "
+                f"namespace; see {self.journal.manifest_uri}. A retry never pays again, so nothing was submitted. "
+                "Switch back, or clear the task to submit all rows anew."
+            )
 
     @property
     def folder(self) -> str:
@@ -281,9 +296,11 @@ class BatchRun:
         if states:
             self.log.warning(
                 "%s rows of the earlier table are not in this one any more. Their videos stay where they are, and what "
-                "is in flight is not stored.",
+                "is in flight is not stored. The manifest keeps the ids of their generations.",
                 f"{len(states):,}",
             )
+            submitted = (state for state in states.values() if state.external_task_id or state.earlier)
+            found |= {state.key: state.to("gone") for state in submitted}
         self.rows = Rows(found, total=total, row_retries=self.settings.row_retries)
         self.journal.compact(found.values(), total=total, is_last=True)
         self.journal.write_head(replace(self.journal.head, rows=total))
@@ -309,6 +326,8 @@ class BatchRun:
             return str(self.halted)
         if self._now() >= self.deadline:
             return f"The batch has run out of time (timeout = {self.settings.timeout:.0f} s)."
+        if self._wave.is_exhausted:
+            return f"Rows that were there when the batch began are no longer in {self.settings.source}."
         return "fail_fast ended it." if self.settings.fail_fast else ""
 
     @property
@@ -320,7 +339,7 @@ class BatchRun:
     @property
     def has_more(self) -> bool:
         """Whether rows wait for a place."""
-        return self.rows.left > 0 and self.may_submit
+        return self.rows.left > 0 and self.may_submit and not self._wave.is_exhausted
 
     @property
     def is_finished(self) -> bool:
@@ -411,27 +430,36 @@ class BatchRun:
         """Ask for everything that is in flight."""
         errors = 0
         for state, outcome in self._at_once(self._ask, self.rows.having("sent"), self.threads):
-            if isinstance(outcome, KirinError):
-                if not self._after_poll_error(state, outcome):
-                    errors += 1
+            if not isinstance(outcome, KirinError):
+                errors = 0
+                if outcome.is_final:
+                    self._keep(self._ended(state, outcome))
+                else:
+                    self._check_time(state)
+            elif not self._is_about_row(state, outcome):
+                errors += 1
+                self._check_time(state, f" The last error: {outcome}")
                 if errors >= _AWAY_AFTER:
                     self._wave.away = outcome
                     self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
                     return
-            elif outcome.is_final:
-                errors = 0
-                self._keep(self._ended(state, outcome))
-            elif self._now() >= min((state.since or 0.0) + self.settings.row_timeout, self.deadline):
-                waited = self._now() - (state.since or 0.0)
-                text = f"Kirin generation {outcome.id} did not end within {waited:.0f} s. It may go on, and be billed."
-                self._keep(state.with_error("timeout", "KirinTimeoutError", text))
+
+    def _check_time(self, state: RowState, error: str = "") -> None:
+        """Leave a generation that has run out of time.
+
+        :param error: why it was not seen to end, if it could not be polled
+        """
+        waited = self._now() - (state.since or 0.0)
+        if waited >= self.settings.row_timeout or self._now() >= self.deadline:
+            text = f"Kirin generation {state.kirin_task_id} did not end within {waited:.0f} s. It may go on, and be "
+            self._keep(state.with_error("timeout", "KirinTimeoutError", f"{text}billed.{error}"))
 
     def _ask(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)
         return check_response(self.client.get_task(kirin_task_id), kirin_task_id=kirin_task_id)
 
-    def _after_poll_error(self, state: RowState, error: KirinError) -> bool:
-        """Return whether the error is about this generation alone; raise one that no poll can overcome."""
+    def _is_about_row(self, state: RowState, error: KirinError) -> bool:
+        """Return whether a poll's error is about this generation alone; raise one that no poll can overcome."""
         if isinstance(error, KirinNotFoundError) and error.from_api:
             # Right after a submission, a replica may lag.
             if self._now() - (state.since or 0.0) > _LOST_AFTER:
@@ -439,9 +467,13 @@ class BatchRun:
                 self._keep(state.with_error("doubt", "KirinLostTaskError", text, retryable=False))
             return True
         is_proxy = isinstance(error, KirinAPIError) and not error.from_api
-        if not error.retryable and not is_proxy:
+        if error.retryable or is_proxy:
+            return False
+        if isinstance(error, (KirinAuthError, KirinConfigError, KirinCreditError)):
             raise error
-        return False
+        text = f"Kirin generation {state.kirin_task_id} cannot be polled: {error}"
+        self._keep(state.with_error("doubt", type(error).__name__, text, retryable=False))
+        return True
 
     def _ended(self, state: RowState, kirin_task: KirinTask) -> RowState:
         """Return the state of a row whose generation has ended."""
@@ -485,6 +517,7 @@ class BatchRun:
             if state.code == KirinUnknownSubmitError.__name__ and state.key not in self._reopened:
                 self._reopened.add(state.key)
                 self._wave.tried.discard(state.key)
+                self._wave.is_exhausted = False
                 self._keep(state.to("intent"))
         return self.rows.count("intent") > 0
 
@@ -518,6 +551,7 @@ class BatchRun:
                 if not row.problems and is_to_submit(state, self.settings.row_retries):
                     self._wave.tried.add(row.key)
                     yield row
+        self._wave.is_exhausted = not self._wave.tried
 
     def _submit_row(self, row: Row) -> tuple[RowRecord, Submitted | KirinError]:
         """Submit one row, or find what was submitted for it. Runs in a thread of its own."""
@@ -616,9 +650,12 @@ class BatchRun:
                 self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
             return state
         self.log.warning("Row %s: %s", state.key, error)
-        if isinstance(error, (KirinUnknownSubmitError, KirinConflictError, KirinLostTaskError)):
+        has_failed = isinstance(error, KirinTaskFailedError)
+        # With the intent still on record, an earlier submission may have been accepted.
+        is_unresolved = state.status == "intent" and not has_failed
+        if is_unresolved or isinstance(error, (KirinUnknownSubmitError, KirinConflictError, KirinLostTaskError)):
             return state.with_error("doubt", name, error, retryable=False)
-        if not isinstance(error, KirinTaskFailedError):
+        if not has_failed:
             self.client.report("ended", state, error)
         code = error.code if isinstance(error, KirinAPIError) and error.code else name
         return state.with_error("failed", code, error, retryable=False, failures=state.failures + 1)

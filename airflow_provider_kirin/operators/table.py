@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from airflow_provider_kirin.api.images.sources import without_secrets
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.api.rows import Row, read_csv, read_jsonl, read_rows
 from airflow_provider_kirin.download.storage import UnknownConnectionError, open_uri
 from airflow_provider_kirin.exceptions import KirinTableError
@@ -50,7 +50,9 @@ class Table:
             )
         else:
             self.source, self.uri = "the list", None
-            self._records = lambda: payloads
+            # An iterator could be read only once.
+            rows = payloads if isinstance(payloads, Sequence) else list(payloads)
+            self._records = lambda: rows
 
     def __call__(self) -> Iterator[Row]:
         """Yield the rows, from the first one on."""
@@ -67,10 +69,15 @@ def _with_json_parsed(payloads: Any) -> Any:
     return payloads
 
 
+def _shown(path: str) -> str:
+    """Return a path as messages show it: a URI may hold a password or a signature."""
+    return short_repr(without_secrets(path) or redact_url(path), 120)
+
+
 def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
     if "://" not in path and not path.startswith(("/", "~")):
         raise KirinTableError(
-            f"payloads = {short_repr(path, 120)} is relative, and would depend on the worker's current folder. Give an "
+            f"payloads = {_shown(path)} is relative, and would depend on the worker's current folder. Give an "
             "absolute path or a URI. Nothing was sent, nothing was spent."
         )
     name = path.lower()
@@ -81,7 +88,7 @@ def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
     if name.endswith((".jsonl", ".ndjson")):
         return lambda: _read_text(path, read_jsonl)
     raise KirinTableError(
-        f"payloads = {short_repr(path, 120)} must be a list of rows, or the path or URI of a file that ends with "
+        f"payloads = {_shown(path)} must be a list of rows, or the path or URI of a file that ends with "
         f"{', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
     )
 
@@ -96,7 +103,7 @@ def _read_parquet(path: str) -> Iterator[Any]:
         import pyarrow.parquet as pq  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise KirinTableError(
-            f"payloads = {short_repr(path, 120)} needs the pyarrow package, which is not installed here. Install it "
+            f"payloads = {_shown(path)} needs the pyarrow package, which is not installed here. Install it "
             "where tasks run, or give the table as .jsonl or .csv."
         ) from None
     with _opened(path) as file:
@@ -120,7 +127,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         is_final = is_final or isinstance(error, UnknownConnectionError) or type(error).__module__.startswith("pyarrow")
         why = one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
         raise KirinTableError(
-            f"payloads = {short_repr(without_secrets(path) or path, 120)} cannot be read: {why}. Nothing was submitted "
+            f"payloads = {_shown(path)} cannot be read: {why}. Nothing was submitted "
             "by this try. Check the path, its Airflow connection and the file.",
             retryable=not is_final,
         ) from error

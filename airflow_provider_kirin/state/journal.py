@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_kirin.api.batch import SCHEMA_VERSION, RowState, merge
 from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors
@@ -124,7 +125,7 @@ class Journal:
 
         :raises KirinDestinationError: the storage cannot be read
         """
-        head, (states, damaged) = self.read_head(), self._read_lines(MANIFEST)
+        head, (states, damaged) = self.read_head(), self._read_lines(MANIFEST, "")
         is_lost = head is not None and head.recorded > len(states)
         return bool(self._list() or damaged or is_lost or any(state.external_task_id for state in states))
 
@@ -138,25 +139,40 @@ class Journal:
         if current is not None and current.batch == head.batch and current.try_number > head.try_number:
             raise SupersededError
         # In this order: an earlier owner writes its intent before it looks at the head.
-        self.write_head(head)
-        return self.read_states()
+        self._replace_head(head)
+        # Without a head, nothing says whose rows these are: they are ours rather than paid again.
+        return self.read_states(head if current is not None else replace(head, batch=""))
 
-    def read_states(self) -> tuple[dict[str, RowState], int]:
-        """Return the states of all rows, by key, and how many records of them were lost."""
+    def peek(self) -> dict[str, RowState]:
+        """Return the states of all rows, by key, for a process that does not work on the batch."""
+        return self.read_states(self.read_head() or Head(""))[0]
+
+    def read_states(self, head: Head) -> tuple[dict[str, RowState], int]:
+        """Return the states of all rows, by key, and how many records of them were lost.
+
+        :param head: of the batch: what another batch left in this folder is not read
+        """
         self._segments = self._list()
         self._number = max((int(name.partition("-")[0]) for name in self._segments), default=0)
-        in_manifest, damaged = self._read_lines(MANIFEST)
-        lost = max(self.head.recorded - len(in_manifest), 0)
+        in_manifest, damaged = self._read_lines(MANIFEST, head.batch)
+        lost = max(head.recorded - len(in_manifest), 0)
         changes: list[RowState] = []
         for name in self._segments:
-            states, unreadable = self._read_lines(f"{FOLDER}/{name}")
+            states, unreadable = self._read_lines(f"{FOLDER}/{name}", head.batch)
             changes += states
             damaged += unreadable
         self._changes = len(changes)
         return merge([*in_manifest, *changes]), max(damaged, lost)
 
     def write_head(self, head: Head) -> None:
-        """Replace what is known about the batch as a whole."""
+        """Replace what is known about the batch as a whole.
+
+        :raises SupersededError: another process has taken the batch over
+        """
+        self.check_owner()
+        self._replace_head(head)
+
+    def _replace_head(self, head: Head) -> None:
         self.head = head
         self._write(_HEAD, json.dumps({"schema_version": SCHEMA_VERSION, **asdict(head)}, indent=1))
 
@@ -198,7 +214,7 @@ class Journal:
             self._written = last
 
     def _write_segment(self, states: Iterable[RowState]) -> None:
-        lines = [_line(state) for state in states]
+        lines = [_line(state, self.head.batch) for state in states]
         name = f"{self._number + 1:06}-{self.owner}.jsonl"
         self._write(f"{FOLDER}/{name}", "".join(lines))
         self._number += 1
@@ -222,7 +238,7 @@ class Journal:
             nonlocal count
             for state in states:
                 count += 1
-                yield _line(state)
+                yield _line(state, self.head.batch)
 
         self._write(MANIFEST, lines())
         self.write_head(replace(self.head, recorded=count))
@@ -232,11 +248,17 @@ class Journal:
                 self._delete(f"{FOLDER}/{name}")
         self._segments, self._changes = [], 0
 
-    def _read_lines(self, name: str) -> tuple[list[RowState], int]:
-        """Return the states in a file, and how many of its lines cannot be read."""
-        lines = [line for line in (self._read(name) or "").split("\n") if line]
-        states = [state for line in lines if (state := _parse(line)) is not None]
-        return states, len(lines) - len(states)
+    def _read_lines(self, name: str, batch: str) -> tuple[list[RowState], int]:
+        """Return the states of a batch (of any, if it is empty) in a file, and how many of its lines cannot be read."""
+        states, damaged = [], 0
+        for line in filter(None, (self._read(name) or "").split("\n")):
+            entry = _parse(line)
+            state = RowState.from_dict(entry)
+            if state is None:
+                damaged += 1
+            elif not batch or entry["batch"] == batch:
+                states.append(state)
+        return states, damaged
 
     def _list(self) -> list[str]:
         """Return the names of the files of changes, oldest first."""
@@ -281,12 +303,13 @@ class Journal:
             path.fs.rm_file(path.path)
 
 
-def _parse(line: str) -> RowState | None:
+def _parse(line: str) -> Any:
     try:
-        return RowState.from_dict(json.loads(line))
+        entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
+    return entry if isinstance(entry, dict) and "batch" in entry else None
 
 
-def _line(state: RowState) -> str:
-    return json.dumps(state.to_dict(), ensure_ascii=False) + "\n"
+def _line(state: RowState, batch: str) -> str:
+    return json.dumps({**state.to_dict(), "batch": batch}, ensure_ascii=False) + "\n"

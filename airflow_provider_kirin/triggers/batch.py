@@ -151,5 +151,5 @@ class KirinBatchTrigger(BaseTrigger):
 
 def _read_in_flight(folder: str) -> list[list[Any]]:
     """Read from the journal what is in flight. It is a hint: the worker that wrote it has ended."""
-    states, _ = Journal(folder, owner="").read_states()
+    states = Journal(folder, owner="").peek()
     return [[state.kirin_task_id, state.since] for state in states.values() if state.status == "sent"]

@@ -386,7 +386,7 @@ class TestALostJournal:
         batch = Batch(tmp_path, table(2))
         batch.work()
         run = batch.process()
-        run.open(batch="another take", try_number=1, round=0, may_be_lost=False)
+        run.open(batch="another take", try_number=2, round=3, may_be_lost=False)
         assert run.rows.left == 2
 
 

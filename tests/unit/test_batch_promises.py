@@ -1,0 +1,179 @@
+"""A batch under tables that change, processes that overlap, and single generations that cannot be polled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_kirin.api.batch import RowState, failure
+from airflow_provider_kirin.download.filenames import render_filename
+from airflow_provider_kirin.exceptions import (
+    KirinBatchError,
+    KirinError,
+    KirinInputError,
+    KirinTableError,
+    KirinUnavailableError,
+)
+from airflow_provider_kirin.operators.table import Table
+from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
+from tests.support.batch_model import Batch, finish_all, row, table
+from tests.support.gateway_model import MODEL
+
+
+class TestOwners:
+    def test_a_process_that_was_overtaken_does_not_take_the_batch_back(self, tmp_path: Path) -> None:
+        old, new = Journal(str(tmp_path), owner="old"), Journal(str(tmp_path), owner="new")
+        old.take_over(Head("b", owner="old", try_number=1))
+        new.take_over(Head("b", owner="new", try_number=2))
+        with pytest.raises(SupersededError):
+            old.write_head(old.head)
+        new.record(RowState("a", "intent", 1))
+
+
+class TestAnotherBatchInTheSameFolder:
+    def test_its_rows_are_not_taken_for_ours_after_a_try_that_failed_before_the_first_wave(
+        self, tmp_path: Path
+    ) -> None:
+        batch = Batch(tmp_path, table(2))
+        batch.work()
+        batch.round, batch.try_number = 3, 2
+        batch.records.append(row("bad", duration=7))
+        with pytest.raises(KirinTableError):
+            batch.process().open(batch="take 2", try_number=2, round=3, may_be_lost=False)
+        del batch.records[-1]
+        run = batch.process()
+        run.open(batch="take 2", try_number=3, round=6, may_be_lost=False)
+        assert run.rows.left == 2
+
+    def test_a_retry_with_another_take_or_connection_does_not_pay_again(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(2))
+        batch.wave()
+        with pytest.raises(KirinBatchError, match="clear the task") as caught:
+            batch.process().open(batch="take 2", try_number=2, round=0, may_be_lost=False)
+        assert not caught.value.retryable
+        assert batch.work().rows.counts() == {"saved": 2}, "switched back, it goes on"
+
+
+class TestATableThatChanges:
+    def test_rows_that_vanished_during_a_round_end_the_batch(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(5))
+        batch.wave()
+        del batch.records[3:]
+        run = batch.work()
+        assert run.rows.counts() == {"todo": 2, "saved": 3}
+        error = failure(run.rows, max_failed_rows=5, refused_count=True, manifest="m", why=run.why_stopped)
+        assert error is not None and "2 not submitted" in str(error) and "no longer in products.jsonl" in str(error)
+
+    def test_what_rows_that_are_gone_cost_stays_on_record(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(3))
+        batch.work()
+        del batch.records[0]
+        batch.round, batch.try_number = 3, 2
+        run = batch.work()
+        assert run.rows.counts() == {"saved": 2}
+        assert str(run.rows.cost) == "0.84"
+        assert '"kirin_task_id": "t1"' in (tmp_path / "manifest.jsonl").read_text()
+
+    def test_a_row_that_is_back_is_not_paid_again(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(3))
+        batch.work()
+        gone = batch.records.pop(0)
+        batch.round, batch.try_number = 3, 2
+        batch.work()
+        batch.records.append(gone)
+        batch.round, batch.try_number = 6, 3
+        assert batch.work().rows.counts() == {"saved": 3}
+        assert len(batch.gateway.paid) == 3
+
+
+class TestOneGenerationThatCannotBePolled:
+    @staticmethod
+    def refuse(batch: Batch, kirin_task_id: str, error: KirinError) -> None:
+        get_task = batch.gateway.get_task
+
+        def picky(asked: str, *, patience: float) -> Any:
+            if asked == kirin_task_id:
+                raise error
+            return get_task(asked, patience=patience)
+
+        batch.gateway.get_task = picky  # type: ignore[method-assign]
+
+    def test_runs_out_of_time_like_any_other(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(2), settings={"row_timeout": 100})
+        batch.wave()
+        finish_all(batch.gateway)
+        self.refuse(batch, "t1", KirinUnavailableError("code 5000", http_status=500))
+        batch.now += 101
+        run = batch.wave()
+        assert run.is_finished
+        assert run.rows.counts() == {"saved": 1, "timeout": 1}
+
+    def test_does_not_stop_the_others(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(2))
+        batch.wave()
+        finish_all(batch.gateway)
+        self.refuse(batch, "t1", KirinInputError("bad id", http_status=400))
+        run = batch.wave()
+        assert run.rows.counts() == {"saved": 1, "doubt": 1}
+        state = run.rows.get("s0")
+        assert state is not None and state.kirin_task_id == "t1" and "bad id" in str(state.error)
+        for batch.try_number, batch.round in ((2, 0), (3, 3)):
+            assert batch.work().rows.count("saved") == 1
+        assert len(batch.gateway.paid) == 2
+
+
+def test_a_row_rejected_after_a_submission_that_may_be_billed_stays_in_doubt(tmp_path: Path) -> None:
+    batch = Batch(tmp_path, table(1))
+    fates = ["lost before", "400 input"]
+    batch.gateway.post_fate = lambda: fates.pop(0) if fates else "ok"
+    batch.verified = {"c": True}
+    run = batch.wave()
+    state = run.rows.get("s0")
+    assert state is not None and state.status == "doubt"
+    assert state.external_task_id == "s0.p0" and "s0.p0" in str(state.error)
+
+
+class TestAnIdOfTheUsers:
+    def test_for_two_rows_is_refused(self, tmp_path: Path) -> None:
+        records = [row("a", external_task_id="mine"), row("b", external_task_id="mine"), row("c")]
+        batch = Batch(tmp_path, records, settings={"on_bad_row": "skip"})
+        run = batch.work()
+        assert run.rows.counts() == {"saved": 2, "refused": 1}
+        state = run.rows.get("b")
+        assert state is not None and "external_task_id" in str(state.error)
+
+
+class TestPayloadsThatAreNoTable:
+    @pytest.mark.parametrize(
+        "payloads",
+        [
+            "https://host.example/rows.txt?X-Amz-Signature=abcdef",
+            "s3://KEY:SECRET@bucket/rows.txt",
+            "rows.csv?sig=abcdef",
+        ],
+    )
+    def test_are_refused_without_their_secrets(self, payloads: str) -> None:
+        with pytest.raises(KirinTableError) as caught:
+            Table(payloads, key=None, model=MODEL)
+        assert "abcdef" not in str(caught.value) and "SECRET" not in str(caught.value)
+
+    def test_an_iterator_can_be_read_again(self) -> None:
+        rows = Table(iter(table(2)), key="sku", model=MODEL)
+        assert [each.key for each in rows()] == [each.key for each in rows()] == ["s0", "s1"]
+
+
+def test_the_name_of_a_row_without_a_key_is_no_other_rows_key(tmp_path: Path) -> None:
+    records: list[Any] = [row("row 2"), {"prompt": "x"}]
+    batch = Batch(tmp_path, records, settings={"on_bad_row": "skip"})
+    assert batch.work().rows.counts() == {"saved": 1, "refused": 1}
+
+
+@pytest.mark.parametrize(
+    "keys", [("a:b", "a-b"), ("a+b", "a-b"), ("a/b", "a_b"), ("x" * 150, "x" * 151), ("../a", "_./a")]
+)
+def test_two_keys_never_share_a_file(keys: tuple[str, str]) -> None:
+    names = {render_filename("{key}-{index}.mp4", {"key": key, "index": 0}) for key in keys}
+    assert len(names) == 2
+    assert not any("/" in name or name.startswith(".") for name in names)
