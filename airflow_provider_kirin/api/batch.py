@@ -41,7 +41,7 @@ SCHEMA_VERSION = 1
 #: The order of states with the same version, which two writers can make.
 _RANK = {status: rank for rank, status in enumerate(get_args(Status))}
 #: How often a row is tried that fails for reasons that may pass, while others succeed.
-MAX_TROUBLES = 3
+MAX_TRANSIENT_ERRORS = 3
 #: Seconds after a deferral at which one finished row is worth a worker.
 _PATIENCE = 15.0
 #: The same if no row is waiting for a place: then only the download waits.
@@ -82,7 +82,7 @@ class RowState:
     :param usd: the estimate of the same, if there is a budget
     :param code: the error's code or class, if it has no video
     :param error: the error's text
-    :param troubles: how often submitting it, or storing its video, has failed for reasons that may pass
+    :param transient_errors: how often submitting it, or storing its video, has failed for reasons that may pass
     :param earlier: generations of this row before the latest one: external task id -> Kirin task id and cost
     """
 
@@ -106,7 +106,7 @@ class RowState:
     usd: str | None = None
     code: str | None = None
     error: str | None = None
-    troubles: int = 0
+    transient_errors: int = 0
     earlier: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def to(self, status: Status, **changes: Any) -> RowState:
@@ -190,18 +190,18 @@ def at_new_try(state: RowState) -> RowState:
         return state.to("intent")
     if state.status == "timeout":
         return state.to("sent")
-    return state.to(state.status, troubles=0) if state.troubles else state
+    return state.to(state.status, transient_errors=0) if state.transient_errors else state
 
 
 def at_new_round(state: RowState, digest: str) -> RowState:
-    """Return the state with which a cleared task goes on: rows without a video, and rows that changed, are bought.
+    """Return the state with which a cleared task goes on: rows without a video, and rows that changed, are submitted.
 
     :param state: what the earlier round left
     :param digest: of the row as it is now
     """
     state = at_new_try(state)
     if state.status in ("failed", "refused", "gone"):
-        return state.to("todo", digest=digest, failures=0, troubles=0, code=None, error=None)
+        return state.to("todo", digest=digest, failures=0, transient_errors=0, code=None, error=None)
     if digest == state.digest or state.status in ("todo", "intent"):
         return replace(state, digest=digest)
     return state.to("todo", digest=digest, failures=0, files=(), **state.without_generation())

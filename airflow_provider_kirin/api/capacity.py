@@ -1,9 +1,10 @@
 """Wait for a place in an account that runs a limited number of generations at once: who is next, and when to ask again.
 
-The API tells nobody how many places there are or when one is free: it only refuses a submission. Two things hint at a
-free place. A generation that is being watched ends; and time passes, since generations that nobody here watches end
-too. :class:`CapacityLine` weighs both for all waiters of one process, in the order in which they were first refused. It
-does no I/O and is told the time. It may be wrong: then a submission is refused once more, which costs nothing.
+The API does not report how many places there are or when one is free: it only rejects a submission. Two things hint
+at a free place. A generation that is being watched ends; and time passes, since generations that are not watched here
+end too. :class:`CapacityLine` weighs both for all waiters of one process, in the order in which they were first
+refused. It does no I/O and is told the time. It may be wrong: then a submission is refused once more, which costs
+nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from airflow_provider_kirin.exceptions import KirinCapacityError
 DEFAULT_CAPACITY_TIMEOUT = 6 * 3600.0
 #: The bounds of a pause between two submissions, in seconds. It doubles in between.
 MIN_PAUSE, MAX_PAUSE = 5.0, 60.0
-#: Seconds for which the end of a generation counts as a free place: after that, somebody else will have taken it.
+#: Seconds for which the end of a generation counts as a free place: after that, it is likely to be taken.
 END_COUNTS = 30.0
-#: Seconds after which a submission that was not heard of again counts as accepted. A refusal is heard of sooner.
+#: Seconds after which a submission counts as accepted. A rejection is reported sooner.
 SILENCE = 15.0
 
 #: Why a waiter is woken: a watched generation has ended, or it is time to ask again.
@@ -100,7 +101,7 @@ class CapacityLine:
         self._waiters: list[Waiter] = []
         #: How many generations are being watched.
         self._watched = 0
-        #: When watched generations ended whose places nobody was woken for.
+        #: When watched generations ended for whose places no waiter was woken.
         self._ends: list[float] = []
         self._full_at = float("-inf")
         self._probed_at = float("-inf")

@@ -157,7 +157,7 @@ class OpenBatch:
 
 @contextmanager
 def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> Iterator[OpenBatch]:
-    """Take the batch over from whoever worked on it before.
+    """Take the batch over from the process that worked on it before.
 
     :param spec: what it is to do
     :param context: the running task's context

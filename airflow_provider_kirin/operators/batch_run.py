@@ -15,7 +15,7 @@ from logging import getLogger
 from typing import Any, Literal, Protocol
 
 from airflow_provider_kirin.api.batch import (
-    MAX_TROUBLES,
+    MAX_TRANSIENT_ERRORS,
     Rows,
     RowState,
     Wait,
@@ -76,7 +76,7 @@ OnBadRow = Literal["error", "skip"]
 
 
 class BatchClient(Protocol):
-    """What a batch needs of the gateway, of the destination, and of whoever counts."""
+    """What a batch needs of the gateway, of the destination, and of the metrics."""
 
     def prepare(self, row: Row) -> PreparedPayload:
         """Read a row's images, check all of it, and return what would be sent.
@@ -142,7 +142,7 @@ class _Wave:
     is_full: bool = False
     away: KirinError | None = None
     #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
-    troubles: list[tuple[str, KirinError]] = field(default_factory=list)
+    transient_errors: list[tuple[str, KirinError]] = field(default_factory=list)
     in_a_row: int = 0
     #: Whether the table has nothing to submit, although rows are left.
     is_exhausted: bool = False
@@ -202,7 +202,7 @@ class BatchRun:
     # Recovery -----------------------------------------------------------------------------------------------------
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
-        """Take the batch over from whoever worked on it before, whatever happened to that process.
+        """Take the batch over from the process that worked on it before, whatever happened to it.
 
         :param batch: the batch's identity: the same in every process
         :param try_number: of this process; a process with a smaller one stops
@@ -389,8 +389,8 @@ class BatchRun:
 
     def _end_wave(self) -> None:
         head, wave = self.journal.head, self._wave
-        for key, error in wave.troubles:
-            self._after_trouble(key, error)
+        for key, error in wave.transient_errors:
+            self._after_transient_error(key, error)
             if not wave.submitted:
                 wave.away = error
         was_refused = wave.is_full or wave.away is not None
@@ -487,7 +487,7 @@ class BatchRun:
         self.client.report("ended", state, error or kirin_task)
         if error is None:
             self._fresh[state.key] = kirin_task, now
-            return state.to("done", code=None, error=None, troubles=0, **known)
+            return state.to("done", code=None, error=None, transient_errors=0, **known)
         self.log.warning("Row %s: %s", state.key, error)
         return state.with_error(
             "failed",
@@ -542,11 +542,11 @@ class BatchRun:
         return is_allowed and running < self.threads and self.rows.in_flight + running < self.places
 
     def _candidates(self) -> Iterator[Row]:
-        """Yield the rows to submit, each at most once a wave: in the order of the table, those with troubles last."""
-        for has_troubles in (False, True):
+        """Yield the rows to submit, each at most once a wave: in the table's order, those that had errors last."""
+        for had_errors in (False, True):
             for row in self.table():
                 state = self.rows.get(row.key)
-                if (state is not None and state.troubles > 0) is not has_troubles or row.key in self._wave.tried:
+                if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._wave.tried:
                     continue
                 if not row.problems and is_to_submit(state, self.settings.row_retries):
                     self._wave.tried.add(row.key)
@@ -643,7 +643,7 @@ class BatchRun:
             self.log.warning("Nothing more is submitted: %s", error)
             return state
         if error.retryable:
-            self._wave.troubles.append((state.key, error))
+            self._wave.transient_errors.append((state.key, error))
             self._wave.in_a_row += 1
             if self._wave.in_a_row >= _AWAY_AFTER:
                 self._wave.away = error
@@ -660,13 +660,13 @@ class BatchRun:
         code = error.code if isinstance(error, KirinAPIError) and error.code else name
         return state.with_error("failed", code, error, retryable=False, failures=state.failures + 1)
 
-    def _after_trouble(self, key: str, error: KirinError) -> None:
+    def _after_transient_error(self, key: str, error: KirinError) -> None:
         """Try a row again after the others, and give it up if that fails again and again while others are accepted."""
         state = self.rows.get(key) or RowState(key)
         # After an unknown outcome the lookup worked: the gateway is not away.
         is_about_row = self._wave.submitted > 0 or isinstance(error, KirinUnknownSubmitError)
-        if state.troubles + 1 < MAX_TROUBLES or not is_about_row:
-            self._keep(state.to(state.status, troubles=state.troubles + 1))
+        if state.transient_errors + 1 < MAX_TRANSIENT_ERRORS or not is_about_row:
+            self._keep(state.to(state.status, transient_errors=state.transient_errors + 1))
             return
         status: Literal["doubt", "failed"] = "doubt" if state.status == "intent" else "failed"
         self._keep(state.with_error(status, type(error).__name__, error, retryable=status == "doubt"))
@@ -674,7 +674,7 @@ class BatchRun:
     # Storing ------------------------------------------------------------------------------------------------------
 
     def _to_store(self) -> list[RowState]:
-        return [state for state in self.rows.having("done") if state.troubles < MAX_TROUBLES]
+        return [state for state in self.rows.having("done") if state.transient_errors < MAX_TRANSIENT_ERRORS]
 
     def _store(self) -> bool:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
@@ -694,12 +694,12 @@ class BatchRun:
 
     def _stored(self, state: RowState, outcome: list[str] | KirinError) -> RowState:
         if not isinstance(outcome, KirinError):
-            return state.to("saved", files=tuple(outcome), code=None, error=None, troubles=0)
+            return state.to("saved", files=tuple(outcome), code=None, error=None, transient_errors=0)
         self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
         if isinstance(outcome, KirinTaskFailedError):
             return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
-        troubles = state.troubles + 1 if outcome.retryable else MAX_TROUBLES
-        return state.with_error("done", type(outcome).__name__, outcome, troubles=troubles)
+        transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS
+        return state.with_error("done", type(outcome).__name__, outcome, transient_errors=transient_errors)
 
     # Threads ------------------------------------------------------------------------------------------------------
 
@@ -752,7 +752,7 @@ class QuietLog:
     info = debug
 
     def warning(self, message: str, *args: Any) -> None:
-        """Log what someone should know."""
+        """Log what the user should know."""
         self._log.warning(f"Row %s: {message}", self._key, *args)
 
 

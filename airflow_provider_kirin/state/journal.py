@@ -1,4 +1,4 @@
-"""What a batch keeps beside its videos: the state of each row, so that whoever goes on buys only what is missing.
+"""What a batch keeps beside its videos: the state of each row, so that the next process submits only what is missing.
 
 ::
 
@@ -121,7 +121,7 @@ class Journal:
         return Head(**known)
 
     def is_begun(self) -> bool:
-        """Return whether a row was, or may have been, submitted by whoever worked on the batch before.
+        """Return whether a row was, or may have been, submitted by an earlier process.
 
         :raises KirinDestinationError: the storage cannot be read
         """
@@ -186,7 +186,7 @@ class Journal:
             raise SupersededError
 
     def record(self, *states: RowState) -> None:
-        """Store states of rows. When this returns, they are stored, and nobody else owned the batch by then.
+        """Store states of rows. When this returns, they are stored, and this process still owned the batch.
 
         Threads that record at the same time share a file: the first one writes for all that wait.
 
@@ -205,7 +205,7 @@ class Journal:
                 self._queue = []
             try:
                 self._write_segment(batch)
-                # In this order: whoever takes over writes the head first, and reads the segments afterwards.
+                # In this order: a process that takes over writes the head before it reads the segments.
                 self.check_owner()
             except BaseException:
                 with self._queueing:

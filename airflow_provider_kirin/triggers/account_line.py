@@ -1,7 +1,7 @@
 """The line of tasks that wait for a place in one account, in one triggerer.
 
-All triggers of a triggerer share a process and an event loop, so those that watch generations can tell those that wait
-for a place. The line is lost with the process and each triggerer has its own: who is next comes from the triggers'
+All triggers of a triggerer share a process and an event loop, so those that watch generations can wake those that
+wait for a place. The line is lost with the process and each triggerer has its own: who is next comes from the triggers'
 arguments, and what one line does not see is found out by asking again.
 """
 
@@ -79,7 +79,7 @@ class AccountLine:
             self._update()
 
     def has_waiters(self) -> bool:
-        """Return whether anybody waits for a place here."""
+        """Return whether a task waits for a place here."""
         return bool(self._woken)
 
     def place_of(self, waiter: Waiter) -> tuple[int, int]:
@@ -90,7 +90,7 @@ class AccountLine:
         return self._line.place_of(waiter.key)
 
     def _update(self) -> None:
-        """Wake who is due, and come back when somebody may be due next."""
+        """Wake the waiters that are due, and run again when the next one may be."""
         for waiter, reason in self._line.due(now := time.time()):
             self._woken[waiter.key].set_result(reason)
         if self._timer is not None:

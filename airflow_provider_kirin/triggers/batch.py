@@ -94,7 +94,7 @@ class KirinBatchTrigger(BaseTrigger):
             async with KirinAsyncHook(self.kirin_conn_id) as hook:
                 await self._watch(hook, in_flight, wait, ended_at)
         except KirinError as error:
-            # A worker tells what is wrong, or finds that it is all right again.
+            # A worker reports what is wrong, or finds that it works again.
             self.log.warning("The triggerer cannot watch the batch, so a worker looks after it: %s", error)
             await asyncio.sleep(max(wait.earliest - time.time(), 0.0))
         yield TriggerEvent({"v": 1, "done": len(ended_at)})
