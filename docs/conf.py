@@ -36,10 +36,10 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"aiohttp\..*"),
     (r"py:.*", r"requests\..*"),
-    (r"py:.*", r"(collections|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
+    (r"py:.*", r"(collections|contextlib|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
         r"py:(class|exc)",
-        r"(Any|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
+        r"(Any|Asset|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
         r"|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller)",
     ),
 ]
