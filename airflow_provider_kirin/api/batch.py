@@ -207,6 +207,15 @@ def at_new_round(state: RowState, digest: str) -> RowState:
     return state.to("todo", digest=digest, failures=0, files=(), **state.without_generation())
 
 
+def refused(state: RowState, problems: Iterable[object]) -> RowState:
+    """Return the state of a row that breaks a rule.
+
+    :param state: the row
+    :param problems: the rules
+    """
+    return state.with_error("refused", "KirinPayloadError", " ".join(map(str, problems)), retryable=False)
+
+
 def is_to_submit(state: RowState | None, row_retries: int) -> bool:
     """Return whether a row is to be submitted, or looked up and then submitted.
 

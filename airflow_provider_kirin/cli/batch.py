@@ -27,7 +27,8 @@ from airflow_provider_kirin.exceptions import KirinError, KirinTableError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
 from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
-from airflow_provider_kirin.operators.batch_run import BatchRun, BatchSettings
+from airflow_provider_kirin.operators.batch_run import BatchRun
+from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.run_budget import parse_budget
 from airflow_provider_kirin.operators.table import Table

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
-    from airflow_provider_kirin.operators.batch_run import OnBadRow
+    from airflow_provider_kirin.operators.batch_settings import OnBadRow
 
 #: Seconds: a night and a day.
 DEFAULT_TIMEOUT = 86400.0

@@ -11,7 +11,7 @@ from airflow_provider_kirin.api.idempotency import make_external_task_id, payloa
 from airflow_provider_kirin.api.payload import FitImages, prepare_payload
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
-from airflow_provider_kirin.operators.batch_run import QuietLog
+from airflow_provider_kirin.operators.batch_settings import QuietLog
 from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
 from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
-from airflow_provider_kirin.operators.batch_run import BatchRun, BatchSettings
+from airflow_provider_kirin.operators.batch_run import BatchRun
+from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.run_budget import charges_of_run, kirin_task_ids, parse_budget
 from airflow_provider_kirin.operators.table import Table
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.exceptions import KirinError
-    from airflow_provider_kirin.operators.batch_run import OnBadRow
+    from airflow_provider_kirin.operators.batch_settings import OnBadRow
     from airflow_provider_kirin.operators.specs import FilesSpec
 
 #: A template without any of these would give all rows the same file.

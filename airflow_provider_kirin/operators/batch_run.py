@@ -12,18 +12,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from logging import getLogger
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from airflow_provider_kirin.api.batch import (
     MAX_TRANSIENT_ERRORS,
     Rows,
     RowState,
     Wait,
-    at_new_round,
-    at_new_try,
     is_to_submit,
     pause_after,
     progress_line,
+    refused,
     target_after_full,
     target_after_wave,
 )
@@ -33,10 +32,8 @@ from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
-from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
-from airflow_provider_kirin.api.rows import BadRows, Row, check_row
-from airflow_provider_kirin.api.submission import GenerationClient, Submission, Submitted
-from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
+from airflow_provider_kirin.api.rows import Row
+from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
@@ -55,7 +52,9 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
     KirinUnknownSubmitError,
 )
-from airflow_provider_kirin.state.journal import Head, Journal
+from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
+from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings, QuietLog
+from airflow_provider_kirin.state.journal import Journal
 
 #: Rows that are submitted or polled at the same time, and videos that are stored at the same time.
 SUBMIT_THREADS, DOWNLOAD_THREADS = 8, 4
@@ -71,67 +70,6 @@ _LOST_AFTER = 60.0
 _AWAY_AFTER = 3
 #: Consecutive waves with a gateway that is away, after which the batch gives up until it is retried.
 _MAX_AWAY_WAVES = 10
-
-OnBadRow = Literal["error", "skip"]
-
-
-class BatchClient(Protocol):
-    """What a batch needs of the gateway, of the destination, and of the metrics."""
-
-    def prepare(self, row: Row) -> PreparedPayload:
-        """Read a row's images, check all of it, and return what would be sent.
-
-        :raises KirinPayloadError: the row cannot be sent
-        """
-
-    def external_task_id(self, row: Row, prepared: PreparedPayload) -> str:
-        """Return the row's external task id: the same in every process."""
-
-    def sender(self, prepared: PreparedPayload | None, record: RowRecord) -> GenerationClient:
-        """Return the client that submits one payload; without a payload, it only looks up."""
-
-    def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation, once."""
-
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[str]:
-        """Store the videos of a finished generation, and return the files' URIs.
-
-        :param state: the row
-        :param kirin_task: the generation with fresh links; None to ask for them
-        """
-
-    def report(self, event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
-        """Count a submission, or the end of a generation, once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchSettings:
-    """What the user wants.
-
-    :param source: where the rows come from, safe to show
-    :param model: the model
-    :param conn_id: the connection
-    :param max_in_flight: how many generations may be in flight
-    :param row_retries: how many further generations a row gets after one that failed
-    :param fail_fast: whether nothing more is submitted after the first row without a video
-    :param on_bad_row: what to do with rows that break a rule
-    :param timeout: seconds for the whole batch
-    :param row_timeout: seconds for one generation
-    :param on_unknown_submit: see :class:`.Submission`
-    :param allow_unknown_model: whether to submit to a model without a schema
-    """
-
-    source: str
-    model: str
-    conn_id: str
-    max_in_flight: int
-    row_retries: int = 1
-    fail_fast: bool = False
-    on_bad_row: OnBadRow = "error"
-    timeout: float
-    row_timeout: float
-    on_unknown_submit: OnUnknownSubmit = "stop"
-    allow_unknown_model: bool = False
 
 
 @dataclass
@@ -199,111 +137,17 @@ class BatchRun:
         #: Key -> a finished generation with fresh links, and when it was polled.
         self._fresh: dict[str, tuple[KirinTask, float]] = {}
 
-    # Recovery -----------------------------------------------------------------------------------------------------
-
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
-        """Take the batch over from the process that worked on it before, whatever happened to it.
-
-        :param batch: the batch's identity: the same in every process
-        :param try_number: of this process; a process with a smaller one stops
-        :param round: the round of automatic retries
-        :param may_be_lost: whether there was a journal before, if there is none now
-        :raises KirinTableError: the table cannot be used; nothing was sent
-        :raises SupersededError: a newer try works on the batch
-        """
-        known = self.journal.read_head()
-        if known is not None and known.batch != batch:
-            if known.round == round:
-                self._refuse_to_replace(known)
-            self.log.info("The journal in %s is of another batch (another `take`, say), and is replaced.", self.folder)
-        same = known if known is not None and known.batch == batch else None
-        is_new_round = same is None or same.round != round
-        head = Head(
-            batch,
-            owner=self.journal.owner,
-            try_number=try_number,
-            round=round,
-            started_at=self._now() if same is None or is_new_round else same.started_at,
-            rows=None if same is None or is_new_round else same.rows,
-            recorded=0 if same is None else same.recorded,
-            target=0 if same is None or is_new_round else same.target,
-            idle_waves=0 if same is None else same.idle_waves,
-            is_damaged=may_be_lost if known is None else same is not None and same.is_damaged,
+        """Take the batch over: see :meth:`.BatchRecovery.open`."""
+        recovery = BatchRecovery(
+            self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
         )
-        states, damaged = self.journal.take_over(head)
-        if damaged:
-            self.log.warning("%s records of the journal in %s cannot be read.", f"{damaged:,}", self.folder)
-        if damaged or head.is_damaged:
-            self._look_up_what_is_lost(replace(head, is_damaged=True), is_new=not head.is_damaged or known is None)
-        if same is None or same.try_number != try_number:
-            changed = [state for before in states.values() if (state := at_new_try(before)) is not before]
-            if changed:
-                self.journal.record(*changed)
-            states |= {state.key: state for state in changed}
-        self._check_table(states)
-
-    def _refuse_to_replace(self, known: Head) -> None:
-        """Keep a retry from paying again for what earlier tries submitted as another batch.
-
-        :param known: the earlier tries' batch
-        """
-        states, _ = self.journal.read_states(known)
-        if submitted := [state for state in states.values() if state.external_task_id]:
-            raise KirinBatchError(
-                f"Earlier tries of this task submitted {len(submitted):,} rows with another `take`, connection or "
-                f"namespace; see {self.journal.manifest_uri}. A retry never pays again, so nothing was submitted. "
-                "Switch back, or clear the task to submit all rows anew."
-            )
+        self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
 
     @property
     def folder(self) -> str:
         """The batch's folder."""
         return self.journal.folder
-
-    def _look_up_what_is_lost(self, head: Head, *, is_new: bool) -> None:
-        self.journal.write_head(head)
-        if is_new:
-            self.log.warning(
-                "The journal in %s is missing or damaged. Rows that are not on record are looked up before they are "
-                "submitted: that costs time, and no money.",
-                self.folder,
-            )
-            # What an earlier process submitted last may not show at once.
-            self._sleep(sum(LOOKUP_RETRY_DELAYS))
-
-    def _check_table(self, states: dict[str, RowState]) -> None:
-        """Check all rows, once a round, before anything is paid."""
-        head = self.journal.head
-        if head.rows is not None:
-            self.rows = Rows(states, total=head.rows, row_retries=self.settings.row_retries)
-            return
-        bad, total, found = BadRows(), 0, dict[str, RowState]()
-        for row in self.table():
-            total += 1
-            checked = check_row(row, self.settings.model, allow_unknown_model=self.settings.allow_unknown_model)
-            state = states.pop(row.key, None)
-            if state is not None:
-                state = replace(at_new_round(state, row.digest(self.settings.model)), row=row.position)
-                found[row.key] = state
-            if checked.problems:
-                bad.add(checked)
-                if state is None or state.status == "todo":
-                    found[row.key] = _refused(state or RowState(row.key, row=row.position), checked.problems)
-        if bad.count and self.settings.on_bad_row == "error":
-            raise bad.error(total, source=self.settings.source, model=self.settings.model)
-        if bad.count:
-            self.log.warning('%s rows break a rule; on_bad_row="skip" goes on without them.', f"{bad.count:,}")
-        if states:
-            self.log.warning(
-                "%s rows of the earlier table are not in this one any more. Their videos stay where they are, and what "
-                "is in flight is not stored. The manifest keeps the ids of their generations.",
-                f"{len(states):,}",
-            )
-            submitted = (state for state in states.values() if state.external_task_id or state.earlier)
-            found |= {state.key: state.to("gone") for state in submitted}
-        self.rows = Rows(found, total=total, row_retries=self.settings.row_retries)
-        self.journal.compact(found.values(), total=total, is_last=True)
-        self.journal.write_head(replace(self.journal.head, rows=total))
 
     # Waves --------------------------------------------------------------------------------------------------------
 
@@ -633,7 +477,7 @@ class BatchRun:
             return state
         if isinstance(error, KirinPayloadError):
             self.log.warning("Row %s: %s", state.key, error)
-            return _refused(state, error.problems)
+            return refused(state, error.problems)
         if isinstance(error, (KirinBudgetError, KirinCreditError, KirinAuthError, KirinConfigError)):
             # These are not about the row.
             if error.retryable:
@@ -735,30 +579,6 @@ class BatchRun:
     def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
         with ThreadPoolExecutor(threads, thread_name_prefix="kirin-batch") as pool:
             yield pool
-
-
-class QuietLog:
-    """A logger that names the row, and keeps what is usual for each row out of a log that is read for an hour."""
-
-    def __init__(self, log: Any, key: str) -> None:
-        self._log = log
-        self._key = key
-
-    def debug(self, message: str, *args: Any) -> None:
-        """Log for those who look for a mistake."""
-        self._log.debug(f"Row %s: {message}", self._key, *args)
-
-    #: A batch logs a line a wave, not a line a row.
-    info = debug
-
-    def warning(self, message: str, *args: Any) -> None:
-        """Log what the user should know."""
-        self._log.warning(f"Row %s: {message}", self._key, *args)
-
-
-def _refused(state: RowState, problems: Iterable[Any]) -> RowState:
-    text = " ".join(map(str, problems))
-    return state.with_error("refused", "KirinPayloadError", text, retryable=False)
 
 
 #: Connection id -> whether its lookup by external task id works. Lives as long as the process.

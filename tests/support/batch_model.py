@@ -15,7 +15,8 @@ from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.rows import Row, read_rows
 from airflow_provider_kirin.api.task import KirinTask, KirinUsage, KirinVideo
 from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, KirinResponseError, Problem
-from airflow_provider_kirin.operators.batch_run import BatchRun, BatchSettings
+from airflow_provider_kirin.operators.batch_run import BatchRun
+from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.state.journal import Journal
 from tests.support.gateway_model import MODEL, Killed, ModelGateway
 
