@@ -21,7 +21,7 @@ import airflow_provider_kirin
 ROOT = Path(__file__).resolve().parent.parent
 _IN_WHEEL = Path(airflow_provider_kirin.__file__).parent / "example_dags"
 #: Those of the wheel, if the package is installed from one.
-EXAMPLES = _IN_WHEEL if _IN_WHEEL.exists() else ROOT / "example_dags"
+EXAMPLES = _IN_WHEEL if (_IN_WHEEL / "__init__.py").exists() else ROOT / "example_dags"
 BIN = Path(sys.executable).parent
 API_KEY = "demo-key-of-the-emulator"
 READY_LINE = re.compile(r"Kirin emulator ready at (http://\S+)")
