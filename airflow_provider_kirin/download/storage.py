@@ -22,9 +22,12 @@ class UnknownConnectionError(ValueError):
 def open_uri(uri: str) -> AbstractContextManager[BinaryIO]:
     """Open an object for reading.
 
-    :param uri: such as ``s3://bucket/key`` or ``s3://conn_id@bucket/key``
+    :param uri: such as ``s3://bucket/key``, ``s3://conn_id@bucket/key`` or ``file:///folder/name``
     :raises UnknownConnectionError: retrying cannot help, as with any other ValueError raised here
     """
+    if uri.startswith("file://"):
+        # Airflow 3.0's ObjectStoragePath does not read these with the newest universal-pathlib.
+        return from_file_uri(uri).open("rb")
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
 
     path: Any = ObjectStoragePath(uri)

@@ -219,14 +219,14 @@ class TestPaidOnce:
         assert [row["id"] for row in emulator.ledger()["paid"]] == [ended.result("video")["id"]]
         assert "This try's payload is not needed" in ended.log
 
-    def test_a_timeout_while_waiting(self, dag, run, whims, emulator, calls):
+    def test_a_timeout_while_waiting(self, dag, run, image_file, emulator):
+        prompts = (f"Idea number {number} [[seconds:600]]" for number in itertools.count())
         with dag:
-            decorate = task.kirin(
-                task_id="video", timeout=0.1, deferrable=False, retries=9, retry_delay=timedelta(0), **QUICK
-            )
-            decorate(whims)()
+            decorate = task.kirin(task_id="video", timeout=0.1, deferrable=False, **QUICK, **AGAIN)
+            decorate(lambda: {"image": image_file, "prompt": next(prompts)})()
         ended = run(dag)
-        assert ended.state == "success" and ended.ti("video").try_number > 1 and emulator.submitted == 1
+        assert ended.state == "failed" and ended.ti("video").try_number == 3 and emulator.submitted == 1
+        assert "did not finish" in ended.log or "did not end" in ended.log
 
     def test_a_response_that_was_lost(self, dag, run, whims, emulator, calls):
         emulator.fault(on="submit", kind="lose_response")

@@ -213,6 +213,7 @@ class TestXComs:
         (usage,) = ended.xcoms()["g", -1, "kirin_usage"]
         submission = ended.xcoms()["g", -1, "kirin_submission"]
         assert datetime.fromisoformat(usage.pop("at")).utcoffset() == timedelta(0)
+        assert usage.pop("created_at") <= usage.pop("completed_at")
         assert usage == {
             "kirin_task_id": ended.result("g")["id"],
             "model": MODEL,
