@@ -84,18 +84,24 @@ class Found:
 def find(token: CallbackToken) -> Found:
     """Return what waits for the generation of a token.
 
+    Only what names the connection that signed the token counts: another account's key says nothing about it.
+
     :param token: a genuine one
     """
     submitter = TaskInstanceKey(token.dag_id, token.run_id, token.task_id, token.map_index)
-    waits = _deferred(submitter)
-    own = [wait for wait in waits if wait.key == submitter]
-    if own:
+    deferred = _deferred(submitter)
+    waits = [wait for wait in deferred if wait.trigger.kirin_conn_id == token.kirin_conn_id]
+    if any(wait.key == submitter for wait in deferred):
         # It may have submitted another generation since: a token is good for its own one only.
+        own = [wait for wait in waits if wait.key == submitter]
         matching = [wait for wait in own if wait.trigger.external_task_id == token.external_task_id]
         return Found(matching[0].trigger.kirin_task_ids[0] if matching else None, matching)
     submission = _read_xcom(submitter, SUBMISSION_KEY)
-    kirin_task_id = submission.get("kirin_task_id") if isinstance(submission, Mapping) else None
-    if not isinstance(kirin_task_id, str) or submission.get("external_task_id") != token.external_task_id:
+    signed = {"external_task_id": token.external_task_id, "kirin_conn_id": token.kirin_conn_id}
+    if not isinstance(submission, Mapping) or any(submission.get(name) != value for name, value in signed.items()):
+        return Found(None)
+    kirin_task_id = submission.get("kirin_task_id")
+    if not isinstance(kirin_task_id, str):
         return Found(None)
     ids = {kirin_task_id, token.external_task_id}
     waits = [wait for wait in waits if ids.intersection(wait.trigger.kirin_task_ids)]

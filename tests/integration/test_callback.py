@@ -46,6 +46,12 @@ def web(application: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
+def conn_id(connect: Any, emulator: Any) -> str:
+    """The default connection, to the emulator, with callbacks."""
+    return connect(emulator.url, timeout=300, callback_base_url="http://127.0.0.1:9")
+
+
+@pytest.fixture
 def submit(conn_id: str, image_file: str) -> Callable[..., Any]:
     """Start a generation at the emulator."""
 
@@ -153,6 +159,18 @@ def test_a_token_of_another_generation_changes_nothing(generate, submit, emulato
     asked = len(emulator.requests())
     assert handle(replace(generate.token("generate", "own-1"), **change)) == Handled("ignored")
     assert generate.ti("generate").state == "deferred"
+    assert len(emulator.requests()) == asked
+
+
+@pytest.mark.parametrize("task_id", ["submit", "wait"])
+def test_the_key_of_another_connection_ends_no_wait(sense, submit, connect, emulator, task_id):
+    connect(emulator.url, conn_id="foreign", callback_base_url="http://127.0.0.1:9")
+    kirin_task = submit()
+    sense.submitted("submit", kirin_task.id, "own-1")
+    sense.defer(task_id, [kirin_task.id], external_task_id="own-1", result_shape="one")
+    asked = len(emulator.requests())
+    assert handle(sense.token("submit", "own-1", kirin_conn_id="foreign")).result == "ignored"
+    assert sense.ti(task_id).state == "deferred"
     assert len(emulator.requests()) == asked
 
 
@@ -295,11 +313,17 @@ class TestHostileCallers:
         assert knowing.post(path_of(token, KEY)).status_code == 403
 
     def test_with_the_token_of_another_connection(self, knowing, deferred, connect):
-        connect("http://127.0.0.1:9", key="another-key", conn_id="foreign")
+        connect("http://127.0.0.1:9", key="another-key", conn_id="foreign", callback_base_url="http://127.0.0.1:9")
         token = deferred.token("generate", "own-1", kirin_conn_id="foreign")
         answers = [knowing.post(path_of(token, KEY)).status_code]
         until(lambda: answers.append(knowing.post(path_of(token, KEY)).status_code) or 403 in answers, "is judged")
         assert set(answers) == {202, 403}
+
+    def test_with_the_password_of_a_connection_without_callbacks(self, knowing, deferred, connect):
+        # One of Airflow's default connections: everybody knows its password.
+        connect("localhost", key="airflow", conn_id="ftp_default", passive_mode=True)
+        path = path_of(deferred.token("generate", "unknown", kirin_conn_id="ftp_default"), "airflow")
+        until(lambda: knowing.post(path).status_code == 403, "the token is refused", seconds=30)
 
     @pytest.mark.parametrize(
         "query", ["", "?token=", "?token=x", "?token=" + "x" * 9000, "?token=%ff%00.%ff", "?a&b&c"]
@@ -357,6 +381,6 @@ def test_broken_bodies_with_a_genuine_token_are_a_hint_to_look(web, generate, su
 def test_a_new_api_key_makes_earlier_tokens_worthless(web, generate, submit, connect, emulator):
     generate.defer("generate", [submit("[[seconds:600]]").id], external_task_id="own-1")
     path = path_of(generate.token("generate", "own-1"), KEY)
-    connect(emulator.url, key="sk-rotated")
+    connect(emulator.url, key="sk-rotated", callback_base_url="http://127.0.0.1:9")
     web.post(path)
     until(lambda: web.post(path).status_code == 403, "the key is known")

@@ -65,7 +65,8 @@ class Deferred:
 
     def submitted(self, task_id: str, kirin_task_id: str, external_task_id: str) -> None:
         """Leave the record of a submission, as a worker does."""
-        value = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        ids = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
+        value = ids | {"kirin_conn_id": "kirin_default"}
         with create_session() as session:
             XComModel.set(
                 SUBMISSION_KEY,
