@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 
 from airflow_provider_kirin.api.callback_body import reports_progress
 from airflow_provider_kirin.api.callback_token import MAX_TOKEN, TOKEN_PARAMETER, parse_unverified, signing_key
+from airflow_provider_kirin.exceptions import KirinConfigError
 from airflow_provider_kirin.metrics import report_callbacks
 from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
 from airflow_provider_kirin.plugins.callback_inbox import Inbox
@@ -156,7 +157,11 @@ async def _look_up_key(kirin_conn_id: str) -> bytes:
     await load_hooks()
     from airflow_provider_kirin.hooks.shared_session import look_up_connection
 
-    return signing_key((await look_up_connection(kirin_conn_id)).api_key)
+    connection = await look_up_connection(kirin_conn_id)
+    if not connection.callback_base_url:
+        # It signs no tokens. Above all, it may be of another type, and have a password that everybody knows.
+        raise KirinConfigError("it has no extra callback_base_url")
+    return signing_key(connection.api_key)
 
 
 async def _read(request: Request) -> bytes | None:

@@ -53,6 +53,11 @@ class Server:
 
 
 @pytest.fixture
+def conn_id(connect: Any, emulator: Any) -> str:
+    return connect(emulator.url, timeout=300, callback_base_url="http://127.0.0.1:9")
+
+
+@pytest.fixture
 def server(conn_id: str, airflow_db: Any, tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path / "api-server.log")
     yield running
