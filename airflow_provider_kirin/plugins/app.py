@@ -146,7 +146,9 @@ async def generations(
             day,
             {"state": state, "model": model, "text": text},
         )
-        return {"cards": cards, "next": more, "dags": readable}
+        # A DAG may have submitted its first generation since they were listed.
+        shown = [one for one in cards if one["dag_id"] in readable]
+        return {"cards": shown, "next": more, "dags": readable}
 
     return _json(await _in_thread(request, find))
 

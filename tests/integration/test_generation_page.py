@@ -132,6 +132,20 @@ class TestGeneration:
         assert cards[0] == cards[1] == cards[2]
         assert cards[0][0]["task_id"] == "submit" and cards[0][0]["prompt"] and cards[0][0]["files"]
 
+    def test_another_record_of_the_run_that_was_edited_breaks_nothing(self, dag, run, payload, visit):
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with dag:
+            submit = KirinSubmitOperator(task_id="submit", payload=payload)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, deferrable=False)
+        ended = run(dag)
+        with create_session() as session:
+            row = session.scalar(select(XComModel).filter_by(dag_id=dag.dag_id, key="kirin_submission"))
+            row.value = row.value | {"external_task_id": ["x"]}
+        (card,) = visit(ended, "wait").json()["cards"]
+        assert card["id"] == ended.result("submit") and card["external_task_id"] == ""
+
     def test_task_that_submitted_nothing_has_none(self, dag, run, visit, emulator):
         with dag:
             KirinSubmitOperator(task_id="submit", payload={"image": "/no/such/file.png"})
@@ -242,6 +256,17 @@ class TestAccess:
         assert found == {"cards": [], "next": None, "dags": []} and sums["generations"] == 0 and not sums["days"]
         assert get(f"/kirin/api/generations?dag={bought.dag_id}").json()["cards"] == []
         assert len(emulator.requests()) == asked
+
+    def test_gallery_shows_none_of_a_dag_that_began_while_it_was_searched(self, bought, get, monkeypatch):
+        from airflow.api_fastapi.app import get_auth_manager
+
+        from airflow_provider_kirin.plugins import query
+
+        monkeypatch.setattr(query, "kirin_dags", lambda: {"another"})
+        monkeypatch.setattr(
+            get_auth_manager(), "is_authorized_dag", lambda *, details=None, **_: details.id in (None, "another")
+        )
+        assert get("/kirin/api/generations").json()["cards"] == []
 
 
 class TestShell:
