@@ -102,6 +102,7 @@ def of_task(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Stor
         for row in _read(searched)
         if _is_submission(row.value)
         for known in (row.value["kirin_task_id"], row.value.get("external_task_id"))
+        if isinstance(known, str)
     }
     where = own[0].place if own else Place(-1, task_id, map_index)
     at = own[0].at if own else datetime.now(UTC)
