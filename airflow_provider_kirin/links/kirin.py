@@ -10,6 +10,7 @@ from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
+from airflow_provider_kirin.api.redaction import is_web_url
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
@@ -105,5 +106,4 @@ def _console_page(uri: Any) -> str:
 
 def _unsigned(url: Any) -> str:
     """Return the gateway's own link unless it is signed: a user who may see a task may not be allowed its XComs."""
-    parts = urlsplit(url) if isinstance(url, str) else None
-    return parts.geturl() if parts and parts.scheme in ("http", "https") and not parts.query else ""
+    return str(url) if is_web_url(url) and not urlsplit(url).query else ""

@@ -48,6 +48,7 @@ def test_link_opens_the_video_and_names_generation_and_job(given: Any, link: str
         result(SIGNED, files=["file:///data/v.mp4"]),
         result("ftp://cdn.example/v.mp4"),
         result("javascript:alert(1)"),
+        result("https://[x"),
         {**result(), "videos": None},
         ["file:///data/v.mp4"],
         [],
