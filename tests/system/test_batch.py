@@ -157,14 +157,14 @@ def journal_lost(house: House) -> None:
 IN_EVERY_RUN: list[Callable[[House], None]] = [
     task_killed_while_it_submits,
     cleared_while_a_wave_runs,
+    cleared_while_it_waits,
     triggerer_killed,
-    destination_away,
 ]
 IN_A_CAMPAIGN: list[Callable[[House], None]] = [
     task_killed_in_its_second_wave,
-    cleared_while_it_waits,
     scheduler_killed,
     gateway_away,
+    destination_away,
     journal_lost,
 ]
 SCENARIOS = IN_EVERY_RUN + (IN_A_CAMPAIGN if "KIRIN_FAULT_REPEATS" in os.environ else [])
