@@ -226,7 +226,9 @@ def test_pages_are_no_wider_than_a_phone(site, browser, address):
     page = new_page(browser, width=360, height=740)
     page.goto(f"{site.url}/{address}")
     page.locator(".kirin h1").wait_for()
-    assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth")
+    too_wide = """() => [...document.querySelectorAll('.kirin, .kirin *')]
+        .filter((each) => each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 200))"""
+    assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth"), page.evaluate(too_wide)
     page.context.close()
 
 
