@@ -227,7 +227,8 @@ def test_pages_are_no_wider_than_a_phone(site, browser, address):
     page.goto(f"{site.url}/{address}")
     page.locator(".kirin h1").wait_for()
     too_wide = """() => [...document.querySelectorAll('.kirin, .kirin *')]
-        .filter((each) => each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 200))"""
+        .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+        .map((each) => each.outerHTML.slice(0, 200))"""
     assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth"), page.evaluate(too_wide)
     page.context.close()
 
