@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_estimate, over_budget
-from airflow_provider_kirin.api.pricing import Estimate, estimated, price_key, show_usd
-from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
+from airflow_provider_kirin.api.budget import Charge, over_budget
+from airflow_provider_kirin.api.pricing import Estimate, price_key, show_usd
 from airflow_provider_kirin.api.task import parse_decimal
-from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.operators.run_budget import BudgetedClient, find_estimate
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.batch import Rows
     from airflow_provider_kirin.api.batch_record import RowRecord
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.submission import GenerationClient
-    from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
 #: Rows that one reservation covers.
@@ -74,7 +72,11 @@ class BatchBudget:
 
     def client(self, client: GenerationClient, prepared: PreparedPayload, record: RowRecord) -> GenerationClient:
         """Return a client that reserves the cost of a submission before it sends it."""
-        return _BudgetedClient(self, client, prepared, record)
+
+        def reserve(external_task_id: str) -> None:
+            record.usd = show_usd(self.reserve(external_task_id, prepared))
+
+        return BudgetedClient(client, reserve, self.withdraw)
 
     def reserve(self, external_task_id: str, prepared: PreparedPayload) -> Decimal:
         """Reserve the cost of one generation, and return its estimate.
@@ -111,12 +113,9 @@ class BatchBudget:
     def _find_estimate(self, prepared: PreparedPayload) -> Estimate:
         key = price_key(prepared.model, prepared.params)
         if key not in self._estimates:
-            usd, why, retryable = self._ask_for_price(prepared)
-            estimate = estimated(usd, self._hook.connection.prices, key)
-            if estimate is None:
-                estimate = estimate_from_history(self._read_others(include_prior_dates=True), key)
-            if estimate is None:
-                raise no_estimate(self._limit, key, why, retryable=retryable)
+            estimate = find_estimate(
+                self._hook, prepared, self._limit, lambda: self._read_others(include_prior_dates=True)
+            )
             self._hook.log.info(
                 "Estimated cost of a generation (%s): %s USD, according to %s; max_cost_usd = %s for the DAG run.",
                 key,
@@ -126,40 +125,3 @@ class BatchBudget:
             )
             self._estimates[key] = estimate
         return self._estimates[key]
-
-    def _ask_for_price(self, prepared: PreparedPayload) -> tuple[Decimal | None, str, bool]:
-        try:
-            return *self._hook.precharge(prepared), False
-        except KirinError as error:
-            # The preview cannot start a generation, so its failure leaves no doubt about a submission.
-            self._hook.log.warning("The gateway's price preview failed: %s", error)
-            return None, f"the gateway's price preview failed: {error}", error.retryable
-
-
-class _BudgetedClient:
-    """Submits one row if the budget covers it."""
-
-    def __init__(
-        self, budget: BatchBudget, client: GenerationClient, prepared: PreparedPayload, record: RowRecord
-    ) -> None:
-        self._budget = budget
-        self._client = client
-        self._prepared = prepared
-        self._record = record
-
-    def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
-        """Look up a generation."""
-        return self._client.get_task(kirin_task_id, patience=patience)
-
-    def submit_as(self, external_task_id: str) -> KirinTask:
-        """Submit the payload under an external task id if the budget covers it. Costs money.
-
-        :raises KirinBudgetError: the budget does not cover it; nothing was sent
-        """
-        self._record.usd = show_usd(self._budget.reserve(external_task_id, self._prepared))
-        try:
-            return self._client.submit_as(external_task_id)
-        except KirinError as error:
-            if classify_submission_error(error) is SubmissionOutcome.REJECTED:
-                self._budget.withdraw(external_task_id)
-            raise

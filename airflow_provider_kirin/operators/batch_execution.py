@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from airflow_provider_kirin.api.batch import RowState, failure, summary
 from airflow_provider_kirin.api.redaction import short_repr
-from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
 from airflow_provider_kirin.download.destination import Destination
 from airflow_provider_kirin.download.filenames import safe_part
-from airflow_provider_kirin.exceptions import KirinBudgetError, KirinDestinationError
+from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome, report_submission
@@ -26,7 +24,8 @@ from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentit
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
-from airflow_provider_kirin.operators.run_budget import charges_of_run, kirin_task_ids, parse_budget
+from airflow_provider_kirin.operators.generation_client import connect
+from airflow_provider_kirin.operators.run_budget import budget_limit, charges_of_run, kirin_task_ids
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Journal
 from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET_KEY
@@ -171,12 +170,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
     # A wave that ended, or an entry in the store, proves that there was a journal.
     has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
     with closing(KirinHook(spec.kirin_conn_id)) as hook, _retried_if(has_begun):
-        # Airflow reports "not found" also if a secrets backend is down.
-        call_with_retries(
-            lambda: hook.connection,
-            fixed_delays(),
-            on_retry=partial(log.warning, "Connection lookup failed; retrying in %s s: %s"),
-        )
+        connect(hook)
         identity = BatchIdentity(
             conn_id=spec.kirin_conn_id,
             dag_id=ti.dag_id,
@@ -266,13 +260,12 @@ def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
 
 
 def _budget(spec: BatchSpec, context: Context, hook: KirinHook, batch: str) -> BatchBudget | None:
-    if empty := spec.files.rendering.empty_arguments("max_cost_usd"):
-        raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
-    if spec.max_cost_usd is None:
+    limit = budget_limit(spec.max_cost_usd, spec.files.rendering)
+    if limit is None:
         return None
     ti, task_ids = context["ti"], kirin_task_ids(context)
     return BatchBudget(
-        parse_budget(spec.max_cost_usd),
+        limit,
         batch,
         hook,
         push=lambda entries: ti.xcom_push(BUDGET_KEY, entries),

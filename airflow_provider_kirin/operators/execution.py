@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.capacity import CapacityWait, no_place
@@ -21,14 +20,12 @@ from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
 from airflow_provider_kirin.api.record import InFlight
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
-from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
 from airflow_provider_kirin.api.submission import GenerationClient, Submission, Submitted
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import to_str
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
-    KirinBudgetError,
     KirinCapacityError,
     KirinDestinationError,
     KirinError,
@@ -42,8 +39,8 @@ from airflow_provider_kirin.hooks.poller_factory import new_poller
 from airflow_provider_kirin.lineage import Provenance, inputs_of
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.callback import MakeUrl, url_maker
-from airflow_provider_kirin.operators.generation_client import HookClient
-from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, parse_budget
+from airflow_provider_kirin.operators.generation_client import HookClient, connect
+from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, budget_limit
 from airflow_provider_kirin.state.order import order_of
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from airflow_provider_kirin.state.usage import record_files, record_outcomes
@@ -142,7 +139,7 @@ def _submit_or_adopt(
     spec: SubmitSpec, context: Context, hook: KirinHook, prepared: PreparedPayload, in_flight: InFlight
 ) -> tuple[Submitted, Sequence[str], bool]:
     """Submit or adopt the generation of a payload; return it with the URIs of its images, and :attr:`.has_callback`."""
-    _connect(hook)
+    connect(hook)
     hook.refuse_key(prepared)
     ti = context["ti"]
     is_user_id = "external_task_id" in prepared.params
@@ -202,15 +199,6 @@ def _submit_before_deadline(submission: Submission, waiting: CapacityWait | None
         raise
 
 
-def _connect(hook: KirinHook) -> None:
-    """Look up the connection, retrying for 15 s: Airflow reports "not found" also if a secrets backend is down."""
-    call_with_retries(
-        lambda: hook.connection,
-        fixed_delays(),
-        on_retry=partial(hook.log.warning, "Connection lookup failed; retrying in %s s: %s"),
-    )
-
-
 def _adopt_without_payload(
     spec: SubmitSpec, context: Context, hook: KirinHook, error: KirinPayloadError
 ) -> tuple[Submitted, Sequence[str]]:
@@ -221,7 +209,7 @@ def _adopt_without_payload(
     record = SubmissionRecord(context, {"kirin_conn_id": spec.kirin_conn_id}, inputs_known=False)
     external_task_id = spec.user_id
     if external_task_id or spec.arguments_fingerprint:
-        _connect(hook)
+        connect(hook)
     if not external_task_id and spec.arguments_fingerprint:
         external_task_id = _make_external_task_id(spec, context["ti"], hook, spec.arguments_fingerprint)
     submission = Submission(
@@ -357,13 +345,13 @@ def _client(
     prepared: PreparedPayload,
     make_callback_url: MakeUrl | None,
 ) -> GenerationClient:
-    if empty := spec.rendering.empty_arguments("max_cost_usd"):
-        raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
-    if spec.max_cost_usd is None:
-        return HookClient(hook, prepared, make_callback_url)
-    budget = RunBudget(parse_budget(spec.max_cost_usd), context, record, hook, prepared)
+    limit = budget_limit(spec.max_cost_usd, spec.rendering)
+    client = HookClient(hook, prepared, make_callback_url)
+    if limit is None:
+        return client
+    budget = RunBudget(limit, context, record, hook, prepared)
     budget.restore()
-    return BudgetedClient(hook, prepared, budget, make_callback_url)
+    return BudgetedClient(client, budget.reserve, budget.withdraw)
 
 
 def _make_external_task_id(spec: SubmitSpec, ti: Any, hook: KirinHook, fingerprint: str) -> str:

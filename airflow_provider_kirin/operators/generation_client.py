@@ -1,15 +1,30 @@
-"""Adapts the hook to the client that :mod:`airflow_provider_kirin.api.submission` expects, for one payload."""
+"""The hook as the client that :mod:`airflow_provider_kirin.api.submission` expects, for one payload."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
+
+from airflow_provider_kirin.api.retry import call_with_retries, fixed_delays
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.kirin import KirinHook
+
+
+def connect(hook: KirinHook) -> None:
+    """Look up the connection, retrying for 15 s: Airflow reports "not found" also if a secrets backend is down.
+
+    :param hook: keeps the connection
+    """
+    call_with_retries(
+        lambda: hook.connection,
+        fixed_delays(),
+        on_retry=partial(hook.log.warning, "Connection lookup failed; retrying in %s s: %s"),
+    )
 
 
 class HookClient:

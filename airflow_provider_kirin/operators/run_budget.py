@@ -15,7 +15,6 @@ from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_
 from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_cost, estimated, price_key, show_usd
 from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
-from airflow_provider_kirin.operators.generation_client import HookClient
 from airflow_provider_kirin.state.keys import BUDGET_KEY, SUBMISSION_KEY, USAGE_KEY
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
 
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import PreparedPayload
+    from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.hooks.kirin import KirinHook
+    from airflow_provider_kirin.operators.arguments import Rendering
 
 #: At most this many unfinished generations are looked up before a submission is refused.
 _MAX_LOOKUPS = 100
@@ -69,6 +70,46 @@ def charges_of_run(ti: Any, task_ids: Sequence[str], *more: Mapping[str, Any], *
             yield from entry if isinstance(entry, list) else [entry]
 
     return list(read_charges([*pull(BUDGET_KEY), *pull(SUBMISSION_KEY), *more], pull(USAGE_KEY)))
+
+
+def budget_limit(max_cost_usd: Any, rendering: Rendering) -> Decimal | None:
+    """Return the limit that a rendered ``max_cost_usd`` sets; None if it was left out.
+
+    :param max_cost_usd: the rendered argument
+    :param rendering: what rendering made of the operator's arguments
+    :raises KirinBudgetError: it rendered to nothing, or is not an amount
+    """
+    if empty := rendering.empty_arguments("max_cost_usd"):
+        raise KirinBudgetError(f"{empty[0]} Nothing was submitted by this try.")
+    return None if max_cost_usd is None else parse_budget(max_cost_usd)
+
+
+def find_estimate(
+    hook: KirinHook, prepared: PreparedPayload, limit: Decimal, history: Callable[[], Iterable[Charge]]
+) -> Estimate:
+    """Return what a generation will probably cost: by the price preview, the connection's prices, or earlier ones.
+
+    :param hook: asks for the price
+    :param prepared: the payload
+    :param limit: the budget, for the error
+    :param history: returns what earlier generations cost, if that is needed
+    :raises KirinBudgetError: its price is not known
+    """
+    key = price_key(prepared.model, prepared.params)
+    usd, why, retryable = _ask_for_price(hook, prepared)
+    estimate = estimated(usd, hook.connection.prices, key) or estimate_from_history(history(), key)
+    if estimate is None:
+        raise no_estimate(limit, key, why, retryable=retryable)
+    return estimate
+
+
+def _ask_for_price(hook: KirinHook, prepared: PreparedPayload) -> tuple[Decimal | None, str, bool]:
+    try:
+        return *hook.precharge(prepared), False
+    except KirinError as error:
+        # The preview cannot start a generation, so its failure leaves no doubt about a submission.
+        hook.log.warning("The gateway's price preview failed: %s", error)
+        return None, f"the gateway's price preview failed: {error}", error.retryable
 
 
 class RunBudget:
@@ -173,53 +214,46 @@ class RunBudget:
 
     def _find_estimate(self) -> Estimate:
         if self._estimate is None:
-            usd, why, retryable = self._ask_for_price()
-            self._estimate = estimated(usd, self._hook.connection.prices, self._key)
-            if self._estimate is None:
-                # This run may have prices on record already; earlier runs have more.
-                known = [*self._charges(), *self._charges(include_prior_dates=True)]
-                self._estimate = estimate_from_history(known, self._key)
-            if self._estimate is None:
-                raise no_estimate(self._limit, self._key, why, retryable=retryable)
+            self._estimate = find_estimate(self._hook, self._prepared, self._limit, self._history)
         return self._estimate
 
-    def _ask_for_price(self) -> tuple[Decimal | None, str, bool]:
-        try:
-            return *self._hook.precharge(self._prepared), False
-        except KirinError as error:
-            # The preview cannot start a generation, so its failure leaves no doubt about a submission.
-            self._hook.log.warning("The gateway's price preview failed: %s", error)
-            return None, f"the gateway's price preview failed: {error}", error.retryable
+    def _history(self) -> list[Charge]:
+        # This run may have prices on record already; earlier runs have more.
+        return [*self._charges(), *self._charges(include_prior_dates=True)]
 
 
-class BudgetedClient(HookClient):
+class BudgetedClient:
     """A client that reserves the cost of each submission before sending it.
 
-    :param hook: does the I/O
-    :param prepared: the payload to submit
-    :param budget: the budget of the DAG run
-    :param make_callback_url: makes the callback URL of an external task id; None for no callback
+    :param client: sends it
+    :param reserve: reserves the cost under an external task id; raises KirinBudgetError if the budget does not cover it
+    :param withdraw: releases that again
     """
 
     def __init__(
-        self,
-        hook: KirinHook,
-        prepared: PreparedPayload,
-        budget: RunBudget,
-        make_callback_url: Callable[[str], str] | None = None,
+        self, client: GenerationClient, reserve: Callable[[str], object], withdraw: Callable[[str], object]
     ) -> None:
-        super().__init__(hook, prepared, make_callback_url)
-        self._budget = budget
+        self._client = client
+        self._reserve = reserve
+        self._withdraw = withdraw
+
+    def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
+        """Look up a generation.
+
+        :param kirin_task_id: a Kirin task id or an external task id
+        :param patience: seconds for which retryable errors are retried
+        """
+        return self._client.get_task(kirin_task_id, patience=patience)
 
     def submit_as(self, external_task_id: str) -> KirinTask:
         """Submit the payload under an external task id if the budget covers it. Costs money.
 
         :raises KirinBudgetError: the budget does not cover it; nothing was sent
         """
-        self._budget.reserve(external_task_id)
+        self._reserve(external_task_id)
         try:
-            return super().submit_as(external_task_id)
+            return self._client.submit_as(external_task_id)
         except KirinError as error:
             if classify_submission_error(error) is SubmissionOutcome.REJECTED:
-                self._budget.withdraw(external_task_id)
+                self._withdraw(external_task_id)
             raise

@@ -15,6 +15,7 @@ from airflow.sdk import DAG
 from airflow_provider_kirin.api.submission import Submission
 from airflow_provider_kirin.exceptions import KirinBudgetError
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.generation_client import HookClient
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
@@ -282,7 +283,7 @@ class TestAllAtOnce:
             prepared = hook.prepare({**payload, "prompt": f"{map_index}"})
             record = SubmissionRecord(context)
             budget = RunBudget(Decimal("1.00"), context, record, hook, prepared)
-            gateway = BudgetedClient(hook, prepared, budget)
+            gateway = BudgetedClient(HookClient(hook, prepared), budget.reserve, budget.withdraw)
             try:
                 ended.append(
                     Submission(gateway, record, external_task_id=f"row-{map_index}", sleep=time.sleep).submit_or_adopt()
