@@ -79,6 +79,10 @@ class Provenance:
             "prompt_digest": self.prompt_digest,
         }
 
+    def as_event_extra(self) -> dict[str, Any]:
+        """Return the extra of the one Asset event of a task: all videos, and the first one by itself."""
+        return self.as_extra(next(iter(self.outputs), None)) | {"uris": list(self.outputs)}
+
     def as_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the datasets and the run facet of an OpenLineage event."""
         from airflow.providers.common.compat.openlineage.facet import Dataset, ExternalQueryRunFacet
@@ -126,21 +130,38 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
     :param provenance: the provenance of the generation
     :param log: the operator's logger
     """
+    videos = [(_without_connection(uri), provenance.as_extra(uri)) for uri in provenance.outputs]
+    set_outlet_extras(context, outlets, provenance.as_event_extra(), videos, log)
+
+
+def set_outlet_extras(
+    context: Context,
+    outlets: Iterable[Any],
+    extra: Mapping[str, Any],
+    files: Sequence[tuple[str, dict[str, Any]]],
+    log: Any,
+) -> None:
+    """Set the extra of a task's Asset events.
+
+    :param context: the running task's context
+    :param outlets: the operator's outlets
+    :param extra: of an asset's event
+    :param files: URI and extra of each event of an alias
+    :param log: the operator's logger
+    """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
     events = context["outlet_events"]
     for outlet in outlets:
         try:
             if isinstance(outlet, AssetAlias):
-                for uri in provenance.outputs:
+                for uri, own in files:
                     # On MySQL asset names are ASCII.
-                    asset = Asset(uri=quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~"))
-                    events[outlet].add(asset, extra=provenance.as_extra(uri))
+                    events[outlet].add(Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~")), extra=own)
             else:
-                extra = provenance.as_extra(next(iter(provenance.outputs), None))
-                events[outlet].extra.update(extra, uris=list(provenance.outputs))
+                events[outlet].extra.update(extra)
         except (TypeError, ValueError) as error:
-            # The video is paid and stored: a URI that Airflow rejects (1,500 characters, say) must not fail the task.
+            # What was paid is stored: a URI that Airflow rejects (1,500 characters, say) must not fail the task.
             log.warning("No Asset event for %s: %s", outlet, error)
 
 

@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from airflow_provider_kirin.api.batch import RowState, failure, summary
 from airflow_provider_kirin.api.redaction import short_repr
@@ -17,7 +16,7 @@ from airflow_provider_kirin.download.destination import Destination
 from airflow_provider_kirin.download.filenames import safe_part
 from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
-from airflow_provider_kirin.lineage import Provenance
+from airflow_provider_kirin.lineage import Provenance, set_outlet_extras
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
 from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
@@ -306,16 +305,5 @@ def add_asset_event(context: Context, outlets: Any, result: dict[str, Any], log:
     :param result: what the task returns
     :param log: the operator's logger
     """
-    from airflow.providers.common.compat.sdk import Asset, AssetAlias
-
-    uri = result["manifest"]
-    extra = {"uri": uri, "rows": result["rows"], "cost": result["cost_usd"]}
-    for outlet in outlets:
-        try:
-            if isinstance(outlet, AssetAlias):
-                context["outlet_events"][outlet].add(Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~")), extra=extra)
-            else:
-                context["outlet_events"][outlet].extra.update(extra)
-        except (TypeError, ValueError) as error:
-            # The videos are paid and stored: a URI that Airflow rejects must not fail the task.
-            log.warning("No Asset event for %s: %s", outlet, error)
+    extra = {"uri": result["manifest"], "rows": result["rows"], "cost": result["cost_usd"]}
+    set_outlet_extras(context, outlets, extra, [(result["manifest"], extra)], log)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from logging import getLogger
 from typing import Any, Literal
@@ -370,7 +369,7 @@ class BatchRun:
             return
         candidates = self._candidates()
         running: dict[Future[tuple[RowRecord, Submitted | KirinError]], Row] = {}
-        with self._pool(self.threads) as pool:
+        with _threads(self.threads) as pool:
             while True:
                 while self._may_start(len(running)) and (row := next(candidates, None)) is not None:
                     running[pool.submit(self._submit_row, row)] = row
@@ -559,7 +558,7 @@ class BatchRun:
         """
         ahead = iter(states)
         running: dict[Future[Any], RowState] = {}
-        with self._pool(threads) as pool:
+        with _threads(threads) as pool:
             while True:
                 while len(running) < threads and (until is None or self._now() < until):
                     if (state := next(ahead, None)) is None:
@@ -575,11 +574,10 @@ class BatchRun:
                         outcome = error
                     yield state, outcome
 
-    @contextmanager
-    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
-        with ThreadPoolExecutor(threads, thread_name_prefix="kirin-batch") as pool:
-            yield pool
-
 
 #: Connection id -> whether its lookup by external task id works. Lives as long as the process.
 _verified: dict[str, bool] = {}
+
+
+def _threads(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, thread_name_prefix="kirin-batch")

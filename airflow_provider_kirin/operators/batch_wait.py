@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.poller_factory import new_poller
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.operators.batch_run import BatchRun
 
-#: Seconds between two looks.
-_LOOK_EVERY = 1.0
+#: Seconds after which the time is checked at the latest.
+_CHECK_EVERY = 1.0
 
 
 def wait_for_ends(run: BatchRun, hook: KirinHook, *, timeout: float, poll_interval: float | None = None) -> None:
@@ -50,4 +51,4 @@ def wait_for_ends(run: BatchRun, hook: KirinHook, *, timeout: float, poll_interv
                 del pollers[kirin_task_id], due[kirin_task_id]
                 ended.append(time.time())
         next_poll = min(due.values(), default=now + left) - time.time()
-        time.sleep(max(min(left, next_poll, _LOOK_EVERY), 0.0))
+        pause(max(min(left, next_poll, _CHECK_EVERY), 0.0))

@@ -148,8 +148,7 @@ def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Ma
     :param submission: its record
     """
     submitter = TaskInstanceKey(token.dag_id, token.run_id, token.task_id, token.map_index)
-    provenance = Provenance.of(kirin_task, (), submission)
-    extra = provenance.as_extra(next(iter(provenance.outputs), None)) | {"uris": list(provenance.outputs)}
+    extra = Provenance.of(kirin_task, (), submission).as_event_extra()
     mark = _serialize(submitter, CALLBACK_KEY, _mark(kirin_task.id))
     name, uri = token.asset or ("", "")
     with suppress(IntegrityError), create_session(scoped=False) as session:
