@@ -1,4 +1,4 @@
-"""What the body of a callback is good for: nobody has signed it, so it can only save a look at the gateway."""
+"""What the body of a callback is good for: it is not signed, so it can only save a lookup at the gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def reports_progress(body: bytes) -> bool:
     """Return whether a callback says that its generation goes on, so that there is nothing to look up yet.
 
     The shape of the body is not documented: the gateway's own task object, and Kling's callback, are known. Anything
-    else is worth a look.
+    else is worth a lookup.
 
     :param body: the callback's body
     """

@@ -1,9 +1,9 @@
-"""The signed, expiring token in a callback URL: which generation of which task instance has news.
+"""The signed, expiring token in a callback URL: which generation of which task instance has changed.
 
 Workers sign it, Airflow's API server verifies it. Both know the connection, so the signing key is derived from its API
 key; none of Airflow's own secrets is certain to be on workers. With a new API key, earlier tokens are worthless.
 
-A token only permits to ask Airflow to look: it opens nothing, and the gateway is asked with our own key.
+A token only lets its sender ask Airflow for a lookup: it opens nothing, and the gateway is asked with our own key.
 """
 
 from __future__ import annotations

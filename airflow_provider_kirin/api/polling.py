@@ -84,8 +84,8 @@ class Poller:
     :param poll_interval: seconds between polls; None for the adaptive schedule
     :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
     :param callbacks: what is known of the connection's callbacks, if the generation was submitted with one
-    :param external_task_id: its external task id, if known, for whoever polls: not every response repeats it
-    :param is_awaited: returns whether somebody waits for the place that the generation takes
+    :param external_task_id: its external task id, if known: not every response repeats it
+    :param is_awaited: returns whether a task waits for the place that the generation takes
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
 

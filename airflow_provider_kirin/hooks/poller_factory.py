@@ -42,7 +42,7 @@ def new_poller(
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
     :param callbacks: of the connection, if the generation was submitted with a callback URL
     :param external_task_id: the external task id, if known: the other id is then the gateway's own
-    :param is_awaited: returns whether somebody waits for the place that the generation takes
+    :param is_awaited: returns whether a task waits for the place that the generation takes
     """
     started = time.time() if started_at is None else started_at
     return Poller(

@@ -85,7 +85,7 @@ class QuietLog:
         self._key = key
 
     def debug(self, message: str, *args: Any) -> None:
-        """Log for those who look for a mistake."""
+        """Log a detail that helps to find a mistake."""
         self._log.debug(f"Row %s: {message}", self._key, *args)
 
     #: A batch logs a line a wave, not a line a row.

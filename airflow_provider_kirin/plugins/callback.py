@@ -2,7 +2,7 @@
 
 Anybody can send anything to this address. So a request is judged by the token in its URL before its body is read,
 without I/O; what is genuine goes into a bounded queue, and the response says nothing but that it arrived. No thread and
-no database session is held for a request, or while somebody else is asked.
+no database session is held for a request, or while another system is asked.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class CallbackHandler:
         """
         found = await self._run(self._reader, wake.find, token)
         if found.kirin_task_id is None:
-            # The worker that submitted it records it in a moment; a wait that begins then looks by itself.
+            # The worker that submitted it records it in a moment; a wait that begins then polls at once.
             return Handled("ignored", again=token.asset is not None)
         if not found.waits and found.submission is None:
             return Handled("ignored")

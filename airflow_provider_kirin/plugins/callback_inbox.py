@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 1000
 #: Callbacks that are handled at the same time.
 HANDLERS = 4
-#: Seconds between two looks at the same generation, however often it is called back.
+#: Seconds between two lookups of the same generation, however often it is called back.
 COOLDOWN = 1.0
-#: Seconds before each further look, if the first finds that the callback came before its time.
+#: Seconds before each further lookup, if the first finds that the callback came before its time.
 RETRY_DELAYS = (1.0, 3.0, 9.0)
 
 
@@ -26,7 +26,7 @@ class Handled:
     """What became of a callback.
 
     :param result: one word, for the metric
-    :param again: whether a further look may find more
+    :param again: whether a further lookup may find more
     :param wait: seconds until there is certainly more to do; None if that is not known
     """
 
@@ -69,7 +69,7 @@ class Inbox:
             self._entries[token] = entry = _Entry(token)
             self._queue.put_nowait(entry)
         elif not entry.is_queued:
-            # The generation may have changed since the last look.
+            # The generation may have changed since the last lookup.
             entry.has_news = True
         return True
 

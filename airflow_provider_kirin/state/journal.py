@@ -138,7 +138,7 @@ class Journal:
         current = self.read_head()
         if current is not None and current.batch == head.batch and current.try_number > head.try_number:
             raise SupersededError
-        # In this order: an earlier owner writes its intent before it looks at the head.
+        # In this order: an earlier owner writes its intent before it reads the head.
         self._replace_head(head)
         # Without a head, nothing says whose rows these are: they are ours rather than paid again.
         return self.read_states(head if current is not None else replace(head, batch=""))

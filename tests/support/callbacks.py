@@ -8,21 +8,17 @@ from typing import Any
 
 from airflow._shared.timezones import timezone
 from airflow.models.dag import DagModel
-from airflow.models.dagbag import DBDagBag
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
 from airflow.sdk import DAG
 from airflow.utils.session import create_session
-from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 
 from airflow_provider_kirin.api.callback_token import CallbackToken, callback_url, signing_key
 from airflow_provider_kirin.state.keys import SUBMISSION_KEY
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
-from tests.support.triggerer import write_dag
-
-RUN = "manual__1"
+from tests.support.triggerer import RUN, create_run, write_dag
 
 
 @dataclass(frozen=True)
@@ -33,21 +29,10 @@ class Deferred:
 
     def __post_init__(self) -> None:
         write_dag(self.dag)
-        now = timezone.utcnow()
         with create_session() as session:
             # For the callbacks of the task, which the DAG processor runs.
             session.get(DagModel, self.dag.dag_id).relative_fileloc = "dag.py"
-            stored = DBDagBag().get_latest_version_of_dag(self.dag.dag_id, session=session)
-            stored.create_dagrun(
-                run_id=RUN,
-                logical_date=now,
-                data_interval=(now, now),
-                run_after=now,
-                run_type=DagRunType.MANUAL,
-                triggered_by=DagRunTriggeredByType.TEST,
-                state="running",
-                session=session,
-            )
+            create_run(self.dag, session)
 
     def defer(self, task_id: str, kirin_task_ids: list[str], **options: Any) -> KirinTaskTrigger:
         """Defer a task, as a worker does that has submitted these generations, or waits for them."""

@@ -36,7 +36,7 @@ from sqlalchemy import select
 from airflow_provider_kirin.triggers.start import KirinStartTrigger
 
 _BUNDLE = "dags-folder"
-_RUN = "manual__1"
+RUN = "manual__1"
 _HANDLERS: dict[str, Any] = {
     "DeleteXCom": handle_delete_xcom,
     "GetXCom": handle_get_xcom,
@@ -130,6 +130,29 @@ def write_dag(dag: DAG) -> None:
         SerializedDagModel.write_dag(serialized, bundle_name=_BUNDLE, session=session)
 
 
+def create_run(dag: DAG, session: Any, **options: Any) -> tuple[Any, Any]:
+    """Create the DAG run ``RUN`` of a stored DAG; return it with the stored DAG.
+
+    :param dag: the DAG
+    :param session: a session of Airflow's database
+    :param options: of ``create_dagrun``
+    """
+    stored = DBDagBag().get_latest_version_of_dag(dag.dag_id, session=session)
+    now = timezone.utcnow()
+    dag_run = stored.create_dagrun(
+        run_id=RUN,
+        logical_date=now,
+        data_interval=(now, now),
+        run_after=now,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST,
+        state="running",
+        session=session,
+        **options,
+    )
+    return dag_run, stored
+
+
 def start(dag: DAG, *, conf: dict[str, Any] | None = None) -> Started:
     """Create a DAG run, and let the scheduler start its tasks.
 
@@ -137,20 +160,8 @@ def start(dag: DAG, *, conf: dict[str, Any] | None = None) -> Started:
     :param conf: the DAG run's
     """
     write_dag(dag)
-    now = timezone.utcnow()
     with create_session() as session:
-        stored = DBDagBag().get_latest_version_of_dag(dag.dag_id, session=session)
-        dag_run = stored.create_dagrun(
-            run_id=_RUN,
-            conf=conf,
-            logical_date=now,
-            data_interval=(now, now),
-            run_after=now,
-            run_type=DagRunType.MANUAL,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state="running",
-            session=session,
-        )
+        dag_run, stored = create_run(dag, session, conf=conf)
         session.flush()
         dag_run.dag = stored
         schedulable, _ = dag_run.update_state(session=session, execute_callbacks=False)
