@@ -181,7 +181,7 @@ screenshots: $(DEV_STAMP) ## Redraw the pictures of Airflow's UI in docs/images 
 	@$(BIN)/python scripts/screenshots.py
 
 .PHONY: models
-models: $(DEV_STAMP) ## Regenerate docs/models.md and the payload types from the models' schema files
+models: $(DEV_STAMP) ## Regenerate docs/reference/models.md and the payload types from the models' schema files
 	@$(BIN)/python scripts/model_page.py
 	@$(BIN)/python scripts/payload_types.py
 

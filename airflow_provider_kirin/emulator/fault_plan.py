@@ -1,4 +1,4 @@
-"""The planned faults, and which request each applies to. All [E]; docs/emulator.md explains each kind."""
+"""The planned faults, and which request each applies to. All [E]; docs/reference/emulator.md explains each kind."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     """Make a video of each row of a table: submit, wait without a worker, download; one task for any number of rows.
 
     Each row is paid once, whatever dies and whenever: a retry or a clear goes on with what is there and submits only
-    what is missing. The state of each row is in ``manifest.jsonl``, beside the videos. See docs/batch.md.
+    what is missing. The state of each row is in ``manifest.jsonl``, beside the videos. See docs/reference/batch.md.
 
     :param payloads: the rows: a list of mappings, another task's output, or the path or URI of a ``.jsonl``, ``.csv``
         or ``.parquet`` file. Only a string is templated: rows are data.

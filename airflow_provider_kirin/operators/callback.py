@@ -67,7 +67,7 @@ def url_maker(
         return make
     if spec.asset:
         raise KirinConfigError(
-            f"callback_asset needs a callback, and Kirin cannot call back: {reason}. See docs/callbacks.md. "
+            f"callback_asset needs a callback, and Kirin cannot call back: {reason}. See the page Callbacks. "
             "Nothing was submitted by this try."
         )
     log.info("Kirin will not call back, and the generation is polled: %s.", reason)

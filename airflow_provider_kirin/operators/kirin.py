@@ -59,7 +59,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     anything is sent. Bytes and Base64 images never show in the rendered templates.
 
     :param payload: the model's parameters (templated): ``prompt``, ``mode``, ``duration``...; images as URL, path,
-        storage URI, bytes or Base64. See docs/models.md for the models and their parameters.
+        storage URI, bytes or Base64. See docs/reference/models.md for the models and their parameters.
     :param model: the model's id (templated)
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param external_task_id: your own id for this generation, unique within the account (templated). None derives one
@@ -276,7 +276,7 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
 
     :param destination: where the video goes (templated): a folder or a file name, local or any URI that Airflow's
         ObjectStoragePath supports, as a string, Path or ObjectStoragePath; None leaves it at Kirin
-    :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
+    :param filename_template: names the files in a folder (templated); docs/reference/storage.md has the placeholders
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself continues at Kirin
@@ -417,7 +417,7 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
     :param destination: a folder or a file name, local or any URI that Airflow's ObjectStoragePath supports
         (templated), as a string, Path or ObjectStoragePath. In a folder the video is named
         ``{dag_id}/{run_id}/{kirin_task_id}-{index}.mp4``.
-    :param filename_template: names the files in a folder (templated); see docs/storage.md for the placeholders
+    :param filename_template: names the files in a folder (templated); docs/reference/storage.md has the placeholders
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded

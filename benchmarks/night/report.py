@@ -1,4 +1,4 @@
-"""From what was measured to the table of docs/performance.md."""
+"""From what was measured to the table of docs/explanation/performance.md."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class TestMeasuring:
 
     def test_every_figure_has_its_place_in_the_page(self, measured, tmp_path):
         page = tmp_path / "performance.md"
-        page.write_text((Path(__file__).parents[2] / "docs" / "performance.md").read_text())
+        page.write_text((Path(__file__).parents[2] / "docs" / "explanation" / "performance.md").read_text())
         renew(page, figures(measured))
         renew(page, text := figures(measured))
         assert page.read_text().count(text) == 1

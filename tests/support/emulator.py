@@ -56,7 +56,7 @@ class Emulator:
         self.call("POST", "/emulator/reset")
 
     def fault(self, **fault: Any) -> None:
-        """Ask for trouble, see docs/emulator.md: ``fault(on="get", kind="status", status=503, times=2)``."""
+        """Ask for trouble, see docs/reference/emulator.md: ``fault(on="get", kind="status", status=503, times=2)``."""
         self.call("POST", "/emulator/faults", json={"faults": [fault]})
 
     def ledger(self) -> dict[str, Any]:

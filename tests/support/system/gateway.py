@@ -39,7 +39,7 @@ class Gateway:
         self.emulator.stop()
 
     def fault(self, on: str, kind: str, **more: Any) -> None:
-        """Ask for trouble; see docs/emulator.md."""
+        """Ask for trouble; see docs/reference/emulator.md."""
         self.emulator.fault(on=on, kind=kind, **more)
 
     def calm(self) -> None:
