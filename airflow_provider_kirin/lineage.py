@@ -130,7 +130,7 @@ def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Prove
     :param provenance: the provenance of the generation
     :param log: the operator's logger
     """
-    videos = [(_without_connection(uri), provenance.as_extra(uri)) for uri in provenance.outputs]
+    videos = [(uri, provenance.as_extra(uri)) for uri in provenance.outputs]
     set_outlet_extras(context, outlets, provenance.as_event_extra(), videos, log)
 
 
@@ -146,7 +146,7 @@ def set_outlet_extras(
     :param context: the running task's context
     :param outlets: the operator's outlets
     :param extra: of an asset's event
-    :param files: URI and extra of each event of an alias
+    :param files: URI and extra of each event of an alias; the event's asset is the file, whichever connection opens it
     :param log: the operator's logger
     """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
@@ -157,7 +157,8 @@ def set_outlet_extras(
             if isinstance(outlet, AssetAlias):
                 for uri, own in files:
                     # On MySQL asset names are ASCII.
-                    events[outlet].add(Asset(uri=quote(uri, safe="%/:@!$&'()*+,;=~")), extra=own)
+                    name = quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~")
+                    events[outlet].add(Asset(uri=name), extra=own)
             else:
                 events[outlet].extra.update(extra)
         except (TypeError, ValueError) as error:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import Asset, AssetAlias, task
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_kirin.api.cost_report import CostRecord, merge_records, total
 from airflow_provider_kirin.cli.costs import _with_batches
@@ -59,6 +60,7 @@ class Instance(SimpleNamespace):
         super().__init__(dag_id="d", run_id="r", task_id="videos", map_index=-1, start_date=None)
         self.try_number, self.max_tries = try_number, max_tries
         self.xcoms: dict[str, Any] = {}
+        self.outlet_events = OutletEventAccessors()
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
@@ -67,7 +69,7 @@ class Instance(SimpleNamespace):
         return []
 
     def context(self) -> Any:
-        return {"ti": self, "outlet_events": {}, "dag": SimpleNamespace(tasks=[])}
+        return {"ti": self, "outlet_events": self.outlet_events, "dag": SimpleNamespace(tasks=[])}
 
 
 def resume(operator: KirinBatchOperator, instance: Instance, *, first: str = "execute", waves: int = 999) -> Any:
@@ -191,8 +193,13 @@ class TestABatch:
     def test_in_an_object_store(self, rows, emulator, s3):
         lines = "".join(json.dumps(row) + "\n" for row in rows(4))
         s3.put_object(Bucket="videos", Key="in/products.jsonl", Body=lines.encode())
-        operator = batch("s3://studio@videos/out", "s3://studio@videos/in/products.jsonl")  # type: ignore[arg-type]
-        result = resume(operator, Instance())
+        alias, instance = AssetAlias("all"), Instance()
+        operator = batch("s3://studio@videos/out", "s3://studio@videos/in/products.jsonl", outlets=[alias])  # type: ignore[arg-type]
+        result = resume(operator, instance)
+        # As for other operators, one file is one asset, whichever connection opens it.
+        (event,) = instance.outlet_events[alias].asset_alias_events
+        assert event.dest_asset_key.uri == "s3://videos/out/d/r/videos/manifest.jsonl"
+        assert event.extra["uri"] == result["manifest"]
         facets = operator.get_openlineage_facets_on_complete(None)
         assert facets is not None
         assert [dataset.name for dataset in facets.inputs] == ["in/products.jsonl"]
