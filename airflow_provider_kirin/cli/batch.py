@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from airflow_provider_kirin.api.batch import failure, is_to_submit, progress_line, summary
+from airflow_provider_kirin.api.batch.report import failure, progress_line, summary
+from airflow_provider_kirin.api.batch.state import is_to_submit
 from airflow_provider_kirin.api.pricing import show_usd
 from airflow_provider_kirin.cli._runner import ConsoleLog, absolute, confirm, echo, fail, printable, show
 from airflow_provider_kirin.cli.hook import open_hook

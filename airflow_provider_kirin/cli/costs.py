@@ -16,7 +16,7 @@ from datetime import UTC, date
 from itertools import chain
 from typing import Any
 
-from airflow_provider_kirin.api.batch import cost_entries
+from airflow_provider_kirin.api.batch.report import cost_entries
 from airflow_provider_kirin.api.cost_report import (
     FIELDS,
     CostRecord,

@@ -14,8 +14,8 @@ from airflow_provider_kirin.api.pricing import Estimate, estimated, price_key, s
 from airflow_provider_kirin.exceptions import KirinError
 
 if TYPE_CHECKING:
+    from airflow_provider_kirin.api.batch.row import Row
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.rows import Row
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
 #: How many rows with the same price are tried, until one has it.

@@ -17,8 +17,8 @@ from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, find_estimate
 
 if TYPE_CHECKING:
-    from airflow_provider_kirin.api.batch import Rows
-    from airflow_provider_kirin.api.batch_record import RowRecord
+    from airflow_provider_kirin.api.batch.record import RowRecord
+    from airflow_provider_kirin.api.batch.rows import Rows
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.hooks.kirin import KirinHook

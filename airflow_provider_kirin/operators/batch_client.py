@@ -15,10 +15,10 @@ from airflow_provider_kirin.operators.batch_settings import QuietLog
 from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
-    from airflow_provider_kirin.api.batch import RowState
-    from airflow_provider_kirin.api.batch_record import RowRecord
+    from airflow_provider_kirin.api.batch.record import RowRecord
+    from airflow_provider_kirin.api.batch.row import Row
+    from airflow_provider_kirin.api.batch.state import RowState
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.rows import Row
     from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.exceptions import KirinError

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_kirin.api.batch import RowState, failure, summary
+from airflow_provider_kirin.api.batch.report import failure, summary
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.download.destination import Destination
 from airflow_provider_kirin.download.filenames import safe_part

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_kirin.api.batch import Rows, RowState, at_new_round, at_new_try, refused
+from airflow_provider_kirin.api.batch.row import BadRows, Row, check_row
+from airflow_provider_kirin.api.batch.rows import Rows
+from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, refused
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS
-from airflow_provider_kirin.api.rows import BadRows, Row, check_row
 from airflow_provider_kirin.exceptions import KirinBatchError
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.state.journal import Head, Journal

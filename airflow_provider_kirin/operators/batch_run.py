@@ -7,52 +7,37 @@ Nothing here knows Airflow: an operator drives it, and so can a shell. What to d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from logging import getLogger
-from typing import Any, Literal
+from typing import Any
 
-from airflow_provider_kirin.api.batch import (
+from airflow_provider_kirin.api.batch.outcomes import (
     MAX_TRANSIENT_ERRORS,
-    Rows,
-    RowState,
-    Wait,
-    is_to_submit,
-    pause_after,
-    progress_line,
-    refused,
-    target_after_full,
-    target_after_wave,
+    after_download,
+    after_end,
+    after_poll_error,
+    after_rejection,
+    after_timeout,
+    after_transient_error,
+    scope_of,
 )
-from airflow_provider_kirin.api.batch_record import RowRecord
+from airflow_provider_kirin.api.batch.record import RowRecord
+from airflow_provider_kirin.api.batch.report import progress_line
+from airflow_provider_kirin.api.batch.row import Row
+from airflow_provider_kirin.api.batch.rows import Rows
+from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
+from airflow_provider_kirin.api.batch.state import RowState, is_to_submit
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
-from airflow_provider_kirin.api.payload import PreparedPayload
-from airflow_provider_kirin.api.pricing import billed_cost, show_usd
-from airflow_provider_kirin.api.rows import Row
-from airflow_provider_kirin.api.submission import Submission, Submitted
+from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import (
-    KirinAPIError,
-    KirinAuthError,
-    KirinBatchError,
-    KirinBudgetError,
-    KirinCapacityError,
-    KirinConfigError,
-    KirinConflictError,
-    KirinCreditError,
-    KirinDestinationError,
-    KirinError,
-    KirinLostTaskError,
-    KirinNotFoundError,
-    KirinPayloadError,
-    KirinTaskFailedError,
-    KirinUnknownSubmitError,
-)
+from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError, KirinUnknownSubmitError
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
-from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings, QuietLog
+from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
+from airflow_provider_kirin.operators.batch_submission import RowSubmitter
+from airflow_provider_kirin.operators.batch_threads import as_completed, or_error
 from airflow_provider_kirin.state.journal import Journal
 
 #: Rows that are submitted or polled at the same time, and videos that are stored at the same time.
@@ -63,8 +48,6 @@ _DOWNLOAD_SECONDS = 60.0
 _REPORT_SECONDS = 60.0
 #: Seconds for which the links of a poll are used.
 _FRESH_SECONDS = 60.0
-#: Seconds after which the gateway must know a generation that it accepted.
-_LOST_AFTER = 60.0
 #: Consecutive rows that fail for a reason that may pass, after which the gateway counts as away.
 _AWAY_AFTER = 3
 #: Consecutive waves with a gateway that is away, after which the batch gives up until it is retried.
@@ -103,6 +86,7 @@ class BatchRun:
     """
 
     rows: Rows
+    _submitter: RowSubmitter
 
     def __init__(
         self,
@@ -142,6 +126,16 @@ class BatchRun:
             self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
         )
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
+        self._submitter = RowSubmitter(
+            self.client,
+            self.journal,
+            self.settings,
+            known_generations=self.rows.known_generations,
+            lookup_verified=self._verified,
+            log=self.log,
+            now=self._now,
+            sleep=self._sleep,
+        )
 
     @property
     def folder(self) -> str:
@@ -233,7 +227,8 @@ class BatchRun:
     def _end_wave(self) -> None:
         head, wave = self.journal.head, self._wave
         for key, error in wave.transient_errors:
-            self._after_transient_error(key, error)
+            state = self.rows.get(key) or RowState(key)
+            self._keep(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
                 wave.away = error
         was_refused = wave.is_full or wave.away is not None
@@ -258,10 +253,9 @@ class BatchRun:
         self.journal.compact(in_order, total=self.rows.total, is_last=self.is_finished)
         self.log.info(progress_line(self.rows, self.places))
 
-    def _keep(self, state: RowState) -> RowState:
+    def _keep(self, state: RowState) -> None:
         self.journal.record(state)
         self._set(state)
-        return state
 
     def _set(self, state: RowState) -> None:
         self.rows.set(state)
@@ -272,74 +266,42 @@ class BatchRun:
     def _poll(self) -> None:
         """Ask for everything that is in flight."""
         errors = 0
-        for state, outcome in self._at_once(self._ask, self.rows.having("sent"), self.threads):
+        polls = as_completed(or_error(self._ask), self.rows.having("sent"), threads=self.threads)
+        for state, outcome in polls:
             if not isinstance(outcome, KirinError):
                 errors = 0
                 if outcome.is_final:
-                    self._keep(self._ended(state, outcome))
+                    self._keep(self._end(state, outcome))
                 else:
                     self._check_time(state)
-            elif not self._is_about_row(state, outcome):
+            elif (changed := after_poll_error(state, outcome, self._now())) is None:
                 errors += 1
-                self._check_time(state, f" The last error: {outcome}")
+                self._check_time(state, outcome)
                 if errors >= _AWAY_AFTER:
                     self._wave.away = outcome
                     self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
                     return
+            elif changed is not state:
+                self._keep(changed)
 
-    def _check_time(self, state: RowState, error: str = "") -> None:
-        """Leave a generation that has run out of time.
-
-        :param error: why it was not seen to end, if it could not be polled
-        """
-        waited = self._now() - (state.since or 0.0)
-        if waited >= self.settings.row_timeout or self._now() >= self.deadline:
-            text = f"Kirin generation {state.kirin_task_id} did not end within {waited:.0f} s. It may go on, and be "
-            self._keep(state.with_error("timeout", "KirinTimeoutError", f"{text}billed.{error}"))
+    def _check_time(self, state: RowState, error: KirinError | None = None) -> None:
+        now = self._now()
+        if now - (state.since or 0.0) >= self.settings.row_timeout or now >= self.deadline:
+            self._keep(after_timeout(state, now, error))
 
     def _ask(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)
         return check_response(self.client.get_task(kirin_task_id), kirin_task_id=kirin_task_id)
 
-    def _is_about_row(self, state: RowState, error: KirinError) -> bool:
-        """Return whether a poll's error is about this generation alone; raise one that no poll can overcome."""
-        if isinstance(error, KirinNotFoundError) and error.from_api:
-            # Right after a submission, a replica may lag.
-            if self._now() - (state.since or 0.0) > _LOST_AFTER:
-                text = f"The gateway no longer knows Kirin generation {state.kirin_task_id}."
-                self._keep(state.with_error("doubt", "KirinLostTaskError", text, retryable=False))
-            return True
-        is_proxy = isinstance(error, KirinAPIError) and not error.from_api
-        if error.retryable or is_proxy:
-            return False
-        if isinstance(error, (KirinAuthError, KirinConfigError, KirinCreditError)):
-            raise error
-        text = f"Kirin generation {state.kirin_task_id} cannot be polled: {error}"
-        self._keep(state.with_error("doubt", type(error).__name__, text, retryable=False))
-        return True
-
-    def _ended(self, state: RowState, kirin_task: KirinTask) -> RowState:
-        """Return the state of a row whose generation has ended."""
-        cost, error = billed_cost(kirin_task), error_from_task(kirin_task)
-        now = self._now()
-        known = {
-            "cost": None if cost is None else show_usd(cost),
-            "seconds": round(now - (state.since or now), 1),
-            "model": kirin_task.model or state.model,
-        }
+    def _end(self, state: RowState, kirin_task: KirinTask) -> RowState:
+        """Report the end of a generation, and return the state of its row."""
+        now, error = self._now(), error_from_task(kirin_task)
         self.client.report("ended", state, error or kirin_task)
         if error is None:
             self._fresh[state.key] = kirin_task, now
-            return state.to("done", code=None, error=None, transient_errors=0, **known)
-        self.log.warning("Row %s: %s", state.key, error)
-        return state.with_error(
-            "failed",
-            error.code or type(error).__name__,
-            error,
-            retryable=error.retryable,
-            failures=state.failures + 1,
-            **known,
-        )
+        else:
+            self.log.warning("Row %s: %s", state.key, error)
+        return after_end(state, kirin_task, now)
 
     # Submitting ---------------------------------------------------------------------------------------------------
 
@@ -367,22 +329,19 @@ class BatchRun:
     def _submit_rows(self) -> None:
         if not self.has_more or self._wave.is_full or self._wave.away is not None:
             return
-        candidates = self._candidates()
-        running: dict[Future[tuple[RowRecord, Submitted | KirinError]], Row] = {}
-        with _threads(self.threads) as pool:
-            while True:
-                while self._may_start(len(running)) and (row := next(candidates, None)) is not None:
-                    running[pool.submit(self._submit_row, row)] = row
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    del running[future]
-                    self._after_submission(*future.result())
+        submissions = as_completed(
+            lambda row: self._submitter.submit(row, self.rows.get(row.key)),
+            self._candidates(),
+            threads=self.threads,
+            may_start=self._may_start,
+        )
+        for _, (record, outcome) in submissions:
+            self._after_submission(record, outcome)
 
     def _may_start(self, running: int) -> bool:
         wave = self._wave
         is_allowed = self.may_submit and not wave.is_full and wave.away is None
-        return is_allowed and running < self.threads and self.rows.in_flight + running < self.places
+        return is_allowed and self.rows.in_flight + running < self.places
 
     def _candidates(self) -> Iterator[Row]:
         """Yield the rows to submit, each at most once a wave: in the table's order, those that had errors last."""
@@ -396,60 +355,6 @@ class BatchRun:
                     yield row
         self._wave.is_exhausted = not self._wave.tried
 
-    def _submit_row(self, row: Row) -> tuple[RowRecord, Submitted | KirinError]:
-        """Submit one row, or find what was submitted for it. Runs in a thread of its own."""
-        state = self.rows.get(row.key) or RowState(row.key, row=row.position, digest=row.digest(self.settings.model))
-        record = self._record(state, self.journal.head.round)
-        try:
-            try:
-                prepared = self.client.prepare(row)
-            except KirinPayloadError:
-                # What was, or may have been, submitted before needs no payload.
-                record = self._record(state, state.round)
-                found = self._submission(record, None, "").find_existing()
-                if found is None:
-                    raise
-                return record, found
-            own_id = prepared.params.get("external_task_id")
-            external_task_id = own_id or self.client.external_task_id(row, prepared)
-            submission = self._submission(record, prepared, external_task_id, is_user_id=bool(own_id))
-            return record, submission.submit_or_adopt()
-        except (KirinBatchError, KirinDestinationError):
-            # The journal cannot be written, or is another process's now.
-            raise
-        except KirinError as error:
-            return record, error
-
-    def _record(self, state: RowState, round: int) -> RowRecord:
-        head = self.journal.head
-        return RowRecord(
-            state,
-            store=self.journal.record,
-            round=round,
-            conn_id=self.settings.conn_id,
-            model=self.settings.model,
-            known=self.rows.known_generations,
-            may_be_lost=lambda: head.is_damaged and not self._verified.get(self.settings.conn_id),
-            now=self._now,
-        )
-
-    def _submission(
-        self, record: RowRecord, prepared: PreparedPayload | None, external_task_id: str, *, is_user_id: bool = False
-    ) -> Submission:
-        return Submission(
-            self.client.sender(prepared, record),
-            record,
-            external_task_id=external_task_id,
-            is_user_id=is_user_id,
-            model="" if is_user_id else self.settings.model,
-            on_unknown_submit=self.settings.on_unknown_submit,
-            lookup_verified=self._verified,
-            conn_id=self.settings.conn_id,
-            capacity_patience=0,
-            log=QuietLog(self.log, record.state.key),
-            sleep=self._sleep,
-        )
-
     def _after_submission(self, record: RowRecord, outcome: Submitted | KirinError) -> None:
         state, wave = record.state, self._wave
         if isinstance(outcome, Submitted):
@@ -458,61 +363,38 @@ class BatchRun:
             if record.has_sent:
                 self.client.report("submitted", state, outcome.kirin_task)
             if outcome.kirin_task.is_final:
-                state = self._ended(state, outcome.kirin_task)
-                self.journal.record(state)
+                state = self._end(state, outcome.kirin_task)
         else:
-            changed = self._after_error(state, outcome)
-            if changed is not state:
-                self.journal.record(changed)
-                state = changed
+            state = self._after_error(state, outcome)
+        if state is not record.state:
+            self.journal.record(state)
         if state.version:
             self._set(state)
 
     def _after_error(self, state: RowState, error: KirinError) -> RowState:
-        """Return the state of a row after its submission failed, and note what that means for the others."""
-        name = type(error).__name__
-        if isinstance(error, KirinCapacityError):
-            self._wave.is_full = True
-            return state
-        if isinstance(error, KirinPayloadError):
-            self.log.warning("Row %s: %s", state.key, error)
-            return refused(state, error.problems)
-        if isinstance(error, (KirinBudgetError, KirinCreditError, KirinAuthError, KirinConfigError)):
-            # These are not about the row.
-            if error.retryable:
-                self._wave.away = error
-            else:
+        """Note what a failed submission means for the other rows, and return the state of this one."""
+        wave = self._wave
+        match scope_of(error):
+            case "full":
+                wave.is_full = True
+            case "away":
+                wave.away = error
+                self.log.warning("Nothing more is submitted: %s", error)
+            case "halted":
                 self.halted = error
-            self.log.warning("Nothing more is submitted: %s", error)
-            return state
-        if error.retryable:
-            self._wave.transient_errors.append((state.key, error))
-            self._wave.in_a_row += 1
-            if self._wave.in_a_row >= _AWAY_AFTER:
-                self._wave.away = error
-                self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
-            return state
-        self.log.warning("Row %s: %s", state.key, error)
-        has_failed = isinstance(error, KirinTaskFailedError)
-        # With the intent still on record, an earlier submission may have been accepted.
-        is_unresolved = state.status == "intent" and not has_failed
-        if is_unresolved or isinstance(error, (KirinUnknownSubmitError, KirinConflictError, KirinLostTaskError)):
-            return state.with_error("doubt", name, error, retryable=False)
-        if not has_failed:
-            self.client.report("ended", state, error)
-        code = error.code if isinstance(error, KirinAPIError) and error.code else name
-        return state.with_error("failed", code, error, retryable=False, failures=state.failures + 1)
-
-    def _after_transient_error(self, key: str, error: KirinError) -> None:
-        """Try a row again after the others, and give it up if that fails again and again while others are accepted."""
-        state = self.rows.get(key) or RowState(key)
-        # After an unknown outcome the lookup worked: the gateway is not away.
-        is_about_row = self._wave.submitted > 0 or isinstance(error, KirinUnknownSubmitError)
-        if state.transient_errors + 1 < MAX_TRANSIENT_ERRORS or not is_about_row:
-            self._keep(state.to(state.status, transient_errors=state.transient_errors + 1))
-            return
-        status: Literal["doubt", "failed"] = "doubt" if state.status == "intent" else "failed"
-        self._keep(state.with_error(status, type(error).__name__, error, retryable=status == "doubt"))
+                self.log.warning("Nothing more is submitted: %s", error)
+            case "again":
+                wave.transient_errors.append((state.key, error))
+                wave.in_a_row += 1
+                if wave.in_a_row >= _AWAY_AFTER:
+                    wave.away = error
+                    self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
+            case "row":
+                self.log.warning("Row %s: %s", state.key, error)
+                state = after_rejection(state, error)
+                if state.status == "failed" and not isinstance(error, KirinTaskFailedError):
+                    self.client.report("ended", state, error)
+        return state
 
     # Storing ------------------------------------------------------------------------------------------------------
 
@@ -522,62 +404,22 @@ class BatchRun:
     def _store(self) -> bool:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
         waiting = [state for state in self._to_store() if state.key not in self._wave.stored]
-        if not waiting:
-            return False
         until = self._now() + _DOWNLOAD_SECONDS
-        for state, outcome in self._at_once(self._save, waiting, DOWNLOAD_THREADS, until=until):
+        downloads = as_completed(
+            or_error(self._save), waiting, threads=DOWNLOAD_THREADS, may_start=lambda running: self._now() < until
+        )
+        for state, outcome in downloads:
             self._wave.stored.add(state.key)
             self._fresh.pop(state.key, None)
-            self._keep(self._stored(state, outcome))
-        return True
+            if isinstance(outcome, KirinError):
+                self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
+            self._keep(after_download(state, outcome))
+        return bool(waiting)
 
     def _save(self, state: RowState) -> list[str]:
         kirin_task, polled_at = self._fresh.get(state.key, (None, 0.0))
         return self.client.save(state, kirin_task if self._now() - polled_at < _FRESH_SECONDS else None)
 
-    def _stored(self, state: RowState, outcome: list[str] | KirinError) -> RowState:
-        if not isinstance(outcome, KirinError):
-            return state.to("saved", files=tuple(outcome), code=None, error=None, transient_errors=0)
-        self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
-        if isinstance(outcome, KirinTaskFailedError):
-            return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
-        transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS
-        return state.with_error("done", type(outcome).__name__, outcome, transient_errors=transient_errors)
-
-    # Threads ------------------------------------------------------------------------------------------------------
-
-    def _at_once(
-        self, do: Callable[[RowState], Any], states: Sequence[RowState], threads: int, *, until: float | None = None
-    ) -> Iterator[tuple[RowState, Any]]:
-        """Yield each row with what a function made of it, or its error, as it comes: several rows at a time.
-
-        :param do: called with each row, in a thread
-        :param states: the rows
-        :param threads: how many at a time
-        :param until: when to begin with no further row, in seconds since the epoch
-        """
-        ahead = iter(states)
-        running: dict[Future[Any], RowState] = {}
-        with _threads(threads) as pool:
-            while True:
-                while len(running) < threads and (until is None or self._now() < until):
-                    if (state := next(ahead, None)) is None:
-                        break
-                    running[pool.submit(do, state)] = state
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    state = running.pop(future)
-                    try:
-                        outcome = future.result()
-                    except KirinError as error:
-                        outcome = error
-                    yield state, outcome
-
 
 #: Connection id -> whether its lookup by external task id works. Lives as long as the process.
 _verified: dict[str, bool] = {}
-
-
-def _threads(number: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(number, thread_name_prefix="kirin-batch")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from airflow_provider_kirin.api.batch import RowState
-    from airflow_provider_kirin.api.batch_record import RowRecord
+    from airflow_provider_kirin.api.batch.record import RowRecord
+    from airflow_provider_kirin.api.batch.row import Row
+    from airflow_provider_kirin.api.batch.state import RowState
     from airflow_provider_kirin.api.payload import PreparedPayload
-    from airflow_provider_kirin.api.rows import Row
     from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask

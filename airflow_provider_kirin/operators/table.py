@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from airflow_provider_kirin.api.batch.row import Row, read_csv, read_jsonl, read_rows
 from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
-from airflow_provider_kirin.api.rows import Row, read_csv, read_jsonl, read_rows
 from airflow_provider_kirin.download.storage import UnknownConnectionError, open_uri
 from airflow_provider_kirin.exceptions import KirinTableError
 

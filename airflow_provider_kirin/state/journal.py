@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_kirin.api.batch import SCHEMA_VERSION, RowState, merge
+from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState, merge
 from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors
 from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinBatchError

@@ -35,9 +35,9 @@ pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What saves worker runs in a real Airflow only takes time here."""
-    monkeypatch.setattr("airflow_provider_kirin.api.batch._PATIENCE", 0.2)
-    monkeypatch.setattr("airflow_provider_kirin.api.batch._PATIENCE_AT_END", 0.2)
-    monkeypatch.setattr("airflow_provider_kirin.api.batch.MIN_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_kirin.api.batch.schedule._PATIENCE", 0.2)
+    monkeypatch.setattr("airflow_provider_kirin.api.batch.schedule._PATIENCE_AT_END", 0.2)
+    monkeypatch.setattr("airflow_provider_kirin.api.batch.schedule.MIN_PAUSE", 0.2)
 
 
 @pytest.fixture

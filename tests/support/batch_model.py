@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_kirin.api.batch import RowState
-from airflow_provider_kirin.api.batch_record import RowRecord
+from airflow_provider_kirin.api.batch.record import RowRecord
+from airflow_provider_kirin.api.batch.row import Row, read_rows
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.payload import PreparedPayload
-from airflow_provider_kirin.api.rows import Row, read_rows
 from airflow_provider_kirin.api.task import KirinTask, KirinUsage, KirinVideo
 from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, KirinResponseError, Problem
 from airflow_provider_kirin.operators.batch_run import BatchRun

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.api.batch import RowState, failure
+from airflow_provider_kirin.api.batch.report import failure
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.download.filenames import render_filename
 from airflow_provider_kirin.exceptions import (
     KirinBatchError,

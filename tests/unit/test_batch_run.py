@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_provider_kirin.api.batch import failure
+from airflow_provider_kirin.api.batch.report import failure
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinCapacityError,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_kirin.api.batch import RowState
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
 

@@ -10,22 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.batch import (
-    Rows,
-    RowState,
-    Wait,
-    at_new_round,
-    at_new_try,
-    cost_entries,
-    failure,
-    is_to_submit,
-    merge,
-    pause_after,
-    progress_line,
-    summary,
-    target_after_full,
-    target_after_wave,
-)
+from airflow_provider_kirin.api.batch.report import cost_entries, failure, progress_line, summary
+from airflow_provider_kirin.api.batch.rows import Rows
+from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
+from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, is_to_submit, merge
 
 STATUSES = ["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout"]
 MONEY = st.none() | st.decimals(0, 9, places=2).map(str)

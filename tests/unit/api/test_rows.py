@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.rows import MAX_NAMED, BadRows, Row, check_row, read_csv, read_jsonl, read_rows
+from airflow_provider_kirin.api.batch.row import MAX_NAMED, BadRows, Row, check_row, read_csv, read_jsonl, read_rows
 from airflow_provider_kirin.exceptions import KirinTableError
 
 MODEL = "kirin_v1_6_t2v"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from airflow_provider_kirin.api.batch import RowState
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.record import EarlierSubmission
 from airflow_provider_kirin.api.task import KirinTask
