@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers import PEERS
 
 if TYPE_CHECKING:
+    from benchmarks.night.table import Grown
     from benchmarks.report import Results
     from benchmarks.waiting import Waiting
 
@@ -21,14 +23,40 @@ def plot(results: Results, folder: Path) -> None:
     :param results: what was measured
     :param folder: where to put them
     """
+    _set_up(folder)
+    _growth(results.waiting, folder / "growth.svg")
+    _frontier(results.frontier, folder / "frontier.svg")
+
+
+def plot_table(runs: Sequence[Grown], file: Path) -> None:
+    """Draw what a batch costs a row, against the number of its rows, as SVG.
+
+    :param runs: one of each size
+    :param file: where to put it
+    """
+    _set_up(file.parent)
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.2))
+    rows = [one.rows for one in runs]
+    for axis, label, values in (
+        (axes[0], "CPU-seconds a row", [one.cpu / one.rows for one in runs]),
+        (axes[1], "rows a second", [one.rows / one.makespan for one in runs]),
+        (axes[2], "memory of the task, MB", [one.memory for one in runs]),
+    ):
+        axis.plot(rows, values, "o-", color=_OURS)
+        axis.set(xscale="log", xlabel="rows of the table", ylabel=label)
+        axis.set_ylim(bottom=0)
+    _save(figure, file)
+
+
+def _set_up(folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
     # The same figures make the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "kirin", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3})
     folder.mkdir(exist_ok=True)
-    _growth(results.waiting, folder / "growth.svg")
-    _frontier(results.frontier, folder / "frontier.svg")
 
 
 def _growth(waiting: list[Waiting], file: Path) -> None:

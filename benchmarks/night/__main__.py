@@ -47,8 +47,8 @@ def measure(ways: list[str], count: int, seconds: float) -> None:
             nothing = WAYS[way].trivial
             before = last if last and last.way == nothing else _measure(ready, nothing, count)
             one, last = _measure(ready, way, count), _measure(ready, nothing, count)
-            keep(Row(one, ideal(before, last), machine))
-            keep(Row(last, ideal(last, last), machine))
+            keep(Row(one, ideal(one, before, last), machine))
+            keep(Row(last, ideal(last, last, last), machine))
 
 
 def _measure(ready: Stage, way: str, count: int) -> Measured:

@@ -26,6 +26,7 @@ class Measured:
     :param cpu: CPU-seconds by part, less the idle share
     :param posts: requests to the gateway that submit
     :param gets: requests to the gateway that look
+    :param lost: tries of tasks that were lost
     :param blocked: seconds for which the triggerer's event loop stood still, each time that it complained
     :param others: the share of the machine that others used
     :param load: the machine's, at the beginning and at the end
@@ -41,6 +42,7 @@ class Measured:
     cpu: Cpu
     posts: int
     gets: int
+    lost: int
     blocked: list[float]
     others: float
     load: tuple[float, float]

@@ -11,7 +11,7 @@ from benchmarks.night.ways import WAYS
 from benchmarks.report import table
 
 #: Not Airflow's processes.
-_NOT_AIRFLOW = ("PostgreSQL", "gateway")
+NOT_AIRFLOW = ("PostgreSQL", "gateway")
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,23 @@ class Row:
     machine: str
 
 
-def ideal(before: Measured, after: Measured) -> float:
+def ideal(one: Measured, before: Measured, after: Measured) -> float:
     """Return the makespan that no way can be much below: as many tasks that do nothing, then one generation.
 
+    For a way with places it is rows by places, times seconds.
+
+    :param one: the way's run
     :param before: a run of as many tasks that do nothing, just before the way's
     :param after: another, just after it, since others use the machine too
     """
+    if places := WAYS[one.way].places:
+        return max(one.generations / places, 1) * one.seconds
     return (before.makespan + after.makespan) / 2 + before.seconds
 
 
 def airflow_cpu(one: Measured) -> float:
     """Return the CPU-seconds of all of Airflow's processes, less the idle share."""
-    return sum(used for part, used in one.cpu.items() if part not in _NOT_AIRFLOW)
+    return sum(used for part, used in one.cpu.items() if part not in NOT_AIRFLOW)
 
 
 def figures(rows: Sequence[Row]) -> str:
@@ -68,6 +73,7 @@ def _ways(rows: Sequence[Row]) -> str:
             _by(one, blocking),
             f"{airflow_cpu(one) / one.generations:.2f}",
             one.posts,
+            one.lost,
             f"{one.gets / one.generations:.1f}",
             f"{max(one.blocked, default=0):.1f}",
             f"{one.others:.0%}",
@@ -86,6 +92,7 @@ def _ways(rows: Sequence[Row]) -> str:
         "by blocking",
         "CPU-s each",
         "POSTs",
+        "tries lost",
         "GETs each",
         "loop blocked, s",
         "others' load",

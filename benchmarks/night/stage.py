@@ -146,6 +146,7 @@ class Stage:
             cpu=above_idle(before, after, self._idle, seconds),
             posts=ledger["submits"],
             gets=ledger["gets"],
+            lost=self.lost(way),
             blocked=[one for name in self.triggerers for one in blocked(grown[name]())],
             others=others,
             load=(load, os.getloadavg()[0]),
@@ -176,6 +177,16 @@ class Stage:
         until(have_ended, f"{dag_id} has ended", seconds=_LONGEST, pause=_POLL)
         (took,) = self.ask(f"SELECT EXTRACT(EPOCH FROM max(end_date) - min(start_date)), 1 {runs}")
         return " and ".join(sorted(states())), float(took)
+
+    def lost(self, dag_id: str) -> int:
+        """Return how many tries its task instances lost so far.
+
+        :param dag_id: the DAG
+        """
+        (lost,) = self.ask(
+            f"SELECT coalesce(sum(greatest(try_number, 1) - 1), 0), 1 FROM task_instance WHERE dag_id = '{dag_id}'"
+        )
+        return int(lost)
 
     def _check(self, way: str, count: int, state: str) -> None:
         assert state == "success", f"the run of {way} is {state}"

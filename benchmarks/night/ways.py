@@ -17,6 +17,8 @@ MODEL = "kirin_v1_6_i2v"
 _LONG = 7200
 #: What the http provider's own trigger takes when it is not told.
 _HTTP_POKES = 5.0
+#: Generations that a batch has in flight.
+PLACES = 40
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Way:
     :param fill: adds the tasks, given how many generations and the image
     :param blocks: whether a worker is held for as long as a generation takes, so that few are measured
     :param by_run: whether each generation has a DAG run of its own
+    :param places: how many generations run at once; None for all of them
     """
 
     title: str
     fill: Callable[[int, Path], None]
     blocks: bool = False
     by_run: bool = False
+    places: int | None = None
 
     @property
     def is_trivial(self) -> bool:
@@ -82,6 +86,36 @@ def _operator(count: int, image: Path) -> None:
     from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 
     KirinGenerateVideoOperator.partial(task_id="generate", timeout=_LONG).expand(payload=_payloads(count, image))
+
+
+def _files(count: int, image: Path) -> None:
+    from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+
+    KirinGenerateVideoOperator.partial(
+        task_id="generate", timeout=_LONG, destination=str(image.parent / "mapped")
+    ).expand(payload=_payloads(count, image))
+
+
+def _batch(count: int, image: Path) -> None:
+    _table(_payloads(count, image), image)
+
+
+def _varied_batch(count: int, image: Path) -> None:
+    """From half to one and a half of the stage's minute, in an order that mixes them."""
+    seconds = [30 + 60 * (number * 37 % count) / max(count - 1, 1) for number in range(count)]
+    rows = _payloads(count, image)
+    _table(
+        [row | {"prompt": f"{row['prompt']} [[seconds:{one:.1f}]]"} for row, one in zip(rows, seconds, strict=True)],
+        image,
+    )
+
+
+def _table(rows: list[dict[str, str]], image: Path) -> None:
+    from airflow_provider_kirin.operators.batch import KirinBatchOperator
+
+    KirinBatchOperator(
+        task_id="videos", payloads=rows, destination=str(image.parent / "batch"), max_in_flight=PLACES, timeout=_LONG
+    )
 
 
 def _list(count: int, image: Path) -> None:
@@ -185,6 +219,9 @@ WAYS: dict[str, Way] = {
     "trivial": Way("as many tasks that do nothing", _trivial),
     "trivial-runs": Way("as many DAG runs of a task that does nothing", _trivial, by_run=True),
     "operator": Way("KirinGenerateVideoOperator, mapped", _operator),
+    "files": Way("KirinGenerateVideoOperator with a destination, mapped", _files),
+    "batch": Way(f"KirinBatchOperator, {PLACES} at once", _batch, places=PLACES),
+    "batch-varied": Way(f"KirinBatchOperator, {PLACES} at once, 30 to 90 s each", _varied_batch, places=PLACES),
     "list": Way("KirinSubmitOperator, mapped; one KirinTaskSensor for all", _list),
     "each": Way("KirinSubmitOperator, mapped; KirinTaskSensor, mapped", _each),
     "pairs": Way("KirinSubmitOperator and KirinTaskSensor, in pairs", _pairs),

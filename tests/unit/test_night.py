@@ -15,7 +15,7 @@ from benchmarks.night.costs import Measured, WorkerRuns, above_idle, blocked, cp
 from benchmarks.night.full_account import WAYS
 from benchmarks.night.report import Row, airflow_cpu, figures, ideal
 from benchmarks.night.stage import new_lines
-from benchmarks.night.ways import build
+from benchmarks.night.ways import PLACES, build
 
 MEASURED = Measured(
     way="operator",
@@ -26,6 +26,7 @@ MEASURED = Measured(
     worker_seconds=300.0,
     cpu={"scheduler": 20.0, "workers and tasks": 80.0, "PostgreSQL": 7.0, "gateway": 3.0},
     posts=200,
+    lost=0,
     gets=2000,
     blocked=[],
     others=0.25,
@@ -118,7 +119,11 @@ def test_what_would_have_been_used_in_any_case_is_not_counted():
 
 class TestIdeal:
     def test_it_is_the_trivial_tasks_before_and_after_and_one_generation(self):
-        assert ideal(TRIVIAL, replace(TRIVIAL, makespan=60.0)) == 50.0 + 60.0
+        assert ideal(MEASURED, TRIVIAL, replace(TRIVIAL, makespan=60.0)) == 50.0 + 60.0
+
+    def test_of_a_way_with_places_it_is_rows_by_places_times_seconds(self):
+        batch = replace(MEASURED, way="batch", generations=2 * PLACES)
+        assert ideal(batch, TRIVIAL, TRIVIAL) == 2 * batch.seconds
 
     def test_the_makespan_is_shown_beside_it(self):
         assert cells(figures([Row(MEASURED, 100.0, "")]), "KirinGenerateVideoOperator, mapped")[2] == "1.50"
