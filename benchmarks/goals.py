@@ -46,6 +46,9 @@ def _waiting(results: Results) -> Iterator[Goal]:
         if theirs := by_peer.get(("http", waits)):
             title = f"CPU a poll by HttpSensorTrigger's, {waits:,} waits"
             yield Goal(title, ours.cpu_per_poll / theirs.cpu_per_poll, 0.5)
+        if barest := by_peer.get(("bare", waits)):
+            title = f"CPU a poll by a bare aiohttp loop's, {waits:,} waits"
+            yield Goal(title, ours.cpu_per_poll / barest.cpu_per_poll, 1.25)
         yield Goal(f"lag of the event loop, ms (p99), {waits:,} waits", ours.lag_p99, 20)
 
 

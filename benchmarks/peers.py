@@ -99,6 +99,24 @@ def official_sdk(url: str, interval: float) -> Start:
     return start
 
 
+def bare(url: str, interval: float) -> Start:
+    """Prepare the least that waits: one aiohttp session, and for each wait a loop of GET, JSON, sleep."""
+    import aiohttp
+
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def start(kirin_task_id: str) -> None:
+        if not sessions:
+            sessions.append(aiohttp.ClientSession(url, headers={"Authorization": "Bearer sk-benchmark"}))
+        while True:
+            async with sessions[0].get(f"/model/v1/generation/task/{kirin_task_id}") as response:
+                if (await response.json())["status"] == "completed":
+                    return
+            await asyncio.sleep(interval)
+
+    return start
+
+
 def hostile(url: str, interval: float) -> Start:
     """Prepare our own trigger, for a gateway whose responses cost as much as they can."""
     return kirin(f"{url}/hostile", interval)
@@ -109,6 +127,7 @@ HOSTILE = Peer("KirinTaskTrigger, hostile responses", "/hostile/model/v1/generat
 
 PEERS: dict[str, Peer] = {
     "kirin": Peer("KirinTaskTrigger", "/model/v1/generation/task", kirin),
+    "bare": Peer("aiohttp, bare", "/model/v1/generation/task", bare),
     "http": Peer("HttpSensorTrigger", "/ready", http_sensor),
     "openai": Peer(
         "OpenAIBatchTrigger", "/openai/v1/batches", openai_batch, 1000, "each trigger builds an HTTP client of its own"

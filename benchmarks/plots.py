@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.report import Results
     from benchmarks.waiting import Waiting
 
-_OURS, _THEIRS = "#7b3fe4", ["#8a8f98", "#d98c2b", "#2b8ca8"]
+_OURS, _THEIRS = "#7b3fe4", ["#4f9d69", "#8a8f98", "#d98c2b", "#2b8ca8"]
 
 
 def plot(results: Results, folder: Path) -> None:

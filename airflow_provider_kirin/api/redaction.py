@@ -64,7 +64,7 @@ def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     # Cut first: a response of megabytes must not be searched.
     whole = str(text)
     cut = whole[: limit * 4]
-    cleaned = "".join(char if char.isprintable() else " " for char in cut)
+    cleaned = cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)
     cleaned = _URL_OR_RUN.sub(partial(_describe, is_cut=len(cut) < len(whole)), " ".join(cleaned.split()))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
