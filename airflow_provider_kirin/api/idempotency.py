@@ -12,7 +12,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -82,18 +82,9 @@ def _plain(value: Any) -> Any:
     return ["object", type(value).__qualname__]
 
 
-def make_external_task_id(
-    *,
-    conn_id: str,
-    dag_id: str,
-    run_id: str,
-    task_id: str,
-    map_index: int,
-    take: Any,
-    payload: str,
-    namespace: str = "",
-) -> str:
-    """Return the external task id of one step: short, opaque, and the same on every try.
+@dataclass(frozen=True, kw_only=True)
+class StepIdentity:
+    """What makes a step the same one on every try.
 
     :param conn_id: the connection, which decides who pays
     :param dag_id: the DAG id
@@ -101,11 +92,25 @@ def make_external_task_id(
     :param task_id: the task id
     :param map_index: the index of a mapped task; -1 if it is not mapped
     :param take: the number of the take, to generate the same payload again
-    :param payload: what :func:`payload_fingerprint` or :func:`arguments_fingerprint` returned
     :param namespace: distinguishes deployments that share an account and the ids above; empty for none
     """
-    step = (conn_id, dag_id, run_id, task_id, str(map_index), _take(take), payload)
-    return _PREFIX + _hash(*([namespace] if namespace else []), *step)
+
+    conn_id: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    take: Any
+    namespace: str = ""
+
+    def external_task_id(self, payload: str) -> str:
+        """Return the external task id of a generation of the step: short, opaque, and the same on every try.
+
+        :param payload: what distinguishes it from others of the step, such as what :func:`payload_fingerprint` or
+            :func:`arguments_fingerprint` returned
+        """
+        ids = (self.conn_id, self.dag_id, self.run_id, self.task_id, str(self.map_index), _take(self.take))
+        return _PREFIX + _hash(*([self.namespace] if self.namespace else []), *ids, payload)
 
 
 def _take(take: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from airflow_provider_kirin.api.batch.report import failure, progress_line, summary
 from airflow_provider_kirin.api.batch.state import is_to_submit
+from airflow_provider_kirin.api.idempotency import StepIdentity
 from airflow_provider_kirin.api.pricing import show_usd
 from airflow_provider_kirin.cli._runner import ConsoleLog, absolute, confirm, echo, fail, printable, show
 from airflow_provider_kirin.cli.hook import open_hook
@@ -27,7 +28,7 @@ from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinError, KirinTableError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookBatchClient
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
@@ -112,7 +113,7 @@ def _name(args: Namespace, journal: Journal) -> str:
             f"{journal.folder} is empty, so there is nothing to go on with. Leave out --resume: each row is looked up "
             "before it is submitted, and what an earlier batch in this folder has paid for is not paid again."
         )
-    return _PREFIX + str(_identity(args, journal.folder)) if head is None else head.batch
+    return _PREFIX + _identity(args, journal.folder).external_task_id(BATCH) if head is None else head.batch
 
 
 def _is_empty(folder: str) -> bool:
@@ -121,8 +122,8 @@ def _is_empty(folder: str) -> bool:
         return not path.exists() or next(iter(path.iterdir()), None) is None
 
 
-def _identity(args: Namespace, name: str, namespace: str = "") -> BatchIdentity:
-    return BatchIdentity(
+def _identity(args: Namespace, name: str, namespace: str = "") -> StepIdentity:
+    return StepIdentity(
         conn_id=args.conn_id,
         dag_id="",
         run_id=name,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
+from airflow_provider_kirin.api.idempotency import StepIdentity, payload_fingerprint
 from airflow_provider_kirin.api.payload import FitImages, prepare_payload
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
@@ -27,40 +27,10 @@ if TYPE_CHECKING:
 
 #: The default path of a row's video below the destination.
 TEMPLATE = "{key}-{index}.mp4"
+#: What the identity of a batch itself is made from, instead of a payload.
+BATCH = "batch"
 
 Report = Callable[[Literal["submitted", "ended"], "RowState", "KirinTask | KirinError"], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchIdentity:
-    """What makes a batch the same one on every try. See :func:`.make_external_task_id`."""
-
-    conn_id: str
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    take: Any
-    namespace: str
-
-    def external_task_id(self, payload: str) -> str:
-        """Return the external task id of a part of the batch.
-
-        :param payload: what distinguishes it from the others
-        """
-        return make_external_task_id(
-            conn_id=self.conn_id,
-            dag_id=self.dag_id,
-            run_id=self.run_id,
-            task_id=self.task_id,
-            map_index=self.map_index,
-            take=self.take,
-            payload=payload,
-            namespace=self.namespace,
-        )
-
-    def __str__(self) -> str:
-        return self.external_task_id("batch")
 
 
 class HookBatchClient:
@@ -79,7 +49,7 @@ class HookBatchClient:
     def __init__(
         self,
         hook: KirinHook,
-        identity: BatchIdentity,
+        identity: StepIdentity,
         destination: Destination,
         *,
         model: str,

@@ -20,7 +20,7 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance, set_outlet_extras
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import TEMPLATE, BatchIdentity, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookBatchClient
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
@@ -32,7 +32,7 @@ from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -171,19 +171,12 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
     has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
     with closing(KirinHook(spec.kirin_conn_id)) as hook, _retried_if(has_begun):
         connect(hook)
-        identity = BatchIdentity(
-            conn_id=spec.kirin_conn_id,
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=map_index_of(ti),
-            take=spec.take,
-            namespace=hook.connection.namespace,
-        )
+        identity = identity_of(ti, conn_id=spec.kirin_conn_id, take=spec.take, namespace=hook.connection.namespace)
+        name = identity.external_task_id(BATCH)
         destination, folder = _destination(spec.files, ti)
         # Threads share the session.
         hook.get_conn()
-        budget = _budget(spec, context, hook, str(identity))
+        budget = _budget(spec, context, hook, name)
         run = BatchRun(
             HookBatchClient(
                 hook,
@@ -212,7 +205,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
             ),
             log=log,
         )
-        run.open(batch=str(identity), try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
+        run.open(batch=name, try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
         _point_to(run.journal.manifest_uri, ti, store, has_begun=has_begun)
         yield OpenBatch(spec, table, run, hook, budget)
 

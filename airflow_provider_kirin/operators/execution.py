@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.capacity import CapacityWait, no_place
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
+from airflow_provider_kirin.api.idempotency import payload_fingerprint
 from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.pricing import billed_cost, price_key, show_usd
 from airflow_provider_kirin.api.record import InFlight
@@ -46,7 +46,7 @@ from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from airflow_provider_kirin.state.usage import record_files, record_outcomes
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -355,16 +355,8 @@ def _client(
 
 
 def _make_external_task_id(spec: SubmitSpec, ti: Any, hook: KirinHook, fingerprint: str) -> str:
-    return make_external_task_id(
-        conn_id=spec.kirin_conn_id,
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=map_index_of(ti),
-        take=spec.take,
-        payload=fingerprint,
-        namespace=hook.connection.namespace,
-    )
+    identity = identity_of(ti, conn_id=spec.kirin_conn_id, take=spec.take, namespace=hook.connection.namespace)
+    return identity.external_task_id(fingerprint)
 
 
 def _record_failure(error: KirinError, context: Context, hook: KirinHook, *, model: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_provider_kirin.api.idempotency import StepIdentity
 from airflow_provider_kirin.compat import init_arguments, is_unmapped_copy
 
 
@@ -14,6 +15,19 @@ def map_index_of(ti: Any) -> int:
     :param ti: a task instance, or its key
     """
     return -1 if ti.map_index is None else int(ti.map_index)
+
+
+def identity_of(ti: Any, *, conn_id: str, take: Any, namespace: str) -> StepIdentity:
+    """Return what makes the step of a task instance the same one on every try; see :class:`.StepIdentity`."""
+    return StepIdentity(
+        conn_id=conn_id,
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=map_index_of(ti),
+        take=take,
+        namespace=namespace,
+    )
 
 
 def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[str]:

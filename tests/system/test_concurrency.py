@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_kirin.api.idempotency import make_external_task_id, payload_fingerprint
+from airflow_provider_kirin.api.idempotency import StepIdentity, payload_fingerprint
 from airflow_provider_kirin.api.record import NoRecord
 from airflow_provider_kirin.api.submission import Submission, Submitted
 from airflow_provider_kirin.hooks.kirin import KirinHook
@@ -48,15 +48,8 @@ def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = 
     :param barrier: where all of them wait after the lookup that found nothing: then all of them submit
     """
     prepared = KirinHook().prepare({"image": str(image), "prompt": "The cup turns."})
-    name = make_external_task_id(
-        conn_id="kirin_default",
-        dag_id="d",
-        run_id="r",
-        task_id="t",
-        map_index=-1,
-        take=1,
-        payload=payload_fingerprint(prepared),
-    )
+    step = StepIdentity(conn_id="kirin_default", dag_id="d", run_id="r", task_id="t", map_index=-1, take=1)
+    name = step.external_task_id(payload_fingerprint(prepared))
 
     class Together(HookClient):
         def submit_as(self, external_task_id: str):
