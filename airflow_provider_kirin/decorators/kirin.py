@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import Asset, DecoratedOperator, contex
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.compat import SET_DURING_EXECUTION, TaskDecoratorBase, determine_kwargs
 from airflow_provider_kirin.exceptions import Problem
-from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
+from airflow_provider_kirin.operators.generate import KirinGenerateVideoOperator
 from airflow_provider_kirin.utils.retry_defaults import add_retry_defaults
 
 if TYPE_CHECKING:
