@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
 
 
 def inputs_of(prepared: PreparedPayload) -> dict[str, Any]:
@@ -41,6 +42,7 @@ class Provenance:
         (``s3://conn_id@bucket/key``), or at Kirin
     :param cost: US dollars as a string, None if unknown
     :param prompt_digest: see :func:`inputs_of`; None if unknown
+    :param facts: what is known of each video that was stored, by its URI
     """
 
     kirin_task_id: str
@@ -48,16 +50,18 @@ class Provenance:
     outputs: Sequence[str] = ()
     cost: str | None = None
     prompt_digest: str | None = None
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, kirin_task: KirinTask, files: Iterable[str], inputs: Mapping[str, Any]) -> Provenance:
+    def of(cls, kirin_task: KirinTask, files: Iterable[VideoFile], inputs: Mapping[str, Any]) -> Provenance:
         """Return the provenance of a finished generation.
 
         :param kirin_task: the finished generation
-        :param files: URIs of the files that were written
+        :param files: the videos that were stored
         :param inputs: the result of :func:`inputs_of`; empty if unknown
         """
-        uris = list(files) or [video.url for video in kirin_task.videos]
+        facts = {file.uri: file.facts() for file in files}
+        uris = list(facts) or [video.url for video in kirin_task.videos]
         cost = kirin_task.usage.cost if kirin_task.usage else None
         return cls(
             kirin_task_id=kirin_task.id,
@@ -65,6 +69,7 @@ class Provenance:
             outputs=[openable for uri in uris if (openable := _openable(uri))],
             cost=None if cost is None else format(cost, "f"),
             prompt_digest=inputs.get("prompt_digest"),
+            facts={openable: facts[uri] for uri in facts if (openable := _openable(uri))},
         )
 
     def as_extra(self, uri: str | None) -> dict[str, Any]:
@@ -77,11 +82,13 @@ class Provenance:
             "kirin_task_id": self.kirin_task_id,
             "cost": self.cost,
             "prompt_digest": self.prompt_digest,
+            **self.facts.get(uri or "", {}),
         }
 
     def as_event_extra(self) -> dict[str, Any]:
         """Return the extra of the one Asset event of a task: all videos, and the first one by itself."""
-        return self.as_extra(next(iter(self.outputs), None)) | {"uris": list(self.outputs)}
+        details = {"file_details": [{"uri": uri, **facts} for uri, facts in self.facts.items()]} if self.facts else {}
+        return self.as_extra(next(iter(self.outputs), None)) | {"uris": list(self.outputs)} | details
 
     def as_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the datasets and the run facet of an OpenLineage event."""

@@ -25,6 +25,7 @@ from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.hooks.kirin import KirinHook
 
 
 @command
@@ -116,7 +117,7 @@ def submit(args: Namespace) -> None:
         if args.wait or destination is not None:
             kirin_task = follow(hook, submitted.kirin_task.id, timeout=args.timeout, is_shown=not args.verbose)
             if destination is not None:
-                show("\n".join(save_videos(hook, kirin_task, destination)))
+                _save(hook, kirin_task, destination)
 
 
 @command
@@ -158,7 +159,11 @@ def download(args: Namespace) -> None:
     destination = _destination(args.destination, overwrite=not args.no_overwrite)
     with open_hook(args) as hook:
         kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
-        show("\n".join(save_videos(hook, kirin_task, destination)))
+        _save(hook, kirin_task, destination)
+
+
+def _save(hook: KirinHook, kirin_task: KirinTask, destination: Destination) -> None:
+    show("\n".join(file.uri for file in save_videos(hook, kirin_task, destination)))
 
 
 def _destination(path: str, *, overwrite: bool = True) -> Destination:

@@ -12,8 +12,10 @@ from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.download.storage import OBJECT_STORES
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
-#: Bytes buffered for one part of an upload. The libraries' default of 50 MiB would be held in memory twice.
+#: Bytes buffered for a part of an upload, or a read. The libraries' default of 50 MiB would be held in memory twice.
 _PART = 8 * 1024 * 1024
+#: Bytes per read.
+_CHUNK = 1024 * 1024
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -96,6 +98,34 @@ def first_bytes(path: Any, count: int) -> bytes:
                 return file.read(count)
         head: bytes = path.fs.cat_file(path.path, start=0, end=count)
         return head
+
+
+def open_to_read(path: Any) -> BinaryIO:
+    """Open a file for reading.
+
+    :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
+    """
+    # Not through ObjectStoragePath.open(), which would report every single read as lineage.
+    opened: BinaryIO = path.open("rb") if isinstance(path, Path) else path.fs.open(path.path, "rb", block_size=_PART)
+    return opened
+
+
+def read_chunks(path: Any) -> Iterator[bytes]:
+    """Yield a file's content in parts.
+
+    :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
+    """
+    with storage_errors(path, "read"), open_to_read(path) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def uri_of(path: Any) -> str:
+    """Return a file's URI, with the Airflow connection that opens it.
+
+    :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
+    """
+    return path.absolute().as_uri() if isinstance(path, Path) else str(path)
 
 
 def file_exists_error(path: Any) -> KirinDestinationError:

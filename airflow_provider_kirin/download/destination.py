@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
-from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, call_with_retries, fixed_delays
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.download.atomic_file import file_exists_error, size_of
+from airflow_provider_kirin.download.companions import check_poster, companion, first_frame, sidecar, write_companion
 from airflow_provider_kirin.download.filenames import DEFAULT_TEMPLATE, PLACEHOLDERS, check_template, render_filename
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import as_path, check_absolute, check_bucket
@@ -39,10 +41,10 @@ class VideoClient(Protocol):
     def get_task(self, kirin_task_id: str, *, external_task_id: str | None = None) -> KirinTask:
         """Look up a generation by its own id or by its external task id."""
 
-    def download(
+    def save_video(
         self, url: str, destination: str, *, overwrite: bool, max_bytes: int, fresh_url: Callable[[], str]
-    ) -> int:
-        """Download a video and return its size."""
+    ) -> VideoFile:
+        """Download a video and return what is known of it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Destination:
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer file is refused
     :param is_first_try: False if an earlier try of the step may have written the file
+    :param sidecar: whether a JSON file is written beside each video
+    :param poster: whether the first frame of each video is written beside it, as a JPEG
     """
 
     path: str
@@ -63,6 +67,8 @@ class Destination:
     overwrite: bool = True
     max_bytes: int = DEFAULT_MAX_BYTES
     is_first_try: bool = True
+    sidecar: bool = False
+    poster: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -117,6 +123,8 @@ class Destination:
                 f"destination = {short_repr(self.path, 120)} is a file, but filename_template names files in a "
                 "folder. Give a folder, or leave filename_template out."
             )
+        if self.poster:
+            check_poster()
 
 
 def check_arguments(
@@ -194,12 +202,15 @@ def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
     return kirin_task
 
 
-def save_videos(hook: VideoClient, kirin_task: KirinTask, destination: Destination) -> list[str]:
-    """Download every video of a finished generation and return the files' URIs.
+def save_videos(
+    hook: VideoClient, kirin_task: KirinTask, destination: Destination, order: Mapping[str, Any] | None = None
+) -> list[VideoFile]:
+    """Download every video of a finished generation, and write what is to be beside it.
 
     :param hook: downloads, and gets fresh links
     :param kirin_task: a finished generation, looked up just now because its links expire
     :param destination: where the files go
+    :param order: what the generation was ordered with, if that is known, for the JSON file
     """
     destination.check_names()
     files = []
@@ -211,13 +222,30 @@ def save_videos(hook: VideoClient, kirin_task: KirinTask, destination: Destinati
                 raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} no longer lists this video.")
             return videos[index].url
 
-        size = hook.download(
+        file = hook.save_video(
             video.url, name, overwrite=destination.overwrite, max_bytes=destination.max_bytes, fresh_url=fresh_url
         )
-        path = as_path(name)
-        files.append(path.absolute().as_uri() if isinstance(path, Path) else str(path))
-        hook.log.info("Saved the video of Kirin generation %s (%s bytes): %s", kirin_task.id, f"{size:,}", files[-1])
+        hook.log.info(
+            "Saved the video of Kirin generation %s (%s bytes): %s", kirin_task.id, f"{file.bytes:,}", file.uri
+        )
+        if destination.poster:
+            file = replace(file, poster=_save_poster(hook, name, destination))
+        if destination.sidecar:
+            content = sidecar(kirin_task, index, file, destination.step, order or {})
+            uri = write_companion(companion(name, ".json"), content, overwrite=destination.overwrite)
+            file = replace(file, sidecar=uri)
+        files.append(file)
     return files
+
+
+def _save_poster(hook: VideoClient, name: str, destination: Destination) -> str | None:
+    try:
+        picture = first_frame(as_path(name))
+    except Exception as error:
+        # The video is there, which is what was paid for.
+        hook.log.warning("No picture of %s: %s", redact_url(name), one_line(f"{type(error).__name__}: {error}"))
+        return None
+    return write_companion(companion(name, ".jpg"), picture, overwrite=destination.overwrite)
 
 
 def _numbered(names: list[str]) -> list[str]:

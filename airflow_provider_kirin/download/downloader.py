@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.redaction import redact_url
-from airflow_provider_kirin.download.atomic_file import AtomicFile, file_exists_error, first_bytes, open_atomic, size_of
+from airflow_provider_kirin.download.atomic_file import (
+    AtomicFile,
+    file_exists_error,
+    first_bytes,
+    open_atomic,
+    read_chunks,
+    size_of,
+    uri_of,
+)
 from airflow_provider_kirin.download.http import ExpiredLinkError, check_response, get
 from airflow_provider_kirin.download.http_range import (
     SNIFF_BYTES,
@@ -21,13 +29,14 @@ from airflow_provider_kirin.download.http_range import (
     range_headers,
     read_remote_file,
 )
-from airflow_provider_kirin.download.mp4 import BoxParser
+from airflow_provider_kirin.download.inspection import Inspector
 from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError, KirinResponseError
 
 if TYPE_CHECKING:
     import requests
 
+    from airflow_provider_kirin.api.video_file import VideoFile
     from airflow_provider_kirin.connection import KirinConnection
 
 #: Consecutive attempts without a new byte before giving up.
@@ -67,10 +76,10 @@ class Download:
         self._max_bytes = max_bytes
         self._fresh_url = fresh_url
         self._remote_file = RemoteFile()
-        self._box_parser = BoxParser()
+        self._inspector = Inspector()
 
-    def run(self) -> int:
-        """Download the file unless it exists, resuming after disconnects; return its length in bytes.
+    def run(self) -> VideoFile:
+        """Download the file unless it exists, resuming after disconnects; return what is known of it.
 
         :raises KirinDestinationError: another file exists and must not be replaced, or the storage rejects this one
         :raises KirinError: the download failed; no partial file is left under the final name
@@ -111,30 +120,34 @@ class Download:
                 return None
             raise
 
-    def _fetch(self, session: requests.Session, file: AtomicFile) -> int:
+    def _fetch(self, session: requests.Session, file: AtomicFile) -> VideoFile:
         headers = range_headers(file.size, self._remote_file)
         with get(session, self._url, self._connection, headers) as (response, chunks):
             self._begin(response, file)
             if not file.size:
                 head = self._read_head(chunks)
+                self._inspector = Inspector()
                 if self._exists(head):
-                    return self._existing_size or 0
-                self._box_parser = BoxParser()
+                    return self._inspect_existing()
                 self._keep(head, file)
             for chunk in chunks:
                 self._check_limit(file.size + len(chunk))
                 self._keep(chunk, file)
                 if log_line := self._progress.log_line(file.size, self._remote_file, time.monotonic()):
                     log.info("Downloading %s: %s", redact_url(self._url), log_line)
-            size = file.size
-            self._check_length(size)
-            self._check_end(size, response)
+            self._check_length(file.size)
+            self._check_end(file.size, response)
         file.commit()
-        return size
+        return self._inspector.describe(uri_of(self._path))
+
+    def _inspect_existing(self) -> VideoFile:
+        for chunk in read_chunks(self._path):
+            self._inspector.feed(chunk)
+        return self._inspector.describe(uri_of(self._path))
 
     def _keep(self, data: bytes, file: AtomicFile) -> None:
         file.write(data)
-        self._box_parser.feed(data)
+        self._inspector.feed(data)
 
     def _begin(self, response: requests.Response, file: AtomicFile) -> None:
         """Decide by the head of a response whether it continues the file or starts again."""
@@ -206,7 +219,7 @@ class Download:
     def _check_end(self, size: int, response: requests.Response) -> None:
         """Check the video's own structure if the headers cannot show that the body is complete."""
         if (
-            self._box_parser.is_incomplete
+            self._inspector.boxes.is_incomplete
             and self._remote_file.size is None
             and not is_self_delimited(response.headers)
         ):

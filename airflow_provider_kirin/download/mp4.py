@@ -1,16 +1,35 @@
-"""Follow the top-level boxes of an MP4 (ISO/IEC 14496-12, 4.2) as its bytes arrive, to detect a truncated file."""
+"""What an MP4 says of itself (ISO/IEC 14496-12), without decoding it: where it may end, and what it shows.
+
+The bytes come from outside. Whatever they are, reading them ends soon, keeps little, and never fails: what cannot be
+read is unknown.
+"""
 
 from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 _SHORT, _LONG = 8, 16
 #: This value of the size field means that a 64-bit size follows.
 _SIZE_FOLLOWS = 1
+#: Bytes of a movie header that are kept; that of a video of an hour has about one million.
+MAX_HEADER = 4 * 1024 * 1024
+#: Boxes that are looked at inside of another one.
+_MAX_BOXES = 200
 
 
 class BoxParser:
-    """Knows, at any byte of a file, whether it may end there. Buffers only the bytes of a header."""
+    """Follows the top-level boxes of a file as its bytes arrive, and knows at any byte whether the file may end there.
+
+    Keeps the content of the movie header, unless it is longer than :data:`MAX_HEADER`, and nothing else.
+    """
 
     def __init__(self) -> None:
+        #: The content of the box that describes the video, as far as it has arrived.
+        self.movie_header = bytearray()
+        self._is_header = False
         self._head = b""
         #: Bytes of the current box that have not arrived yet.
         self._left = 0
@@ -26,6 +45,8 @@ class BoxParser:
         position = 0
         while position < len(data) and not self._is_last:
             skipped = min(self._left, len(data) - position)
+            if self._is_header:
+                self.movie_header += data[position : position + skipped]
             self._left -= skipped
             position += skipped
             if not self._left:
@@ -46,4 +67,88 @@ class BoxParser:
         # A size of 0 extends to the end of the file, wherever that is; after an impossible size nothing is certain.
         self._is_last = size < len(self._head)
         self._left = 0 if self._is_last else size - len(self._head)
+        # A file has one.
+        self._is_header = self._head[4:8] == b"moov" and not self.movie_header and self._left <= MAX_HEADER
         self._head = b""
+
+
+@dataclass(frozen=True)
+class Movie:
+    """What a movie header says; None for what it does not say.
+
+    :param width: pixels
+    :param height: pixels
+    :param frame_rate: frames per second, on average
+    :param seconds: how long it plays
+    :param has_audio: whether it has a sound track
+    """
+
+    width: int | None = None
+    height: int | None = None
+    frame_rate: float | None = None
+    seconds: float | None = None
+    has_audio: bool | None = None
+
+
+def read_movie(header: bytes | bytearray) -> Movie:
+    """Read a movie header.
+
+    :param header: the content of a ``moov`` box: :attr:`BoxParser.movie_header`; empty if the file has none
+    """
+    tracks = [
+        media for name, track in _boxes(memoryview(header)) if name == b"trak" for media in [_find(track, "mdia")]
+    ]
+    if not tracks:
+        return Movie()
+    handlers = [bytes(_find(track, "hdlr")[8:12]) for track in tracks]
+    video = tracks[handlers.index(b"vide")] if b"vide" in handlers else memoryview(b"")
+    samples = _find(video, "minf", "stbl")
+    # An entry begins with its size and format; width and height are 24 bytes behind that.
+    width, height = _unpack(">HH", _find(samples, "stsd"), 40) or (0, 0)
+    frames = _unpack(">I", _find(samples, "stsz"), 8)
+    shown = _duration(_find(video, "mdhd"))
+    return Movie(
+        width=width or None,
+        height=height or None,
+        frame_rate=round(frames[0] / shown, 3) if frames and frames[0] and shown else None,
+        seconds=round(seconds, 3) if (seconds := _duration(_find(memoryview(header), "mvhd"))) else None,
+        has_audio=b"soun" in handlers,
+    )
+
+
+def _boxes(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield name and content of each box inside of another one, up to the first that is not whole."""
+
+    def walk() -> Iterator[tuple[bytes, memoryview]]:
+        rest = content
+        while len(rest) >= _SHORT:
+            size = int.from_bytes(rest[:4])
+            if not _SHORT <= size <= len(rest):
+                return
+            yield bytes(rest[4:_SHORT]), rest[_SHORT:size]
+            rest = rest[size:]
+
+    return islice(walk(), _MAX_BOXES)
+
+
+def _find(content: memoryview, *path: str) -> memoryview:
+    """Return the content of the first box at a path; empty if there is none."""
+    for name in path:
+        content = next((inner for found, inner in _boxes(content) if found == name.encode()), memoryview(b""))
+    return content
+
+
+def _duration(header: memoryview) -> float | None:
+    """Return the seconds that a movie's or a track's header states."""
+    version = header[0] if header else 0
+    scale, length = _unpack(*((">IQ", header, 20) if version == 1 else (">II", header, 12))) or (0, 0)
+    # All bits set: unknown.
+    is_known = scale and length and length != (2**64 if version == 1 else 2**32) - 1
+    return length / scale if is_known else None
+
+
+def _unpack(layout: str, content: memoryview, offset: int) -> tuple[int, ...] | None:
+    try:
+        return struct.unpack_from(layout, content, offset)
+    except struct.error:
+        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -30,7 +29,7 @@ from airflow_provider_kirin.api.responses import parse_task
 from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_within, call_with_retries
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import as_path, open_uri
+from airflow_provider_kirin.download.storage import open_uri
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
 
 __all__ = ["KirinAsyncHook", "KirinHook"]
 
@@ -279,6 +279,27 @@ class KirinHook(BaseHook):
         :return: the file's length in bytes
         :raises KirinError: the download failed; no partial file is left under the final name
         """
+        file = self.save_video(url, destination, overwrite=overwrite, max_bytes=max_bytes, fresh_url=fresh_url)
+        return file.bytes
+
+    def save_video(
+        self,
+        url: str,
+        destination: Any,
+        *,
+        overwrite: bool = True,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        fresh_url: Callable[[], str] | None = None,
+    ) -> VideoFile:
+        """Do what :meth:`download` does; return what is known of the file.
+
+        :param url: a video's URL, fresh (see :meth:`get_task`)
+        :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)
+        :param overwrite: whether an existing, different file may be replaced
+        :param max_bytes: a longer file is refused
+        :param fresh_url: returns a new URL of the same video; called if the host refuses the old one
+        :raises KirinError: the download failed; no partial file is left under the final name
+        """
         from airflow_provider_kirin.download.downloader import Download
 
         download = Download(
@@ -289,12 +310,11 @@ class KirinHook(BaseHook):
             max_bytes=max_bytes,
             fresh_url=fresh_url,
         )
-        size = download.run()
+        file = download.run()
         # The file was not written through ObjectStoragePath, which reports lineage itself but publishes partial files.
-        path = as_path(destination)
-        uri = path.absolute().as_uri() if isinstance(path, Path) else without_secrets(str(path))
+        uri = file.uri if file.uri.startswith("file://") else without_secrets(file.uri)
         report_lineage(self, outputs=[uri] if uri else [])
-        return size
+        return file
 
     def test_connection(self) -> tuple[bool, str]:
         """Check key, host and path by looking up a task id that cannot exist. Costs nothing."""

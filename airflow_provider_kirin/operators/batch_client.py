@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
     from airflow_provider_kirin.exceptions import KirinError
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.operators.batch_budget import BatchBudget
@@ -104,8 +105,8 @@ class HookBatchClient:
         """Ask for a generation, once."""
         return self._hook.get_task(kirin_task_id, patience=0)
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[str]:
-        """Store the videos of a finished generation, and return the files' URIs."""
+    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
+        """Store the videos of a finished generation, and return what is known of them."""
         client = _QuietClient(self._hook, state.key)
         fresh = kirin_task or fetch_finished(client, str(state.kirin_task_id), pauses=(), is_kirin_id=True)
         named = replace(self._destination, step={**self._destination.step, "key": state.key})
@@ -118,4 +119,4 @@ class _QuietClient:
     def __init__(self, hook: KirinHook, key: str) -> None:
         self.log: Any = QuietLog(hook.log, key)
         self.get_task = hook.get_task
-        self.download = hook.download
+        self.save_video = hook.save_video

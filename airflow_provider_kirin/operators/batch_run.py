@@ -33,6 +33,7 @@ from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError, KirinUnknownSubmitError
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
@@ -416,7 +417,7 @@ class BatchRun:
             self._keep(after_download(state, outcome))
         return bool(waiting)
 
-    def _save(self, state: RowState) -> list[str]:
+    def _save(self, state: RowState) -> list[VideoFile]:
         kirin_task, polled_at = self._fresh.get(state.key, (None, 0.0))
         return self.client.save(state, kirin_task if self._now() - polled_at < _FRESH_SECONDS else None)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.submission import GenerationClient
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
     from airflow_provider_kirin.exceptions import KirinError
 
 OnBadRow = Literal["error", "skip"]
@@ -36,8 +37,8 @@ class BatchClient(Protocol):
     def get_task(self, kirin_task_id: str) -> KirinTask:
         """Ask for a generation, once."""
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[str]:
-        """Store the videos of a finished generation, and return the files' URIs.
+    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
+        """Store the videos of a finished generation, and return what is known of them.
 
         :param state: the row
         :param kirin_task: the generation with fresh links; None to ask for them

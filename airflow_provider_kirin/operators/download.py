@@ -34,6 +34,9 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
+    :param sidecar: whether ``<name>.json`` is written beside each video: what it was ordered with, ids, cost, and what
+        is known of the file
+    :param poster: whether ``<name>.jpg`` is written beside each video, its first frame; needs the extra ``media``
     """
 
     template_fields: Sequence[str] = ("kirin_task_id", "destination", "filename_template", "kirin_conn_id")
@@ -50,12 +53,14 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
         kirin_conn_id: str = DEFAULT_CONN_ID,
         overwrite: bool = True,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        sidecar: bool = False,
+        poster: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
-        self._set_files(destination, filename_template, overwrite, max_bytes)
+        self._set_files(destination, filename_template, overwrite, max_bytes, sidecar, poster)
 
     def execute(self, context: Context) -> list[str]:
         """Look up the generation, then download its videos."""

@@ -43,7 +43,7 @@ from airflow_provider_kirin.operators.generation_client import HookClient, conne
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, RunBudget, budget_limit
 from airflow_provider_kirin.state.order import order_of
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
-from airflow_provider_kirin.state.usage import record_files, record_outcomes
+from airflow_provider_kirin.state.usage import as_result, record_files, record_outcomes
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
 from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
     from airflow_provider_kirin.operators.specs import DownloadSpec, FilesSpec, SubmitSpec, WaitSpec
 
 
@@ -270,10 +271,13 @@ def download(spec: DownloadSpec, context: Context) -> VideoResult:
         # Not what the gateway reports, which not every response does: file names must not depend on it.
         external_task_id = asked_for if asked_for != kirin_task.id else submission.get("external_task_id")
         files = save_videos(
-            hook, replace(kirin_task, external_task_id=external_task_id), _destination(spec.files, context)
+            hook,
+            replace(kirin_task, external_task_id=external_task_id),
+            _destination(spec.files, context),
+            _order(spec.files, context, kirin_task.id, spec.submitters),
         )
         record_files(context, kirin_task.id, files)
-    return VideoResult(files, Provenance.of(kirin_task, files, submission))
+    return VideoResult([file.uri for file in files], Provenance.of(kirin_task, files, submission))
 
 
 def _conclude(
@@ -300,7 +304,7 @@ def _finish(
     if is_resumed:
         # The images were read before the deferral, in a process that is gone.
         report_lineage(hook, inputs=submission.get("images") or ())
-    files: list[str] = []
+    files: list[VideoFile] = []
     if spec.files is not None:
         destination = _destination(spec.files, context)
         # Links expire, and the task may have been queued for a long time since the trigger received them.
@@ -311,10 +315,17 @@ def _finish(
             is_kirin_id=True,
             external_task_id=kirin_task.external_task_id,
         )
-        files = save_videos(hook, kirin_task, destination)
+        files = save_videos(hook, kirin_task, destination, _order(spec.files, context, kirin_task.id))
         record_files(context, kirin_task.id, files)
-    value = kirin_task.to_dict() | ({} if spec.files is None else {"files": files})
+    value = kirin_task.to_dict() | ({} if spec.files is None else as_result(files))
     return VideoResult(value, Provenance.of(kirin_task, files, submission))
+
+
+def _order(
+    files: FilesSpec, context: Context, kirin_task_id: str, submitters: Sequence[tuple[str, int]] = ()
+) -> Mapping[str, Any]:
+    """Return what a generation was ordered with, if that is to be written beside its video, and known."""
+    return SubmissionRecord(context).find_order(kirin_task_id, submitters) if files.sidecar else {}
 
 
 def _destination(files: FilesSpec, context: Context) -> Destination:
@@ -333,7 +344,14 @@ def _destination(files: FilesSpec, context: Context) -> Destination:
     ti = context["ti"]
     step = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index_of(ti)}
     return Destination(
-        path, files.filename_template, step, files.overwrite, files.max_bytes, is_first_try=ti.try_number <= 1
+        path,
+        files.filename_template,
+        step,
+        files.overwrite,
+        files.max_bytes,
+        is_first_try=ti.try_number <= 1,
+        sidecar=files.sidecar,
+        poster=files.poster,
     )
 
 

@@ -25,15 +25,27 @@ class FileArguments(TemplatedArguments, OpenLineageMixin):
     filename_template: str | None
     overwrite: bool
     max_bytes: int
+    sidecar: bool
+    poster: bool
     #: What the task returned, for its link to the video.
     _result: Any = None
 
-    def _set_files(self, destination: Any, filename_template: str | None, overwrite: bool, max_bytes: int) -> None:
+    def _set_files(
+        self,
+        destination: Any,
+        filename_template: str | None,
+        overwrite: bool,
+        max_bytes: int,
+        sidecar: bool,
+        poster: bool,
+    ) -> None:
         """Keep the arguments; the static ones are checked here, execute() checks rendered ones on the worker."""
         self.destination = to_str(destination)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
+        self.sidecar = sidecar
+        self.poster = poster
         if isinstance(self.destination, str) and not is_dynamic(self.destination) and not is_unmapped_copy(self):
             check_absolute(self.destination)
         if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
@@ -47,6 +59,8 @@ class FileArguments(TemplatedArguments, OpenLineageMixin):
             filename_template=self.filename_template,
             overwrite=self.overwrite,
             max_bytes=self.max_bytes,
+            sidecar=self.sidecar,
+            poster=self.poster,
             rendering=self._rendering,
         )
 

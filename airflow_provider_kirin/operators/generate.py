@@ -34,13 +34,17 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
     :param filename_template: names the files in a folder (templated); docs/reference/storage.md has the placeholders
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
+    :param sidecar: whether ``<name>.json`` is written beside each video: what it was ordered with, ids, cost, and what
+        is known of the file
+    :param poster: whether ``<name>.jpg`` is written beside each video, its first frame; needs the extra ``media``
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself continues at Kirin
     :param deferrable: whether to wait in the triggerer, for a place in a full account and for the video; the default is
         yes, unless ``[operators] default_deferrable`` is set
     :param poll_interval: seconds between polls; None adapts it to the generation's progress
     :param end_from_trigger: whether the triggerer ends the task if nothing is left to do once the video is finished:
         None if that makes no difference otherwise, False never, True always (or the task is refused)
-    :return: :meth:`.KirinTask.to_dict`, plus ``files`` (URIs) if it downloaded
+    :return: :meth:`.KirinTask.to_dict`, plus ``files`` (URIs) and ``file_details`` (what is known of each, see
+        :class:`.VideoFile`) if it downloaded
     """
 
     template_fields: Sequence[str] = (*KirinSubmitOperator.template_fields, "destination", "filename_template")
@@ -55,6 +59,8 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         filename_template: str | None = None,
         overwrite: bool = True,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        sidecar: bool = False,
+        poster: bool = False,
         timeout: float | timedelta = DEFAULT_WAIT,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
@@ -62,10 +68,12 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(deferrable=deferrable, **kwargs)
-        self._set_files(destination, filename_template, overwrite, max_bytes)
+        self._set_files(destination, filename_template, overwrite, max_bytes, sidecar, poster)
         self.timeout = as_seconds(timeout, "timeout")
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self.end_from_trigger = end_from_trigger
+        if (sidecar or poster) and destination is None:
+            raise ValueError("sidecar and poster are files beside the video: give a destination, or leave them out.")
         if self.callback_asset is not None:
             raise ValueError("callback_asset is for KirinSubmitOperator, which does not wait; here, use outlets.")
 

@@ -80,6 +80,8 @@ class FilesSpec:
     filename_template: str | None
     overwrite: bool
     max_bytes: int
+    sidecar: bool = False
+    poster: bool = False
     rendering: Rendering = field(default_factory=Rendering)
 
 

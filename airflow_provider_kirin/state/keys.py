@@ -7,11 +7,13 @@ when a try begins (a retry or a clear, not the resumption after a deferral); the
 key                            kept in     contents, and for how long
 =============================  ==========  ========================================================================
 ``return_value``               XCom        Airflow's own key. The Kirin task id, ``KirinTask.to_dict()`` with
-                                           ``files``, or file URIs: what the operator or sensor documents.
+                                           ``files`` and ``file_details``, or file URIs: what the operator or sensor
+                                           documents.
 ``kirin_submission``           XCom        The generation that the task submitted or adopted. Until the next try.
 ``kirin_order``                XCom        What the generation was ordered with, for the Kirin page. Until the next
                                            try.
-``kirin_files``                XCom        The files that the task wrote, for the Kirin page. Until the next try.
+``kirin_files``                XCom        The files that the task wrote, and what is known of them. Until the next
+                                           try.
 ``kirin_usage``                XCom        The generations that the task saw end, with their cost. Until the next
                                            try.
 ``kirin_callback``             XCom        What a callback has done: it ended the task's wait, or emitted an Asset
@@ -44,11 +46,12 @@ Shapes and users:
     ``{"kirin_task_id", "model", "prompt", "negative_prompt", "images", "settings"}``, see
     :func:`.order_of`: bounded, without image bytes, signed queries or addresses for callbacks.
     Written by :class:`.SubmissionRecord` together with ``kirin_submission``, if it is known what the generation was
-    made from. Read by the Kirin page.
+    made from. Read by the Kirin page, and for the JSON file beside a video.
 
 ``kirin_files``
-    ``{"kirin_task_id", "files"}``: URIs. Written by :func:`.record_files`, read by the Kirin page, which opens
-    only what is below ``[kirin] media_roots``.
+    ``{"kirin_task_id", "files", "file_details"}``: URIs, and a :class:`.VideoFile` for each. Written by
+    :func:`.record_files`, read by downstream tasks, ``kirin list`` and the Kirin page, which opens only what is below
+    ``[kirin] media_roots``.
 
 ``kirin_usage``, ``kirin:usage``
     A list of ``{"kirin_task_id", "model", "status", "cost", "at"}``, with ``"error"`` (``code``, ``message``),

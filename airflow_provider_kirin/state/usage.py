@@ -15,6 +15,8 @@ from airflow_provider_kirin.state.keys import FILES_KEY, USAGE_KEY, USAGE_STATE_
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kirin.api.video_file import VideoFile
+
 
 def usage_entries(
     outcomes: Sequence[KirinTask | KirinError], recorded: Mapping[str, Mapping[str, Any]] | None = None
@@ -58,15 +60,23 @@ def _entry(kirin_task: KirinTask) -> dict[str, Any]:
     }
 
 
-def record_files(context: Context, kirin_task_id: str, files: Sequence[str]) -> None:
+def record_files(context: Context, kirin_task_id: str, files: Sequence[VideoFile]) -> None:
     """Push the XCom of the files that a task wrote, whatever ``do_xcom_push`` says about its result.
 
     :param context: the running task's context
     :param kirin_task_id: the generation
-    :param files: their URIs
+    :param files: its videos
     """
     ti: Any = context["ti"]
-    ti.xcom_push(FILES_KEY, {"kirin_task_id": kirin_task_id, "files": list(files)})
+    ti.xcom_push(FILES_KEY, {"kirin_task_id": kirin_task_id, **as_result(files)})
+
+
+def as_result(files: Sequence[VideoFile]) -> dict[str, Any]:
+    """Return what a task's result says of the files that it wrote.
+
+    :param files: its videos
+    """
+    return {"files": [file.uri for file in files], "file_details": [file.to_dict() for file in files]}
 
 
 def record_outcomes(

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "The sun goes round. [[seconds:0.3]]"
 DIGEST = "sha256:" + hashlib.sha256(PROMPT.encode()).hexdigest()
+FACTS = ("bytes", "sha256", "width", "height", "frame_rate", "seconds", "has_audio")
 QUICK: dict[str, Any] = {"poll_interval": 0.1}
 
 
@@ -43,7 +44,11 @@ def payload(image_file) -> dict[str, Any]:
 
 
 def expected_extra(result: dict[str, Any], uri: str, digest: str | None = DIGEST) -> dict[str, Any]:
-    return {"uri": uri, "uris": [uri], "kirin_task_id": result["id"], "cost": "0.28", "prompt_digest": digest}
+    about = {"kirin_task_id": result["id"], "cost": "0.28", "prompt_digest": digest}
+    (details,) = result.get("file_details") or [{}]
+    facts = {name: details[name] for name in FACTS if name in details}
+    several = {"file_details": [{"uri": uri, **facts}]} if facts else {}
+    return {"uri": uri, "uris": [uri], **about, **facts, **several}
 
 
 class TestAssetEvents:
@@ -94,7 +99,7 @@ class TestAssetEvents:
         extras = {event.asset.name: event.extra for event in ended.asset_events()}
         expected = expected_extra(result, uri)
         assert extras.pop("kirin_videos") == expected
-        assert extras.pop(uri) == {key: value for key, value in expected.items() if key != "uris"}
+        assert extras.pop(uri) == {key: value for key, value in expected.items() if key not in ("uris", "file_details")}
 
     def test_without_a_destination_they_name_the_video_at_kirin_without_its_signature(self, dag, run, payload):
         with dag:
@@ -117,7 +122,8 @@ class TestAssetEvents:
             wait >> download
         ended = run(dag)
         (event,) = ended.asset_events()
-        assert event.extra == expected_extra(ended.result("wait"), ended.result("download")[0])
+        files = ended.xcoms()["download", -1, "kirin_files"]
+        assert event.extra == expected_extra(ended.result("wait") | files, ended.result("download")[0])
 
     def test_of_mapped_downloads_each_its_own(self, dag, run, payload, tmp_path):
         payloads = [{**payload, "prompt": f"Number {n}"} for n in range(2)]
@@ -149,7 +155,8 @@ class TestAssetEvents:
             )
         ended = run(dag)
         (event,) = ended.asset_events()
-        assert event.extra == expected_extra({"id": kirin_task_id}, ended.result("download")[0], None)
+        result = {"id": kirin_task_id, **ended.xcoms()["download", -1, "kirin_files"]}
+        assert event.extra == expected_extra(result, ended.result("download")[0], None)
 
     def test_a_name_that_airflow_does_not_take_loses_no_video(self, dag, run, payload, tmp_path):
         folder = Path(str(tmp_path), *["é" * 50] * 5)  # 6 characters each as a URI

@@ -14,6 +14,7 @@ from airflow_provider_kirin.api.batch.row import Row, read_rows
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.task import KirinTask, KirinUsage, KirinVideo
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, KirinResponseError, Problem
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
@@ -68,14 +69,14 @@ class ModelClient:
     def get_task(self, kirin_task_id: str) -> KirinTask:
         return self.gateway.get_task(kirin_task_id, patience=0)
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[str]:
+    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
         fate = self.save_fate()
         if fate == "killed":
             raise Killed
         if fate == "cut":
             raise KirinResponseError("the video was cut off")
         self.saved[state.key] += 1
-        return [f"file:///videos/{state.key}.mp4"]
+        return [VideoFile(uri=f"file:///videos/{state.key}.mp4", bytes=1, sha256="0")]
 
     def report(self, event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
         self.reports.append((event, state.key))

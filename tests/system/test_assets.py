@@ -80,14 +80,18 @@ def test_a_new_video_starts_whoever_waits_for_it(airflow: Deployment) -> None:
     airflow.start_run("producer", "one", {})
     until(lambda: airflow.run_state("producer", "one") == "success", "the video is there", pause=0.5)
     result = airflow.xcom("producer", "one", "generate")
+    (details,) = result["file_details"]
+    facts = {name: value for name, value in details.items() if name not in ("uri", "sidecar", "poster")}
     expected = {
         "uri": result["files"][0],
         "kirin_task_id": result["id"],
         "cost": "0.28",
         "prompt_digest": "sha256:" + hashlib.sha256(PROMPT.encode()).hexdigest(),
+        **facts,
     }
+    of_asset = {"uris": result["files"], "file_details": [{"uri": result["files"][0], **facts}]}
     # An alias has an event for each video.
-    extras = {"on_the_asset": expected | {"uris": result["files"]}, "on_the_alias": expected}
+    extras = {"on_the_asset": expected | of_asset, "on_the_alias": expected}
     for dag_id, extra in extras.items():
         run = until(lambda dag_id=dag_id: _done(airflow, dag_id), f"{dag_id} ran by itself", pause=0.5)
         assert run["run_type"] == "asset_triggered"

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.lineage import Provenance, add_asset_events, dataset_name, inputs_of
 
 
@@ -61,17 +62,24 @@ def test_unknown_fields_are_none() -> None:
     ],
 )
 def test_a_file_is_named_with_the_connection_that_opens_it_and_without_passwords(file: str, uri: str) -> None:
-    assert Provenance.of(KirinTask("a", "completed"), [file], {}).outputs == [uri]
+    stored = VideoFile(uri=file, bytes=9, sha256="0")
+    provenance = Provenance.of(KirinTask("a", "completed"), [stored], {})
+    assert provenance.outputs == [uri]
+    extra = provenance.as_event_extra()
+    assert (extra["uri"], extra["bytes"], extra["sha256"], extra["width"]) == (uri, 9, "0", None)
+    assert [details["uri"] for details in extra["file_details"]] == [uri]
 
 
 def test_an_alias_has_an_event_for_each_video_that_every_airflow_can_keep() -> None:
     videos = ["s3://bucket/a.mp4", "s3://bucket/b.mp4"]
     events = MagicMock()
-    provenance = Provenance("a", outputs=videos, cost="0.28", prompt_digest="sha256:0")
+    facts = {uri: {"bytes": 9, "width": None} for uri in videos}
+    provenance = Provenance("a", outputs=videos, cost="0.28", prompt_digest="sha256:0", facts=facts)
     add_asset_events({"outlet_events": events}, [AssetAlias("of_today")], provenance, logging.getLogger())
     extras = [call.kwargs["extra"] for call in events[AssetAlias].add.call_args_list]
     assert [extra["uri"] for extra in extras] == videos
     for extra in extras:
+        assert extra["bytes"] == 9
         frozenset(extra.items())  # as Airflow 2.11 and 3.0 do, after the task has paid
 
 

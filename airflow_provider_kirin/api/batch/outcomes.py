@@ -8,6 +8,7 @@ from airflow_provider_kirin.api.batch.state import RowState, refused
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
@@ -120,13 +121,14 @@ def after_end(state: RowState, kirin_task: KirinTask, now: float) -> RowState:
     )
 
 
-def after_download(state: RowState, outcome: list[str] | KirinError) -> RowState:
+def after_download(state: RowState, outcome: list[VideoFile] | KirinError) -> RowState:
     """Return the state of a row after its videos were stored, or could not be.
 
-    :param outcome: the files' URIs, or why there are none
+    :param outcome: the files, or why there are none
     """
     if not isinstance(outcome, KirinError):
-        return state.to("saved", files=tuple(outcome), code=None, error=None, transient_errors=0)
+        files = {"files": tuple(file.uri for file in outcome), "file_details": tuple(outcome)}
+        return state.to("saved", **files, code=None, error=None, transient_errors=0)
     if isinstance(outcome, KirinTaskFailedError):
         return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
     transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS

@@ -28,6 +28,7 @@ from typing import Any, Literal, get_args
 
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.video_file import VideoFile
 
 Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout", "gone"]
 
@@ -57,6 +58,7 @@ class RowState:
     :param since: when it was submitted, in seconds since the epoch
     :param seconds: from then until it was seen to end
     :param files: URIs of the stored videos
+    :param file_details: what is known of them
     :param cost: US dollars that its latest generation was billed; None if not known
     :param usd: the estimate of the same, if there is a budget
     :param code: the error's code or class, if it has no video
@@ -81,6 +83,7 @@ class RowState:
     since: float | None = None
     seconds: float | None = None
     files: tuple[str, ...] = ()
+    file_details: tuple[VideoFile, ...] = ()
     cost: str | None = None
     usd: str | None = None
     code: str | None = None
@@ -120,7 +123,8 @@ class RowState:
     def to_dict(self) -> dict[str, Any]:
         """Return the state as JSON: a line of the manifest. What is not known is left out."""
         shown = {name: value for name in _TYPES if (value := getattr(self, name))}
-        return shown | {"files": list(self.files)}
+        details = {"file_details": [file.to_dict() for file in self.file_details]} if self.file_details else {}
+        return shown | {"files": list(self.files)} | details
 
     @classmethod
     def from_dict(cls, entry: Any) -> RowState | None:
@@ -132,7 +136,12 @@ class RowState:
             return None
         if not all(isinstance(item, Mapping) for item in known.get("earlier", {}).values()):
             return None
-        return cls(**known | {"files": tuple(map(str, known.get("files", ())))})
+        details = map(VideoFile.from_dict, known.get("file_details", ()))
+        files = {
+            "files": tuple(map(str, known.get("files", ()))),
+            "file_details": tuple(file for file in details if file is not None),
+        }
+        return cls(**known | files)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -141,6 +150,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         "bool": (bool,),
         "float | None": (int, float),
         "tuple[str, ...]": (list,),
+        "tuple[VideoFile, ...]": (list,),
         "Mapping[str, Mapping[str, str | None]]": (dict,),
     }.get(str(each.type), (str,))
     for each in fields(RowState)
@@ -183,7 +193,7 @@ def at_new_round(state: RowState, digest: str) -> RowState:
         return state.to("todo", digest=digest, failures=0, transient_errors=0, code=None, error=None)
     if digest == state.digest or state.status in ("todo", "intent"):
         return replace(state, digest=digest)
-    return state.to("todo", digest=digest, failures=0, files=(), **state.without_generation())
+    return state.to("todo", digest=digest, failures=0, files=(), file_details=(), **state.without_generation())
 
 
 def refused(state: RowState, problems: Iterable[object]) -> RowState:

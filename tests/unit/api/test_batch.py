@@ -14,6 +14,7 @@ from airflow_provider_kirin.api.batch.report import cost_entries, failure, progr
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
 from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, is_to_submit, merge
+from airflow_provider_kirin.api.video_file import VideoFile
 
 STATUSES = ["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout"]
 MONEY = st.none() | st.decimals(0, 9, places=2).map(str)
@@ -27,6 +28,18 @@ STATES: st.SearchStrategy[RowState] = st.builds(
     retryable=st.booleans(),
     since=st.none() | st.floats(1, 1e9),
     files=st.lists(st.text(), max_size=2).map(tuple),
+    file_details=st.lists(
+        st.builds(
+            VideoFile,
+            uri=st.text(),
+            bytes=st.integers(0),
+            sha256=st.text(),
+            width=st.none() | st.integers(1),
+            frame_rate=st.none() | st.floats(1, 60),
+            has_audio=st.none() | st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
     cost=MONEY,
     error=st.none() | st.text(min_size=1),
     earlier=st.dictionaries(st.text(), st.fixed_dictionaries({"kirin_task_id": st.text(), "cost": MONEY}), max_size=2),
@@ -46,7 +59,8 @@ class TestStates:
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(),
             lambda inner: st.dictionaries(
-                st.sampled_from(["key", "status", "version", "files", "earlier", "cost"]), inner | st.lists(inner)
+                st.sampled_from(["key", "status", "version", "files", "file_details", "earlier", "cost"]),
+                inner | st.lists(inner),
             ),
         )
     )

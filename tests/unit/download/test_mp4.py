@@ -1,14 +1,17 @@
-"""Where an MP4 may end."""
+"""Where an MP4 may end, and what it says of itself."""
 
 from __future__ import annotations
 
+import io
+from fractions import Fraction
 from itertools import accumulate
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.download.mp4 import BoxParser
+from airflow_provider_kirin.download.mp4 import MAX_HEADER, BoxParser, Movie, read_movie
 
 #: Two boxes, the second with its size in 64 bits.
 TWO = b"\0\0\0\x0cftypmp42" + b"\0\0\0\x01mdat" + (20).to_bytes(8) + b"1234"
@@ -58,3 +61,82 @@ def test_nothing_is_certain_after_a_box_without_a_valid_size(last: bytes) -> Non
     for more in (b"", b"1", b"\0\0\0\x09mdat"):
         assert not is_cut(TWO + last + more)
     assert is_cut(TWO + last[:-1])
+
+
+def made_video(*, size: tuple[int, int] = (64, 36), rate: Fraction | int = 24, frames: int = 12, audio: bool) -> bytes:
+    """Return a video of a real encoder."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        sound = container.add_stream("aac", rate=44100) if audio else None
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame(*size, "yuv420p")))
+        container.mux(stream.encode())
+        if sound:
+            frame = av.AudioFrame("fltp", "stereo", 1024)
+            frame.sample_rate = 44100
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode())
+    return out.getvalue()
+
+
+def said(data: bytes) -> Movie:
+    boxes = BoxParser()
+    for at in range(0, len(data), 1000):
+        boxes.feed(data[at : at + 1000])
+    return read_movie(boxes.movie_header)
+
+
+def full_box(name: str, content: bytes) -> bytes:
+    return (len(content) + 8).to_bytes(4) + name.encode() + content
+
+
+class TestWhatItSays:
+    @pytest.mark.parametrize("audio", [True, False])
+    def test_of_a_video_of_a_real_encoder(self, audio):
+        movie = said(made_video(size=(96, 64), rate=24, frames=36, audio=audio))
+        assert movie == Movie(width=96, height=64, frame_rate=24.0, seconds=1.5, has_audio=audio)
+
+    def test_a_frame_rate_is_rounded(self):
+        assert said(made_video(rate=Fraction(30000, 1001), frames=30, audio=False)).frame_rate == 29.97
+
+    def test_nothing_without_a_movie_header_or_with_one_that_is_too_long(self):
+        assert said(TWO) == Movie()
+        long = made_video(audio=False).replace(b"moov", b"mooq") + full_box("moov", bytes(MAX_HEADER + 1))
+        assert said(long) == Movie()
+
+    def test_lengths_of_64_bits_and_unknown_ones(self):
+        def of(version: int, scale: int, length: int) -> float | None:
+            width = 8 if version else 4
+            header = bytes([version, 0, 0, 0]) + bytes(2 * width) + scale.to_bytes(4) + length.to_bytes(width)
+            return read_movie(full_box("mvhd", header) + full_box("trak", b"")).seconds
+
+        assert of(1, 1000, 10_000) == of(0, 1000, 10_000) == 10.0
+        assert of(1, 1000, 2**64 - 1) is of(0, 1000, 2**32 - 1) is of(0, 0, 5) is None
+
+    def test_only_the_first_boxes_of_many_are_looked_at(self):
+        tracks = full_box("free", b"") * 100_000 + full_box("trak", b"")
+        assert read_movie(tracks) == Movie()
+
+    @given(st.data())
+    def test_whatever_a_stranger_sends_is_read_without_an_error(self, data: st.DataObject):
+        good = made_video(frames=1, audio=False) if not _GOOD else _GOOD[0]
+        _GOOD[:] = [good]
+        start = good.index(b"moov") - 4
+        header = bytearray(good[start + 8 : start + int.from_bytes(good[start : start + 4])])
+        for _ in range(data.draw(st.integers(0, 8))):
+            at = data.draw(st.integers(0, len(header) - 1))
+            header[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+        movie = read_movie(header)
+        assert movie.seconds is None or 0 <= movie.seconds < 2**64
+        assert movie.frame_rate is None or 0 <= movie.frame_rate < 2**64
+
+
+_GOOD: list[bytes] = []
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
+    read_movie(data)
+    said(data)
