@@ -185,8 +185,7 @@ screenshots: $(DEV_STAMP) ## Redraw the pictures of Airflow's UI in docs/images 
 	@$(BIN)/python scripts/screenshots.py
 
 .PHONY: models
-models: $(DEV_STAMP) ## Regenerate docs/reference/models.md and the payload types from the models' schema files
-	@$(BIN)/python scripts/model_page.py
+models: $(DEV_STAMP) ## Regenerate the payload types from the models' schema files
 	@$(BIN)/python scripts/payload_types.py
 
 .PHONY: check-schemas

@@ -1,1 +1,1 @@
-"""What the figures in docs/explanation/performance.md were measured with; `make bench` runs all of it."""
+"""What the figures in docs/explanation/comparison.md were measured with; `make bench` runs all of it."""

@@ -1,4 +1,4 @@
-"""Measure everything, side by side on this machine; print the tables, and renew the page Performance and its plots.
+"""Measure everything, side by side on this machine; print the tables, and renew the page Comparison and its plots.
 
 `make bench` runs this, and fails where a goal is missed. `--quick` measures little, judges nothing and writes nothing
 into docs/: it shows that everything still runs.
@@ -83,7 +83,7 @@ def main() -> None:
     """Measure, print, and renew the docs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--into", type=Path, help="a folder with explanation/performance.md and images/, as docs/ is")
+    parser.add_argument("--into", type=Path, help="a folder with explanation/comparison.md and images/, as docs/ is")
     given = parser.parse_args()
     # A proxy of this machine has no business on the loopback address.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
@@ -96,7 +96,7 @@ def main() -> None:
     if into := given.into or (None if given.quick else ROOT / "docs"):
         from benchmarks.plots import plot
 
-        renew(into / "explanation" / "performance.md", text)
+        renew(into / "explanation" / "comparison.md", text)
         plot(results, into / "images")
     print(f"All of it took {time.monotonic() - started:.0f} s; every figure is in {kept.relative_to(ROOT)}")
     missed = [goal.title for goal in goals(results) if not goal.is_met]

@@ -1,4 +1,4 @@
-"""The plots of docs/explanation/performance.md."""
+"""The plots of docs/explanation/comparison.md."""
 
 from __future__ import annotations
 

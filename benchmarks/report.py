@@ -1,4 +1,4 @@
-"""From results to the tables of docs/explanation/performance.md."""
+"""From results to the tables of docs/explanation/comparison.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whether a task that a worker defers is ever woken too early: hundreds of deferrals in a busy Airflow.
 
-`make soak` runs it, and prints a table. With `--hold 4` it shows what the hold is for: see the page Reliability. A
+`make soak` runs it, and prints a table. With `--hold 4` it shows what the hold is for: docs/explanation/waiting.md. A
 loaded machine is the point; `--load` adds processes that compute.
 """
 

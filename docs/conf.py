@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
 
 from airflow_provider_kirin import __version__
+from scripts.reference_pages import write
+
+write(DOCS / "reference")
 
 # Airflow tells where it read its configuration whenever it is imported.
 logging.getLogger("airflow").setLevel(logging.WARNING)
@@ -14,14 +22,18 @@ author = "the airflow-provider-kirin authors"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "reference/generated"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["kirin.css"]
 
+# An argument a line: the operators have many.
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -38,8 +50,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"requests\..*"),
     (r"py:.*", r"(collections|contextlib|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
-        r"py:(class|exc)",
+        r"py:(class|exc|func|mod)",
         r"(Any|Asset|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
-        r"|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller)",
+        r"|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|SubmissionRecord|RunBudget|order_of|record_files"
+        r"|record_outcomes|journal)",
     ),
 ]

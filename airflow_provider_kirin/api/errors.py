@@ -77,7 +77,7 @@ CODES: dict[str, _Meaning] = {
     **{str(code): _DOWN for code in (5000, 5001, 5002)},
 }
 
-_STATUSES: dict[int, _Meaning] = {
+STATUSES: dict[int, _Meaning] = {
     400: _INPUT,
     401: _KEY,
     402: _CREDIT,
@@ -171,13 +171,13 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
         and "external_task_id" in said
         and any(word in said for word in ("exist", "duplicate", "in use", "unique", "used"))
     ):
-        return _STATUSES[409]
+        return STATUSES[409]
     if code in CODES:
         return CODES[code]
     if status == 429 and _FULL_WORDS.search(said):
         return _FULL
-    if status in _STATUSES:
-        return _STATUSES[status]
+    if status in STATUSES:
+        return STATUSES[status]
     return _Meaning(KirinAPIError, "See the message")
 
 

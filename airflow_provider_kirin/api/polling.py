@@ -6,7 +6,7 @@ sync hook, the async hook, the trigger and the sensor's poke mode only carry it 
 The schedule (:func:`next_poll_delay`): poll at once and again soon after, as progress may show how fast this generation
 is. Poll a few times until the earliest plausible end, and after that at intervals proportional to the elapsed time, so
 that the relative delay stays the same however long the generation takes. Progress that moves predicts the end, which is
-approached in shrinking steps. The page Performance shows how the constants were measured. Where the gateway's callback
+approached in shrinking steps. The page Comparison shows how the constants were measured. Where the gateway's callback
 will end the wait, polling is only a safety net (:mod:`.callback_health`).
 """
 

@@ -101,7 +101,7 @@ def main() -> None:
         measure(blocking, min(count, FEW), seconds)
     print(text := figures([row for row in kept() if row.measured.seconds == seconds]))
     if not given.quick:
-        renew(ROOT / "docs" / "explanation" / "performance.md", text, command="make bench-night")
+        renew(ROOT / "docs" / "explanation" / "comparison.md", text, command="make bench-night")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From what was measured to the table of docs/explanation/performance.md."""
+"""From what was measured to the table of docs/explanation/comparison.md."""
 
 from __future__ import annotations
 

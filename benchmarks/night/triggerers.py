@@ -277,7 +277,7 @@ def main() -> None:
     kept.write_text(json.dumps([dataclasses.asdict(one) for one in states], indent=1))
     print(text := figures(states, machine))
     if not given.quick:
-        renew(ROOT / "docs" / "explanation" / "performance.md", text, command="make bench-waits")
+        renew(ROOT / "docs" / "explanation" / "sizing.md", text, command="make bench-waits")
 
 
 if __name__ == "__main__":

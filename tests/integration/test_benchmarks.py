@@ -63,15 +63,15 @@ class TestMeasuring:
         assert set(measured.downloading) == {"kirin", "curl"}
 
     def test_every_figure_has_its_place_in_the_page(self, measured, tmp_path):
-        page = tmp_path / "performance.md"
-        page.write_text((Path(__file__).parents[2] / "docs" / "explanation" / "performance.md").read_text())
+        page = tmp_path / "comparison.md"
+        page.write_text((Path(__file__).parents[2] / "docs" / "explanation" / "comparison.md").read_text())
         renew(page, figures(measured))
         renew(page, text := figures(measured))
         assert page.read_text().count(text) == 1
         assert all(name in text for name in ("KirinTaskTrigger", "seaart-sdk", "curl", "one length", "requests.post"))
 
     def test_a_page_without_marks_is_left_alone(self, tmp_path):
-        page = tmp_path / "performance.md"
+        page = tmp_path / "comparison.md"
         page.write_text("mine")
         with pytest.raises(ValueError, match="lacks the marks"):
             renew(page, "figures")

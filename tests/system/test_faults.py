@@ -1,4 +1,4 @@
-"""Whatever dies, and whenever: one step pays for one generation, and its video arrives. See the page Reliability."""
+"""Whatever dies, and whenever: one step pays for one generation, and its video arrives. docs/reference/faults.md."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def judge(outcome: Outcome) -> None:
 
 
 class TestCases:
-    """What was tried by hand, see docs/explanation/reliability.md."""
+    """What was tried by hand, see docs/reference/sensor.md."""
 
     @pytest.mark.parametrize("note", ["cut emoji \ud83d", 18446744073709551616, "NUL \x00", {"__classname__": "x"}])
     def test_a_value_that_airflow_cannot_encode(self, note: Any) -> None:

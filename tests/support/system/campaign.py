@@ -102,7 +102,7 @@ class Campaign:
             shutil.rmtree(self.home, ignore_errors=True)
 
     def write_table(self) -> None:
-        """Write build/faults.md, the table of the page Reliability, and build/faults.json, all that was seen."""
+        """Write build/faults.md, the table of docs/reference/faults.md, and build/faults.json, all that was seen."""
         build, name = ROOT / "build", "faults-celery" if self.airflow.workers else "faults"
         build.mkdir(exist_ok=True)
         rows = [

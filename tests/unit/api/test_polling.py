@@ -393,7 +393,7 @@ class TestIntervals:
     @pytest.mark.parametrize(
         ("progress", "mean_share", "mean_looks"),
         [
-            # Nothing helps: the frontier. docs/explanation/performance.md shows it beside fixed intervals.
+            # Nothing helps: the frontier. docs/explanation/comparison.md shows it beside fixed intervals.
             ("none", 0.08, 14),
             ("zero", 0.08, 14),
             ("honest", 0.03, 10),
