@@ -266,7 +266,7 @@ def main() -> None:
     print(text := figures(list(runs.values()), machine, heading))
     if not given.quick:
         docs = ROOT / "docs"
-        renew(next(docs.glob("**/performance.md")), text, command="make bench-table")
+        renew(docs / "explanation" / "comparison.md", text, command="make bench-table")
         plot_table([runs[f"rows_{rows}"] for rows in sizes], docs / "images" / "batch-growth.svg")
 
 
