@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path.insert(0, str(DOCS.parent / "scripts"))
+
+from reference_pages import write
 
 from airflow_provider_kirin import __version__
-from scripts.reference_pages import write
 
 write(DOCS / "reference")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import model_page
 
 from airflow_provider_kirin.api import errors
 from airflow_provider_kirin.cli.definition import get_kirin_cli_commands
 from airflow_provider_kirin.get_provider_info import get_provider_info
-from scripts import model_page
 
 
 def write(folder: Path) -> None:
