@@ -149,15 +149,16 @@ def own_airflow(home: Path) -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
 
 
-def measure(client: Any, path: str, times: int) -> Sequence[float]:
-    """Return the server's milliseconds for requests, the first one apart."""
-    taken = []
+def measure(client: Any, path: str, times: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the milliseconds of requests, and those of the processor; the first request apart."""
+    taken, used = [], []
     for _ in range(times + 1):
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         answer = client.get(path)
         taken.append((time.perf_counter() - began) * 1000)
+        used.append((time.process_time() - began_cpu) * 1000)
         assert answer.status_code == 200, answer.text
-    return taken
+    return taken, used
 
 
 def main() -> None:
@@ -183,13 +184,19 @@ def main() -> None:
                 "one DAG": "/kirin/api/generations?dag=product_videos_3",
                 "one day": f"/kirin/api/generations?day={(datetime.now(UTC) - timedelta(days=15)).date()}",
                 "failed": "/kirin/api/generations?state=failed",
+                "in progress": "/kirin/api/generations?state=in_progress",
+                "a few prompts": "/kirin/api/generations?text=no.+42",
                 "a word of no prompt": "/kirin/api/generations?text=zeppelin",
                 "sums": "/kirin/api/summary",
             }
-            print(f"{options.generations:,} generations, {options.a_run} a run; milliseconds: median, p95 (first)")
+            print(f"{options.generations:,} generations, {options.a_run} a run")
+            print("milliseconds: median, p95 (first); of the processor: median (first)")
             for name, path in paths.items():
-                first, *others = measure(client, path, options.times)
-                print(f"{name:>20}  {median(others):7.1f} {quantiles(others, n=20)[-1]:7.1f} ({first:.1f})")
+                (first, *others), (first_cpu, *cpu) = measure(client, path, options.times)
+                late = quantiles(others, n=20)[-1]
+                print(
+                    f"{name:>20}  {median(others):7.1f} {late:7.1f} ({first:.1f}); {median(cpu):7.1f} ({first_cpu:.1f})"
+                )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,17 @@ from airflow_provider_kirin.plugins import query
 from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
 from airflow_provider_kirin.plugins.media import MEDIA_TYPES, locate, media_roots
-from airflow_provider_kirin.plugins.records import Place, Records, Stored, card, first_ends, matches, summary
+from airflow_provider_kirin.plugins.records import (
+    Place,
+    Records,
+    Stored,
+    card,
+    first_ends,
+    matches,
+    plain_words,
+    summary,
+)
+from airflow_provider_kirin.state.keys import ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
 T = TypeVar("T")
 
@@ -40,6 +50,8 @@ MAX_READERS = 4
 PAGE_SIZE = 24
 #: Submissions that one request searches for generations that pass the filters.
 MAX_SCANNED = 1000
+#: DAG runs that are searched together.
+MAX_RUNS = 25
 #: Days that the plots show, and seconds for which their numbers are reused.
 SUMMARY_DAYS = 30
 SUMMARY_SECONDS = 60.0
@@ -160,7 +172,8 @@ def _search(
     roots, cards = media_roots(), list[dict[str, Any]]()
     chunk = MAX_SCANNED // 2 if any(filters.values()) else PAGE_SIZE
     for _ in range(MAX_SCANNED // chunk):
-        found = query.submissions(dag_ids, after=after, day=day, limit=chunk)
+        runs = _runs(dag_ids, after, **filters)
+        found = query.submissions(dag_ids, after=after, runs=runs, day=day, limit=chunk) if runs != [] else []
         records = Records.of(query.related(row.place for row in found))
         for row in found:
             if matches(row, records, **filters):
@@ -168,9 +181,24 @@ def _search(
             after = row.place
             if len(cards) == PAGE_SIZE:
                 return cards, _cursor(after)
-        if len(found) < chunk:
+        if len(found) == chunk:
+            continue
+        if runs is None or len(runs) < MAX_RUNS:
             return cards, None
+        # On with the runs before these.
+        after = Place(min(runs), "", -1)
     return cards, after and _cursor(after)
+
+
+def _runs(dag_ids: list[str] | None, after: Place | None, *, text: str, state: str, **_: str) -> list[int] | None:
+    """Return the latest DAG runs that may have something which passes the filters; None if any may."""
+    if words := plain_words(text):
+        keys = [ORDER_KEY, SUBMISSION_KEY]
+    elif state == "failed":
+        keys, words = [USAGE_KEY], [state]
+    else:
+        return None
+    return query.runs_mentioning(keys, words, dag_ids=dag_ids, after=after, limit=MAX_RUNS)
 
 
 @data.get("/summary")

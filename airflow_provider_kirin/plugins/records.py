@@ -20,8 +20,8 @@ from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, parse_dec
 from airflow_provider_kirin.plugins.media import Root, find_root
 from airflow_provider_kirin.state.keys import FILES_KEY, ORDER_KEY, USAGE_KEY
 
-#: The states of a generation as far as Airflow knows; a generation whose end is not on record is in progress.
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
+#: The states of a generation as far as Airflow knows; a generation whose end is not on record is in progress.
 STATES = ("in_progress", "completed", "failed")
 
 
@@ -149,6 +149,15 @@ def matches(submission: Stored, records: Records, *, state: str = "", model: str
     )
 
 
+def plain_words(text: str) -> list[str]:
+    """Return the parts of a search that are the same in every database's JSON: ASCII letters and digits, in lower case.
+
+    :param text: what somebody searches for
+    """
+    # ß counts as ss here, and in no database.
+    return re.findall("[a-z0-9]+", text.casefold().replace("ss", " "))
+
+
 class End(NamedTuple):
     """The end of a generation, for sums."""
 
@@ -158,20 +167,19 @@ class End(NamedTuple):
     code: str | None
 
 
-def first_ends(stored: Iterable[Stored]) -> list[End]:
+def first_ends(records: Iterable[tuple[str, Any]]) -> list[End]:
     """Return the end of every generation once: as it was first recorded, in whichever task.
 
-    :param stored: the :data:`.USAGE_KEY` XComs of all DAGs
+    :param records: DAG ids and values of the :data:`.USAGE_KEY` XComs
     """
     found: dict[str, tuple[str, End]] = {}
-    for row in stored:
-        for entry in row.value if isinstance(row.value, list) else []:
-            kirin_task_id = entry.get("kirin_task_id") if isinstance(entry, Mapping) else None
-            if not isinstance(kirin_task_id, str):
+    for dag_id, value in records:
+        for entry in value if isinstance(value, list) else []:
+            kirin_task_id, at = (entry.get("kirin_task_id"), entry.get("at")) if isinstance(entry, dict) else (None, "")
+            if not isinstance(kirin_task_id, str) or not isinstance(at, str) or not _ISO.match(at):
                 continue
-            at = entry["at"] if _ISO.match(_text(entry.get("at"))) else row.at.isoformat()
             if kirin_task_id not in found or at < found[kirin_task_id][0]:
-                found[kirin_task_id] = (at, _end(row.dag_id, at, entry))
+                found[kirin_task_id] = (at, _end(dag_id, at, entry))
     return [end for _, end in found.values()]
 
 

@@ -349,6 +349,15 @@ class TestGallery:
         assert found == [card for card in everything if value.casefold() in card[wanted].casefold()]
         assert len(found) < 100 or name == "model"
 
+    def test_search_goes_on_behind_many_runs_without_a_match(self, airflow_db, get, request):
+        dag_id = f"long_{abs(hash(request.node.nodeid))}"
+        prompts = {0: "Ein größerer KÄFER", 40: "ein Käfer groß", 45: "Ein Haus"}
+        now = datetime.now(UTC)
+        store(Sample(f"{dag_id}-{n}", dag_id, f"{n:03}", now, order={"prompt": prompts.get(n, "")}) for n in range(60))
+        for text, found in (("käfer", [40, 0]), ("GROSS", [40]), ("ein haus", [45]), ("kaefer", []), ('"', [])):
+            cards = self.all_of(get, f"dag={dag_id}&text={text}")
+            assert [card["id"] for card in cards] == [f"{dag_id}-{n}" for n in found], text
+
     def test_a_day_is_in_utc(self, stored, get):
         day = (datetime.now(UTC) - timedelta(days=10)).date().isoformat()
         found = self.all_of(get, f"dag={stored}&day={day}")

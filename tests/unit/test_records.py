@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 pytest.importorskip("airflow.sdk", reason="the pages are for Airflow 3.1 and later")
 
 from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
-from airflow_provider_kirin.plugins.records import Place, Records, Stored, card, first_ends, matches, moment, summary
+from airflow_provider_kirin.plugins.records import (
+    Place,
+    Records,
+    Stored,
+    card,
+    first_ends,
+    matches,
+    moment,
+    plain_words,
+    summary,
+)
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 PLACE = Place(1, "make", -1)
@@ -79,7 +89,7 @@ class TestCard:
         records, submission = Records.of(rows), stored("kirin_submission", {**fields, "kirin_task_id": "k1"})
         json.dumps(card(submission, records, []))
         assert matches(submission, records)
-        json.dumps(summary(first_ends(rows), ["dag"]))
+        json.dumps(summary(first_ends((row.dag_id, row.value) for row in rows), ["dag"]))
 
 
 class TestFilters:
@@ -101,10 +111,22 @@ class TestFilters:
         records = Records.of([order, usage(model="m")])
         assert matches(stored("kirin_submission", {"kirin_task_id": "k1"}), records, **filters) is passes
 
+    @given(st.text(), st.text(), st.text(), st.booleans())
+    def test_database_finds_what_matches(self, before: str, text: str, after: str, is_ascii: bool) -> None:
+        in_database = json.dumps({"prompt": f"{before}{text}{after}"}, ensure_ascii=is_ascii).lower()
+        assert all(word in in_database for word in plain_words(text))
+
+    def test_database_finds_what_is_written_in_another_way(self) -> None:
+        assert (
+            plain_words("An der STRASSE 7, «é»")
+            == plain_words("An der Straße 7, «é»")
+            == ["an", "der", "stra", "e", "7"]
+        )
+
 
 class TestSums:
     def test_only_what_the_viewer_may_read_counts_and_each_generation_once(self) -> None:
-        def end(kirin_task_id: str, dag_id: str, **fields: Any) -> Stored:
+        def end(kirin_task_id: str, dag_id: str, **fields: Any) -> tuple[str, Any]:
             entry = {
                 "kirin_task_id": kirin_task_id,
                 "status": "completed",
@@ -112,7 +134,7 @@ class TestSums:
                 "at": AT.isoformat(),
                 **fields,
             }
-            return stored("kirin_usage", [entry], dag_id)
+            return dag_id, [entry]
 
         failed = {"status": "failed", "cost": "", "error": {"code": "7"}}
         rows = [
