@@ -14,7 +14,7 @@
     ├── KirinResponseError         a response that cannot be parsed; for a POST the outcome is unknown
     ├── KirinUnknownSubmitError    a submission may have been accepted; names the external task id to look for
     ├── KirinLostTaskError         the gateway no longer knows a recorded generation; nothing was submitted
-    ├── KirinTimeoutError          the wait timed out; the generation may go on at Kirin
+    ├── KirinTimeoutError          the wait timed out; the generation may continue at Kirin
     ├── KirinUnfinishedError       a result was requested before the generation ended
     └── KirinAPIError              the gateway or the model returned an error
         ├── KirinInputError        invalid input: the model's user-input codes, HTTP 400/413/422
@@ -118,7 +118,7 @@ class KirinTableError(KirinError, ValueError):
 class KirinBatchError(KirinError):
     """Rows of a batch ended without a video, more than ``max_failed_rows`` allows. All others are saved.
 
-    A retry goes on with what a try can still cure; a clear also submits the failed rows again.
+    A retry resumes what can still succeed; a clear also submits the failed rows again.
     """
 
 
@@ -192,7 +192,7 @@ class KirinLostTaskError(KirinError):
 
 
 class KirinTimeoutError(KirinError):
-    """The wait timed out before the generation was seen to end. It may go on at Kirin, and be billed.
+    """The wait timed out before the generation was seen to end. It may continue at Kirin, and be billed.
 
     :param kirin_task_ids: the unfinished generations
     """

@@ -120,7 +120,7 @@ def over_budget(
     )
     waits = spent - held + estimate.usd <= budget
     if waits:
-        text += f"{show_usd(held)} USD of it are reserved for submissions of other tasks under way; try again."
+        text += f"{show_usd(held)} USD of it are reserved for other tasks' submissions in progress; try again."
     return KirinBudgetError(
         text if waits else f"{text}{_REMEDY}.",
         budget=show_usd(budget),

@@ -3,7 +3,7 @@
 The API does not report how many places there are or when one is free: it only rejects a submission. Two things hint
 at a free place. A generation that is being watched ends; and time passes, since generations that are not watched here
 end too. :class:`CapacityLine` weighs both for all waiters of one process, in the order in which they were first
-refused. It does no I/O and is told the time. It may be wrong: then a submission is refused once more, which costs
+refused. It does no I/O, and the time is an argument. It may be wrong: then a submission is refused again, which costs
 nothing.
 """
 
@@ -139,7 +139,7 @@ class CapacityLine:
     def unwatch(self, *, ended_at: float | None) -> None:
         """Note that a generation is no longer watched.
 
-        :param ended_at: when it was seen to end; None if it goes on
+        :param ended_at: when it was seen to end; None if it has not
         """
         self._watched -= 1
         if ended_at is not None:

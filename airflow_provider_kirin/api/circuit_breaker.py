@@ -65,7 +65,7 @@ class CircuitBreaker:
             self._failures, self.last_error = 0, None
             return was_down
         if self.last_error is not None and not self._is_probing:
-            # The call was under way when the gateway was found to be down, and carries no new information.
+            # The call began before the gateway was found to be down, and carries no new information.
             return False
         self._failures += 1
         if self._failures >= FAILURE_THRESHOLD:

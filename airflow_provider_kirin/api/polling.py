@@ -65,7 +65,7 @@ class PollResult:
     """What to do next: poll again after ``delay`` seconds, or stop.
 
     :param delay: seconds until the next poll, unless this is the last one
-    :param outcome: how the wait ended; None if it goes on
+    :param outcome: how the wait ended; None if it is not over
     :param log_line: a line to log if something has changed, else None
     """
 
@@ -197,7 +197,7 @@ class Poller:
     def _timed_out(self, now: float, why: str, *, is_running: bool = False) -> PollResult:
         waited = now - self.started_at
         end = "did not finish" if is_running else "was not seen to finish"
-        fate = "It goes on at Kirin and will be billed" if is_running else "It may go on at Kirin and be billed"
+        fate = "It continues at Kirin and will be billed" if is_running else "It may continue at Kirin and be billed"
         return PollResult(
             outcome=KirinTimeoutError(
                 f"Kirin generation {self.kirin_task_id} {end} within {waited:.0f} s; {why}. {fate}: "

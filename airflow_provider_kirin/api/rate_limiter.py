@@ -11,7 +11,7 @@ DECREASE_FACTOR = 0.5
 MIN_RATE = 0.2
 #: Seconds in which a decreased rate doubles again.
 DOUBLING_SECONDS = 30.0
-#: Minimum seconds between two decreases: further 429s of calls under way carry no new information.
+#: Minimum seconds between two decreases: further 429s of calls already sent carry no new information.
 DECREASE_INTERVAL = 2.0
 #: After an outage: the initial calls per second, and the seconds in which the rate doubles.
 SLOW_START_RATE, SLOW_START_DOUBLING_SECONDS = 4.0, 1.0

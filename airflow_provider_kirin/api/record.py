@@ -36,7 +36,7 @@ class EarlierSubmission:
 class InFlight:
     """What may have been sent and is not on record yet, so that a kill can be explained.
 
-    :param external_task_id: of the submission under way; None if nothing is in doubt
+    :param external_task_id: of the submission in progress; None if there is none
     """
 
     external_task_id: str | None = None

@@ -30,7 +30,7 @@ def redact_url(url: str) -> str:
 
 
 def may_hold_password(host: str, path: str) -> bool:
-    """Return whether host and password cannot be told apart, as in "user:pass/word@host".
+    """Return whether host and password cannot be distinguished, as in "user:pass/word@host".
 
     :param host: the part of a URL where the host should be
     :param path: the part after it

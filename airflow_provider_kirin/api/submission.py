@@ -88,7 +88,7 @@ class Submission:
     :param conn_id: the Airflow connection id
     :param capacity_patience: seconds to wait here for a place in a full account; 0 to raise the refusal at once, for a
         caller that waits elsewhere
-    :param in_flight: kept up to date with what is under way, for a caller that may be interrupted
+    :param in_flight: kept up to date with what is in progress, for a caller that may be interrupted
     :param log: the logger to write to; by default this module's
     :param sleep: called with the seconds to wait
     """

@@ -325,7 +325,7 @@ def _is_success(error: Any) -> bool:
 
 
 def _reason_beside(status: Status, fields: Mapping[str, Any]) -> KirinTaskError | None:
-    """Return why a generation failed if code and words stand beside its status."""
+    """Return why a generation failed if code and message are next to its status."""
     return _error(fields) if status == "failed" else None
 
 

@@ -80,7 +80,7 @@ def work(args: Namespace) -> None:
             rows = run.rows
             echo(
                 f"interrupted: {rows.count('saved'):,} of {rows.total:,} done, {show_usd(rows.cost)} USD. Generations "
-                "that are in flight go on at Kirin, and are billed."
+                "that are in flight continue at Kirin, and are billed."
             )
             echo(f"Go on, and pay nothing twice, with: {_go_on()}")
             raise SystemExit(_INTERRUPTED) from None

@@ -19,7 +19,7 @@ def follow(hook: KirinHook, kirin_task_id: str, *, timeout: float, is_shown: boo
     :param kirin_task_id: a Kirin task id or an external task id
     :param timeout: seconds
     :param is_shown: whether to show a progress bar
-    :raises KirinTimeoutError: it did not end in time; it may go on at Kirin
+    :raises KirinTimeoutError: it did not end in time; it may continue at Kirin
     :raises KirinTaskFailedError: it failed, or completed without a video
     """
     poller = new_poller(kirin_task_id, timeout, None)

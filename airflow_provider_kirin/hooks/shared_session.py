@@ -109,7 +109,7 @@ class SharedSession:
 
     @asynccontextmanager
     async def slot(self, patience: float | None) -> AsyncIterator[None]:
-        """Wait until a call may be made, and hold one of the connections meanwhile.
+        """Wait until a call may be made, and hold one of the connections until then.
 
         :param patience: seconds to wait at most, None for as long as it takes; a long queue is granted
             :data:`GRACE` more, an outage is not

@@ -37,7 +37,7 @@ DEFAULT_TIMEOUT = 86400.0
 class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
     """Make a video of each row of a table: submit, wait without a worker, download; one task for any number of rows.
 
-    Each row is paid once, whatever dies and whenever: a retry or a clear goes on with what is there and submits only
+    Each row is paid once, whatever crashes: a retry or a clear continues with what is there and submits only
     what is missing. The state of each row is in ``manifest.jsonl``, beside the videos. See docs/reference/batch.md.
 
     :param payloads: the rows: a list of mappings, another task's output, or the path or URI of a ``.jsonl``, ``.csv``
@@ -48,7 +48,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     :param max_in_flight: how many generations may run at once; fewer if the account is full
     :param max_cost_usd: the budget of the DAG run, in US dollars (templated); None for no budget
     :param on_bad_row: what to do with rows that break a rule of the model: ``"error"`` before anything is paid, or
-        ``"skip"`` to record them and go on
+        ``"skip"`` to record them and continue
     :param row_retries: how many further generations a row gets after one that failed for a reason that may pass
     :param max_failed_rows: how many rows may end without a video, as a number or as a share below 1
     :param fail_fast: whether to submit nothing more after the first row without a video
@@ -163,7 +163,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
             self._rows, self.payloads = self.payloads, "rows of another task"
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Work through the first wave, or go on where an earlier try ended."""
+        """Work through the first wave, or continue where an earlier try ended."""
         require_task_instance(context)
         return self._wave(context, is_resumed=False)
 
@@ -228,8 +228,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     def on_kill(self) -> None:
         """Log what continues at Kirin: the API documents no way to cancel a generation."""
         self.log.warning(
-            "Generations of this batch that are in flight go on at Kirin, and are billed: they cannot be cancelled. "
-            "The next try of this task goes on with them."
+            "Generations of this batch that are in flight continue at Kirin, and are billed: they cannot be cancelled. "
+            "The next try of this task continues with them."
         )
 
 

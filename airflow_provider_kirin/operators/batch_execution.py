@@ -92,7 +92,7 @@ class OpenBatch:
         self.run = run
 
     def wave(self) -> bool:
-        """Work until only time can bring the batch on; return whether it has ended."""
+        """Work until there is nothing to do but wait; return whether the batch has ended."""
         if self._budget is not None:
             self._budget.begin(self.run.rows)
         self.run.wave()

@@ -121,7 +121,7 @@ class BatchRecovery:
         if bad.count and self._settings.on_bad_row == "error":
             raise bad.error(total, source=self._settings.source, model=self._settings.model)
         if bad.count:
-            self._log.warning('%s rows break a rule; on_bad_row="skip" goes on without them.', f"{bad.count:,}")
+            self._log.warning('%s rows break a rule; on_bad_row="skip" continues without them.', f"{bad.count:,}")
         if states:
             self._log.warning(
                 "%s rows of the earlier table are not in this one any more. Their videos stay where they are, and what "

@@ -45,7 +45,7 @@ from airflow_provider_kirin.state.journal import Journal
 SUBMIT_THREADS, DOWNLOAD_THREADS = 8, 4
 #: Seconds of downloads after which rows are polled and submitted again: places must not stay empty.
 _DOWNLOAD_SECONDS = 60.0
-#: Seconds after which a long wave reports where it stands.
+#: Seconds between two reports of a long wave's progress.
 _REPORT_SECONDS = 60.0
 #: Seconds for which the links of a poll are used.
 _FRESH_SECONDS = 60.0
@@ -113,7 +113,7 @@ class BatchRun:
         self._verified = lookup_verified if lookup_verified is not None else _verified
         #: Called after each change of a row.
         self.on_change: Callable[[], object] = lambda: None
-        #: Why nothing more is submitted; None if nothing stands against it.
+        #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
         #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
         self._reopened: set[str] = set()
@@ -209,9 +209,9 @@ class BatchRun:
         return None
 
     def wave(self) -> None:
-        """Poll, submit, store, and submit again; return when only time can bring the batch on.
+        """Poll, submit, store, and submit again; return when there is nothing to do but wait.
 
-        :raises KirinError: the batch cannot go on; what is in flight stays on record
+        :raises KirinError: the batch cannot continue; what is in flight stays on record
         """
         self._wave = _Wave()
         self._poll()
@@ -249,7 +249,7 @@ class BatchRun:
             raise wave.away
 
     def _report(self) -> None:
-        """Write the manifest, and log where the batch stands."""
+        """Write the manifest, and log the batch's progress."""
         in_order = sorted(self.rows.states.values(), key=lambda state: state.row)
         self.journal.compact(in_order, total=self.rows.total, is_last=self.is_finished)
         self.log.info(progress_line(self.rows, self.places))

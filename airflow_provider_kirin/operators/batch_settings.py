@@ -1,4 +1,4 @@
-"""What a batch is told: what the user wants, what it may call, and how it logs."""
+"""A batch's settings, the client that it calls, and its log."""
 
 from __future__ import annotations
 

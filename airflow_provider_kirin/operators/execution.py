@@ -101,7 +101,7 @@ def submit(spec: SubmitSpec, context: Context, in_flight: InFlight) -> SubmitRes
 
     :param spec: what to submit
     :param context: the running task's context
-    :param in_flight: kept up to date with what is under way, for ``on_kill``
+    :param in_flight: kept up to date with what is in progress, for ``on_kill``
     :raises KirinError: there is no generation, or none that can be found now
     """
     with closing(KirinHook(spec.kirin_conn_id)) as hook:
@@ -179,7 +179,7 @@ def _submit_or_adopt(
     try:
         submitted = _submit_before_deadline(submission, spec.waiting)
     except KirinError as error:
-        # A wait that goes on elsewhere is no failure.
+        # A wait that continues elsewhere is not a failure.
         if not (spec.waiting and isinstance(error, KirinCapacityError) and error.retryable):
             _add_cost_of_failures(error, hook, record)
             report_outcome(error, ti=ti, kirin_conn_id=spec.kirin_conn_id, model=prepared.model)

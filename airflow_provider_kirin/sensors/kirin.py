@@ -250,8 +250,8 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
         )
 
     def on_kill(self) -> None:
-        """Log which generations may go on at Kirin; waiting again costs nothing."""
-        self.log.warning("The wait was stopped; %s may go on at Kirin.", short_repr(self.kirin_task_id, 200))
+        """Log which generations may continue at Kirin; waiting again costs nothing."""
+        self.log.warning("The wait was stopped; %s may continue at Kirin.", short_repr(self.kirin_task_id, 200))
 
     def _ids(self) -> list[str]:
         from airflow_provider_kirin.api.requests import validate_task_ids
@@ -294,7 +294,7 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
                 lines = "".join(f"\n  - {error}" for error in failed)
                 text = f"{len(failed)} of {len(by_id)} Kirin generations have no video:{lines}"
             if unfinished := len(errors) - len(failed):
-                text += f"\n{unfinished} more may go on at Kirin and be billed; fail_fast did not wait for them."
+                text += f"\n{unfinished} more may continue at Kirin and be billed; fail_fast did not wait for them."
             raise (AirflowFailException if final else AirflowSensorTimeout)(text) from failed[0]
         done = {key: outcome for key, outcome in by_id.items() if not isinstance(outcome, KirinError)}
         for kirin_task in done.values():

@@ -132,7 +132,7 @@ class Journal:
     def take_over(self, head: Head) -> tuple[dict[str, RowState], int]:
         """Become the one process that works on the batch; return the states of its rows, and how many were lost.
 
-        :param head: what the batch goes on with
+        :param head: what the batch continues with
         :raises SupersededError: a newer try has taken it over
         """
         current = self.read_head()
@@ -243,7 +243,7 @@ class Journal:
         self._write(MANIFEST, lines())
         self.write_head(replace(self.head, recorded=count))
         for name in self._segments:
-            # What stays is read once more, and changes nothing.
+            # What stays is read again, and changes nothing.
             with contextlib.suppress(Exception):
                 self._delete(f"{FOLDER}/{name}")
         self._segments, self._changes = [], 0

@@ -63,7 +63,7 @@ Shapes and users:
 
 ``kirin_callback``
     ``{"kirin_task_id", "at"}``, with ``"started_at"``, the start of the wait, if it ended one.
-    Written by the callback receiver on the API server. Read by the trigger whose wait was ended, which could not tell
+    Written by the callback receiver on the API server. Read by the trigger whose wait was ended, which could not know
     it from a kill otherwise; and it lets only one of several callbacks emit an Asset event.
 
 ``kirin_budget``

@@ -50,7 +50,7 @@ class AccountLine:
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
-        """Watch a generation: if it ends meanwhile, a place is free."""
+        """Watch a generation: if it ends, a place is free."""
         watch = Watch()
         self._line.watch()
         try:

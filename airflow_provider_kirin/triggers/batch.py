@@ -20,7 +20,7 @@ from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arg
 
 #: Bytes of the generations in a trigger's arguments. Airflow encrypts them, which adds a third, and MySQL stores 64 KB.
 _MAX_ARGUMENTS = 40_000
-#: Seconds for which a poll may go on after the deadline: the trigger ends before it.
+#: Seconds for which a poll may continue after the deadline: the trigger ends before it.
 _MARGIN = 3600.0
 
 
@@ -95,7 +95,7 @@ class KirinBatchTrigger(BaseTrigger):
                 await self._watch(hook, in_flight, wait, ended_at)
         except KirinError as error:
             # A worker reports what is wrong, or finds that it works again.
-            self.log.warning("The triggerer cannot watch the batch, so a worker looks after it: %s", error)
+            self.log.warning("The triggerer cannot watch the batch, so a worker does: %s", error)
             await asyncio.sleep(max(wait.earliest - time.time(), 0.0))
         yield TriggerEvent({"v": 1, "done": len(ended_at)})
 

@@ -172,7 +172,7 @@ class KirinTaskTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """Log which generations may go on at Kirin. Airflow calls this whenever something else ends the wait."""
+        """Log which generations may continue at Kirin. Airflow calls this whenever something else ends the wait."""
         ids = ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else "")
         if self.task_instance is not None and await was_woken(self.task_instance, self.started_at, self.log):
             callback_health(self.kirin_conn_id).on_arrived()
@@ -180,7 +180,7 @@ class KirinTaskTrigger(BaseTrigger):
             self.log.info("The callback of Kirin generation(s) %s has ended the wait.", ids)
             return
         self.log.warning(
-            "The wait for Kirin generation(s) %s was stopped. Unfinished generations may go on at Kirin and be "
+            "The wait for Kirin generation(s) %s was stopped. Unfinished generations may continue at Kirin and be "
             "billed: the API documents no way to cancel them. Wait for the same id to get the result.",
             ids,
         )

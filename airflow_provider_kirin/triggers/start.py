@@ -112,7 +112,7 @@ class KirinStartTrigger(BaseTrigger):
         return environment
 
     async def on_kill(self) -> None:
-        """Log which generations may go on at Kirin."""
+        """Log which generations may continue at Kirin."""
         if self._waiting is not None:
             await self._waiting.on_kill()
 

@@ -158,7 +158,7 @@ def test_a_task_is_mapped_over_the_result(waited):
     assert [waited.result("length", index) for index in range(2)] == [5.0, 5.0]
 
 
-def test_generate_returns_what_it_bought(waited):
+def test_generate_returns_what_it_submitted(waited):
     result = waited.result("generate")
     assert result["status"] == "completed" and result["external_task_id"].startswith("airflow-")
     assert "files" in waited.result("generate_download")
@@ -176,10 +176,10 @@ class TestWhatGoesWrong:
         # Six seconds, or a few more on a machine that is busy.
         assert re.search(r"did not finish within \d+ s", waited.log("late"))
 
-    def test_a_list_that_fails_fast_names_who_failed_and_how_many_go_on(self, waited):
+    def test_a_list_that_fails_fast_names_who_failed_and_how_many_continue(self, waited):
         log = waited.log("fast")
         assert "1 of 2 Kirin generations have no video" in log and "8002005098" in log
-        assert "1 more may go on at Kirin" in log
+        assert "1 more may continue at Kirin" in log
 
     def test_soft_fail_skips(self, waited):
         assert waited.state("skipped") == "skipped"

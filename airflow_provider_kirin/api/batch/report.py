@@ -19,7 +19,7 @@ _MAX_NAMED = 10
 
 
 def progress_line(rows: Rows, places: int) -> str:
-    """Return the line that a log gets once a wave: what is done, under way and failed, the cost, and the time left.
+    """Return the line that a log gets once a wave: what is done, in flight and failed, the cost, and the time left.
 
     :param rows: the states
     :param places: how many generations may be in flight
@@ -39,7 +39,7 @@ def progress_line(rows: Rows, places: int) -> str:
 
 
 def seconds_left(rows: Rows, places: int) -> float | None:
-    """Return about how long the batch goes on; None if nothing is left, or nothing has ended yet.
+    """Return roughly how long the batch will take; None if nothing is left, or nothing has ended yet.
 
     :param rows: the states
     :param places: how many generations may be in flight
@@ -94,7 +94,7 @@ def failure(
 
 
 def _may_change(state: RowState) -> bool:
-    """Return whether another try, without a clear, can bring the row's video."""
+    """Return whether another try, without a clear, can produce the row's video."""
     return state.status in ("done", "timeout", "sent", "intent") or (state.status == "doubt" and state.retryable)
 
 

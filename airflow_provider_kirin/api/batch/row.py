@@ -214,5 +214,5 @@ class BadRows:
         rest = f"\n  and {more:,} more." if more > 0 else ""
         return KirinTableError(
             f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; nothing was sent, nothing "
-            f'was spent. Correct them, or set on_bad_row="skip" to go on without them:{"".join(self._named)}{rest}'
+            f'was spent. Correct them, or set on_bad_row="skip" to continue without them:{"".join(self._named)}{rest}'
         )

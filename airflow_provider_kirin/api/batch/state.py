@@ -3,7 +3,7 @@
 A batch works through the rows of a table, each under a key of its own. A row is in one of these states:
 
 =============  =====================================================================================================
-``todo``       nothing is under way
+``todo``       nothing has been submitted
 ``intent``     a submission may have been sent; it is looked up before anything else is done
 ``sent``       the generation is on its way, and holds one of the account's places
 ``done``       it has a video, which is not stored yet
@@ -11,7 +11,7 @@ A batch works through the rows of a table, each under a key of its own. A row is
 ``failed``     it ended without a video, or was rejected by the gateway
 ``refused``    the row or its image breaks a rule; nothing was sent
 ``doubt``      it may have been accepted, and cannot be found
-``timeout``    it did not end in time; it may go on at Kirin
+``timeout``    it did not end in time; it may continue at Kirin
 ``gone``       it was submitted, and its row is no longer in the table; only its id and its cost are kept
 =============  =====================================================================================================
 
@@ -46,7 +46,7 @@ class RowState:
     :param status: see the table above
     :param version: rises with each change
     :param row: its position in the table, 1 for the first
-    :param digest: of the row's values, as they were when it was last looked at
+    :param digest: of the row's values, as they were when it was last read
     :param external_task_id: what its latest generation was, or may have been, submitted as
     :param kirin_task_id: its latest generation
     :param conn_id: the connection that submitted it
@@ -171,7 +171,7 @@ def merge(states: Iterable[RowState]) -> dict[str, RowState]:
 
 
 def at_new_try(state: RowState) -> RowState:
-    """Return the state with which another try goes on: what may have changed meanwhile is looked at again.
+    """Return the state that another try starts from: what may have changed in between is checked again.
 
     :param state: what the earlier try left
     """
@@ -183,7 +183,7 @@ def at_new_try(state: RowState) -> RowState:
 
 
 def at_new_round(state: RowState, digest: str) -> RowState:
-    """Return the state with which a cleared task goes on: rows without a video, and rows that changed, are submitted.
+    """Return the state that a cleared task starts from: rows without a video, and rows that changed, are submitted.
 
     :param state: what the earlier round left
     :param digest: of the row as it is now

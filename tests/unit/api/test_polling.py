@@ -145,7 +145,7 @@ troubles = st.sampled_from(
 
 
 class TestEveryWaitEnds:
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters, st.floats(0, 5))
     def test_with_the_video_when_there_is_one(
         self, seconds: float, progress: str, jitter: float, latency: float
@@ -153,16 +153,16 @@ class TestEveryWaitEnds:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]), latency=latency)
         assert run.last.outcome is DONE
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(0, 4000), progresses, jitters)
     def test_at_the_deadline_when_there_is_none(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
         assert isinstance(run.last.outcome, KirinTimeoutError)
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, st.lists(st.none() | troubles, max_size=40), jitters, st.floats(10, 2000))
-    def test_with_troubles_in_between(
+    def test_with_errors_in_between(
         self, seconds: float, progress: str, bad: list[KirinError | None], jitter: float, timeout: float
     ) -> None:
         healthy, ahead = generation(seconds, PROGRESS[progress]), iter(bad)
@@ -170,7 +170,7 @@ class TestEveryWaitEnds:
         assert run.last.outcome is DONE or isinstance(run.last.outcome, KirinTimeoutError)
         assert run.looks[-1] <= timeout + TICK
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), progresses)
     def test_a_clock_that_jumps_never_gives_a_delay_that_cannot_be_slept(
         self, times: list[float], progress: str
@@ -194,7 +194,7 @@ class TestDeadline:
         step = after(poller(600), task("failed", error={"code": "8002005001"}), START + 600 + late)
         assert type(step.outcome) is KirinInputError
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
     def test_what_ends_in_time_is_seen_in_time(self, seconds: float, progress: str, jitter: float) -> None:
         # The last look falls on the deadline: a generation that ends at the last moment is not missed.
@@ -216,7 +216,7 @@ class TestDeadline:
         assert step.delay <= 10 + TICK
         assert isinstance(after(again, BUSY, START + 600).outcome, KirinTimeoutError)
 
-    def test_the_timeout_names_the_id_and_says_that_it_goes_on_and_bills(self) -> None:
+    def test_the_timeout_names_the_id_and_says_that_it_continues_and_is_billed(self) -> None:
         error = after(poller(600), task("processing"), START + 600).outcome
         assert isinstance(error, KirinTimeoutError)
         assert error.kirin_task_ids == ("d1",)
@@ -233,12 +233,12 @@ class TestDeadline:
         error = after(poller(600), KirinUnavailableError("HTTP 503: maintenance", http_status=503), START + 600).outcome
         assert isinstance(error, KirinTimeoutError)
         assert "HTTP 503: maintenance" in str(error)
-        assert "It may go on at Kirin and be billed" in str(error)
+        assert "It may continue at Kirin and be billed" in str(error)
         assert error.kirin_task_ids == ("d1",)
 
     def test_the_timeout_of_an_unknown_status_says_that_it_may_be_billed(self) -> None:
         error = after(poller(600), task("on-hold"), START + 600).outcome
-        assert "It may go on at Kirin and be billed" in str(error)
+        assert "It may continue at Kirin and be billed" in str(error)
 
     def test_what_the_gateway_calls_its_status_does_not_flood_the_message(self) -> None:
         wordy = task("x" * 10**6)
@@ -277,7 +277,7 @@ class TestEnds:
             KirinInputError("400", http_status=400),
         ],
     )
-    def test_what_no_other_look_can_change_ends_at_once(self, error: KirinError) -> None:
+    def test_an_error_that_no_other_poll_can_change_ends_at_once(self, error: KirinError) -> None:
         step = after(poller(), error, START)
         assert step.outcome is error
 
@@ -299,9 +299,9 @@ intervals = st.none() | st.floats(0, 1200)
 class TestNotFound:
     """Right after a submission, and on a replica that lags, a 404 passes; of an id that nobody knows it stays."""
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(intervals, jitters, st.floats(0, 4000), st.floats(0, 2))
-    def test_an_unknown_id_ends_within_seconds_whatever_the_interval(
+    def test_an_unknown_id_ends_within_seconds_at_any_interval(
         self, interval: float | None, jitter: float, timeout: float, latency: float
     ) -> None:
         wait = poller(timeout, jitter=jitter, poll_interval=interval)
@@ -310,7 +310,7 @@ class TestNotFound:
         assert run.looks[-1] <= min(timeout, sum(LOOKUP_RETRY_DELAYS) + len(LOOKUP_RETRY_DELAYS) * latency) + TICK
         assert len(run.looks) <= len(LOOKUP_RETRY_DELAYS) + 1
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(intervals, jitters, st.floats(0, sum(LOOKUP_RETRY_DELAYS) - TICK), st.floats(1, 600), st.floats(1, 600))
     def test_lag_is_ridden_out_at_the_start_and_in_the_middle(
         self, interval: float | None, jitter: float, lag: float, begins: float, seconds: float
@@ -328,7 +328,7 @@ class TestNotFound:
         outcomes = iter([*[NOT_FOUND] * 5, BUSY, *[NOT_FOUND] * 5, DONE])
         assert simulate(poller(), lambda now: next(outcomes)).last.outcome is DONE
 
-    def test_trouble_in_between_grants_no_more_of_it(self) -> None:
+    def test_other_errors_in_between_do_not_extend_it(self) -> None:
         outcomes = iter([NOT_FOUND, KirinNetworkError("cut")] * 6)
         assert simulate(poller(), lambda now: next(outcomes)).last.outcome is NOT_FOUND
 
@@ -336,7 +336,7 @@ class TestNotFound:
         asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
         assert after(poller(), asked, START).delay == pytest.approx(7)
 
-    def test_is_told_once(self) -> None:
+    def test_is_logged_once(self) -> None:
         run = simulate(poller(), lambda now: NOT_FOUND)
         (line,) = [step.log_line for step in run.steps if step.log_line]
         assert "d1" in line
@@ -350,9 +350,9 @@ class TestNotFound:
             told.append(wait.is_not_found)
         assert told == [False, True, False, False, False]
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.sampled_from([NO_GATEWAY, FIREWALL]), intervals, jitters, st.floats(0, 4000))
-    def test_a_page_that_is_not_the_apis_own_is_trouble_until_the_deadline(
+    def test_a_page_that_is_not_the_apis_own_is_temporary_until_the_deadline(
         self, page: KirinError, interval: float | None, jitter: float, timeout: float
     ) -> None:
         run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: page)
@@ -370,13 +370,13 @@ class TestNotFound:
 
 
 class TestIntervals:
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
     def test_never_a_hot_loop_and_never_asleep(self, seconds: float, progress: str, jitter: float) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
         assert all(0.95 * MIN_INTERVAL - TICK <= gap <= 1.05 * MAX_INTERVAL + TICK for gap in run.gaps)
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.floats(1, 4000), progresses, jitters)
     def test_only_the_poll_at_the_deadline_may_come_early(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
@@ -385,7 +385,7 @@ class TestIntervals:
         assert len(early) <= 1
         assert len(run.looks) <= 2 + timeout / (0.95 * MIN_INTERVAL)
 
-    def test_the_second_look_comes_soon_the_third_after_a_while(self) -> None:
+    def test_the_second_poll_comes_soon_the_third_after_a_while(self) -> None:
         run = simulate(poller(), generation(300))
         assert run.gaps[0] == pytest.approx(FIRST_INTERVAL)
         assert run.looks[2] >= 4 * FIRST_INTERVAL
@@ -422,7 +422,7 @@ class TestIntervals:
             run = simulate(poller(), generation(seconds))
             assert run.looks[-1] - seconds <= GROWTH * seconds + TICK
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
     @example(4, "none", 1.0)
     @example(8, "late", 0.0)
@@ -445,7 +445,7 @@ class TestIntervals:
         assert looks["honest"] < looks["none"]
 
     @pytest.mark.parametrize("seconds", [20.0, 60.0, 300.0])
-    def test_while_somebody_waits_for_its_place_an_end_is_noticed_within_seconds(self, seconds: float) -> None:
+    def test_while_another_task_waits_for_its_place_an_end_is_noticed_within_seconds(self, seconds: float) -> None:
         """Even without progress, when 20 s would be noticed after 55."""
         for jitter in (0.0, 0.5, 1.0):
             run = simulate(poller(jitter=jitter, is_awaited=lambda: True), generation(seconds))
@@ -473,7 +473,7 @@ class TestIntervals:
     def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
         assert after(poller(poll_interval=interval), BUSY, START + 10).delay > 0
 
-    def test_the_end_that_progress_foretells_is_approached_not_overslept(self) -> None:
+    def test_polls_approach_the_end_that_progress_predicts(self) -> None:
         run = simulate(poller(), generation(400, PROGRESS["honest"]))
         assert run.looks[-2] > 0.9 * 400
         assert run.gaps[-1] < run.gaps[-3]
@@ -507,7 +507,7 @@ class TestTroubles:
         assert max(delays) == pytest.approx(MAX_BACKOFF)
         assert delays == sorted(delays)
 
-    def test_a_look_that_succeeds_forgets_them(self) -> None:
+    def test_a_poll_that_succeeds_resets_the_backoff(self) -> None:
         wait = poller()
         for now in (0, 10, 20, 30):
             after(wait, KirinNetworkError("cut"), START + now)
@@ -524,7 +524,7 @@ class TestTroubles:
         assert after(poller(30), error("x", retry_after=90.0), START).delay == pytest.approx(30)
         assert after(poller(), error("x", retry_after=0.0), START).delay >= 1
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.lists(troubles, min_size=1, max_size=30), jitters)
     @example([KirinRateLimitError("429", retry_after=300.0)] * 30, 0.0)
     def test_no_poll_comes_before_retry_after_has_passed(self, bad: list[KirinError], jitter: float) -> None:
@@ -554,32 +554,32 @@ class TestLogLines:
         told = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
         assert [line is not None for line in told] == [True, False, True, False, True, True]
 
-    def test_says_which_status_how_far_and_how_long(self) -> None:
+    def test_has_status_progress_and_time(self) -> None:
         (_, line) = self.log_lines(BUSY, task("processing", 0.35))
         assert line == "Kirin generation d1: processing, 35% done, after 10 s"
 
-    def test_progress_is_told_by_the_quarter(self) -> None:
+    def test_progress_is_logged_by_the_quarter(self) -> None:
         told = self.log_lines(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
         assert [line is not None for line in told] == [True, False, True, False, True, True]
 
-    def test_progress_that_falls_back_is_told_too(self) -> None:
+    def test_progress_that_falls_back_is_logged_too(self) -> None:
         assert None not in self.log_lines(task(progress=0.9), task(progress=0.1))
 
     def test_progress_that_is_left_out_is_no_news(self) -> None:
         assert self.log_lines(task(progress=0.9), BUSY)[1] is None
 
-    def test_a_trouble_is_news_with_its_reason_and_the_next_look(self) -> None:
+    def test_an_error_is_logged_with_its_reason_and_the_next_poll(self) -> None:
         (line,) = self.log_lines(KirinUnavailableError("HTTP 503: maintenance"))
         assert line is not None
         assert "d1" in line
         assert "HTTP 503: maintenance" in line
         assert "2 s" in line
 
-    def test_the_end_is_told_by_the_result(self) -> None:
+    def test_the_end_is_logged_with_the_result(self) -> None:
         assert self.log_lines(DONE) == [None]
 
 
-def test_a_wait_that_goes_on_in_a_new_process_does_not_begin_anew() -> None:
+def test_a_wait_that_continues_in_a_new_process_does_not_start_over() -> None:
     """Reschedule mode and a restarted triggerer make a new poller each time: the first look there is not the first."""
     assert after(poller(), BUSY, START).delay == pytest.approx(FIRST_INTERVAL)
     assert after(poller(), BUSY, START + 600).delay > 5 * FIRST_INTERVAL
