@@ -124,7 +124,7 @@ class TestOneSessionForAll:
         assert sum(gateway.asked.values()) == 6 * 5 * 2
 
     @pytest.mark.parametrize("leaves", [0, 1, 2])
-    async def test_who_is_cancelled_while_it_opens_takes_nobody_along(self, connect, counting_gateway, leaves):
+    async def test_a_call_cancelled_while_it_connects_cancels_no_other(self, connect, counting_gateway, leaves):
         gateway = counting_gateway()
         conn_id = connect(gateway.url)
         waits = [asyncio.create_task(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=HANG)) for n in range(3)]
@@ -161,7 +161,7 @@ class TestOneSessionForAll:
             await asyncio.wait(others, timeout=HANG)
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_who_is_cancelled_while_it_asks_takes_nobody_along(self, conn_id, emulator, submitted):
+    async def test_a_call_cancelled_while_it_polls_cancels_no_other(self, conn_id, emulator, submitted):
         first, second = submitted(), submitted("[[seconds:1]]")
         emulator.fault(on="get", kind="hold", match=first)
         held = asyncio.create_task(KirinAsyncHook(conn_id).wait(first, timeout=HANG))
@@ -182,13 +182,13 @@ class TestOneSessionForAll:
         connect(gateway.url)
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
-    async def test_a_connection_that_cannot_be_looked_up_at_first_fails_nobody(self, connect, counting_gateway):
+    async def test_a_connection_lookup_that_fails_at_first_fails_no_wait(self, connect, counting_gateway):
         gateway = counting_gateway()
         asyncio.get_running_loop().call_later(0.2, lambda: connect(gateway.url, conn_id="late"))
         found = await asyncio.gather(*(KirinAsyncHook("late").get_task("one") for _ in range(20)))
         assert {kirin_task.status for kirin_task in found} == {"completed"}
 
-    async def test_a_connection_that_can_no_more_be_looked_up_goes_on_working(
+    async def test_a_connection_that_can_no_longer_be_looked_up_keeps_working(
         self, connect, counting_gateway, monkeypatch
     ):
         conn_id = connect(counting_gateway().url)
@@ -225,7 +225,7 @@ class TestOneHookForMany:
             assert (await other.get_task(kirin_task_id)).id == kirin_task_id
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_a_changed_key_is_no_trouble_for_those_that_stand_in_line(self, connect, submitted, emulator):
+    async def test_a_changed_key_does_not_fail_calls_that_wait_for_their_turn(self, connect, submitted, emulator):
         kirin_task_id = submitted()
         conn_id = connect(emulator.url, key="an-old-key", requests_per_second=20)
         async with KirinAsyncHook(conn_id) as waiting:

@@ -144,7 +144,7 @@ class TestABatch:
         assert {**again, "seconds": 0} == {**first, "seconds": 0}
         assert len(emulator.requests()) == asked
 
-    def test_after_a_clear_a_changed_row_and_a_new_one_are_bought(self, rows, emulator, tmp_path):
+    def test_after_a_clear_a_changed_row_and_a_new_one_are_submitted(self, rows, emulator, tmp_path):
         resume(batch(tmp_path, rows(3)), Instance())
         table = rows(4)
         table[1]["prompt"] = "Better."
@@ -237,7 +237,7 @@ class TestABatch:
 
 
 class TestRowsThatFail:
-    def test_a_bad_table_is_told_before_anything_is_paid(self, rows, emulator, tmp_path):
+    def test_a_bad_table_is_reported_before_anything_is_paid(self, rows, emulator, tmp_path):
         table = [*rows(3), {**rows(1)[0], "sku": "bad", "duration": 7}]
         with pytest.raises(AirflowFailException, match=r"1 of the 4 rows.*\n  - bad: duration") as caught:
             resume(batch(tmp_path, table), Instance())
@@ -268,7 +268,7 @@ class TestRowsThatFail:
         result = resume(batch(tmp_path, table, max_failed_rows=0.25), Instance())
         assert result["counts"] == {"saved": 3, "failed": 1}
 
-    def test_the_budget_ends_the_submissions_and_what_was_bought_comes_home(self, rows, emulator, tmp_path):
+    def test_the_budget_ends_the_submissions_and_what_was_submitted_is_stored(self, rows, emulator, tmp_path):
         with pytest.raises(AirflowFailException, match=r"max_cost_usd = 1.00") as caught:
             resume(batch(tmp_path, rows(6), max_cost_usd="1.00"), Instance())
         assert isinstance(caught.value.__cause__, KirinBatchError)
@@ -320,7 +320,7 @@ class TestWhateverDies:
         assert emulator.submitted == 3
 
     @pytest.mark.parametrize("what", ["all", "head", "manifest", "half of the manifest"])
-    def test_a_journal_that_is_lost_costs_look_ups(self, rows, emulator, tmp_path, what):
+    def test_a_lost_journal_costs_lookups(self, rows, emulator, tmp_path, what):
         resume(batch(tmp_path, rows(5)), Instance(), waves=1)
         folder = tmp_path / "d" / "r" / "videos"
         if what == "all":
@@ -351,7 +351,7 @@ class TestWhateverDies:
         assert resume(batch(out, rows(5)), Instance(try_number=2))["counts"] == {"saved": 5}
         assert len(emulator.ledger()["paid"]) == 5
 
-    def test_a_retry_after_a_deadline_goes_on(self, rows, emulator, tmp_path):
+    def test_a_retry_after_a_deadline_continues(self, rows, emulator, tmp_path):
         slow = rows(2, "Row {}. [[seconds:3]]")
         with pytest.raises(KirinBatchError, match="did not end within"):
             resume(batch(tmp_path, slow, row_timeout=0.5), Instance())

@@ -179,7 +179,7 @@ class TestWhatItWouldCost:
         assert emulator.submitted == 0
 
     @pytest.mark.parametrize("trouble", [{"prompt": "[[price:credit]]"}, {"prompt": "[[price:miss]]"}])
-    def test_where_nobody_knows_it_is_refused_with_the_way_out(self, dag, run, payload, emulator, trouble):
+    def test_without_a_known_price_it_is_refused_with_a_remedy(self, dag, run, payload, emulator, trouble):
         with dag:
             KirinSubmitOperator(task_id="s", payload=payload | trouble, max_cost_usd="100", retries=2)
         ended = run(dag)
@@ -208,7 +208,7 @@ class TestWhatItWouldCost:
         assert emulator.submitted == 2
 
     @pytest.mark.parametrize("kind", ["status", "cut_before", "garbage"])
-    def test_trouble_at_the_preview_is_ridden_out_and_no_doubt_about_a_submission(
+    def test_an_error_of_the_price_preview_is_retried_and_is_not_an_unknown_submission(
         self, dag, run, payload, emulator, kind
     ):
         emulator.fault(on="price", kind=kind, times=2, body="<html>")

@@ -140,13 +140,13 @@ def test_asks_once_for_a_generation_whose_event_is_held_back(generate, submit, e
     assert len(emulator.requests("GET")) == 1
 
 
-def test_before_the_gateway_s_own_status_says_so_it_looks_again(generate, submit):
+def test_before_the_gateway_reports_the_end_it_polls_again(generate, submit):
     generate.defer("generate", [submit("[[seconds:600]]").id], external_task_id="own-1")
     assert handle(generate.token("generate", "own-1")) == Handled("early", again=True)
     assert generate.ti("generate").state == "deferred"
 
 
-def test_looks_again_if_the_gateway_cannot_be_asked(generate, submit, emulator):
+def test_polls_again_if_the_gateway_cannot_be_reached(generate, submit, emulator):
     generate.defer("generate", [submit().id], external_task_id="own-1")
     emulator.fault(on="get", kind="status", status=503)
     assert handle(generate.token("generate", "own-1")) == Handled("error", again=True)
@@ -340,7 +340,7 @@ class TestHostileCallers:
         body = (b"x" * 1024 for _ in range(65))
         assert knowing.post(path_of(deferred.token("generate", "own-1"), KEY), content=body).status_code == 413
 
-    def test_with_a_body_that_says_that_the_generation_goes_on(self, knowing, deferred):
+    def test_with_a_body_that_reports_a_generation_in_progress(self, knowing, deferred):
         body = {"task_status": "processing", "task_result": {"videos": []}}
         assert knowing.post(path_of(deferred.token("generate", "own-1"), KEY), json=body).status_code == 202
 

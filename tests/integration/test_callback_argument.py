@@ -96,7 +96,7 @@ def test_without_what_it_needs_the_generation_is_polled_and_one_line_says_why(
     assert line == reason
 
 
-def test_nobody_who_did_not_ask_gets_a_line(dag, run, payload):
+def test_without_callbacks_asked_for_there_is_no_log_line(dag, run, payload):
     with dag:
         KirinGenerateVideoOperator(task_id="generate", payload=payload)
     assert "call back" not in run(dag).log
@@ -164,7 +164,7 @@ class TestTheTriggerWhoseWaitHasEnded:
         self.kill(deferred, later)
         assert "was stopped" in logged()
 
-    def test_tells_who_waits_for_a_place_that_one_is_free(self, deferred, payload):
+    def test_wakes_those_that_wait_for_a_place(self, deferred, payload):
         kirin_task = KirinHook().submit(payload | {"external_task_id": "own-1"})
         trigger = deferred.defer("generate", [kirin_task.id], external_task_id="own-1")
         (wait,) = wake.find(deferred.token("generate", "own-1")).waits

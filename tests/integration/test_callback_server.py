@@ -100,7 +100,7 @@ def test_the_gateway_s_callback_ends_the_task_and_no_log_has_its_token(submit, d
     assert token[:20] not in said + logged()
 
 
-def test_a_flood_changes_nothing_and_stops_nobody(submit, deferred, server, emulator):
+def test_a_flood_changes_nothing_and_stops_no_genuine_callback(submit, deferred, server, emulator):
     url = submit("[[seconds:600]]")
     genuine = urlsplit(url)
     slow = [socket.create_connection((genuine.hostname, genuine.port)) for _ in range(50)]

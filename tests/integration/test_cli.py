@@ -131,7 +131,7 @@ class TestSubmit:
         names = {row["external_task_id"] for row in emulator.ledger()["paid"]}
         assert len(names) == 2 and all(name.startswith("airflow-cli-") for name in names)
 
-    def test_asks_nobody_where_nobody_is(self, kirin, payload, emulator):
+    def test_does_not_ask_without_a_terminal(self, kirin, payload, emulator):
         assert_one_line(kirin("submit", "payload.json"), "give --yes", "Nothing was submitted")
         assert emulator.submitted == 0
 
@@ -147,7 +147,7 @@ class TestSubmit:
         assert "[y/N]" in done.stderr and "for about 0.28 USD" in done.stderr
         assert emulator.submitted == bought and done.returncode == (0 if bought else 1)
 
-    def test_a_lost_response_is_looked_for(self, kirin, payload, emulator):
+    def test_a_lost_response_is_looked_up(self, kirin, payload, emulator):
         emulator.fault(on="submit", kind="lose_response")
         done = kirin("submit", "payload.json", "-y", "--external-task-id", "order-1")
         assert done.returncode == 0 and emulator.submitted == 1
@@ -380,7 +380,7 @@ class TestBatch:
         assert json.loads(done.stdout)["counts"] == {"todo": 1, "saved": 2, "refused": 1}
         assert "1 not submitted" in done.stderr and "--resume" in done.stderr
 
-    def test_it_asks_nobody_where_nobody_is(self, kirin, table, emulator):
+    def test_it_does_not_ask_without_a_terminal(self, kirin, table, emulator):
         table(2)
         assert_one_line(kirin(*self.ARGUMENTS), "give --yes", "Nothing was submitted")
         assert emulator.submitted == 0
@@ -475,7 +475,7 @@ class TestCosts:
             said = json.loads(kirin("costs", "--dag-id", spent, "-o", "json", *period).stdout)
             assert said["total"]["generations"] == generations, period
 
-    def test_of_two_dags_belong_to_the_one_that_bought(self, kirin, dag_id, run, image_file):
+    def test_of_two_dags_belong_to_the_one_that_submitted(self, kirin, dag_id, run, image_file):
         with DAG(f"{dag_id}_buys", schedule=None) as buys:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file, "prompt": "x"})
         bought = run(buys)

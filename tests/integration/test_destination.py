@@ -369,7 +369,7 @@ class TestImagesThatFit:
         assert "image was made to fit. It was WebP, 1200 x 200 px" in ended.log
         assert "padded to 1200 x 480 px, saved as JPEG of quality 95. It is JPEG, 1200 x 480 px" in ended.log
 
-    def test_a_retry_finds_what_the_first_try_bought(self, dag, run, emulator, tmp_path):
+    def test_a_retry_finds_what_the_first_try_submitted(self, dag, run, emulator, tmp_path):
         path = tmp_path / "panorama.webp"
         path.write_bytes(self.panorama())
         with dag:

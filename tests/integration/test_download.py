@@ -77,7 +77,7 @@ class TestGoingOnAfterACut:
         assert place.read_bytes() == host.body
         assert host.requests[1]["if-range"] == changed
 
-    def test_many_cuts_are_no_reason_to_give_up_while_it_goes_on(self, serve, hook, place):
+    def test_many_cuts_do_not_end_a_download_that_makes_progress(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[200_000] * 9)
         hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 10
@@ -155,7 +155,7 @@ class TestGoingOnAfterACut:
         assert hook.download(f"{server.url}/v.mp4", place) == 2000
         assert place.read_bytes() == body and len(server.requests) == 2
 
-    def test_trouble_of_the_host_does_not_cost_what_is_here(self, serve, hook, place):
+    def test_an_error_of_the_host_keeps_the_bytes_received(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 503])
         hook.download(f"{host.url}/v.mp4", place)
         assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
@@ -302,7 +302,7 @@ class TestAFreshLink:
         assert [request["path"] for request in host.requests] == ["/old.mp4?sig=1", "/new.mp4?sig=2"]
         assert place.read_bytes() == host.body
 
-    def test_in_the_middle_goes_on_where_the_old_one_stopped(self, serve, hook, place):
+    def test_in_the_middle_resumes_where_the_old_one_stopped(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         hook.download(f"{host.url}/old.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
         assert host.requests[2]["path"] == "/new.mp4" and host.ranges[2] == f"bytes={MEGABYTE}-"
@@ -745,7 +745,7 @@ except Exception as error:
 
 
 class TestTheLog:
-    def test_no_trouble_shows_the_query_of_a_link(self, serve, hook, place, caplog):
+    def test_no_error_shows_the_query_of_a_link(self, serve, hook, place, caplog):
         closed = serve(b"")
         closed.__exit__()
         redirecting = serve(video(1000), turns=[f"{closed.url}/v.mp4?sig=SECRET"] * 9)

@@ -145,7 +145,7 @@ def test_each_kind_of_task_ends_with_a_video_that_plays(
     assert (counts["audio"] > 100) is has_sound
 
 
-def test_an_extension_goes_on_where_a_clip_ends(conn_id: str, tmp_path: Any) -> None:
+def test_an_extension_begins_where_a_clip_ends(conn_id: str, tmp_path: Any) -> None:
     hook = KirinHook(conn_id)
     first = hook.wait(hook.submit({"prompt": "Snow.", "aspect_ratio": "1:1"}, model="kirin_v1_t2v").id, timeout=HANG)
     extension = {"video_id": first.videos[0].job_id, "prompt": "It melts."}

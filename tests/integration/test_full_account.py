@@ -90,7 +90,7 @@ class TestTheTaskDefers:
             KirinSubmitOperator(task_id="video", payload=payload, max_cost_usd="0.28")
         assert run(dag).states() == {"video": "success"}
 
-    def test_one_look_up_comes_before_each_submission_and_no_more(self, dag, run, payload, emulator):
+    def test_exactly_one_lookup_comes_before_each_submission(self, dag, run, payload, emulator):
         fill(emulator, 3)
         with dag:
             KirinSubmitOperator(task_id="video", payload=payload)

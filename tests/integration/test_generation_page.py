@@ -152,7 +152,7 @@ class TestGeneration:
         page = visit(run(dag), "submit")
         assert page.status_code == 200 and page.json()["cards"] == []
 
-    def test_gateway_in_trouble_is_reported(self, bought, visit, emulator):
+    def test_error_of_the_gateway_is_reported(self, bought, visit, emulator):
         emulator.fault(on="get", kind="status", status=503, times=1)
         page = visit(bought, "submit", "live", bought.result("submit"))
         assert page.status_code == 502 and "503" in page.json()["detail"]

@@ -107,17 +107,17 @@ class TestSubmitAndLook:
         assert not caught.value.retryable and "API Key" in str(caught.value)
         assert "wrong-key-of-mine" not in everything_shown(caught.value)
 
-    def test_trouble_while_asking_is_ridden_out(self, hook, emulator, payload):
+    def test_temporary_errors_of_a_lookup_are_retried(self, hook, emulator, payload):
         kirin_task_id = hook.submit(payload).id
         emulator.fault(on="get", kind="status", status=503)
         assert hook.get_task(kirin_task_id).id == kirin_task_id
 
-    def test_trouble_that_stays_is_raised(self, hook, emulator, payload):
+    def test_an_error_that_stays_is_raised(self, hook, emulator, payload):
         emulator.fault(on="get", kind="status", status=503, times=-1)
         with pytest.raises(KirinUnavailableError):
             hook.get_task("whatever", patience=0)
 
-    def test_429_tells_when_to_come_back(self, hook, emulator, payload):
+    def test_429_has_the_seconds_to_wait(self, hook, emulator, payload):
         emulator.fault(on="submit", kind="status", status=429, retry_after=7)
         with pytest.raises(KirinRateLimitError) as caught:
             hook.submit(payload)
@@ -132,7 +132,7 @@ class TestWait:
             hook.wait(kirin_task.id, timeout=HANG)
         assert not caught.value.retryable
 
-    def test_a_timeout_names_the_generation_that_goes_on(self, hook, payload):
+    def test_a_timeout_names_the_generation_that_continues(self, hook, payload):
         kirin_task = hook.submit({**payload, "prompt": "[[seconds:600]]"})
         with pytest.raises(KirinTimeoutError, match=kirin_task.id) as caught:
             hook.wait(kirin_task.id, timeout=0.5, poll_interval=0.1)
@@ -157,12 +157,12 @@ class TestWait:
         out = capfd.readouterr().out
         assert out.count("from the response about Kirin generation kirin-1: usage.cost = -100, metadata (") == 1
 
-    def test_trouble_on_the_way_is_ridden_out(self, hook, emulator, payload):
+    def test_temporary_errors_are_retried(self, hook, emulator, payload):
         kirin_task = hook.submit(payload)
         emulator.fault(on="get", kind="cut_mid_response")
         assert hook.wait(kirin_task.id, timeout=HANG, poll_interval=0.1).status == "completed"
 
-    def test_a_lookup_that_lags_is_ridden_out_whatever_the_interval(self, hook, emulator, payload):
+    def test_a_lookup_that_lags_is_retried_at_any_interval(self, hook, emulator, payload):
         emulator.fault(on="submit", kind="lag", seconds=2)
         kirin_task = hook.submit(payload)
         assert hook.wait(kirin_task.id, timeout=7200, poll_interval=3600).status == "completed"
@@ -231,7 +231,7 @@ class TestTestConnection:
             await KirinAsyncHook("odd").get_task("one")
 
     @pytest.mark.parametrize("way", ["reset after the request", "not HTTP", "an endless body"])
-    def test_trouble_is_an_answer_and_no_traceback(self, connect, raw_server, way):
+    def test_an_error_is_a_message_and_not_a_traceback(self, connect, raw_server, way):
         works, said = KirinHook(connect(raw_server(WAYS[way]).url, timeout=1)).test_connection()
         assert not works and said
 
@@ -452,7 +452,7 @@ class TestDownload:
         assert is_mp4(place.read_bytes())
 
     @pytest.mark.parametrize("query", ["Expires=1&Signature=0123", "", "Signature="])
-    def test_an_expired_link_is_said_so_and_not_tried_again(self, hook, emulator, video_url, tmp_path, query):
+    def test_an_expired_link_is_reported_and_not_tried_again(self, hook, emulator, video_url, tmp_path, query):
         with pytest.raises(KirinResponseError, match="expired") as caught:
             hook.download(f"{video_url.partition('?')[0]}?{query}", tmp_path / "video.mp4")
         assert caught.value.retryable, "an operator's next try gets a fresh link"
@@ -466,7 +466,7 @@ class TestDownload:
             hook.download(video_url, tmp_path / "video.mp4")
         assert list(tmp_path.iterdir()) == []
 
-    def test_trouble_of_the_host_is_tried_again(self, hook, emulator, video_url, tmp_path):
+    def test_an_error_of_the_host_is_retried(self, hook, emulator, video_url, tmp_path):
         emulator.fault(on="video", kind="status", status=503)
         assert hook.download(video_url, tmp_path / "video.mp4") > 0
 

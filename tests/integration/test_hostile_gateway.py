@@ -60,7 +60,7 @@ def triggerer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="before 3.3 a worker always starts a sensor")
 @pytest.mark.usefixtures("airflow_db")
-def test_an_innocent_sensor_of_the_same_triggerer_goes_on(dag, connect, raw_server, request):
+def test_an_innocent_sensor_of_the_same_triggerer_keeps_waiting(dag, connect, raw_server, request):
     from airflow.models.taskinstance import TaskInstance
     from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
     from airflow.utils.session import create_session

@@ -140,7 +140,7 @@ class TestAssetEvents:
             ended.result("submit", n): "sha256:" + hashlib.sha256(f"Number {n}".encode()).hexdigest() for n in range(2)
         }
 
-    def test_of_a_generation_that_another_dag_bought_the_prompt_is_not_known(
+    def test_of_a_generation_that_another_dag_submitted_the_prompt_is_not_known(
         self, dag, run, payload, emulator, conn_id, tmp_path
     ):
         from airflow_provider_kirin.hooks.kirin import KirinHook

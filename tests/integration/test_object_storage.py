@@ -35,7 +35,7 @@ class TestAnObjectIsWholeOrNotThere:
             hook.download(f"{host.url}/v.mp4", "s3://videos/v.mp4")
         assert keys(s3) == ["v.mp4"]
 
-    def test_a_cut_goes_on_in_the_same_upload(self, s3, hook):
+    def test_a_cut_download_continues_in_the_same_upload(self, s3, hook):
         with VideoHost(video(20 * MEGABYTE), turns=[9 * MEGABYTE]) as host:
             hook.download(f"{host.url}/v.mp4", "s3://studio@videos/v.mp4")
             assert stored(s3, "v.mp4") == host.body and host.sent == 20 * MEGABYTE

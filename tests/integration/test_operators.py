@@ -240,7 +240,7 @@ class TestGenerate:
         ],
         ids=["prompt", "take", "external_task_id", "model"],
     )
-    def test_a_retry_that_asks_for_something_else_adopts_what_the_first_try_bought(
+    def test_a_retry_that_asks_for_something_else_adopts_what_the_first_try_submitted(
         self, dag, run, payload, emulator, tmp_path, differing
     ):
         arguments = {**differing, "payload": payload | differing.get("payload", {})}
@@ -266,7 +266,7 @@ class TestGenerate:
         assert list(costs.values()) == ["0.28", "0.28"]
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_an_input_that_the_model_refuses_is_not_bought_again(self, dag, run, payload, emulator, deferrable):
+    def test_an_input_that_the_model_refuses_is_not_submitted_again(self, dag, run, payload, emulator, deferrable):
         with dag:
             KirinGenerateVideoOperator(
                 task_id="generate", payload={**payload, "prompt": "[[fail:8002005002]]"}, deferrable=deferrable, **AGAIN
@@ -276,9 +276,7 @@ class TestGenerate:
         assert "8002005002" in ended.log and emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_timeout_names_the_generation_and_the_next_try_goes_on_with_it(
-        self, dag, run, payload, emulator, deferrable
-    ):
+    def test_a_timeout_names_the_generation_and_the_next_try_adopts_it(self, dag, run, payload, emulator, deferrable):
         with dag:
             KirinGenerateVideoOperator(
                 task_id="generate",
@@ -294,7 +292,7 @@ class TestGenerate:
         assert "did not finish within" in ended.log
         assert emulator.submitted == 1
 
-    def test_an_end_in_the_triggerer_that_cannot_be_kept_is_told_before_paying(self, dag, run, payload, emulator):
+    def test_an_end_in_the_triggerer_that_cannot_be_kept_is_reported_before_paying(self, dag, run, payload, emulator):
         """Of a mapped task nobody sees it when the DAG is parsed."""
         with dag:
             many = KirinGenerateVideoOperator.partial(task_id="generate", end_from_trigger=True, **AGAIN).expand(
@@ -402,14 +400,14 @@ class TestGenerate:
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("destination", ["nosuchstore://bucket/videos", "gs://bucket/videos"])
-    def test_an_unreachable_destination_is_told_before_paying(self, dag, run, payload, emulator, destination):
+    def test_an_unreachable_destination_is_reported_before_paying(self, dag, run, payload, emulator, destination):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination, retries=2)
         ended = run(dag)
         assert ended.state == "failed" and "out of reach" in ended.log
         assert emulator.submitted == 0
 
-    def test_a_file_that_may_not_be_replaced_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):
+    def test_a_file_that_may_not_be_replaced_is_reported_before_paying(self, dag, run, payload, emulator, tmp_path):
         (tmp_path / "video.mp4").write_bytes(b"yesterday's")
         with dag:
             KirinGenerateVideoOperator(
@@ -419,7 +417,7 @@ class TestGenerate:
         assert ended.state == "failed" and "already exists" in ended.log
         assert emulator.submitted == 0
 
-    def test_a_folder_that_cannot_be_made_is_told_before_paying(self, dag, run, payload, emulator, tmp_path):
+    def test_a_folder_that_cannot_be_made_is_reported_before_paying(self, dag, run, payload, emulator, tmp_path):
         (tmp_path / "file").write_text("in the way")
         with dag:
             KirinGenerateVideoOperator(
@@ -535,7 +533,7 @@ class TestTheSensor:
         assert ended.states() == {"wait": "skipped", "use": "skipped"}, ended.log[-3000:]
         assert f"because of {asked}: " in ended.log and said in ended.log
 
-    def test_trouble_on_the_way_is_ridden_out(self, dag, run, submitted, emulator, mode):
+    def test_temporary_errors_are_retried(self, dag, run, submitted, emulator, mode):
         one = submitted()
         emulator.fault(on="get", kind="status", status=503)
         with dag:
@@ -688,9 +686,7 @@ class TestWhatIsRefused:
         assert ended.ti("submit").try_number == 1 and "has no API key" in ended.log
 
     @pytest.mark.parametrize(("status", "code"), [(504, 1302), (400, "8002005098"), (408, 1303)])
-    def test_an_error_that_may_come_after_the_acceptance_is_not_believed(
-        self, dag, run, payload, emulator, status, code
-    ):
+    def test_an_error_that_may_follow_an_acceptance_proves_nothing(self, dag, run, payload, emulator, status, code):
         emulator.fault(on="submit", kind="accepted_status", status=status, body={"error": {"code": code}}, times=-1)
         with dag:
             KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
@@ -1014,7 +1010,7 @@ class TestParsing:
         (said,) = bag.import_errors.values()
         assert "Did you mean 'mode'?" in said
 
-    def test_no_file_is_read_and_nobody_is_asked(self, airflow_db, tmp_path, emulator):
+    def test_no_file_is_read_and_no_request_is_sent(self, airflow_db, tmp_path, emulator):
         bag = self.parse(tmp_path, 'KirinSubmitOperator(task_id="s", payload={"image": "/no/such/file.jpg"})')
         assert bag.import_errors == {} and emulator.requests() == []
 
@@ -1058,14 +1054,14 @@ class TestModels:
         assert ended.state == "success" and emulator.submitted == 1
         assert ended.result("first") == ended.result("again")
 
-    def test_what_is_unchecked_is_told_once(self, dag, run, emulator):
+    def test_what_is_unchecked_is_reported_once(self, dag, run, emulator):
         with dag:
             KirinSubmitOperator(task_id="submit", model="kirin_v2_6_t2v", payload={"prompt": "p", "seed": 7})
         ended = run(dag)
         assert ended.state == "success" and emulator.submitted == 1
         assert ended.log.count("kirin_v2_6_t2v is only partly documented: 'seed' is sent unchecked") == 1
 
-    def test_a_default_that_costs_more_is_told(self, dag, run, emulator):
+    def test_a_default_that_costs_more_is_reported(self, dag, run, emulator):
         with dag:
             KirinSubmitOperator(task_id="submit", model="kirin_video_o1", payload={"prompt": "p"})
         assert 'the default of kirin_video_o1 is "pro", which costs more' in run(dag).log

@@ -97,7 +97,7 @@ class TestMetrics:
         assert wait_tags == tags and 0 < float(milliseconds) < 60_000
 
     @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-    def test_of_three_steps_each_told_once(self, dag, run, image_file, statsd, way):
+    def test_of_three_steps_each_reported_once(self, dag, run, image_file, statsd, way):
         with dag:
             submit = KirinSubmitOperator.partial(task_id="submit").expand(
                 payload=[{"image": image_file, "mode": mode, "prompt": "[[seconds:0.3]]"} for mode in ("std", "pro")]
@@ -139,7 +139,7 @@ class TestMetrics:
         assert named(lines, "completions") == []
 
     @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-    def test_what_goes_on_has_not_failed(self, dag, run, image_file, statsd, way):
+    def test_a_generation_in_progress_has_not_failed(self, dag, run, image_file, statsd, way):
         hook = KirinHook("kirin_default")
         prompts = ("[[fail:8002005098]]", "[[seconds:600]]")
         ids = [hook.submit({"image": image_file, "prompt": prompt}).id for prompt in prompts]
@@ -159,7 +159,7 @@ class TestMetrics:
         ]
         assert named(lines, "submissions") == []
 
-    def test_what_a_lost_response_bought_is_counted_once(self, dag, run, image_file, statsd, emulator):
+    def test_what_a_lost_response_submitted_is_counted_once(self, dag, run, image_file, statsd, emulator):
         emulator.fault(on="submit", kind="lose_response")
         with dag:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file})

@@ -91,7 +91,7 @@ class TestAGatewayThatIsDown:
         ended = await asyncio.gather(*runs)
         assert {end[0].status for end in ended} == {"completed"}
 
-    async def test_a_deadline_that_passes_meanwhile_names_the_trouble(self, submit, emulator):
+    async def test_a_deadline_that_passes_during_an_outage_names_the_error(self, submit, emulator):
         ids = [submit() for _ in range(40)]
         emulator.fault(on="get", kind="status", status=503, times=-1)
         ended = await outcomes(trigger(*ids, seconds=3))
@@ -113,7 +113,7 @@ class TestTooManyRequests:
 
 
 class TestFailFast:
-    async def test_fires_at_the_first_failure_and_says_who_goes_on(self, submit):
+    async def test_fires_at_the_first_failure_and_names_unfinished_generations(self, submit):
         ids = [submit("[[seconds:7200]]"), submit("[[fail:8002005098]]"), submit("[[seconds:7200]]")]
         first, failed, last = await outcomes(trigger(*ids, seconds=3600, fail_fast=True))
         assert isinstance(first, KirinUnfinishedError) and isinstance(last, KirinUnfinishedError)
@@ -154,7 +154,7 @@ class TestStartedInTheTriggerer:
         event = await self.fired(self.starting(one))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
-    async def test_its_deadline_is_airflows_less_the_backstop_whatever_restarts(self, submit):
+    async def test_its_deadline_is_airflows_less_the_backstop_after_any_restart(self, submit):
         start = self.starting(submit("[[seconds:600]]"))
         start.timeout_after = datetime.fromtimestamp(time.time() + 120 + 0.5, UTC)
         (late,) = load_event((await self.fired(start)).payload, expected=1)
@@ -187,7 +187,7 @@ class TestStartedInTheTriggerer:
         event = await self.fired(self.starting(one, end_from_trigger=True, do_xcom_push=False))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
 
-    async def test_killed_it_says_what_goes_on(self, submit, emulator, caplog, capfd):
+    async def test_killed_it_names_unfinished_generations(self, submit, emulator, caplog, capfd):
         one = submit("[[seconds:600]]")
         start = self.starting(one)
         await start.on_kill()

@@ -21,42 +21,84 @@ class Emulator:
     """A running emulator.
 
     :param arguments: more of the command line
+    :param key: its API key
+    :param port: 0 for a free one
+    :param stderr: where its log goes; ``subprocess.PIPE`` to read it from :meth:`stop`
     """
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "airflow_provider_kirin.emulator", "--port", "0", "--api-key", KEY]
-        self.process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
+    def __init__(self, *arguments: str, key: str = KEY, port: int = 0, stderr: int | None = None) -> None:
+        command = [sys.executable, "-m", "airflow_provider_kirin.emulator", "--port", str(port), "--api-key", key]
+        self.key = key
+        self.process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True)
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.http.headers["Authorization"] = f"Bearer {key}"
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith(READY):
-            self.stop()
-            raise RuntimeError(f"the emulator did not start: {line!r}")
+            raise RuntimeError(f"the emulator did not start: {line!r} {self.stop()[1] or ''}")
         self.url = line.removeprefix(READY).strip()
-        self._http = requests.Session()
-        self._http.trust_env = False
-        self._http.headers["Authorization"] = f"Bearer {KEY}"
 
-    def stop(self) -> None:
-        """End it."""
+    def stop(self) -> tuple[int, str]:
+        """End it; return the exit code, and the log if it was piped."""
+        self.http.close()
         self.process.terminate()
         try:
-            self.process.communicate(timeout=HANG)
+            _, log = self.process.communicate(timeout=HANG)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.communicate()
+            _, log = self.process.communicate()
+        return self.process.returncode, log
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to tidy up."""
+        self.http.close()
+        self.process.kill()
+        self.process.communicate()
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One request."""
+        return self.http.request(method, self.url + path, **{"timeout": HANG, **options})
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """One request, its response decoded."""
-        response = self._http.request(method, self.url + path, timeout=HANG, **options)
+        """One request that succeeds, its response decoded."""
+        response = self.request(method, path, **options)
         assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
+
+    def submit(self, **params: Any) -> requests.Response:
+        """POST a generation."""
+        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
+        return self.request("POST", "/model/v1/generation", json=body)
+
+    def submitted_id(self, **params: Any) -> str:
+        """Submit a generation and return its id."""
+        response = self.submit(**params)
+        assert response.status_code == 200, response.text
+        return str(response.json()["id"])
+
+    def task(self, kirin_task_id: str) -> dict[str, Any]:
+        """Return the task object."""
+        return dict(self.call("GET", f"/model/v1/generation/task/{kirin_task_id}"))
+
+    def ended(self, kirin_task_id: str) -> dict[str, Any]:
+        """Return the task object, once it has ended."""
+        return until(
+            lambda: task if (task := self.task(kirin_task_id))["status"] in ("completed", "failed") else None,
+            f"{kirin_task_id} ends",
+            pause=0.02,
+        )
+
+    def video_url(self, kirin_task_id: str) -> str:
+        """Return the link to the video of a completed generation."""
+        return str(self.ended(kirin_task_id)["output"][0]["content"][0]["url"])
 
     def reset(self) -> None:
         """Forget everything but rendered videos."""
         self.call("POST", "/emulator/reset")
 
     def fault(self, **fault: Any) -> None:
-        """Ask for trouble, see docs/reference/emulator.md: ``fault(on="get", kind="status", status=503, times=2)``."""
+        """Inject a fault, see docs/reference/emulator.md: ``fault(on="get", kind="status", status=503, times=2)``."""
         self.call("POST", "/emulator/faults", json={"faults": [fault]})
 
     def ledger(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def airflow() -> Iterator[Deployment]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_a_new_video_starts_whoever_waits_for_it(airflow: Deployment) -> None:
+def test_a_new_video_starts_the_dags_that_wait_for_it(airflow: Deployment) -> None:
     airflow.start_run("producer", "one", {})
     until(lambda: airflow.run_state("producer", "one") == "success", "the video is there", pause=0.5)
     result = airflow.xcom("producer", "one", "generate")

@@ -85,7 +85,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("duplicates", ["reject", "return"])
-def test_fifty_submissions_at_once_buy_one_generation(duplicates, gateway, image):
+def test_fifty_submissions_at_once_submit_one_generation(duplicates, gateway, image):
     emulator = gateway(duplicates)
     got = attempt_all(image, threading.Barrier(ATTEMPTS))
     (paid,) = emulator.ledger()["paid"]
@@ -102,7 +102,7 @@ def test_a_gateway_that_bills_duplicates_bills_what_is_sent_at_once(gateway, ima
     assert len(emulator.ledger()["paid"]) == ATTEMPTS
 
 
-def test_what_is_bought_already_is_not_bought_again_even_there(gateway, image):
+def test_an_existing_generation_is_adopted_even_there(gateway, image):
     emulator = gateway("bill")
     (first,) = attempt_all(image, None, attempts=1)
     later = attempt_all(image, None)

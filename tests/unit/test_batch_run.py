@@ -45,7 +45,7 @@ def billed(gateway: ModelGateway) -> Counter[str]:
 
 
 class TestWaves:
-    def test_a_batch_is_bought_row_by_row_and_stored(self, tmp_path: Path) -> None:
+    def test_a_batch_is_submitted_row_by_row_and_stored(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(7))
         run = batch.work()
         assert run.rows.counts() == {"saved": 7}
@@ -97,7 +97,7 @@ class TestWaves:
 
 
 class TestAFailedRow:
-    def test_is_bought_again_as_often_as_allowed(self, tmp_path: Path) -> None:
+    def test_is_submitted_again_as_often_as_allowed(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(1), settings={"row_retries": 1})
         for _ in range(3):
             run = batch.wave()
@@ -107,14 +107,14 @@ class TestAFailedRow:
         assert [name for name, _ in batch.gateway.paid] == ["s0.p0", "s0.p0-2"]
         assert run.rows.counts() == {"failed": 1}
 
-    def test_is_not_bought_again_if_that_cannot_help(self, tmp_path: Path) -> None:
+    def test_is_not_submitted_again_if_that_cannot_help(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(2))
         batch.gateway.post_fate = fates("400 input")
         run = batch.work()
         assert run.rows.counts() == {"failed": 1, "saved": 1}
         assert batch.gateway.submissions == 2
 
-    def test_is_bought_again_after_a_clear(self, tmp_path: Path) -> None:
+    def test_is_submitted_again_after_a_clear(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3), settings={"row_retries": 0})
         batch.wave()
         finish(batch.gateway, 0, "failed")
@@ -140,7 +140,7 @@ class TestAFailedRow:
         error = failure(run.rows, max_failed_rows=0, refused_count=True, manifest="m")
         assert error is not None and "6 not submitted" in str(error)
 
-    def test_one_that_always_troubles_the_gateway_does_not_stop_the_others(self, tmp_path: Path) -> None:
+    def test_one_that_always_fails_does_not_stop_the_others(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(4), settings={"max_in_flight": 1})
         submit = batch.gateway.submit_as
 
@@ -156,7 +156,7 @@ class TestAFailedRow:
 
 
 class TestAMendedTable:
-    def test_after_a_clear_only_what_changed_is_bought(self, tmp_path: Path) -> None:
+    def test_after_a_clear_only_what_changed_is_submitted(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.work()
         batch.records[1]["prompt"] = "better"
@@ -176,7 +176,7 @@ class TestAMendedTable:
         batch.round, batch.try_number = 3, 2
         assert batch.work().rows.counts() == {"saved": 2}
 
-    def test_a_row_that_broke_a_rule_is_bought_when_it_is_mended(self, tmp_path: Path) -> None:
+    def test_a_row_that_broke_a_rule_is_submitted_once_it_is_fixed(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, [row("a", duration=7)], settings={"on_bad_row": "skip"})
         batch.work()
         batch.records[0]["duration"] = "5"
@@ -242,7 +242,7 @@ class TestTheGatewayIsAway:
         batch.gateway.get_fate = lambda: "ok"
         assert batch.work().rows.counts() == {"saved": 5}
 
-    def test_a_wrong_key_ends_it_and_the_next_try_goes_on(self, tmp_path: Path) -> None:
+    def test_a_wrong_key_ends_it_and_the_next_try_continues(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(5))
         batch.wave()
         look = batch.gateway.get_task
@@ -277,7 +277,7 @@ def test_without_credit_what_is_in_flight_comes_home(tmp_path: Path) -> None:
     assert error is not None and "3 not submitted" in str(error) and "no credit" in str(error)
 
 
-def test_a_generation_that_does_not_end_is_left_and_looked_at_again_by_the_next_try(tmp_path: Path) -> None:
+def test_a_generation_that_does_not_end_is_polled_again_by_the_next_try(tmp_path: Path) -> None:
     batch = Batch(tmp_path, table(1), settings={"row_timeout": 100})
     batch.wave()
     batch.now += 101
@@ -350,7 +350,7 @@ class TestOwners:
 
 
 class TestALostJournal:
-    def test_costs_look_ups_and_no_money(self, tmp_path: Path) -> None:
+    def test_costs_lookups_and_no_money(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(6), settings={"max_in_flight": 4})
         batch.wave()
         shutil.rmtree(tmp_path)
@@ -359,7 +359,7 @@ class TestALostJournal:
         assert run.rows.counts() == {"saved": 6}
         assert billed(batch.gateway) == Counter({f"s{number}": 1 for number in range(6)})
 
-    def test_with_a_gateway_that_cannot_look_up_nothing_is_bought_twice(self, tmp_path: Path) -> None:
+    def test_with_a_gateway_that_cannot_look_up_nothing_is_submitted_twice(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.wave()
         shutil.rmtree(tmp_path)
@@ -491,9 +491,7 @@ class BatchMachine(RuleBasedStateMachine):
 
 
 TestBatchMachine = BatchMachine.TestCase
-TestBatchMachine.settings = settings(
-    max_examples=50, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestBatchMachine.settings = settings(max_examples=50, stateful_step_count=12, suppress_health_check=list(HealthCheck))
 
 
 def test_input_errors_of_the_gateway_name_their_code(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_same_callback_is_handled_once_while_it_waits() -> None:
     assert len(play(scenario).seen) == 1
 
 
-def test_one_that_arrives_meanwhile_is_looked_at_afterwards_once() -> None:
+def test_one_that_arrives_during_the_work_is_handled_afterwards_once() -> None:
     async def scenario(scene: Scene) -> None:
         scene.gate.clear()
         scene.inbox.offer(token())
@@ -104,7 +104,7 @@ def test_a_full_inbox_takes_no_more_and_few_are_handled_at_once() -> None:
     assert len(scene.seen) == MAX_WAITING and scene.most_at_once == HANDLERS
 
 
-def test_what_came_too_early_is_looked_at_again_a_few_times() -> None:
+def test_what_came_too_early_is_handled_again_a_few_times() -> None:
     async def scenario(scene: Scene) -> None:
         scene.inbox.offer(token())
         await scene.settled()
@@ -114,7 +114,7 @@ def test_what_came_too_early_is_looked_at_again_a_few_times() -> None:
     assert play(scenario, *[early] * 10).counts == {"early": 4}
 
 
-def test_what_must_be_held_is_looked_at_when_its_time_has_come_however_often() -> None:
+def test_what_must_be_held_is_handled_when_its_time_has_come() -> None:
     async def scenario(scene: Scene) -> None:
         scene.inbox.offer(token())
         await scene.settled()

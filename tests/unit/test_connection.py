@@ -218,7 +218,7 @@ class TestExtra:
             read({"proxies": value})
         assert "SECRET" not in str(caught.value)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(
         st.dictionaries(
             st.sampled_from(["timeout", "verify", "proxies", "requests_per_second", "allow_private_hosts"]),

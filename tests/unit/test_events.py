@@ -95,7 +95,6 @@ class TestRoundTrip:
                 (outcome,) = load_event(through_the_database(dump_event([error])), expected=1)
                 assert traits(outcome) == traits(error)
 
-    @settings(deadline=None)
     @given(st.lists(st.sampled_from([DONE, *ERRORS]), max_size=5))
     def test_outcomes_keep_their_order(self, outcomes: list[Outcome]) -> None:
         read = load_event(through_the_database(dump_event(outcomes)), expected=len(outcomes))
@@ -189,12 +188,12 @@ def read_safely(event: Any, expected: int) -> list[Outcome] | None:
 
 
 class TestArbitraryEvents:
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(json_values)
     def test_arbitrary_json_is_refused(self, event: Any) -> None:
         assert read_safely(event, 1) is None
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(st.data())
     def test_a_modified_event_is_refused_or_still_consistent(self, data: st.DataObject) -> None:
         outcome = data.draw(st.sampled_from([DONE, *ERRORS]))
@@ -208,7 +207,6 @@ class TestArbitraryEvents:
         parent[place] = data.draw(json_values)
         self.check(event)
 
-    @settings(deadline=None)
     @given(
         st.sampled_from(["KirinAuthError", "KirinTimeoutError", "KirinNetworkError"]),
         st.dictionaries(

@@ -128,7 +128,6 @@ class TestCases:
 
 
 class TestTheKey:
-    @settings(deadline=None)
     @given(st.data(), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
     def test_is_hidden_in_any_json_spelling(self, data: st.DataObject, encoding: str) -> None:
         forms = [
@@ -176,7 +175,7 @@ odd = st.recursive(
 
 
 class TestAnythingAnywhere:
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(
         st.dictionaries(
             st.sampled_from(
@@ -197,7 +196,7 @@ class TestAnythingAnywhere:
         raw = json.dumps({**DONE, **changes}).encode()
         judge(outcome_of(raw, status, asked_for, **{"X-Request-Id": header}))
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.data())
     def test_at_any_place_of_a_response(self, data: st.DataObject) -> None:
         body: Any = json.loads(

@@ -91,7 +91,7 @@ class TestRecords:
 
 
 class TestOwners:
-    def test_who_was_overtaken_is_told_at_the_next_record_which_is_kept(self, tmp_path: Path) -> None:
+    def test_a_superseded_process_gets_an_error_at_its_next_record_which_is_kept(self, tmp_path: Path) -> None:
         old, _ = opened(tmp_path, "old")
         old.record(RowState("a", "intent", 1))
         opened(tmp_path, "new", 2)

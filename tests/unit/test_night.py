@@ -158,7 +158,7 @@ class TestWaitsForAPlace:
     def night(self, way, worker_seconds, refused):
         return capacity.Night(way, 900.0, WorkerRuns(400, worker_seconds), refused, 2, ["queued"], (1.0, 2.0))
 
-    def test_what_waiting_costs_is_what_goes_beyond_the_pool_which_refuses_nobody(self):
+    def test_the_cost_of_waiting_is_what_exceeds_the_pool(self):
         nights = [self.night("deferred", 400.0, 250), self.night("pool", 300.0, 0), self.night("worker", 2300.0, 900)]
         text = capacity.figures(nights, rows=200, ideal=800.0)
         assert cells(text, "wait for a place in the triggerer") == [

@@ -8,105 +8,17 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from PIL import Image, ImageDraw
 
 from tests.support import waiting
-
-ROOT = Path(__file__).resolve().parents[3]
-KEY = "emulator-test-key"
-READY = "Kirin emulator ready at "
-
-
-class EmulatorProcess:
-    """A running emulator."""
-
-    def __init__(self, *arguments: str, key: str = KEY, port: int = 0) -> None:
-        command = [sys.executable, "-m", "airflow_provider_kirin.emulator", "--port", str(port), "--api-key", key]
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        self.key = key
-        self.process = subprocess.Popen(
-            [*command, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line.startswith(READY):
-            _, errors = self.process.communicate(timeout=waiting.HANG)
-            raise RuntimeError(f"the emulator did not start: {line!r} {errors}")
-        self.url = line.removeprefix(READY).strip()
-        self.http = requests.Session()
-        self.http.trust_env = False
-        self.http.headers["Authorization"] = f"Bearer {key}"
-
-    def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request to this emulator."""
-        return self.http.request(method, self.url + path, timeout=options.pop("timeout", waiting.HANG), **options)
-
-    def submit(self, **params: Any) -> requests.Response:
-        """POST a generation."""
-        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
-        return self.call("POST", "/model/v1/generation", json=body)
-
-    def made(self, **params: Any) -> str:
-        """Submit and return the id."""
-        response = self.submit(**params)
-        assert response.status_code == 200, response.text
-        return str(response.json()["id"])
-
-    def task(self, ref: str) -> dict[str, Any]:
-        """The task object."""
-        response = self.call("GET", f"/model/v1/generation/task/{ref}")
-        assert response.status_code == 200, response.text
-        return dict(response.json())
-
-    def ended(self, ref: str) -> dict[str, Any]:
-        """The task object, once it has ended."""
-        return until(lambda: self.task(ref), lambda task: task["status"] in ("completed", "failed"))
-
-    def video_url(self, ref: str) -> str:
-        """The link of a completed generation."""
-        return str(self.ended(ref)["output"][0]["content"][0]["url"])
-
-    def fault(self, **fault: Any) -> None:
-        """Ask for trouble."""
-        response = self.call("POST", "/emulator/faults", json={"faults": [fault]})
-        assert response.status_code == 200, response.text
-
-    def ledger(self) -> dict[str, Any]:
-        """What was paid."""
-        return dict(self.call("GET", "/emulator/ledger").json())
-
-    def stop(self) -> tuple[int, str]:
-        """Terminate; returns the exit code and what was said on stderr."""
-        self.http.close()
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            _, errors = self.process.communicate(timeout=waiting.HANG)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            _, errors = self.process.communicate()
-        return self.process.returncode, errors
-
-    def kill(self) -> None:
-        """SIGKILL: no chance to tidy up."""
-        self.http.close()
-        self.process.kill()
-        self.process.communicate()
+from tests.support.emulator import Emulator
 
 
 def until(look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
@@ -122,28 +34,28 @@ def until_fixture() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def shared_emulator() -> Iterator[EmulatorProcess]:
+def shared_emulator() -> Iterator[Emulator]:
     """One process for all tests that do not ask for special arguments."""
-    emulator = EmulatorProcess("--seconds", "0")
+    emulator = Emulator("--seconds", "0", stderr=subprocess.PIPE)
     yield emulator
     code, errors = emulator.stop()
     assert (code, errors) == (0, ""), "the shared emulator logged an error or did not end cleanly"
 
 
 @pytest.fixture
-def emulator(shared_emulator: EmulatorProcess) -> EmulatorProcess:
+def emulator(shared_emulator: Emulator) -> Emulator:
     """The shared emulator, empty."""
-    assert shared_emulator.call("POST", "/emulator/reset").status_code == 200
+    shared_emulator.reset()
     return shared_emulator
 
 
 @pytest.fixture
-def start_emulator() -> Iterator[Callable[..., EmulatorProcess]]:
+def start_emulator() -> Iterator[Callable[..., Emulator]]:
     """Start emulators with arguments of the test's own; all are stopped at its end."""
-    started: list[EmulatorProcess] = []
+    started: list[Emulator] = []
 
-    def start(*arguments: str, **options: Any) -> EmulatorProcess:
-        started.append(EmulatorProcess(*arguments, **options))
+    def start(*arguments: str, **options: Any) -> Emulator:
+        started.append(Emulator(*arguments, stderr=subprocess.PIPE, **options))
         return started[-1]
 
     yield start

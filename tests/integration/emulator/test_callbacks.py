@@ -9,9 +9,9 @@ def bodies(posts):
     return [json.loads(body) for _, _, body in posts]
 
 
-def test_both_changes_are_told_without_the_key(emulator, image, receiver):
+def test_both_changes_are_sent_without_the_key(emulator, image, receiver):
     url = f"{receiver.url}/hook?id=1"
-    id_ = emulator.made(image=image, callback_url=url, callback=url, prompt="[[seconds:0.2]]")
+    id_ = emulator.submitted_id(image=image, callback_url=url, callback=url, prompt="[[seconds:0.2]]")
     posts = receiver.wait_for(2)
     first, last = bodies(posts)
     assert [path for path, _, _ in posts] == ["/hook?id=1"] * 2
@@ -28,18 +28,18 @@ def test_both_changes_are_told_without_the_key(emulator, image, receiver):
 
 
 def test_even_an_instant_generation_ran(emulator, image, receiver):
-    emulator.made(image=image, callback_url=receiver.url)
+    emulator.submitted_id(image=image, callback_url=receiver.url)
     assert sorted(body["status"] for body in bodies(receiver.wait_for(2))) == ["completed", "in_progress"]
 
 
 def test_both_fields_are_served(emulator, image, receiver):
-    emulator.made(image=image, callback_url=f"{receiver.url}/a", callback=f"{receiver.url}/b")
+    emulator.submitted_id(image=image, callback_url=f"{receiver.url}/a", callback=f"{receiver.url}/b")
     assert sorted(path for path, _, _ in receiver.wait_for(4)) == ["/a", "/a", "/b", "/b"]
 
 
-def test_a_receiver_in_trouble_is_asked_again(emulator, image, receiver):
+def test_a_callback_that_the_receiver_fails_is_sent_again(emulator, image, receiver):
     receiver.answers = [200, 503]
-    emulator.made(image=image, callback_url=receiver.url, prompt="[[fail:8002005098]] [[seconds:0.1]]")
+    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[fail:8002005098]] [[seconds:0.1]]")
     statuses = [body["status"] for body in bodies(receiver.wait_for(3))]
     assert statuses == ["in_progress", "failed", "failed"]
 
@@ -47,16 +47,16 @@ def test_a_receiver_in_trouble_is_asked_again(emulator, image, receiver):
 def test_faults_lose_double_and_garble(emulator, image, receiver):
     emulator.fault(on="callback", kind="cut_before")
     emulator.fault(on="callback", kind="lose_response")
-    emulator.made(image=image, callback_url=receiver.url, prompt="[[seconds:0.1]]")
+    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[seconds:0.1]]")
     assert [body["status"] for body in bodies(receiver.wait_for(2))] == ["completed", "completed"]
     emulator.fault(on="callback", kind="garbage", body="not json")
-    emulator.made(image=image, callback_url=receiver.url)
+    emulator.submitted_id(image=image, callback_url=receiver.url)
     assert b"not json" in [body for _, _, body in receiver.wait_for(4)]
 
 
 def test_a_callback_may_come_before_the_status_says_so(emulator, image, receiver):
     emulator.fault(on="callback", kind="early")
-    id_ = emulator.made(image=image, callback_url=receiver.url, prompt="[[seconds:600]]")
+    id_ = emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[seconds:600]]")
     (told,) = bodies(receiver.wait_for(1))
     assert (told["id"], told["status"]) == (id_, "completed") and told["output"]
     assert emulator.task(id_)["status"] == "in_progress"
@@ -64,7 +64,7 @@ def test_a_callback_may_come_before_the_status_says_so(emulator, image, receiver
 
 def test_the_kling_style(start_emulator, image, receiver):
     emulator = start_emulator("--seconds", "0", "--callback-style", "kling")
-    id_ = emulator.made(image=image, callback_url=receiver.url, external_task_id="mine")
+    id_ = emulator.submitted_id(image=image, callback_url=receiver.url, external_task_id="mine")
     running, done = sorted(bodies(receiver.wait_for(2)), key=lambda body: body["task_status"])
     assert (running["task_status"], done["task_status"]) == ("processing", "succeed")
     assert done["task_id"] != id_

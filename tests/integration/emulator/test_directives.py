@@ -15,7 +15,7 @@ import pytest
     ],
 )
 def test_failures(emulator, image, directive, error):
-    task = emulator.ended(emulator.made(image=image, prompt=f"a cup [[fail:{directive}]]"))
+    task = emulator.ended(emulator.submitted_id(image=image, prompt=f"a cup [[fail:{directive}]]"))
     assert task["status"] == "failed"
     assert task["error"] == error
     assert task["usage"]["cost"] == ""
@@ -26,16 +26,16 @@ def test_failures(emulator, image, directive, error):
 
 
 def test_no_video(emulator, image):
-    task = emulator.ended(emulator.made(image=image, prompt="[[no-video]]"))
+    task = emulator.ended(emulator.submitted_id(image=image, prompt="[[no-video]]"))
     assert task["status"] == "completed"
     assert task["output"] == []
 
 
 def test_seconds_and_status_together(emulator, image, until):
-    id_ = emulator.made(image=image, prompt="[[seconds:0.4]] [[status:in_queue]]")
+    id_ = emulator.submitted_id(image=image, prompt="[[seconds:0.4]] [[status:in_queue]]")
     assert emulator.task(id_)["status"] == "in_queue"
     assert until(lambda: emulator.task(id_)["status"], lambda status: status != "in_queue") == "completed"
 
 
 def test_ordinary_brackets_are_text(emulator, image):
-    assert emulator.ended(emulator.made(image=image, prompt="[[a sign]] [[fail]] [[seconds:soon]]"))["output"]
+    assert emulator.ended(emulator.submitted_id(image=image, prompt="[[a sign]] [[fail]] [[seconds:soon]]"))["output"]

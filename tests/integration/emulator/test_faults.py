@@ -35,16 +35,16 @@ def test_cut_sockets(emulator, image, kind, paid):
     ledger = emulator.ledger()
     assert len(ledger["paid"]) == paid
     assert ledger["submits"] == 1
-    assert emulator.call("GET", "/model/v1/generation/task/mine").status_code == (200 if paid else 404)
-    entry = emulator.call("GET", "/emulator/requests").json()["requests"][0]
+    assert emulator.request("GET", "/model/v1/generation/task/mine").status_code == (200 if paid else 404)
+    entry = emulator.request("GET", "/emulator/requests").json()["requests"][0]
     assert entry["status"] is None
     assert entry["fault"] == kind
 
 
 def test_half_a_response_is_half_a_response(emulator, image):
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     emulator.fault(on="get", kind="cut_mid_response")
-    with emulator.call("GET", f"/model/v1/generation/task/{id_}", stream=True) as response:
+    with emulator.request("GET", f"/model/v1/generation/task/{id_}", stream=True) as response:
         promised = int(response.headers["Content-Length"])
         received = b""
 
@@ -60,7 +60,7 @@ def test_half_a_response_is_half_a_response(emulator, image):
 
 
 def test_half_a_video(emulator, image):
-    url = emulator.video_url(emulator.made(image=image))
+    url = emulator.video_url(emulator.submitted_id(image=image))
     emulator.fault(on="video", kind="cut_mid_response")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(url, timeout=HANG)
@@ -76,7 +76,7 @@ def test_accepted_and_yet_a_bad_status(emulator, image):
 
 def test_slow(emulator, image):
     emulator.fault(on="get", kind="slow", seconds=0.4)
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     started = time.monotonic()
     emulator.task(id_)
     slow = time.monotonic() - started
@@ -86,17 +86,19 @@ def test_slow(emulator, image):
 def test_hang_until_the_client_leaves(emulator, image, until):
     emulator.fault(on="submit", kind="hang")
     with pytest.raises(requests.ReadTimeout):
-        emulator.call("POST", "/model/v1/generation", json={}, timeout=0.3)
+        emulator.request("POST", "/model/v1/generation", json={}, timeout=0.3)
     emulator.http.close()
-    entries = until(lambda: emulator.call("GET", "/emulator/requests").json()["requests"], lambda rows: len(rows) == 1)
+    entries = until(
+        lambda: emulator.request("GET", "/emulator/requests").json()["requests"], lambda rows: len(rows) == 1
+    )
     assert entries[0]["status"] is None
     assert emulator.ledger()["paid"] == []
 
 
 def test_garbage(emulator, image):
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     emulator.fault(on="get", kind="garbage", body="<html>Sign in</html>", content_type="text/html")
-    response = emulator.call("GET", f"/model/v1/generation/task/{id_}")
+    response = emulator.request("GET", f"/model/v1/generation/task/{id_}")
     assert (response.status_code, response.text) == (200, "<html>Sign in</html>")
 
 
@@ -106,12 +108,12 @@ def test_hold_and_release(emulator, image, until, after):
     responses = []
     thread = threading.Thread(target=lambda: responses.append(emulator.submit(image=image, external_task_id="held-1")))
     thread.start()
-    held = until(lambda: emulator.call("GET", "/emulator/held").json()["held"], bool)
+    held = until(lambda: emulator.request("GET", "/emulator/held").json()["held"], bool)
     assert held[0]["on"] == "submit"
     assert "held-1" in held[0]["about"]
     assert len(emulator.ledger()["paid"]) == (1 if after else 0)
     assert responses == []
-    released = emulator.call("POST", "/emulator/release", json={"numbers": [held[0]["number"]]})
+    released = emulator.request("POST", "/emulator/release", json={"numbers": [held[0]["number"]]})
     assert released.json() == {"released": 1}
     thread.join(HANG)
     assert responses[0].status_code == 200
@@ -124,40 +126,40 @@ def test_a_held_client_that_dies_has_paid(emulator, image, until):
     headers = {"Authorization": f"Bearer {emulator.key}", "Content-Type": "application/json"}
     with closing(HTTPConnection(urlsplit(emulator.url).netloc, timeout=HANG)) as client:
         client.request("POST", "/model/v1/generation", body, headers)
-        until(lambda: emulator.call("GET", "/emulator/held").json()["held"], bool)
+        until(lambda: emulator.request("GET", "/emulator/held").json()["held"], bool)
     assert len(emulator.ledger()["paid"]) == 1
 
 
 def test_lag(emulator, image, until):
     emulator.fault(on="submit", kind="lag", seconds=4)
-    id_ = emulator.made(image=image, external_task_id="late")
+    id_ = emulator.submitted_id(image=image, external_task_id="late")
     for ref in (id_, "late"):
-        assert emulator.call("GET", f"/model/v1/generation/task/{ref}").status_code == 404
-    until(lambda: emulator.call("GET", "/model/v1/generation/task/late").status_code, lambda status: status == 200)
+        assert emulator.request("GET", f"/model/v1/generation/task/{ref}").status_code == 404
+    until(lambda: emulator.request("GET", "/model/v1/generation/task/late").status_code, lambda status: status == 200)
 
 
 def test_match_skip_and_times(emulator, image):
-    first, second = (emulator.made(image=image, external_task_id=f"row-{number}") for number in (1, 2))
+    first, second = (emulator.submitted_id(image=image, external_task_id=f"row-{number}") for number in (1, 2))
     emulator.fault(on="get", kind="status", status=500, match="row-2", skip=1, times=-1)
 
     def statuses(ref):
-        return [emulator.call("GET", f"/model/v1/generation/task/{ref}").status_code for _ in range(3)]
+        return [emulator.request("GET", f"/model/v1/generation/task/{ref}").status_code for _ in range(3)]
 
     assert statuses(first) == [200, 200, 200]
     assert statuses(second) == [200, 500, 500]
-    assert emulator.call("GET", "/emulator/faults").json()["faults"][0]["times"] == -1
-    assert emulator.call("DELETE", "/emulator/faults").json() == {"faults": []}
+    assert emulator.request("GET", "/emulator/faults").json()["faults"][0]["times"] == -1
+    assert emulator.request("DELETE", "/emulator/faults").json() == {"faults": []}
     assert statuses(second) == [200, 200, 200]
 
 
 def test_any_meets_every_request_but_not_the_control_plane(emulator, image):
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     url = emulator.video_url(id_)
     emulator.fault(on="any", kind="status", status=500, times=3)
     assert emulator.submit(image=image).status_code == 500
-    assert emulator.call("GET", f"/model/v1/generation/task/{id_}").status_code == 500
+    assert emulator.request("GET", f"/model/v1/generation/task/{id_}").status_code == 500
     assert requests.get(url, timeout=HANG).status_code == 500
-    assert emulator.call("GET", "/emulator/ledger").status_code == 200
+    assert emulator.request("GET", "/emulator/ledger").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -179,15 +181,15 @@ def test_any_meets_every_request_but_not_the_control_plane(emulator, image):
 )
 def test_wrong_faults_are_refused_whole(emulator, fault):
     good = {"on": "get", "kind": "slow"}
-    response = emulator.call("POST", "/emulator/faults", json={"faults": [good, fault]})
+    response = emulator.request("POST", "/emulator/faults", json={"faults": [good, fault]})
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "INVALID_FAULT"
-    assert emulator.call("GET", "/emulator/faults").json() == {"faults": []}
+    assert emulator.request("GET", "/emulator/faults").json() == {"faults": []}
 
 
 def test_the_journal_knows_no_secrets(emulator, image):
-    emulator.call("GET", "/model/v1/generation/task/x?token=hidden")
-    response = emulator.call("GET", "/emulator/requests")
+    emulator.request("GET", "/model/v1/generation/task/x?token=hidden")
+    response = emulator.request("GET", "/emulator/requests")
     assert emulator.key not in response.text
     assert "hidden" not in response.text
     entry = response.json()["requests"][0]

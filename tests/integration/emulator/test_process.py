@@ -30,7 +30,7 @@ def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image
     threads = [threading.Thread(target=submit) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until(lambda: emulator.call("GET", "/emulator/held").json()["held"], bool)
+    until(lambda: emulator.request("GET", "/emulator/held").json()["held"], bool)
     emulator.process.terminate()
     assert emulator.process.wait(HANG) == 0
     assert emulator.process.stdout.read() == ""
@@ -43,7 +43,7 @@ def test_sigterm_ends_it_cleanly_even_with_waiting_clients(start_emulator, image
 def test_the_access_log_has_no_secrets(start_emulator, small_image):
     image = small_image
     emulator = start_emulator("-v", "--seconds", "0")
-    url = emulator.video_url(emulator.made(image=image, prompt="a cup"))
+    url = emulator.video_url(emulator.submitted_id(image=image, prompt="a cup"))
     requests.head(url, timeout=HANG)
     code, log = emulator.stop()
     assert code == 0
@@ -55,20 +55,20 @@ def test_the_access_log_has_no_secrets(start_emulator, small_image):
 
 def test_a_range_of_seconds(start_emulator, image):
     emulator = start_emulator("--seconds", "0.1-0.4")
-    tasks = [emulator.ended(emulator.made(image=image)) for _ in range(8)]
+    tasks = [emulator.ended(emulator.submitted_id(image=image)) for _ in range(8)]
     spans = {task["metadata"]["completed_at"] - task["created_at"] for task in tasks}
     assert len(spans) > 2
     assert min(spans) >= 100
     assert max(spans) <= 400
 
 
-def test_everything_goes_on_after_sigkill(start_emulator, small_image, receiver, tmp_path, until):
+def test_everything_continues_after_sigkill(start_emulator, small_image, receiver, tmp_path, until):
     image = small_image
     arguments = ("--state-dir", str(tmp_path / "state"), "--seconds", "0")
     first = start_emulator(*arguments)
-    done = first.made(image=image, external_task_id="done")
+    done = first.submitted_id(image=image, external_task_id="done")
     url = first.video_url(done)
-    running = first.made(image=image, prompt="[[seconds:2]]", callback_url=receiver.url)
+    running = first.submitted_id(image=image, prompt="[[seconds:2]]", callback_url=receiver.url)
     receiver.wait_for(1)
     before = first.ledger()["paid"]
     first.kill()
@@ -86,7 +86,7 @@ def test_an_unfetched_image_is_fetched_after_a_restart(start_emulator, picture, 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         first = start_emulator("--state-dir", str(tmp_path), "--seconds", "0")
-        id_ = first.made(image=f"http://127.0.0.1:{port}/late.png")
+        id_ = first.submitted_id(image=f"http://127.0.0.1:{port}/late.png")
         assert first.task(id_)["status"] == "in_progress"
         first.kill()
     second = start_emulator("--state-dir", str(tmp_path), "--seconds", "0")
@@ -100,12 +100,12 @@ def test_a_folder_of_an_older_emulator_starts_empty(start_emulator, image, tmp_p
     old.close()
     emulator = start_emulator("--state-dir", str(tmp_path), "--seconds", "0")
     assert emulator.ledger()["paid"] == []
-    assert emulator.task(emulator.made(image=image))["status"] == "completed"
+    assert emulator.task(emulator.submitted_id(image=image))["status"] == "completed"
 
 
 def test_no_key_on_disk(start_emulator, image, tmp_path):
     emulator = start_emulator("--state-dir", str(tmp_path))
-    emulator.made(image=image)
+    emulator.submitted_id(image=image)
     emulator.stop()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 3

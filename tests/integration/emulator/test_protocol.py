@@ -24,7 +24,7 @@ def test_submit_answers_with_an_xid_and_the_model(emulator, image):
 
 
 def test_a_running_task_has_progress_and_no_output(emulator, image):
-    task = emulator.task(emulator.made(image=image, prompt="[[seconds:60]]"))
+    task = emulator.task(emulator.submitted_id(image=image, prompt="[[seconds:60]]"))
     assert task["status"] == "in_progress"
     assert 0 <= task["progress"] < 1
     assert "output" not in task
@@ -34,7 +34,7 @@ def test_a_running_task_has_progress_and_no_output(emulator, image):
 
 
 def test_a_completed_task_has_output_usage_and_metadata(emulator, image):
-    task = emulator.ended(emulator.made(image=image, duration="10", mode="pro"))
+    task = emulator.ended(emulator.submitted_id(image=image, duration="10", mode="pro"))
     content = task["output"][0]["content"][0]
     assert task["status"] == "completed"
     assert content["type"] == "video"
@@ -53,12 +53,12 @@ def test_a_completed_task_has_output_usage_and_metadata(emulator, image):
 def test_precharge_costs_what_the_generation_costs(emulator, image, mode, duration, cost):
     params = {"image": image, "mode": mode, "duration": duration}
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
-    preview = emulator.call("POST", "/model/v1/generation/precharge", json=body).json()
+    preview = emulator.request("POST", "/model/v1/generation/precharge", json=body).json()
     assert preview["status"] == "success"
     assert preview["data"]["cost"] == cost
     assert preview["data"]["currency"] == "USD"
     assert emulator.ledger()["paid"] == []
-    assert emulator.ended(emulator.made(**params))["usage"]["cost"] == cost
+    assert emulator.ended(emulator.submitted_id(**params))["usage"]["cost"] == cost
 
 
 @pytest.mark.parametrize("mode", ["std", "pro"])
@@ -67,7 +67,7 @@ def test_precharge_may_miss_with_http_200(emulator, image, mode):
         "model": "kirin_v1_6_i2v",
         "input": [{"params": {"image": image, "mode": mode, "prompt": "[[price:miss]]"}}],
     }
-    response = emulator.call("POST", "/model/v1/generation/precharge", json=body)
+    response = emulator.request("POST", "/model/v1/generation/precharge", json=body)
     assert response.status_code == 200
     said = response.json()
     assert said["status"] == "failed"
@@ -76,54 +76,54 @@ def test_precharge_may_miss_with_http_200(emulator, image, mode):
 
 def test_precharge_may_speak_in_credits(emulator, image):
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "prompt": "[[price:credit]]"}}]}
-    data = emulator.call("POST", "/model/v1/generation/precharge", json=body).json()["data"]
+    data = emulator.request("POST", "/model/v1/generation/precharge", json=body).json()["data"]
     assert data["currency"] == "credit"
 
 
 def test_precharge_meets_faults(emulator, image):
     emulator.fault(on="price", kind="status", status=503)
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image}}]}
-    assert emulator.call("POST", "/model/v1/generation/precharge", json=body).status_code == 503
-    assert emulator.call("POST", "/model/v1/generation/precharge", json=body).status_code == 200
+    assert emulator.request("POST", "/model/v1/generation/precharge", json=body).status_code == 503
+    assert emulator.request("POST", "/model/v1/generation/precharge", json=body).status_code == 200
 
 
 def test_precharge_judges_as_a_submit_does(emulator, image):
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "duration": 5}}]}
-    response = emulator.call("POST", "/model/v1/generation/precharge", json=body)
+    response = emulator.request("POST", "/model/v1/generation/precharge", json=body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "8002005004"
 
 
 def test_the_model_may_come_in_a_header(emulator, image):
     body = {"input": [{"params": {"image": image}}]}
-    response = emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
+    response = emulator.request("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
     assert response.status_code == 200
     assert response.json()["model"] == "kirin_v1_6_i2v"
 
 
 def test_an_unknown_model_is_not_found(emulator, image):
     body = {"model": "kirin_v9", "input": [{"params": {"image": image}}]}
-    response = emulator.call("POST", "/model/v1/generation", json=body)
+    response = emulator.request("POST", "/model/v1/generation", json=body)
     assert (response.status_code, response.json()) == (404, {"detail": "App not found: kirin_v9"})
 
 
 @pytest.mark.parametrize("external", ["dag/run 2026-01-01T00:00:00+00:00/ü%2F", "order-{1}", "{}", "{ref}/{id:.*}?#"])
 def test_lookup_by_external_id_even_an_awkward_one(emulator, image, external):
-    id_ = emulator.made(image=image, external_task_id=external)
+    id_ = emulator.submitted_id(image=image, external_task_id=external)
     assert emulator.task(requests.utils.quote(external, safe=""))["id"] == id_
 
 
 def test_no_external_lookup(start_emulator, image):
     emulator = start_emulator("--seconds", "0", "--no-external-lookup")
-    id_ = emulator.made(image=image, external_task_id="mine")
-    assert emulator.call("GET", "/model/v1/generation/task/mine").status_code == 404
+    id_ = emulator.submitted_id(image=image, external_task_id="mine")
+    assert emulator.request("GET", "/model/v1/generation/task/mine").status_code == 404
     assert emulator.task(id_)["id"] == id_
 
 
 def test_unknown_tasks_and_paths(emulator):
-    task = emulator.call("GET", "/model/v1/generation/task/nothing")
-    path = emulator.call("GET", "/model/v1/nothing")
-    method = emulator.call("PUT", "/model/v1/generation")
+    task = emulator.request("GET", "/model/v1/generation/task/nothing")
+    path = emulator.request("GET", "/model/v1/nothing")
+    method = emulator.request("PUT", "/model/v1/generation")
     assert (task.status_code, task.json()) == (404, {"detail": "Request not found"})
     assert (path.status_code, path.json()) == (404, {"detail": "Not Found"})
     assert (method.status_code, method.json(), method.headers["Allow"]) == (
@@ -134,7 +134,7 @@ def test_unknown_tasks_and_paths(emulator):
 
 
 def test_keys(emulator, image):
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     url = f"{emulator.url}/model/v1/generation/task/{id_}"
     missing = requests.get(url, timeout=HANG)
     wrong = requests.get(url, headers={"Authorization": "Bearer other"}, timeout=HANG)
@@ -147,23 +147,23 @@ def test_keys(emulator, image):
 
 def test_a_task_belongs_to_the_key_that_made_it(start_emulator, image):
     emulator = start_emulator("--seconds", "0", "--api-key", "second-key")
-    id_ = emulator.made(image=image, external_task_id="same")
+    id_ = emulator.submitted_id(image=image, external_task_id="same")
     other = {"Authorization": "Bearer second-key"}
     for ref in (id_, "same"):
-        assert emulator.call("GET", f"/model/v1/generation/task/{ref}", headers=other).status_code == 404
+        assert emulator.request("GET", f"/model/v1/generation/task/{ref}", headers=other).status_code == 404
     body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image, "external_task_id": "same"}}]}
-    assert emulator.call("POST", "/model/v1/generation", json=body, headers=other).status_code == 200
+    assert emulator.request("POST", "/model/v1/generation", json=body, headers=other).status_code == 200
 
 
 def test_every_response_has_a_request_id_and_keeps_the_clients(emulator):
     for path in ("/model/nothing", "/model/api/v1/user/balance", "/cdn/x.mp4"):
-        assert len(emulator.call("GET", path).headers["X-Request-Id"]) >= 16
-    kept = emulator.call("GET", "/model/nothing", headers={"X-Request-Id": "my-own-1"})
+        assert len(emulator.request("GET", path).headers["X-Request-Id"]) >= 16
+    kept = emulator.request("GET", "/model/nothing", headers={"X-Request-Id": "my-own-1"})
     assert kept.headers["X-Request-Id"] == "my-own-1"
 
 
 def test_head_and_keep_alive(emulator, image):
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     host, port = emulator.url.removeprefix("http://").split(":")
     lines = f"Host: {host}\r\nAuthorization: Bearer {emulator.key}\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=HANG) as connection:
@@ -177,20 +177,20 @@ def test_head_and_keep_alive(emulator, image):
 
 @pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b"9" * 10_000, b""])
 def test_broken_json(emulator, raw):
-    response = emulator.call("POST", "/model/v1/generation", data=raw, headers={"Content-Type": "application/json"})
+    response = emulator.request("POST", "/model/v1/generation", data=raw, headers={"Content-Type": "application/json"})
     assert response.status_code == 400
     assert "error" in response.json()
 
 
 def test_other_content_types_are_refused(emulator):
-    response = emulator.call("POST", "/model/v1/generation", data={"model": "x"})
+    response = emulator.request("POST", "/model/v1/generation", data={"model": "x"})
     assert response.status_code == 415
 
 
 def test_a_body_above_the_limit(emulator):
     body = json.dumps({"model": "kirin_v1_6_i2v", "input": [{"params": {"image": "A" * (97 * 1024 * 1024)}}]})
     headers = {"Content-Type": "application/json"}
-    response = emulator.call("POST", "/model/v1/generation", data=body, headers=headers)
+    response = emulator.request("POST", "/model/v1/generation", data=body, headers=headers)
     assert response.status_code == 413
     assert "detail" in response.json()
 
@@ -198,7 +198,7 @@ def test_a_body_above_the_limit(emulator):
 @pytest.mark.parametrize("policy", ["reject", "return", "bill"])
 def test_duplicate_external_ids(start_emulator, image, policy):
     emulator = start_emulator("--seconds", "0", "--duplicates", policy)
-    first = emulator.made(image=image, external_task_id="twice")
+    first = emulator.submitted_id(image=image, external_task_id="twice")
     second = emulator.submit(image=image, external_task_id="twice")
     paid = [row["id"] for row in emulator.ledger()["paid"]]
     if policy == "reject":
@@ -219,13 +219,13 @@ def test_balance_is_held_paid_and_given_back(start_emulator, image):
     emulator = start_emulator("--seconds", "0", "--balance", "0.60")
 
     def left() -> str:
-        bodies = [emulator.call("GET", f"{p}/api/v1/user/balance").json()["data"]["balance"] for p in ("", "/model")]
+        bodies = [emulator.request("GET", f"{p}/api/v1/user/balance").json()["data"]["balance"] for p in ("", "/model")]
         assert bodies[0] == bodies[1]
         return str(bodies[0])
 
-    emulator.made(image=image)
+    emulator.submitted_id(image=image)
     assert left() == "0.32"
-    emulator.ended(emulator.made(image=image, prompt="[[fail:8002005098]]"))
+    emulator.ended(emulator.submitted_id(image=image, prompt="[[fail:8002005098]]"))
     assert left() == "0.32"
     refused = emulator.submit(image=image, duration="10")
     assert refused.status_code == 402
@@ -237,7 +237,7 @@ def test_balance_is_held_paid_and_given_back(start_emulator, image):
 
 def test_too_many_at_once(start_emulator, image, until):
     emulator = start_emulator("--seconds", "60", "--max-concurrent", "1")
-    emulator.made(image=image, prompt="[[seconds:0.3]]")
+    emulator.submitted_id(image=image, prompt="[[seconds:0.3]]")
     refused = emulator.submit(image=image)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == 1303
@@ -247,4 +247,4 @@ def test_too_many_at_once(start_emulator, image, until):
 
 def test_public_url_and_host(start_emulator, image):
     emulator = start_emulator("--seconds", "0", "--public-url", "https://emulator.example/base/")
-    assert emulator.video_url(emulator.made(image=image)).startswith("https://emulator.example/base/cdn/")
+    assert emulator.video_url(emulator.submitted_id(image=image)).startswith("https://emulator.example/base/cdn/")

@@ -110,7 +110,7 @@ def test_a_cut_image_and_a_heavy_one_are_refused(emulator, picture):
     ids=str,
 )
 def test_wrong_bodies(emulator, body):
-    response = emulator.call("POST", "/model/v1/generation", json=body)
+    response = emulator.request("POST", "/model/v1/generation", json=body)
     assert response.status_code == 400
 
 
@@ -140,5 +140,5 @@ def test_no_parameters_make_it_stumble(shared_emulator, params):
 def test_no_body_makes_it_stumble(shared_emulator, body):
     for path in ("/model/v1/generation", "/model/v1/generation/precharge", "/emulator/faults"):
         headers = {"Content-Type": "application/json"}
-        response = shared_emulator.call("POST", path, data=json.dumps(body), headers=headers)
+        response = shared_emulator.request("POST", path, data=json.dumps(body), headers=headers)
         assert response.status_code in (400, 404), response.text

@@ -38,7 +38,7 @@ def close(pixel, colour, by=40) -> bool:
 @pytest.fixture(scope="module")
 def landscape(shared_emulator, image):
     """The link and the bytes of a 5 s std video."""
-    url = shared_emulator.video_url(shared_emulator.made(image=image))
+    url = shared_emulator.video_url(shared_emulator.submitted_id(image=image))
     response = requests.get(url, timeout=HANG)
     assert response.status_code == 200
     return url, response
@@ -82,10 +82,10 @@ def test_the_headers_of_a_cdn(landscape):
 
 
 def test_a_key_at_the_video_host_is_refused(landscape, emulator):
-    response = emulator.call("GET", landscape[0].removeprefix(emulator.url))
+    response = emulator.request("GET", landscape[0].removeprefix(emulator.url))
     assert response.status_code == 400
     assert emulator.key not in response.text
-    assert emulator.call("GET", "/emulator/requests").json()["requests"][-1]["authorization"] is True
+    assert emulator.request("GET", "/emulator/requests").json()["requests"][-1]["authorization"] is True
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_a_link_that_was_tampered_with(landscape, pattern, replacement):
 def test_links_expire_and_a_lookup_makes_a_fresh_one(start_emulator, small_image, until):
     image = small_image
     emulator = start_emulator("--seconds", "0", "--url-ttl", "3")
-    id_ = emulator.made(image=image, prompt="[[no-video]]")
+    id_ = emulator.submitted_id(image=image, prompt="[[no-video]]")
     assert emulator.task(id_)["output"] == []
-    id_ = emulator.made(image=image)
+    id_ = emulator.submitted_id(image=image)
     url = emulator.video_url(id_)
     until(lambda: requests.head(url, timeout=HANG).status_code, lambda status: status == 403)
     fresh = emulator.video_url(id_)
@@ -110,7 +110,7 @@ def test_links_expire_and_a_lookup_makes_a_fresh_one(start_emulator, small_image
 
 def test_a_portrait_stays_portrait(emulator, picture):
     portrait = base64.b64encode(picture(400, 700, "PNG")).decode()
-    url = emulator.video_url(emulator.made(image=portrait))
+    url = emulator.video_url(emulator.submitted_id(image=portrait))
     size, _, images, _ = frames_of(requests.get(url, timeout=HANG).content, (75,))
     assert size == (720, 1280)
     assert close(images[75].getpixel((60, 200)), (139, 0, 0))
@@ -121,7 +121,7 @@ def test_the_mark(emulator, small_image):
     """Drawn where it was asked for, and only there; and the two are not one entry of the shelf."""
     corners = []
     for enabled in (False, True):
-        id_ = emulator.made(image=small_image, watermark_info={"enabled": enabled})
+        id_ = emulator.submitted_id(image=small_image, watermark_info={"enabled": enabled})
         _, _, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=HANG).content, (75,))
         corners.append(images[75].crop((400, 640, 720, 720)).convert("L").getextrema())
     assert corners[0][1] - corners[0][0] < 40
@@ -130,7 +130,7 @@ def test_the_mark(emulator, small_image):
 
 def test_a_square_goes_over_into_its_last_frame(emulator, picture):
     first, last = (base64.b64encode(picture(400, 400, colour=colour)).decode() for colour in ("orange", "blue"))
-    id_ = emulator.made(image=first, image_tail=last, mode="pro")
+    id_ = emulator.submitted_id(image=first, image_tail=last, mode="pro")
     size, count, images, _ = frames_of(requests.get(emulator.video_url(id_), timeout=HANG).content, (0, 149))
     assert (size, count) == ((1080, 1080), 150)
     assert close(images[0].getpixel((1000, 100)), (255, 165, 0))
@@ -140,14 +140,16 @@ def test_a_square_goes_over_into_its_last_frame(emulator, picture):
 def test_equal_orders_are_rendered_once(start_emulator, small_image, tmp_path):
     emulator = start_emulator("--seconds", "0", "--state-dir", str(tmp_path))
     for _ in range(5):
-        assert requests.get(emulator.video_url(emulator.made(image=small_image)), timeout=HANG).status_code == 200
+        assert (
+            requests.get(emulator.video_url(emulator.submitted_id(image=small_image)), timeout=HANG).status_code == 200
+        )
     assert emulator.ledger()["downloads"] == 5
     assert len(list(tmp_path.rglob("*.mp4"))) == 1
 
 
 def test_the_gateway_answers_while_a_video_is_rendered(emulator, picture):
     square = base64.b64encode(picture(500, 500)).decode()
-    url = emulator.video_url(emulator.made(image=square))
+    url = emulator.video_url(emulator.submitted_id(image=square))
     done = threading.Event()
     answered = 0
 
@@ -158,7 +160,7 @@ def test_the_gateway_answers_while_a_video_is_rendered(emulator, picture):
     thread = threading.Thread(target=fetch)
     thread.start()
     while not done.is_set():
-        emulator.call("GET", "/model/api/v1/user/balance")
+        emulator.request("GET", "/model/api/v1/user/balance")
         answered += 1
     thread.join()
     # One may come before the rendering, and one right after it.
@@ -166,7 +168,7 @@ def test_the_gateway_answers_while_a_video_is_rendered(emulator, picture):
 
 
 def test_ten_seconds(emulator, small_image):
-    url = emulator.video_url(emulator.made(image=small_image, duration="10"))
+    url = emulator.video_url(emulator.submitted_id(image=small_image, duration="10"))
     _, count, _, seconds = frames_of(requests.get(url, timeout=HANG).content, ())
     assert count == 300
     assert seconds == pytest.approx(10, abs=0.01)
@@ -176,11 +178,11 @@ def test_images_from_urls(emulator, picture, receiver):
     receiver.files["/cup.jpg"] = picture(300, 300)
     receiver.files["/small.jpg"] = picture(200, 200)
     receiver.files["/page.html"] = b"<html>no image</html>"
-    good = emulator.made(image=f"{receiver.url}/cup.jpg")
+    good = emulator.submitted_id(image=f"{receiver.url}/cup.jpg")
     assert emulator.ended(good)["status"] == "completed"
     assert requests.head(emulator.video_url(good), timeout=HANG).status_code == 200
     for name in ("small.jpg", "page.html", "missing.jpg"):
-        failed = emulator.ended(emulator.made(image=f"{receiver.url}/{name}"))
+        failed = emulator.ended(emulator.submitted_id(image=f"{receiver.url}/{name}"))
         assert failed["error"]["code"] == "8002005002", name
-    nobody = emulator.ended(emulator.made(image="http://127.0.0.1:1/x.png"))
+    nobody = emulator.ended(emulator.submitted_id(image="http://127.0.0.1:1/x.png"))
     assert nobody["error"]["code"] == "8002005002"

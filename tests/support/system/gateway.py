@@ -31,15 +31,14 @@ class Gateway:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.emulator.process.kill()
-        self.emulator.process.communicate()
+        self.emulator.kill()
 
     def stop(self) -> None:
         """End it."""
         self.emulator.stop()
 
     def fault(self, on: str, kind: str, **more: Any) -> None:
-        """Ask for trouble; see docs/reference/emulator.md."""
+        """Inject a fault; see docs/reference/emulator.md."""
         self.emulator.fault(on=on, kind=kind, **more)
 
     def calm(self) -> None:
@@ -72,7 +71,7 @@ class Gateway:
 
     def video(self, kirin_task_id: str) -> bytes:
         """Return the video of a generation."""
-        url = self.emulator.call("GET", f"/model/v1/generation/task/{kirin_task_id}")["output"][0]["content"][0]["url"]
+        url = self.emulator.video_url(kirin_task_id)
         with requests.Session() as http:
             http.trust_env = False
             return http.get(url, timeout=60).content

@@ -72,7 +72,7 @@ def test_other_content_is_another_digest(one: Any, other: Any) -> None:
     assert of([{"deep": one}]) != of([{"deep": other}])
 
 
-def test_what_says_the_same_is_the_same() -> None:
+def test_equal_contents_have_the_same_digest() -> None:
     assert of({"a": 1, "b": 2}) == of({"b": 2, "a": 1})
     assert of({"x", "y", "z"}) == of(frozenset(["z", "y", "x"]))
     assert of((1, 2)) == of([1, 2])

@@ -76,7 +76,7 @@ class TestStates:
         assert merge(shuffled) == merge(distinct)
 
     @given(STATES)
-    def test_a_new_try_looks_again_and_a_new_round_buys_what_is_missing(self, state: RowState) -> None:
+    def test_a_new_try_looks_up_again_and_a_new_round_submits_what_is_missing(self, state: RowState) -> None:
         again, anew = at_new_try(state), at_new_round(state, state.digest)
         assert again.status == {"doubt": "intent", "timeout": "sent"}.get(state.status, state.status)
         assert anew.status == {"failed": "todo", "refused": "todo"}.get(state.status, again.status)
@@ -84,7 +84,7 @@ class TestStates:
         assert anew.money == again.money == state.money
 
     @pytest.mark.parametrize("status", ["sent", "done", "saved", "timeout", "doubt"])
-    def test_a_row_that_changed_is_bought_after_a_clear(self, status: Any) -> None:
+    def test_a_row_that_changed_is_submitted_after_a_clear(self, status: Any) -> None:
         state = RowState(
             "a", status, 3, digest="old", external_task_id="e1", kirin_task_id="k1", cost="0.28", files=("f",)
         )
@@ -180,7 +180,7 @@ class TestWake:
     def test_without_waiting_rows_only_downloads_are_late(self) -> None:
         assert self.wake(4, [40.0], has_more=False) == 100
 
-    def test_a_process_that_waits_itself_goes_on_at_the_first_end(self) -> None:
+    def test_a_process_that_waits_itself_continues_at_the_first_end(self) -> None:
         assert self.wake(19, [40.0, 41.0], at_once=True) == 40
         assert self.wake(4, [40.0], at_once=True, has_more=False) == 40
         assert self.wake(4, [], at_once=True, deadline=77) == 77

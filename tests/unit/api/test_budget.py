@@ -53,7 +53,7 @@ class TestReading:
         usage = [{"kirin_task_id": "t1", "status": "completed", "cost": None}]
         assert read_charges([{"external_task_id": "a", "kirin_task_id": "t1"}], usage)[0].cost is None
 
-    def test_what_a_sensor_saw_and_nobody_here_bought_is_not_of_this_run(self) -> None:
+    def test_what_a_sensor_saw_and_this_run_did_not_submit_does_not_count(self) -> None:
         assert read_charges([], [{"kirin_task_id": "t1", "status": "completed", "cost": "5"}]) == []
 
     @given(st.lists(st.recursive(
@@ -72,7 +72,7 @@ class TestDeciding:
         assert over("0.27") is not None
         assert over("0.56", charge("a", cost="0.28")) is None
 
-    def test_the_error_says_all(self) -> None:
+    def test_the_error_has_all_amounts(self) -> None:
         error = over("1.00", charge("a", cost="0.49"), charge("b", estimate="0.28", id_="t2"))
         assert error is not None and not error.retryable
         assert (error.budget, error.spent, error.estimate, error.source) == ("1.00", "0.77", "0.28", "the test")
@@ -121,12 +121,12 @@ class TestLearning:
     def test_failed_or_unfinished_generations_give_no_estimate(self, cost: Decimal | None) -> None:
         assert estimate_from_history([Charge("a", "t1", "m/std/5", cost=cost)], "m/std/5") is None
 
-    def test_where_nobody_knows_the_error_shows_the_way_out(self) -> None:
+    def test_without_a_known_price_the_error_has_a_remedy(self) -> None:
         error = no_estimate(Decimal(1), "m/std/5", "the gateway is silent", retryable=True)
         assert error.retryable and '{"prices": {"m/std/5": "0.50"}}' in str(error) and "is silent" in str(error)
 
 
-def test_failed_generations_count_by_what_they_cost_whoever_remembers_them() -> None:
+def test_failed_generations_count_by_what_they_cost() -> None:
     notes = [
         {"external_task_id": "a", "kirin_task_id": "t1", "usd": "0.28", "failed_costs": {"t0": "0.30", "t1": "0.10"}},
         {"failed_costs": {"t0": "0.30"}},

@@ -20,7 +20,7 @@ from airflow_provider_kirin.api.callback_body import reports_progress
         {"data": {"status": "in_queue"}},
     ],
 )
-def test_a_generation_that_goes_on_needs_no_look(body: object) -> None:
+def test_a_generation_in_progress_needs_no_lookup(body: object) -> None:
     assert reports_progress(json.dumps(body).encode())
 
 

@@ -71,7 +71,7 @@ class TestAnEnd:
         made.unwatch(ended_at=5)
         assert due(made, 5) == [("b", "end")]
 
-    def test_is_kept_until_somebody_may_be_woken(self) -> None:
+    def test_is_kept_until_a_waiter_may_be_woken(self) -> None:
         made = line(waiter("a", 1, ready_at=12), watched=1)
         made.unwatch(ended_at=5)
         assert due(made, 5) == []
@@ -125,7 +125,7 @@ class TestTime:
         made.unwatch(ended_at=None)
         assert made.next_check(9) == 9 + 10
 
-    def test_as_long_as_nobody_is_refused_twice_as_many_ask_the_next_time(self) -> None:
+    def test_without_a_refusal_twice_as_many_ask_the_next_time(self) -> None:
         made, now, woken = line(*(waiter(str(number), number) for number in range(20))), 10.0, []
         for _ in range(4):
             woken.append(len(due(made, now)))
@@ -140,7 +140,7 @@ class TestTime:
         assert due(made, 30 + SILENCE) == []
         assert due(made, 50) == [("1", "time")]
 
-    def test_nobody_is_asked_for_if_nobody_waits(self) -> None:
+    def test_without_waiters_nothing_is_polled(self) -> None:
         assert line(watched=3).next_check(9) is None
 
 
@@ -175,7 +175,7 @@ class Line(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(late=st.floats(-5, 30), hold=st.floats(0, 20))
-    def somebody_is_refused(self, late: float, hold: float) -> None:
+    def a_waiter_is_refused(self, late: float, hold: float) -> None:
         self.count += 1
         refused_at = self.now - late
         self.join(Waiter(refused_at, f"t{self.count}", refused_at=refused_at, ready_at=refused_at + hold))
@@ -210,7 +210,7 @@ class Line(RuleBasedStateMachine):
         self.line.leave(key)
 
     @rule()
-    def whoever_is_due_is_woken(self) -> None:
+    def due_waiters_are_woken(self) -> None:
         ready = sorted(one for one in self.waiting.values() if one.ready_at <= self.now)
         woken = self.line.due(self.now)
         assert [one for one, _ in woken] == ready[: len(woken)], "first come, first served"
@@ -226,7 +226,7 @@ class Line(RuleBasedStateMachine):
         assert [self.line.place_of(key) for key in order] == [(place, len(order)) for place in range(1, len(order) + 1)]
 
     @invariant()
-    def somebody_is_woken_within_a_minute_of_being_ready(self) -> None:
+    def a_ready_waiter_is_woken_within_a_minute(self) -> None:
         check = self.line.next_check(self.now)
         assert (check is None) == (not self.waiting)
         if check is not None:
@@ -234,7 +234,7 @@ class Line(RuleBasedStateMachine):
             assert check <= max(self.now, first_ready) + MAX_PAUSE
 
 
-Line.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Line.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestLine = Line.TestCase
 
 
@@ -311,7 +311,7 @@ class Night:
 
 class TestANight:
     @pytest.mark.parametrize(("triggerers", "longest", "refused"), [(1, 1.2, 1.6), (2, 1.35, 1.9)])
-    def test_nobody_is_forgotten_and_few_are_refused_twice(
+    def test_all_waiters_are_woken_and_few_are_refused_twice(
         self, triggerers: int, longest: float, refused: float
     ) -> None:
         night = Night(rows=200, places=5, seconds=20, triggerers=triggerers)
@@ -320,7 +320,7 @@ class TestANight:
         assert night.refusals <= refused * 200
 
 
-def test_the_error_of_a_wait_that_is_over_says_what_to_do_and_keeps_what_was_said() -> None:
+def test_the_error_of_a_wait_that_is_over_has_a_remedy_and_the_gateways_message() -> None:
     last = KirinCapacityError("parallel task over resource pack limit", http_status=429, code="1303", request_id="r")
     error = no_place(last, 21_600)
     assert "21,600 s" in str(error)

@@ -30,7 +30,7 @@ def down(error: KirinError, view: CircuitBreaker) -> CircuitBreaker:
     return view
 
 
-def test_a_healthy_gateway_holds_nobody() -> None:
+def test_a_healthy_gateway_delays_no_call() -> None:
     view = health()
     assert view.record_result(None, START) is False
     assert view.acquire(START) == 0 and view.last_error is None
@@ -52,7 +52,7 @@ def page(error: KirinAPIError) -> KirinAPIError:
         page(KirinAuthError("the 403 of a firewall")),
     ],
 )
-def test_troubles_in_a_row_mean_that_it_is_down(error: KirinError) -> None:
+def test_consecutive_errors_mean_that_it_is_down(error: KirinError) -> None:
     view = health()
     for _ in range(FAILURE_THRESHOLD - 1):
         view.record_result(error, START)
@@ -82,14 +82,14 @@ def test_probes_become_rarer_up_to_a_minute() -> None:
     assert max(pauses) == pytest.approx(MAX_BACKOFF)
 
 
-def test_calls_that_were_under_way_when_it_went_down_say_nothing_new() -> None:
+def test_calls_already_sent_when_it_went_down_count_once() -> None:
     view = down(KirinNetworkError("cut"), health())
     for _ in range(30):
         view.record_result(KirinNetworkError("cut"), START)
     assert view.acquire(START) == pytest.approx(2)
 
 
-def test_while_a_probe_is_under_way_no_other_call_goes() -> None:
+def test_during_a_probe_no_other_call_is_sent() -> None:
     view = down(KirinNetworkError("cut"), health())
     assert view.acquire(START + 2) == 0
     assert view.acquire(START + 2) == PROBE_TIMEOUT
@@ -104,7 +104,7 @@ def test_several_processes_do_not_probe_together() -> None:
     assert len({down(KirinNetworkError("cut"), health(jitter)).acquire(START) for jitter in (0.0, 0.3, 1.0)}) == 3
 
 
-def test_the_first_good_answer_says_so_and_lets_all_through() -> None:
+def test_the_first_good_response_lets_all_calls_through() -> None:
     view = down(KirinNetworkError("cut"), health())
     assert view.record_result(None, START + 2) is True
     assert view.acquire(START + 2) == 0 and view.last_error is None

@@ -97,7 +97,7 @@ def test_a_wrong_path_is_called_a_wrong_path(status: int, body: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, {"detail": "Runtime execution failed"}), (502, b""), (429, {})])
-def test_a_gateway_in_trouble_is_not_called_wrong(status: int, body: Any) -> None:
+def test_a_gateway_with_an_outage_is_not_a_wrong_host(status: int, body: Any) -> None:
     works, said = ask(status, body)
     assert not works
     assert f"HTTP {status}" in said
@@ -116,7 +116,7 @@ def test_a_refusal_for_another_reason_does_not_count_as_a_yes() -> None:
     assert ask(400, b"The plain HTTP request was sent to HTTPS port")[0] is False
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(100, 599), st.binary(max_size=100))
 def test_any_response_gives_a_verdict_and_never_a_yes_for_what_is_no_object(status: int, raw: bytes) -> None:
     works, said = interpret(status, {}, parse_body(raw), base=BASE)

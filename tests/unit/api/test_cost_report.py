@@ -49,7 +49,7 @@ def ended(
 
 
 class TestMerging:
-    def test_bought_by_one_task_seen_by_another(self) -> None:
+    def test_submitted_by_one_task_seen_by_another(self) -> None:
         later = NOON + timedelta(days=1)
         (one,) = merge_records([ended("t1", at=later), submitted("t1")])
         assert one == GenerationCost("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True)
@@ -66,7 +66,7 @@ class TestMerging:
         (one,) = merge_records(notes)
         assert one.cost == Decimal("0.28") and one.at == NOON, "the first look dates it"
 
-    def test_an_end_is_of_the_time_that_its_note_says_and_not_of_the_row_that_was_written_again(self) -> None:
+    def test_an_end_has_the_time_in_its_record_and_not_that_of_a_rewritten_row(self) -> None:
         cleared = replace(ended("t1", "t2"), at=NOON + timedelta(days=25))
         cleared.value[0]["at"] = "2026-11-25T12:00:00+00:00"
         assert [one.at for one in merge_records([submitted("t1"), cleared])] == [NOON, NOON + timedelta(days=25)]
@@ -82,7 +82,7 @@ class TestMerging:
         note.value[0]["at"] = "2026-11-25T23:30:00-02:00"
         assert summarize(merge_records([note]), ["day"])[0]["day"] == "2026-11-26"
 
-    def test_what_nobody_here_bought_belongs_to_who_saw_it(self) -> None:
+    def test_a_foreign_generation_belongs_to_the_task_that_saw_its_end(self) -> None:
         (one,) = merge_records([ended("t1")])
         assert one.task == "wait" and one.conn_id is None
 
@@ -94,12 +94,12 @@ class TestMerging:
     def test_without_a_cost_only_what_failed_was_free(self, status: str, cost: Decimal | None) -> None:
         assert merge_records([ended("t1", cost=None, status=status)])[0].cost == cost
 
-    def test_a_later_look_that_does_not_know_the_cost_takes_nothing_away(self) -> None:
+    def test_a_later_record_without_a_cost_does_not_remove_it(self) -> None:
         later = NOON + timedelta(hours=1)
         assert merge_records([ended("t1"), ended("t1", cost=None, at=later, model="")])[0].cost == Decimal("0.28")
 
     @pytest.mark.parametrize("value", [None, "x", 5, [], {}, [None, "x"], {"intent": True}, {"kirin_task_id": 5}])
-    def test_what_says_nothing_about_a_generation_is_nothing(self, value: Any) -> None:
+    def test_a_record_without_a_generation_is_ignored(self, value: Any) -> None:
         assert (
             merge_records([CostRecord("d", "r", "t", NOON, True, value), CostRecord("d", "r", "t", NOON, False, value)])
             == []
@@ -142,7 +142,7 @@ class TestSelecting:
     def test_only_the_requested_generations_are_selected(self, only: dict[str, Any], ids: str) -> None:
         assert " ".join(one.kirin_task_id for one in select(self.SPENT, **only)) == ids
 
-    def test_by_the_buyer_and_not_by_who_saw_the_end(self) -> None:
+    def test_by_the_task_that_submitted_and_not_by_the_one_that_saw_the_end(self) -> None:
         spent = merge_records([submitted("t1"), replace(ended("t1"), dag="other", run="r9")])
         assert [one.cost for one in select(spent, dag="shop", run="r1")] == [Decimal("0.28")]
         assert select(spent, dag="other") == select(spent, run="r9") == []

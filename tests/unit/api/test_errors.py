@@ -181,7 +181,7 @@ class TestKnownBodies:
             ("  <html>", "", "an HTML page, not the API's JSON"),
         ],
     )
-    def test_what_is_said_where(self, body: Any, code: str, message: str) -> None:
+    def test_code_and_message_of_each_shape(self, body: Any, code: str, message: str) -> None:
         assert parse_error(body) == (code, message)
 
     def test_the_request_id_comes_from_the_header_or_else_from_the_body(self) -> None:
@@ -233,7 +233,7 @@ class TestCredit:
             (403, "denied by the load balancer", KirinAuthError),
         ],
     )
-    def test_words_that_only_look_like_it_are_not(self, status: int, text: str, kind: type[KirinAPIError]) -> None:
+    def test_similar_words_do_not_count(self, status: int, text: str, kind: type[KirinAPIError]) -> None:
         assert type(error(status, {"message": text})) is kind
 
 
@@ -322,7 +322,7 @@ class TestAFullAccount:
             "too many jobs in progress",
         ],
     )
-    def test_is_told_from_the_request_rate_by_its_text(self, message: str) -> None:
+    def test_is_distinguished_from_the_request_rate_by_its_text(self, message: str) -> None:
         assert type(error(429, {"error": {"code": "RATE_LIMIT_EXCEEDED", "message": message}})) is KirinCapacityError
 
     @pytest.mark.parametrize(
@@ -360,12 +360,12 @@ class TestFinishedGenerations:
         assert "d1" in str(found)
 
     @pytest.mark.parametrize("reason", [None, {}, "it broke", {"code": "999", "message": "new"}, {"code": "0"}])
-    def test_a_failure_that_nobody_knows(self, reason: Any) -> None:
+    def test_a_failure_with_an_unknown_reason(self, reason: Any) -> None:
         found = error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": reason}))
         assert type(found) is KirinTaskFailedError
         assert found.retryable
 
-    def test_the_message_stays_short_whatever_the_gateway_says(self) -> None:
+    def test_the_message_stays_short_for_any_response(self) -> None:
         reason = {"code": "x" * 10**6, "message": "y" * 10**6}
         found = error_from_task(KirinTask.from_response({"id": "d1", "status": "failed", "error": reason}))
         assert len(str(found)) < 1000
@@ -403,7 +403,7 @@ class TestRetryAfter:
     def test_the_longest_pause_is_some_minutes(self) -> None:
         assert 60 <= MAX_RETRY_AFTER <= 600
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(
         st.text(max_size=60)
         | st.floats().map(str)
@@ -438,7 +438,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(100, 999), json_values)
 def test_every_body_gives_a_short_error_of_ours(status: int, body: Any) -> None:
     found = error_from_response(status, body, headers={}, doing=DOING)
@@ -465,7 +465,7 @@ def test_every_body_gives_a_short_error_of_ours(status: int, body: Any) -> None:
         (None, False),
     ],
 )
-def test_a_404_of_the_api_is_told_from_one_of_a_proxy(body: object, from_api: bool) -> None:
+def test_a_404_of_the_api_is_distinguished_from_one_of_a_proxy(body: object, from_api: bool) -> None:
     found = error_from_response(404, body, doing="asking")
     assert isinstance(found, KirinNotFoundError)
     assert found.from_api is from_api
@@ -484,7 +484,9 @@ def test_a_404_of_the_api_is_told_from_one_of_a_proxy(body: object, from_api: bo
         ("error code: 1020", False),
     ],
 )
-def test_a_refusal_by_the_api_is_told_from_the_page_of_a_firewall(status: int, body: object, from_api: bool) -> None:
+def test_a_refusal_by_the_api_is_distinguished_from_the_page_of_a_firewall(
+    status: int, body: object, from_api: bool
+) -> None:
     found = error_from_response(status, body, doing="asking")
     assert isinstance(found, KirinAuthError)
     assert found.from_api is from_api

@@ -41,7 +41,7 @@ def test_a_payload_without_a_required_parameter_is_rejected(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_each_limit_is_told_with_field_value_rule_and_remedy(model: str) -> None:
+def test_each_limit_has_field_value_rule_and_remedy(model: str) -> None:
     tried = 0
     for name, place, value in limits(model):
         problems = refused(with_bad(model, name, place, value), model)
@@ -115,19 +115,19 @@ def test_unknown_parameters_are_refused_only_where_all_are_documented(model: str
     assert sum("promptt" in notice for notice in prepared.warnings) == 1
 
 
-def test_what_may_be_a_slip_of_the_finger_is_said_so() -> None:
+def test_a_likely_typo_gets_a_suggestion() -> None:
     (notice,) = prepare_payload({"prompt": "p", "negativ_prompt": "x", "seed": 3}, "kirin_v2_6_t2v").warnings
     assert "'negativ_prompt' (did you mean 'negative_prompt'?), 'seed' are sent unchecked" in notice
 
 
-def test_an_undocumented_model_says_so_each_time_and_a_documented_one_never() -> None:
+def test_an_undocumented_model_warns_each_time_and_a_documented_one_never() -> None:
     assert "is not documented by the gateway" in prepare_payload(LEAST["kirin_v2_1_i2v"], "kirin_v2_1_i2v").warnings[0]
     assert prepare_payload(LEAST["kirin_v1_6_i2v"], "kirin_v1_6_i2v").warnings == ()
     assert prepare_payload(LEAST["kirin_v2_6_t2v"], "kirin_v2_6_t2v").warnings == ()
 
 
 @pytest.mark.parametrize("model", ["kirin_v3_omni_video", "kirin_video_o1"])
-def test_a_default_that_costs_more_is_told_unless_it_was_chosen(model: str) -> None:
+def test_a_default_that_costs_more_is_reported_unless_it_was_chosen(model: str) -> None:
     prepared = prepare_payload(LEAST[model], model)
     assert prepared.params["mode"] == "pro"
     assert prepared.warnings == (

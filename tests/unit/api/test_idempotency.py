@@ -136,7 +136,7 @@ class TestStepId:
         takes = ["a", "b", "1.5", "2", "Infinity", "1e99", ""]
         assert len({step_id(**STEP | {"take": take}) for take in takes}) == len(takes)
 
-    def test_a_namespace_tells_deployments_apart(self) -> None:
+    def test_a_namespace_distinguishes_deployments(self) -> None:
         ids = {step_id(**STEP, namespace=name) for name in ("", "staging", "kirin_default")}
         assert len(ids) == 3 and step_id(**STEP) in ids
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import PIL
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageStat
 
@@ -220,7 +220,6 @@ class TestShapes:
         spare=st.integers(1, 100),
     )
     @example(width=1, height=50_000, scale=1.0, max_ratio=None, min_side=300, spare=1)
-    @settings(deadline=None)
     def test_the_plan_breaks_no_rule(
         self, width: int, height: int, scale: float, max_ratio: float | None, min_side: int, spare: int
     ) -> None:

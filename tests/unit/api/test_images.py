@@ -226,7 +226,7 @@ class TestLocalFiles:
         (rule,) = rules_broken(missing)
         assert "readable where the task runs" in rule
 
-    def test_a_missing_file_tells_why_and_where(self) -> None:
+    def test_a_missing_file_is_named_with_the_reason(self) -> None:
         (problem,) = rejected("/no/such/teapot.png").problems
         assert problem.value == "/no/such/teapot.png"
         assert "No such file" in problem.rule
@@ -289,7 +289,7 @@ class TestStorage:
         assert check_without_reading(StoragePath(), field="image") == []
         assert not is_inline(StoragePath())
 
-    def test_without_a_reader_the_user_is_told(self) -> None:
+    def test_without_a_reader_storage_uris_are_refused(self) -> None:
         assert rules_broken("gs://bucket/a.png") == ["storage URIs cannot be read here"]
 
     @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, ImportError, ValueError])
@@ -706,7 +706,7 @@ class TestLimits:
         (rule,) = rules_broken(damaged, rules=rules)
         assert "at most 10,000 pixels" in rule
 
-    def test_everything_that_is_wrong_is_told_at_once(self, tmp_path: Path) -> None:
+    def test_all_problems_are_reported_together(self, tmp_path: Path) -> None:
         path = tmp_path / "teapot.png"
         path.write_bytes(picture("PNG", (200, 900)))
         rules = ImageRules(max_bytes=5000, min_side=300, max_ratio=2.5, max_pixels=1000)
@@ -714,16 +714,16 @@ class TestLimits:
         assert [problem.value for problem in problems][1:] == ["teapot.png (PNG, 200 x 900 px)"] * 3
         assert [problem.rule.split()[1] for problem in problems] == ["file", "side", "aspect", "image"]
 
-    def test_damage_and_size_are_told_at_once(self) -> None:
+    def test_damage_and_size_are_reported_together(self) -> None:
         rules = rules_broken(picture("PNG", (200, 900))[:-1])
         assert len(rules) == 3
         assert "ends too early" in rules[0]
 
-    def test_a_large_file_of_a_wrong_format_has_both_told(self) -> None:
+    def test_a_large_file_of_a_wrong_format_has_both_problems(self) -> None:
         rules = rules_broken(b"GIF89a" + bytes(200_000), rules=TINY)
         assert ["must be JPEG or PNG" in rules[0], "smaller than" in rules[1]] == [True, True]
 
-    def test_a_large_file_without_a_header_is_told_to_be_large(self) -> None:
+    def test_a_large_file_without_a_header_is_too_large(self) -> None:
         assert rules_broken(b"\xff\xd8\xff" + bytes(200_000), rules=TINY) == [
             "the file must be smaller than 100,000 bytes"
         ]
@@ -789,7 +789,7 @@ class TestDamage:
             (TINY_JPEG.replace(b"\xff\xc0", b"\xff\xc3"), "cannot be decoded"),
         ],
     )
-    def test_what_is_damaged_is_told(self, data: bytes, what: str) -> None:
+    def test_what_is_damaged_is_reported(self, data: bytes, what: str) -> None:
         (rule,) = rules_broken(data, rules=TINY)
         assert rule.startswith("the file must be complete and undamaged")
         assert what in rule

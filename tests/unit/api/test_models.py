@@ -147,7 +147,7 @@ class TestEverySchemaFile:
 
         assert keywords(load_schema(model)) <= known
 
-    def test_says_in_its_own_words_what_the_rules_between_fields_are(self, model: str) -> None:
+    def test_explains_the_rules_between_fields(self, model: str) -> None:
         for rule in load_schema(model).get("allOf", []):
             text = str(rule)
             assert "'x-rule'" in text and "'x-remedy'" in text

@@ -97,7 +97,7 @@ class TestWhatIsSent:
     def test_none_means_not_given(self) -> None:
         assert sent(prompt=None, mode=None, cfg_scale=None, image_tail=None, model=None, nonsense=None) == sent()
 
-    def test_a_duration_is_a_string_whatever_was_given(self) -> None:
+    def test_a_duration_becomes_a_string(self) -> None:
         for given_, wanted in ((5, "5"), (10, "10"), ("5", "5"), ("10", "10")):
             assert sent(duration=given_)["duration"] == wanted
             assert type(sent(duration=given_)["duration"]) is str
@@ -304,7 +304,7 @@ class TestCallbacks:
         "value",
         ["", "hooks.example/kirin", "ftp://hooks.example", "https://", "https://a b/", "https://h/x\n", 5, ["x"]],
     )
-    def test_what_nobody_could_call_is_refused(self, field: str, value: Any) -> None:
+    def test_an_unreachable_callback_url_is_refused(self, field: str, value: Any) -> None:
         assert set(fields_of(refused(**{field: value}))) == {field}
 
     @pytest.mark.parametrize(
@@ -623,11 +623,11 @@ class TestWhenTheDagIsParsed:
         self.check({"image": "/nowhere/at/all.png"})
         self.check({"image": "s3://bucket/key.png"})
 
-    def test_what_no_image_can_be_is_told_now(self) -> None:
+    def test_what_no_image_can_be_is_reported_now(self) -> None:
         assert self.refused({"image": 5}) == ["image"]
         assert self.refused({"image": ""}) == ["image"]
 
-    def test_an_unknown_model_is_told_now(self) -> None:
+    def test_an_unknown_model_is_reported_now(self) -> None:
         with pytest.raises(KirinPayloadError):
             self.check({"image": URL}, "kirin_v1_6_iv2")
 
@@ -699,7 +699,7 @@ class TestNestedImages:
             prepare_payload({"image_list": text, "prompt": "p"}, self.MULTI)
         assert fields_of(caught.value.problems) == ["image_list"]
 
-    def test_bare_images_in_the_list_are_told_how_to_stand_there(self, png: bytes) -> None:
+    def test_bare_images_in_the_list_get_a_remedy(self, png: bytes) -> None:
         with pytest.raises(KirinPayloadError) as caught:
             prepare_payload({"image_list": [png], "prompt": "p"}, self.MULTI)
         (problem,) = caught.value.problems
@@ -735,7 +735,7 @@ class TestUnknownModel:
                 check()
         check_static({"anything": 1}, "kirin_v9_i2v", is_dynamic=is_template, allow_unknown_model=True)
 
-    def test_everything_is_sent_as_it_is_and_the_log_says_so(self) -> None:
+    def test_everything_is_sent_unchanged_and_the_log_says_so(self) -> None:
         prepared = self.unchecked(prompt="", seconds=7, deep={"a": [1, None, {"b": True}]})
         assert prepared.params == {"prompt": "", "seconds": 7, "deep": {"a": [1, None, {"b": True}]}}
         (notice,) = prepared.warnings
@@ -759,20 +759,20 @@ class TestUnknownModel:
     def test_what_does_not_look_like_an_image_is_left_alone(self, value: Any) -> None:
         assert self.unchecked(image=value).params == ({} if value is None else {"image": value})
 
-    def test_an_image_that_is_none_is_told(self) -> None:
+    def test_data_that_is_not_an_image_is_reported(self) -> None:
         with pytest.raises(KirinPayloadError) as caught:
             self.unchecked(image="/nowhere/at/all.png")
         assert fields_of(caught.value.problems) == ["image"]
 
     @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), NAN, INF, {(1, 2): 3}, [[{"a": b"x"}]]])
-    def test_what_json_cannot_say_is_told(self, value: Any) -> None:
+    def test_what_is_not_json_serializable_is_reported(self, value: Any) -> None:
         with pytest.raises(KirinPayloadError) as caught:
             self.unchecked(thing=value)
         (problem,) = caught.value.problems
         assert problem.field.startswith("thing")
         assert problem.rule == "is not JSON serializable"
 
-    def test_a_decimal_is_told_and_not_rounded(self) -> None:
+    def test_a_decimal_is_reported_and_not_rounded(self) -> None:
         with pytest.raises(KirinPayloadError):
             self.unchecked(thing=Decimal("0.1"))
 
@@ -781,7 +781,7 @@ class TestUnknownModel:
         assert prepared.params == {"thing": {"1": "a", "b": 2}}
         assert payload_fingerprint(prepared)
 
-    def test_what_is_nested_beyond_all_measure_is_told(self) -> None:
+    def test_excessive_nesting_is_reported(self) -> None:
         deep: Any = 1
         for _ in range(1000):
             deep = {"a": [deep]}
@@ -840,13 +840,13 @@ EXAMPLES: dict[str, list[tuple[Any, Any]]] = {
 }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {}, optional={name: st.sampled_from([*cases, (None, None)]) for name, cases in EXAMPLES.items()}
     )
 )
-def test_exactly_the_broken_rules_are_told_and_exactly_the_rest_is_sent(chosen: dict[str, tuple[Any, Any]]) -> None:
+def test_exactly_the_broken_rules_are_reported_and_exactly_the_rest_is_sent(chosen: dict[str, tuple[Any, Any]]) -> None:
     given_ = {name: case[0] for name, case in chosen.items()}
     expected = {name: case[1] for name, case in chosen.items() if case[0] is not None}
     bad = {name for name, value in expected.items() if value is BAD}
@@ -869,7 +869,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from([name for name in EXAMPLES if "image" not in name]) | st.text(max_size=8), json_values
@@ -894,7 +894,7 @@ def test_any_payload_is_sent_as_the_schema_wants_it_or_refused(payload: dict[str
     assert json.loads(body or b"") == {"model": MODEL, "input": [{"params": prepared.params}]}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.recursive(json_values, lambda inner: st.tuples(inner), max_leaves=2) | st.binary() | st.text())
 def test_anything_in_the_place_of_a_payload_is_refused_and_nothing_else_happens(payload: Any) -> None:
     for check in (
@@ -912,7 +912,7 @@ def test_what_to_do_with_images_is_one_of_two() -> None:
 
 
 @pytest.mark.parametrize("own", ["None", "[A] 17", "a\N{NO-BREAK SPACE}b", "x" * 513, ".."])
-def test_an_id_that_nobody_could_ask_for_is_refused_by_its_own_name(own: str) -> None:
+def test_an_id_that_cannot_be_looked_up_is_refused_under_the_users_name_for_it(own: str) -> None:
     payload = {"image": "https://h.example/a.png", "external_task_id": own}
     with pytest.raises(KirinPayloadError) as caught:
         prepare_payload(payload, "kirin_v1_6_i2v")
@@ -927,7 +927,7 @@ def test_half_a_character_is_refused_before_anything_is_sent() -> None:
         prepare_payload({"image": "https://h.example/a.png", "prompt": "a \ud83d"}, "kirin_v1_6_i2v")
 
 
-def test_an_image_in_a_field_that_nobody_describes_is_not_shown() -> None:
+def test_an_image_in_an_undocumented_field_is_not_shown() -> None:
     content = "/9j/" + "A" * 400
     prepared = prepare_payload(
         {"image": "https://h.example/a.png", "first_words": content}, "some_model", allow_unknown_model=True

@@ -107,7 +107,7 @@ def test_urls_with_scheme_and_host_are_urls(url: str) -> None:
         "https://example.com:port/hook",
     ],
 )
-def test_what_nobody_could_call_is_no_url(url: str) -> None:
+def test_an_unreachable_address_is_not_a_url(url: str) -> None:
     (problem,) = judge(url, {"x-url": True})
     assert problem.rule.startswith("must be an http or https URL")
 
@@ -139,7 +139,7 @@ class TestNesting:
             ("outer.innner", "is not a parameter of this model"),
         }
 
-    def test_everything_that_is_missing_is_told_once(self) -> None:
+    def test_everything_that_is_missing_is_reported_once(self) -> None:
         problems = validate({"outer": {}}, self.SCHEMA)
         assert sorted(problem.field for problem in problems) == ["outer.inner", "outer.other"]
         assert all(problem.value == "(missing)" for problem in problems)

@@ -31,7 +31,7 @@ def test_without_a_limit_nobody_waits() -> None:
     assert [pace.acquire(START) for _ in range(100)] == [0.0] * 100
 
 
-def test_a_turn_that_is_not_there_yet_says_how_long() -> None:
+def test_a_call_that_is_too_early_gets_the_seconds_to_wait() -> None:
     pace = RateLimiter(4)
     assert pace.acquire(START) == 0
     waits = pace.acquire(START)
@@ -101,7 +101,7 @@ class TestTooMany:
             pace.on_rate_limited(START + 4 + step / 20, None)
         assert len(calls(pace, START + 5, START + 7)) == pytest.approx(2 * 10 * DECREASE_FACTOR, abs=3)
 
-    def test_a_gateway_that_goes_on_saying_it_gets_ever_fewer_calls_and_never_none(self) -> None:
+    def test_a_gateway_that_keeps_refusing_gets_fewer_calls_but_never_none(self) -> None:
         pace, now = RateLimiter(10), START
         for _ in range(40):
             calls(pace, now, now + DECREASE_INTERVAL, every=0.1)

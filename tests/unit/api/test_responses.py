@@ -116,7 +116,7 @@ class TestErrors:
             (b"\xff\xfe\x00", ""),
         ],
     )
-    def test_what_is_not_the_api_s_is_told_as_that(self, raw: bytes, said: str) -> None:
+    def test_a_response_that_is_not_the_apis_is_reported_as_such(self, raw: bytes, said: str) -> None:
         with pytest.raises(KirinResponseError) as caught:
             read(raw, asked_for="d1")
         if said != "sig":
@@ -181,34 +181,34 @@ statuses = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 42
 
 
 class TestAnyResponseAtAll:
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(statuses, anything, st.sampled_from([None, "d1"]))
     def test_any_json(self, status: int, value: Any, asked_for: str | None) -> None:
         judged(status, json.dumps(value).encode(), asked_for)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.dictionaries(st.sampled_from(list(GOOD)), anything), statuses)
     def test_a_task_object_with_anything_in_its_fields(self, changes: dict[str, Any], status: int) -> None:
         judged(status, json.dumps(GOOD | changes).encode())
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.binary(max_size=300), statuses)
     def test_any_bytes(self, raw: bytes, status: int) -> None:
         judged(status, raw)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.data())
     def test_a_task_object_with_one_byte_changed(self, data: st.DataObject) -> None:
         raw = bytearray(json.dumps(GOOD).encode())
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
         judged(200, bytes(raw))
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(st.text(max_size=200), st.sampled_from(["utf-8", "utf-16", "utf-32-le", "latin-1", "shift_jis", "cp037"]))
     def test_any_text_in_any_encoding(self, text: str, encoding: str) -> None:
         judged(200, json.dumps({"id": text, "status": text}, ensure_ascii=False).encode(encoding, errors="replace"))
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         st.sampled_from(["%s", '{"id":"a","status":"failed","error":{"message":%s}}', '{"detail":%s}', '{"error":%s}'])
         | st.sampled_from(['{"id":"a","status":"done","metadata":{"a":%s}}', '{"id":%s}', '{"request_id":%s}']),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.sanitize import MAX_DEPTH, MAX_TEXT, MAX_VALUES, sanitize
@@ -27,7 +27,6 @@ harmless = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(harmless)
 def test_what_is_harmless_stays_as_it_is(value: Any) -> None:
     assert sanitize(value) == value

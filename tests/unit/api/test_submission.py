@@ -68,7 +68,7 @@ def proven(gateway: ModelGateway) -> ModelRecord:
 
 
 class TestBuysOnce:
-    def test_first_try_looks_then_buys(self) -> None:
+    def test_first_try_looks_up_then_submits(self) -> None:
         gateway = ModelGateway()
         got = submission(gateway, ModelRecord()).submit_or_adopt()
         assert (got.external_task_id, got.adopted, gateway.submissions) == (NAME, False, 1)
@@ -201,7 +201,7 @@ class TestAfterALostResponse:
             assert not caught.value.retryable
             assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
 
-    def test_an_id_that_our_own_lost_submission_took_is_looked_for_again(self) -> None:
+    def test_an_id_that_our_own_lost_submission_used_is_looked_up_again(self) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.lag = 100
@@ -213,7 +213,7 @@ class TestAfterALostResponse:
         assert submission(gateway, record).submit_or_adopt().adopted
         assert gateway.billed == 2, "the proof, and this one"
 
-    def test_finding_buys_nothing(self) -> None:
+    def test_finding_submits_nothing(self) -> None:
         gateway, record = ModelGateway(), ModelRecord()
         assert submission(gateway, record).find_existing() is None
         assert gateway.submissions == 0
@@ -254,7 +254,7 @@ class TestAfterALostResponse:
         assert caught.value.retryable
         assert gateway.submissions == 1
 
-    def test_could_not_look_is_not_not_found(self) -> None:
+    def test_a_failed_lookup_is_not_not_found(self) -> None:
         gateway = ModelGateway(post_fate=fates("lost after"), get_fate=fates("ok", "network"))  # type: ignore[arg-type]
         record = ModelRecord()
         with pytest.raises(KirinUnknownSubmitError, match=NAME) as caught:
@@ -264,7 +264,7 @@ class TestAfterALostResponse:
         assert gateway.submissions == 1
 
 
-def test_a_gateway_that_takes_no_foreign_ids_can_still_be_bought_from() -> None:
+def test_a_gateway_without_lookup_by_external_id_still_accepts_submissions() -> None:
     gateway = ModelGateway()
     record = proven(gateway)
     really, gateway.finds_by_external_id = gateway.get_task, False
@@ -406,7 +406,7 @@ class TestNoErrorIsTakenAtItsWord:
         assert submission(gateway, ModelRecord()).submit_or_adopt().adopted
         assert gateway.billed == 1
 
-    def test_a_load_balancers_404_is_no_look_up_in_between(self) -> None:
+    def test_a_load_balancers_404_is_not_a_lookup(self) -> None:
         gateway = ModelGateway(post_fate=fates("429"))  # type: ignore[arg-type]
         look, looks = gateway.get_task, 0
 
@@ -539,7 +539,7 @@ class TestARoundBuysOneGeneration:
         )
         assert "payload, model, `take` or external_task_id of this try differs" in caplog.text
 
-    def test_what_was_surely_refused_binds_nobody(self, deployment: Deployment) -> None:
+    def test_a_certain_rejection_does_not_bind_the_next_try(self, deployment: Deployment) -> None:
         deployment.gateway.post_fate = fates("429")  # type: ignore[assignment]
         with pytest.raises(KirinRateLimitError):
             deployment.attempt("a", sleep=lambda seconds: deployment.gateway.__setattr__("post_fate", lambda: "429"))
@@ -548,7 +548,7 @@ class TestARoundBuysOneGeneration:
         assert got is not None
         assert (got.external_task_id, got.adopted) == ("airflow-b", False)
 
-    def test_after_a_failed_one_the_next_try_buys_what_it_wants(self, deployment: Deployment) -> None:
+    def test_after_a_failed_generation_the_next_try_submits_its_own_payload(self, deployment: Deployment) -> None:
         names = []
         for payload in ("a", "b", "b", "a"):
             got = deployment.attempt(payload)
@@ -571,7 +571,9 @@ class TestARoundBuysOneGeneration:
         assert (again.adopted, again.kirin_task.id) == (True, got.kirin_task.id)
         assert deployment.gateway.billed == 2, "the proof, and this one"
 
-    def test_a_settled_doubt_does_not_buy_again_what_an_earlier_round_bought(self, deployment: Deployment) -> None:
+    def test_a_resolved_doubt_does_not_submit_again_what_an_earlier_round_submitted(
+        self, deployment: Deployment
+    ) -> None:
         first = deployment.attempt("a")
         deployment.clear()
         deployment.gateway.post_fate = fates("killed before")  # type: ignore[assignment]
@@ -583,7 +585,7 @@ class TestARoundBuysOneGeneration:
         assert got.kirin_task.id == first.kirin_task.id
         assert deployment.gateway.billed == 2, "the proof, and this one"
 
-    def test_what_failed_generations_cost_is_remembered_whoever_adopts_the_next(self, deployment: Deployment) -> None:
+    def test_the_cost_of_failed_generations_is_kept_when_the_next_one_is_adopted(self, deployment: Deployment) -> None:
         first = deployment.attempt("a")
         assert first is not None
         deployment.gateway.finish("failed", cost="0.28")
@@ -595,7 +597,7 @@ class TestARoundBuysOneGeneration:
         assert (got.adopted, got.external_task_id) == (True, "airflow-a-2")
         assert deployment.ti.xcoms["kirin_submission"]["failed_costs"] == {first.kirin_task.id: "0.28"}
 
-    def test_a_payload_error_names_what_an_earlier_round_bought(self, deployment: Deployment) -> None:
+    def test_a_payload_error_names_what_an_earlier_round_submitted(self, deployment: Deployment) -> None:
         first = deployment.attempt("a")
         deployment.clear()
         context: Any = {"ti": deployment.ti, "task_state_store": deployment.store}
@@ -615,7 +617,7 @@ class TestARoundBuysOneGeneration:
         assert deployment.gateway.submissions == 1
 
     @pytest.mark.parametrize("fate", ["killed after", "lost after"])
-    def test_a_users_own_id_in_doubt_is_not_bought_through_another_connection(self, fate: str) -> None:
+    def test_a_users_own_id_in_doubt_is_not_submitted_through_another_connection(self, fate: str) -> None:
         """On the other account the lookup surely finds nothing."""
         deployment, other = Deployment(ModelGateway()), ModelGateway()
         deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
@@ -631,7 +633,7 @@ class TestARoundBuysOneGeneration:
         assert got is not None
         assert got.external_task_id == "airflow-b", "a person may pay for another payload all the same"
 
-    def test_a_clear_with_another_payload_buys_anew_and_names_the_first(
+    def test_a_clear_with_another_payload_submits_again_and_names_the_first(
         self, deployment: Deployment, caplog: pytest.LogCaptureFixture
     ) -> None:
         first = deployment.attempt("a")
@@ -686,7 +688,7 @@ class TestARoundBuysOneGeneration:
 
 
 class TestAFullAccount:
-    def test_who_can_wait_elsewhere_is_told_at_once(self) -> None:
+    def test_a_caller_that_can_wait_elsewhere_gets_the_refusal_at_once(self) -> None:
         gateway, record, slept = ModelGateway(post_fate=lambda: "full"), ModelRecord(), list[float]()
         with pytest.raises(KirinCapacityError) as caught:
             submission(gateway, record, capacity_patience=0, sleep=slept.append).submit_or_adopt()
@@ -812,5 +814,5 @@ class OneTask(RuleBasedStateMachine):
                 assert not counts or max(counts.values()) <= 1, (by, billed)
 
 
-OneTask.TestCase.settings = settings(max_examples=300, stateful_step_count=14, deadline=None)
+OneTask.TestCase.settings = settings(max_examples=300, stateful_step_count=14)
 TestOneTask = OneTask.TestCase
