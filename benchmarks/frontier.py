@@ -26,7 +26,7 @@ _DONE = KirinTask("simulated", "completed", videos=[KirinVideo("https://example.
 
 
 class Schedule(Protocol):
-    """Whatever decides when to look again: the provider's Poller, or a peer's habit."""
+    """What decides when to poll again: the provider's Poller, or a peer's habit."""
 
     def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
         """Say what follows from a look."""
@@ -76,7 +76,7 @@ def _wait(poller: Schedule, duration: float, progress: Progress) -> tuple[int, f
     now, looks = 0.0, 1
     while now < duration:
         step = poller.on_response(KirinTask("simulated", "in_progress", progress=progress(now / duration)), now)
-        assert step.delay > 0, f"{poller} would look again at once"
+        assert step.delay > 0, f"{poller} would poll again at once"
         now += step.delay
         looks += 1
     assert poller.on_response(_DONE, now).outcome is _DONE

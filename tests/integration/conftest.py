@@ -210,7 +210,7 @@ def s3(s3_server: str, s3_keys: dict[str, str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A certificate authority that nobody knows."""
+    """A certificate authority that is not trusted."""
     return make_authority(tmp_path_factory.mktemp("authority"))
 
 

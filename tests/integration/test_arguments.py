@@ -121,7 +121,7 @@ class TestRefusedBeforeAnythingIsPaid:
         assert list(tmp_path.iterdir()) == []
 
     def test_after_the_wait_it_does_not_end_green_without_a_file(self, dag, run, payload, emulator, airflow_db):
-        """The operator that goes on after a deferral is another object, and its arguments are rendered anew."""
+        """The operator that resumes after a deferral is another object, and its arguments are rendered again."""
 
         def where(ti: Any) -> Any:
             return None if emulator.submitted else str(airflow_db / "videos")

@@ -41,7 +41,7 @@ class TestGetAndWait:
     async def test_it_says_what_the_sync_hook_says(self, conn_id, submitted):
         kirin_task_id = submitted()
         theirs, ours = KirinHook(conn_id).get_task(kirin_task_id), await KirinAsyncHook(conn_id).get_task(kirin_task_id)
-        # Each look signs the link anew.
+        # Each lookup signs the link again.
         assert [video.job_id for video in theirs.videos] == [video.job_id for video in ours.videos]
         assert {**theirs.to_dict(), "videos": []} == {**ours.to_dict(), "videos": []}
 

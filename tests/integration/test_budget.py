@@ -131,7 +131,7 @@ class TestTheBudgetOfARun:
         assert spent(emulator) == Decimal("0.56")
 
     def test_an_adopted_generation_is_neither_refused_nor_counted_twice(self, dag, run, payload, emulator):
-        """The first try buys and gives up waiting; the budget is used up, and the second try goes on all the same."""
+        """The first try submits and gives up waiting; the budget is used up, and the second try adopts all the same."""
         with dag:
             KirinGenerateVideoOperator(
                 task_id="g",
@@ -178,10 +178,10 @@ class TestWhatItWouldCost:
         assert ended.state == "failed" and "0.50 USD (according to the connection's prices)" in ended.log
         assert emulator.submitted == 0
 
-    @pytest.mark.parametrize("trouble", [{"prompt": "[[price:credit]]"}, {"prompt": "[[price:miss]]"}])
-    def test_without_a_known_price_it_is_refused_with_a_remedy(self, dag, run, payload, emulator, trouble):
+    @pytest.mark.parametrize("directive", [{"prompt": "[[price:credit]]"}, {"prompt": "[[price:miss]]"}])
+    def test_without_a_known_price_it_is_refused_with_a_remedy(self, dag, run, payload, emulator, directive):
         with dag:
-            KirinSubmitOperator(task_id="s", payload=payload | trouble, max_cost_usd="100", retries=2)
+            KirinSubmitOperator(task_id="s", payload=payload | directive, max_cost_usd="100", retries=2)
         ended = run(dag)
         assert ended.state == "failed" and ended.ti("s").try_number == 1 and emulator.submitted == 0
         assert "the cost of kirin_v1_6_i2v/std/5 is unknown" in ended.log and '"prices"' in ended.log
@@ -260,7 +260,7 @@ class Instance:
     def xcom_pull(self, *, task_ids: Any, key: str, **how: Any) -> list[Any]:
         rows = self.xcoms.pull([task_ids] if isinstance(task_ids, str) else task_ids, key)
         if self._together:
-            # The worst moment: all have read what the others hold before any of them goes on.
+            # The worst moment: all have read what the others hold before any of them continues.
             self._together.wait()
             self._together = None
         return rows
@@ -273,7 +273,7 @@ class NoDag:
 class TestAllAtOnce:
     @pytest.mark.parametrize("workers", [8])
     def test_together_they_never_exceed_it_and_none_is_refused_that_fits(self, payload, emulator, workers):
-        """Eight workers, money for three: the emulator's ledger says three, and the others were told why."""
+        """Eight workers, money for three: the emulator's ledger says three, and the others get the reason."""
         xcoms, together = SharedXComs(), threading.Barrier(workers)
         ended: list[Any] = []
 

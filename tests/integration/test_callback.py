@@ -1,4 +1,4 @@
-"""Kirin's callbacks end waits, and nobody else's do, in Airflow's own web application and database."""
+"""Genuine callbacks end waits, and no others do, in Airflow's own web application and database."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ class TestAnAsset:
 
 
 class TestHostileCallers:
-    """Nothing changes, nothing is told, and nobody is asked."""
+    """Nothing changes, nothing is reported, and no request is sent."""
 
     @pytest.fixture
     def deferred(self, generate, submit) -> Deferred:

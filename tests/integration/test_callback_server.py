@@ -1,4 +1,4 @@
-"""Callbacks over real sockets: the emulator calls an API server in a process of its own, and so does whoever likes."""
+"""Callbacks over real sockets: the emulator calls an API server in a process of its own, and so do strangers."""
 
 from __future__ import annotations
 

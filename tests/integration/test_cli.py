@@ -135,8 +135,8 @@ class TestSubmit:
         assert_one_line(kirin("submit", "payload.json"), "give --yes", "Nothing was submitted")
         assert emulator.submitted == 0
 
-    @pytest.mark.parametrize(("answer", "bought"), [("y\n", 1), ("yes\n", 1), ("n\n", 0), ("\n", 0)])
-    def test_asks_a_person(self, kirin, payload, emulator, answer, bought):
+    @pytest.mark.parametrize(("answer", "submitted"), [("y\n", 1), ("yes\n", 1), ("n\n", 0), ("\n", 0)])
+    def test_asks_a_person(self, kirin, payload, emulator, answer, submitted):
         ours, theirs = pty.openpty()
         try:
             os.write(ours, answer.encode())
@@ -145,7 +145,7 @@ class TestSubmit:
             os.close(ours)
             os.close(theirs)
         assert "[y/N]" in done.stderr and "for about 0.28 USD" in done.stderr
-        assert emulator.submitted == bought and done.returncode == (0 if bought else 1)
+        assert emulator.submitted == submitted and done.returncode == (0 if submitted else 1)
 
     def test_a_lost_response_is_looked_up(self, kirin, payload, emulator):
         emulator.fault(on="submit", kind="lose_response")
@@ -333,8 +333,8 @@ class TestBatch:
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=HANG)
         assert process.returncode == 130 and "Traceback" not in said, said
-        bought = emulator.submitted
-        assert 2 <= bought <= 3
+        submitted = emulator.submitted
+        assert 2 <= submitted <= 3
         *_, interrupted, go_on = said.splitlines()
         assert "interrupted: 0 of 6 done" in interrupted and "are billed" in interrupted
         resume = go_on.partition(" with: python -m airflow_provider_kirin ")[2].split()
@@ -344,7 +344,7 @@ class TestBatch:
         assert_one_line(refused, "holds a batch already", "--resume")
         done = kirin(*resume, "-o", "json")
         assert done.returncode == 0 and json.loads(done.stdout)["counts"] == {"saved": 6}, done
-        assert f"{6 - bought} of 6 rows" in done.stderr
+        assert f"{6 - submitted} of 6 rows" in done.stderr
         names = [row["external_task_id"] for row in emulator.ledger()["paid"]]
         assert len(names) == len(set(names)) == 6
 
@@ -357,7 +357,7 @@ class TestBatch:
         assert done.returncode == 0 and "missing or damaged" in done.stderr, done
         assert emulator.submitted == 4
 
-        # In another place the journal says what is there; a row more is bought.
+        # In another place the journal says what is there; one more row is submitted.
         (tmp_path / "videos").rename(tmp_path / "moved")
         table(5)
         done = kirin(*self.ARGUMENTS, "-y", "--resume", "--destination", "moved")
@@ -455,7 +455,7 @@ class TestCosts:
             {**keys, "task": "endless", "generations": 1, "usd": "0", "unknown": 1},
             {**keys, "task": "mapped", "generations": 2, "usd": "0.56", "unknown": 0},
             {**keys, "task": "submit", "generations": 1, "usd": "0.49", "unknown": 0},
-        ], "counted where it was bought, and once for two sensors"
+        ], "counted where it was submitted, and once for two sensors"
         assert report["total"] == {"generations": 4, "usd": "1.05", "unknown": 1}
         ledger = [row for row in emulator.ledger()["paid"] if row["status"] == "completed"]
         assert sum(Decimal(row["cost"]) for row in ledger) == Decimal(report["total"]["usd"])
@@ -476,18 +476,18 @@ class TestCosts:
             assert said["total"]["generations"] == generations, period
 
     def test_of_two_dags_belong_to_the_one_that_submitted(self, kirin, dag_id, run, image_file):
-        with DAG(f"{dag_id}_buys", schedule=None) as buys:
+        with DAG(f"{dag_id}_submits", schedule=None) as submits:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file, "prompt": "x"})
-        bought = run(buys)
+        submitted = run(submits)
         with DAG(f"{dag_id}_waits", schedule=None) as waits:
-            KirinTaskSensor(task_id="wait", kirin_task_id=bought.result("submit"), poke_interval=0.1)
+            KirinTaskSensor(task_id="wait", kirin_task_id=submitted.result("submit"), poke_interval=0.1)
         waited = run(waits)
         whole = {"generations": 1, "usd": "0.28", "unknown": 0}
         nothing = {"generations": 0, "usd": "0", "unknown": 0}
         for only, total in (
-            (["--dag-id", buys.dag_id], whole),
-            (["--dag-id", buys.dag_id, "--run-id", bought.run_id], whole),
-            (["--run-id", bought.run_id], whole),
+            (["--dag-id", submits.dag_id], whole),
+            (["--dag-id", submits.dag_id, "--run-id", submitted.run_id], whole),
+            (["--run-id", submitted.run_id], whole),
             (["--dag-id", waits.dag_id], nothing),
             (["--run-id", waited.run_id], nothing),
         ):

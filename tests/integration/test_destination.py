@@ -58,7 +58,7 @@ class TestNames:
         path = tmp_path / folder_of(ended) / f"{result['id']}-0.mp4"
         assert result["files"] == [path.as_uri()] and is_mp4(path.read_bytes())
 
-    @pytest.mark.parametrize("asked_by", ["the id", "the external task id", "an id that it did not buy"])
+    @pytest.mark.parametrize("asked_by", ["the id", "the external task id", "an id that it did not submit"])
     def test_of_a_download_that_is_mapped_stay_apart(self, dag, run, payload, tmp_path, conn_id, asked_by):
         rows = [{"payload": {**payload, "prompt": f"Row {n}."}, "external_task_id": f"row-{n}"} for n in range(2)]
         wanted = ["row-0", "row-1"]
@@ -70,8 +70,8 @@ class TestNames:
                 ids = wanted
             else:
                 with closing(KirinHook(conn_id)) as hook:
-                    bought = [hook.submit({**payload, "prompt": f"Other {n}."}).id for n in range(2)]
-                    ids = wanted = [hook.wait(one, timeout=HANG, poll_interval=0.1).id for one in bought]
+                    submitted = [hook.submit({**payload, "prompt": f"Other {n}."}).id for n in range(2)]
+                    ids = wanted = [hook.wait(one, timeout=HANG, poll_interval=0.1).id for one in submitted]
             into = {"destination": str(tmp_path / "videos"), "filename_template": "{external_task_id}.mp4"}
             generate >> KirinDownloadOperator.partial(task_id="download", **into).expand(kirin_task_id=ids)
         ended = run(dag)

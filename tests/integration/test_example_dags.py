@@ -87,18 +87,18 @@ def test_their_images_are_what_the_model_takes():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs(path, run, output, slow_emulator):
-    bought = 0
+    submitted = 0
     for dag_id, dag in parse(path).items():
         expected = EXPECTED[dag_id]
-        bought += expected.videos
+        submitted += expected.videos
         ended = run(dag)
         assert ended.state == "success", ended.log[-5000:]
         assert ended.states() == dict.fromkeys(expected.tasks, "success")
         ledger = slow_emulator.ledger()
-        assert (len(ledger["paid"]), ledger["failed"]) == (bought, [])
+        assert (len(ledger["paid"]), ledger["failed"]) == (submitted, [])
         videos = sorted(output.rglob("*.mp4"))
         files = sorted(path for path in output.rglob("*") if path.is_file() and path.name not in BESIDE_THE_VIDEOS)
-        assert len(videos) == bought and files == videos
+        assert len(videos) == submitted and files == videos
         for video in videos:
             assert_playable(video)
 

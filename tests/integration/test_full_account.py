@@ -31,7 +31,7 @@ def payload(image_file) -> dict[str, Any]:
 
 
 def fill(emulator: Any, times: int) -> None:
-    """Refuse so many submissions, as a full account does; -1 for all."""
+    """Refuse this many submissions, as a full account does; -1 for all."""
     emulator.fault(on="submit", kind="status", status=429, body={"error": FULL}, times=times)
 
 

@@ -26,7 +26,7 @@ from tests.support.waiting import HANG
 
 pytestmark = [
     pytest.mark.usefixtures("conn_id", "kirin_fast_retries"),
-    # Airflow makes a short secret for whoever configures none.
+    # Airflow makes a short secret if none is configured.
     pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning"),
 ]
 EVIL = '"><script>alert(1)</script>'
@@ -44,7 +44,7 @@ def web(airflow_db) -> Iterator[Any]:
 
 @pytest.fixture
 def get(web) -> Callable[..., Any]:
-    """Open a path as somebody with a role; None is somebody without one."""
+    """Open a path as a user with a role; None for an anonymous one."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
@@ -152,14 +152,14 @@ class TestGeneration:
         page = visit(run(dag), "submit")
         assert page.status_code == 200 and page.json()["cards"] == []
 
-    def test_error_of_the_gateway_is_reported(self, bought, visit, emulator):
+    def test_error_of_the_gateway_is_reported(self, submitted, visit, emulator):
         emulator.fault(on="get", kind="status", status=503, times=1)
-        page = visit(bought, "submit", "live", bought.result("submit"))
+        page = visit(submitted, "submit", "live", submitted.result("submit"))
         assert page.status_code == 502 and "503" in page.json()["detail"]
 
 
 @pytest.fixture
-def bought(dag, run, payload):
+def submitted(dag, run, payload):
     with dag:
         KirinSubmitOperator(task_id="submit", payload=payload)
     return run(dag)
@@ -227,9 +227,9 @@ class TestAccess:
     PATHS = ("generation", "live/{id}", "video/{id}/0", "image/{id}/image")
 
     @pytest.fixture
-    def paths(self, bought) -> list[str]:
-        link = bought.xcoms()["submit", -1, "_link_KirinGenerationLink"]
-        kinds = [path.format(id=bought.result("submit")).partition("/") for path in self.PATHS]
+    def paths(self, submitted) -> list[str]:
+        link = submitted.xcoms()["submit", -1, "_link_KirinGenerationLink"]
+        kinds = [path.format(id=submitted.result("submit")).partition("/") for path in self.PATHS]
         return [f"/{link.replace('/generation/', f'/api/{kind}/', 1)}{slash}{more}" for kind, slash, more in kinds]
 
     def test_is_for_those_who_may_read_the_dags_xcoms(self, paths, get, web, emulator):
@@ -240,7 +240,7 @@ class TestAccess:
         assert len(emulator.requests()) == asked
         assert get(paths[0]).status_code == get(paths[1]).status_code == 200
 
-    def test_is_not_for_those_who_may_read_another_dag_only(self, paths, bought, get, emulator, monkeypatch):
+    def test_is_not_for_those_who_may_read_another_dag_only(self, paths, submitted, get, emulator, monkeypatch):
         from airflow.api_fastapi.app import get_auth_manager
 
         def may_read_another(*, details: Any = None, **_: Any) -> bool:
@@ -252,12 +252,12 @@ class TestAccess:
         for path in paths:
             assert get(path).status_code == get(f"{path}?dag_id=another").status_code == 403
         found, sums = (get(path).json() for path in ("/kirin/api/generations", "/kirin/api/summary"))
-        assert bought.dag_id in everybody[0]["dags"] and everybody[0]["cards"]
+        assert submitted.dag_id in everybody[0]["dags"] and everybody[0]["cards"]
         assert found == {"cards": [], "next": None, "dags": []} and sums["generations"] == 0 and not sums["days"]
-        assert get(f"/kirin/api/generations?dag={bought.dag_id}").json()["cards"] == []
+        assert get(f"/kirin/api/generations?dag={submitted.dag_id}").json()["cards"] == []
         assert len(emulator.requests()) == asked
 
-    def test_gallery_shows_none_of_a_dag_that_began_while_it_was_searched(self, bought, get, monkeypatch):
+    def test_gallery_shows_none_of_a_dag_that_began_while_it_was_searched(self, submitted, get, monkeypatch):
         from airflow.api_fastapi.app import get_auth_manager
 
         from airflow_provider_kirin.plugins import query
@@ -391,7 +391,7 @@ class TestGallery:
 
 class TestWithAnXComBackend:
     @pytest.fixture
-    def stored(self, bought, tmp_path, monkeypatch) -> Iterator[Path]:
+    def stored(self, submitted, tmp_path, monkeypatch) -> Iterator[Path]:
         """The record of the submission in a file, as Airflow's own backend keeps it, and its URI in the database."""
         from airflow.models.xcom import XComModel
         from airflow.providers.common.io.xcom import backend
@@ -402,33 +402,35 @@ class TestWithAnXComBackend:
         backend._get_base_path.cache_clear()
         path = tmp_path / "submission.json"
         with create_session() as session:
-            row = session.scalar(select(XComModel).filter_by(dag_id=bought.dag_id, key="kirin_submission"))
+            row = session.scalar(select(XComModel).filter_by(dag_id=submitted.dag_id, key="kirin_submission"))
             path.write_text(json.dumps(row.value))
             row.value = path.as_uri()
         yield path
         backend._get_base_path.cache_clear()
 
-    def test_the_record_is_read_by_it(self, bought, visit, stored):
-        page = visit(bought, "submit")
-        assert page.status_code == 200 and bought.result("submit") in page.text
+    def test_the_record_is_read_by_it(self, submitted, visit, stored):
+        page = visit(submitted, "submit")
+        assert page.status_code == 200 and submitted.result("submit") in page.text
 
-    def test_a_record_that_is_gone_is_none(self, bought, visit, stored):
+    def test_a_record_that_is_gone_is_none(self, submitted, visit, stored):
         stored.unlink()
-        assert visit(bought, "submit").json()["cards"] == []
+        assert visit(submitted, "submit").json()["cards"] == []
 
-    def test_a_record_that_cannot_be_read_is_not_found(self, bought, visit, stored, monkeypatch, logged):
+    def test_a_record_that_cannot_be_read_is_not_found(self, submitted, visit, stored, monkeypatch, logged):
         class Encrypted:
             @staticmethod
             def deserialize_value(row: Any) -> Any:
                 raise RuntimeError(f"no key for {row.key} of {row.task_id}")
 
         monkeypatch.setattr("airflow_provider_kirin.plugins.query.XCom", Encrypted)
-        page = visit(bought, "submit")
+        page = visit(submitted, "submit")
         assert page.json()["cards"] == [] and "no key" not in page.text
         assert "no key for kirin_submission of submit" in logged()
 
-    def test_a_record_of_a_backend_that_is_no_longer_configured_is_not_found(self, bought, visit, stored, monkeypatch):
+    def test_a_record_of_a_backend_that_is_no_longer_configured_is_not_found(
+        self, submitted, visit, stored, monkeypatch
+    ):
         from airflow.sdk.bases.xcom import BaseXCom
 
         monkeypatch.setattr("airflow_provider_kirin.plugins.query.XCom", BaseXCom)
-        assert visit(bought, "submit").json()["cards"] == []
+        assert visit(submitted, "submit").json()["cards"] == []

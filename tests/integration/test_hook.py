@@ -305,7 +305,7 @@ class TestAMisbehavingGateway:
         hook = KirinHook(connect(server.url, timeout=1))
         with pytest.raises(KirinError) as caught:
             hook.submit(payload)
-        assert len(everything_shown(caught.value)) < 20_000, "an error that nobody wants in a log"
+        assert len(everything_shown(caught.value)) < 20_000, "an error too long for a log"
         hook.close()
         posts = [request for request in server.requests if request.startswith(b"POST")]
         assert len(posts) == 1, "a submission that may have been accepted was sent again"
@@ -478,7 +478,7 @@ class TestDownload:
         second = raw_server(replying(video))
         first = raw_server(replying(whole("", status="302 Found", headers={"Location": f"{second.url}/v.mp4?sig=1"})))
         hook = KirinHook(connect(first.url))
-        # As after a look at the gateway on the same host: nothing of its session may come along.
+        # As after a request to the gateway on the same host: nothing of its session may be reused.
         with pytest.raises(KirinError):
             hook.get_task("one", patience=0)
         assert hook.download(f"{first.url}/v.mp4", tmp_path / "video.mp4") == 12

@@ -77,7 +77,7 @@ class TestAssetEvents:
             )
         ended = run(dag)
         events = {event.asset.uri: event.extra for event in ended.asset_events()}
-        # One file is one asset, whoever opens it.
+        # One file is one asset, in every process.
         assert sorted(events) == ["kirin_videos", "s3://videos/a.mp4"]
         uris = [extra["uri"] for extra in events.values()] + events["kirin_videos"]["uris"]
         for uri in uris:

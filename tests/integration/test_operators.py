@@ -58,7 +58,7 @@ def submitted(conn_id, image_file):
 
 
 def without_links(result: dict[str, Any]) -> dict[str, Any]:
-    """Each look signs the links anew."""
+    """Each lookup signs the links again."""
     videos = [{**video, "url": video["url"].partition("?")[0]} for video in result["videos"]]
     return {**result, "videos": videos}
 
@@ -293,7 +293,7 @@ class TestGenerate:
         assert emulator.submitted == 1
 
     def test_an_end_in_the_triggerer_that_cannot_be_kept_is_reported_before_paying(self, dag, run, payload, emulator):
-        """Of a mapped task nobody sees it when the DAG is parsed."""
+        """Of a mapped task it cannot be seen when the DAG is parsed."""
         with dag:
             many = KirinGenerateVideoOperator.partial(task_id="generate", end_from_trigger=True, **AGAIN).expand(
                 payload=[payload]
@@ -334,7 +334,7 @@ class TestGenerate:
     def test_a_lookup_that_lags_after_the_submission_is_ridden_out(self, dag, run, payload, emulator, deferrable):
         with dag:
             generate(payload, deferrable=deferrable)
-        # The first GET looks for what an earlier try bought.
+        # The first GET looks up what an earlier try submitted.
         emulator.fault(skip=1, times=2, **NOT_FOUND)
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number == 1
@@ -466,9 +466,9 @@ class TestTheSensor:
             KirinTaskSensor(task_id="wait", kirin_task_id=submit.output, poke_interval=0.2, **MODES[mode])
         ended = run(dag)
         assert ended.state == "success", ended.states()
-        bought = [ended.result("submit", index) for index in range(3)]
-        assert [one["id"] for one in ended.result("wait")] == bought
-        assert sorted(row["id"] for row in emulator.ledger()["paid"]) == sorted(bought)
+        ids = [ended.result("submit", index) for index in range(3)]
+        assert [one["id"] for one in ended.result("wait")] == ids
+        assert sorted(row["id"] for row in emulator.ledger()["paid"]) == sorted(ids)
 
     def test_maps_over_a_mapped_submit(self, dag, run, image_file, mode):
         payloads = [{"image": image_file, "prompt": f"Number {n}"} for n in range(2)]
@@ -697,7 +697,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("kind", ["lose_response", "cut_mid_response", "cut_before"])
     def test_a_lost_response_is_paid_for_once(self, dag, run, payload, emulator, kind):
-        # Whatever tries it takes: one generation is bought, and it is the one that is returned.
+        # However many tries it takes: one generation is submitted, and it is the one that is returned.
         emulator.fault(on="submit", kind=kind)
         with dag:
             submit = KirinSubmitOperator(task_id="submit", payload=payload, on_unknown_submit="resubmit", **AGAIN)
@@ -1095,7 +1095,7 @@ class TestModels:
 def test_a_poll_that_is_answered_with_another_generation_is_no_end(
     dag, run, connect, raw_server, image_file, deferrable
 ):
-    """Gateways do not repeat the external task id: only their own id tells whose video it is."""
+    """Gateways do not repeat the external task id: only their own id identifies the video."""
     polls: list[str] = []
 
     def answer(connection, server):

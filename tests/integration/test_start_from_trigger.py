@@ -95,7 +95,7 @@ class TestATemplate:
 
 class TestADagThatChangedMeanwhile:
     def changed(self, dag: DAG, **options: Any) -> KirinTaskSensor:
-        """Store the DAG anew, with a sensor that a worker starts."""
+        """Store the DAG again, with a sensor that a worker starts."""
         with DAG(dag.dag_id, schedule=None, start_date=dag.start_date) as new:
             wait = KirinTaskSensor(task_id="wait", **options)
         assert wait.start_from_trigger is False

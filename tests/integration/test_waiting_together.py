@@ -109,7 +109,7 @@ class TestTooManyRequests:
         seen = emulator.requests("GET", "/task/")
         refused = next(one["time"] for one in seen if one["status"] == 429)
         silent = [one["time"] for one in seen if refused + 3 < one["time"] < refused + 5.9]
-        assert not silent, "retry_after holds for all, not only for the one that heard it"
+        assert not silent, "retry_after holds for all, not only for the one that received it"
 
 
 class TestFailFast:
@@ -138,9 +138,9 @@ class TestStartedInTheTriggerer:
         )
         classpath, arguments = start.serialize()
         assert classpath.endswith("triggers.start.KirinStartTrigger")
-        anew = KirinStartTrigger(**json.loads(json.dumps(arguments)))
-        anew.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
-        return anew
+        again = KirinStartTrigger(**json.loads(json.dumps(arguments)))
+        again.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
+        return again
 
     async def fired(self, start: KirinStartTrigger):
         async with asyncio.timeout(HANG):

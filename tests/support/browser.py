@@ -47,7 +47,7 @@ def new_page(browser: Any, *, theme: str = "light", width: int = 1280, height: i
         viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=theme, locale="en-US"
     )
     context.set_default_timeout(HANG * 1000)
-    # Only where nobody has chosen yet: a test may use Airflow's switch.
+    # Only if nothing was chosen yet: a test may use Airflow's switch.
     context.add_init_script(f"localStorage.getItem('theme') ?? localStorage.setItem('theme', '{theme}')")
     return context.new_page()
 

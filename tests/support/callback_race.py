@@ -29,7 +29,7 @@ _DONE = {
 
 
 def race(call: Callable[[], bool]) -> int:
-    """Call from 50 threads at the same moment, and return how many were told that they did it.
+    """Call from 50 threads at the same moment, and return how many were reported to have done it.
 
     :param call: ends a wait
     """

@@ -117,7 +117,7 @@ class Emulator:
         return [one for one in seen if (method is None or one["method"] == method) and path in one["path"]]
 
     def until_asked(self, method: str, path: str = "", count: int = 1) -> None:
-        """Wait until so many such requests were answered."""
+        """Wait until this many such requests were answered."""
         until(lambda: len(self.requests(method, path)) >= count, f"{count} x {method} {path}")
 
 

@@ -66,7 +66,7 @@ GET_FATES = ("ok", "network", "503", "500 with 8002005002", "no id", "killed", *
 
 @dataclass
 class ModelGateway:
-    """Generations by external task id; faults come from whoever drives it.
+    """Generations by external task id; faults come from the test.
 
     :param post_fate: says what happens to the next submission
     :param get_fate: says what happens to the next lookup

@@ -19,7 +19,7 @@ print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def memory_of_a_download(url: str, place: str) -> tuple[int, int]:
-    """Download in a process of its own; return the bytes, and by how many kilobytes its peak grew meanwhile."""
+    """Download in a process of its own; return the bytes, and by how many kilobytes its peak grew."""
     script = _PROGRAM.format(root=str(Path(__file__).parents[2]), url=url, place=place)
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ ELEMENT = {"element_id": 1}
 MULTI = {"multi_shot": True, "shot_type": "customize", "multi_prompt": SHOTS}
 OMNI = {"prompt": "p", "aspect_ratio": "16:9"}
 
-#: Model, what is added to the least payload, the fields that are told; none where it is taken.
+#: Model, what is added to the least payload, the fields that are reported; none if it is accepted.
 BETWEEN: list[tuple[str, dict[str, Any], list[str]]] = [
     ("kirin_v1_i2v", TAIL, []),
     ("kirin_v1_i2v", {**TAIL, "duration": "10"}, ["duration"]),

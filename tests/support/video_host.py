@@ -16,7 +16,7 @@ START = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
 
 def video(size: int, seed: int = 0) -> bytes:
-    """Return so many bytes that are an MP4 from outside: two boxes, the second different for each seed and offset."""
+    """Return this many bytes that look like an MP4: two boxes, the second different for each seed and offset."""
     block = bytes((seed + offset * 7) % 251 for offset in range(251 * 40))
     head = START + (size - len(START)).to_bytes(4) + b"mdat"
     return (head + block * (size // len(block) + 1))[:size]
@@ -124,7 +124,7 @@ class VideoHost:
         return int(found[1])
 
     def _send(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
-        # Counted first: whoever has received it may look at once.
+        # Counted first: a client that has received it may check at once.
         self.sent += len(data)
         handler.wfile.write(data)
         handler.wfile.flush()

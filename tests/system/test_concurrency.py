@@ -44,7 +44,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Emulato
 def attempt_all(image: Path, barrier: threading.Barrier | None, attempts: int = ATTEMPTS) -> list[Submitted]:
     """Run the attempts, each in a thread of its own.
 
-    :param image: what is bought a video of
+    :param image: what the video is made from
     :param barrier: where all of them wait after the lookup that found nothing: then all of them submit
     """
     prepared = KirinHook().prepare({"image": str(image), "prompt": "The cup turns."})

@@ -133,7 +133,7 @@ def number(page: Any) -> int:
 
 
 def play(page: Any) -> None:
-    """Play the video, and wait until its time goes on."""
+    """Play the video, and wait until its time advances."""
     page.wait_for_selector("video")
     page.evaluate("() => { const video = document.querySelector('video'); video.muted = true; return video.play(); }")
     page.wait_for_function("document.querySelector('video').currentTime > 0.2")

@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def unmeasured_subprocesses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that a unit test starts tell what an import loads; coverage would load modules of its own into them."""
+    """Programs that a unit test starts report what an import loads; coverage would load more modules there."""
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

@@ -54,7 +54,7 @@ class TestAnotherBatchInTheSameFolder:
         with pytest.raises(KirinBatchError, match="clear the task") as caught:
             batch.process().open(batch="take 2", try_number=2, round=0, may_be_lost=False)
         assert not caught.value.retryable
-        assert batch.work().rows.counts() == {"saved": 2}, "switched back, it goes on"
+        assert batch.work().rows.counts() == {"saved": 2}, "switched back, it continues"
 
 
 class TestATableThatChanges:

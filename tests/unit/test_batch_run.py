@@ -121,7 +121,7 @@ class TestAFailedRow:
         finish_all(batch.gateway)
         assert batch.wave().rows.counts() == {"failed": 1, "saved": 2}
         batch.try_number = 2
-        assert batch.wave().is_finished, "a retry does not buy it again"
+        assert batch.wave().is_finished, "a retry does not submit it again"
         batch.try_number, batch.round = 3, 3
         run = batch.work()
         assert run.rows.counts() == {"saved": 3}
@@ -162,7 +162,7 @@ class TestAMendedTable:
         batch.records[1]["prompt"] = "better"
         batch.records.append(row("new", "x"))
         batch.try_number = 2
-        assert batch.wave().is_finished, "the retries of one round go on with the rows that it began with"
+        assert batch.wave().is_finished, "the retries of one round continue with the rows that it began with"
         batch.try_number, batch.round = 3, 3
         run = batch.work()
         assert run.rows.counts() == {"saved": 4}

@@ -1,4 +1,4 @@
-"""The queue of callbacks: bounded, each generation once, looked at again if it was too early."""
+"""The queue of callbacks: bounded, each generation once, and again if it was too early."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ ERRORS: list[KirinError] = [
     KirinNoVideoError("nothing in it"),
     error_from_task(KirinTask.from_response({"id": "d2", "status": "completed", "usage": {"cost": "0.28"}}))
     or KirinError(""),
-    KirinTimeoutError("it goes on", kirin_task_ids=["d1"]),
+    KirinTimeoutError("it continues", kirin_task_ids=["d1"]),
     KirinNetworkError("cut"),
     KirinResponseError("html"),
     KirinConfigError("no key"),

@@ -263,7 +263,7 @@ class TestPublicSurface:
     def test_methods_of_the_hooks(self, path: str, names: list[str]) -> None:
         found = parameters(path)
         assert [name for name in found if name in names] == names
-        # Whoever calls with these alone may go on doing so.
+        # Calls with these alone have to keep working.
         assert all(one.default is not inspect.Parameter.empty for name, one in found.items() if name not in names)
 
     @pytest.mark.parametrize(

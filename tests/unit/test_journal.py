@@ -1,4 +1,4 @@
-"""The journal of a batch on a real disk: nothing that was recorded is lost, whoever writes and whatever is damaged."""
+"""The journal of a batch on a real disk: nothing that was recorded is lost, with several writers and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KirinRetryPolicy: what Airflow 3.3 is told to do about our errors."""
+"""KirinRetryPolicy: what Airflow 3.3 does about our errors."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_kirin.state.usage.report_outcome", lambda *_, **__: None)
 
 
-def tell(store: Store | None, *ids: str) -> Any:
+def record(store: Store | None, *ids: str) -> Any:
     """Tell of these generations, as one try of a task does; returns its XCom."""
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(xcom_push=pushed.__setitem__, start_date=None)
@@ -46,7 +46,7 @@ def tell(store: Store | None, *ids: str) -> Any:
     return pushed[USAGE_KEY]
 
 
-def told(kirin_task_id: str, **when: str) -> dict[str, Any]:
+def entry_of(kirin_task_id: str, **when: str) -> dict[str, Any]:
     return {"kirin_task_id": kirin_task_id, "model": "m", "status": "completed", "cost": "0.28", **when}
 
 
@@ -54,21 +54,21 @@ class TestTimestampOfAnOutcome:
     @pytest.mark.parametrize("store", [None, Store()], ids=["without a store", "with one"])
     def test_timestamp_is_the_time_of_recording(self, store: Store | None) -> None:
         before = datetime.now(UTC).replace(microsecond=0)
-        entries = tell(store, "t1")
+        entries = record(store, "t1")
         assert before <= datetime.fromisoformat(entries[0]["at"]) <= datetime.now(UTC)
         assert store is None or store[USAGE_STATE_KEY] == entries
 
     def test_timestamp_is_kept_when_the_task_is_cleared_and_nothing_is_written_again(self) -> None:
-        store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
-        assert [entry["at"] for entry in tell(store, "t1")] == [THEN]
+        store = Store({USAGE_STATE_KEY: [entry_of("t1", at=THEN)]})
+        assert [entry["at"] for entry in record(store, "t1")] == [THEN]
         assert store.written == 0
 
     def test_timestamp_is_kept_when_another_generation_ends(self) -> None:
-        store = Store({USAGE_STATE_KEY: [told("t1", at=THEN)]})
-        first, second = tell(store, "t1", "t2")
+        store = Store({USAGE_STATE_KEY: [entry_of("t1", at=THEN)]})
+        first, second = record(store, "t1", "t2")
         assert first["at"] == THEN != second["at"]
-        assert store[USAGE_STATE_KEY] == [told("t1", at=THEN), second]
+        assert store[USAGE_STATE_KEY] == [entry_of("t1", at=THEN), second]
 
-    @pytest.mark.parametrize("kept", [[told("t1")], ["x", {}, None], "x", None])
+    @pytest.mark.parametrize("kept", [[entry_of("t1")], ["x", {}, None], "x", None])
     def test_timestamp_is_now_if_the_store_has_none(self, kept: Any) -> None:
-        assert tell(Store({USAGE_STATE_KEY: kept}), "t1")[0]["at"] != THEN
+        assert record(Store({USAGE_STATE_KEY: kept}), "t1")[0]["at"] != THEN

@@ -128,7 +128,7 @@ class Receiver:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def wait_for(self, count: int, seconds: float = waiting.HANG) -> list[tuple[str, dict[str, str], bytes]]:
-        """The posts, once there are so many."""
+        """Return the posts, once there are that many."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.posts) >= count, seconds), f"only {len(self.posts)} arrived"
             return list(self.posts)

@@ -1,4 +1,4 @@
-"""Status changes told to a callback URL."""
+"""Status changes sent to a callback URL."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def test_both_changes_are_sent_without_the_key(emulator, image, receiver):
     assert (first["id"], first["status"]) == (id_, "in_progress")
     assert "progress" in first
     assert (last["id"], last["status"]) == (id_, "completed")
-    told, asked = dict(last), emulator.task(id_)
-    told.pop("output"), asked.pop("output")
-    assert told == asked
+    sent, asked = dict(last), emulator.task(id_)
+    sent.pop("output"), asked.pop("output")
+    assert sent == asked
     for _, headers, body in posts:
         assert "authorization" not in headers
         assert emulator.key.encode() not in body
@@ -57,8 +57,8 @@ def test_faults_lose_double_and_garble(emulator, image, receiver):
 def test_a_callback_may_come_before_the_status_says_so(emulator, image, receiver):
     emulator.fault(on="callback", kind="early")
     id_ = emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[seconds:600]]")
-    (told,) = bodies(receiver.wait_for(1))
-    assert (told["id"], told["status"]) == (id_, "completed") and told["output"]
+    (sent,) = bodies(receiver.wait_for(1))
+    assert (sent["id"], sent["status"]) == (id_, "completed") and sent["output"]
     assert emulator.task(id_)["status"] == "in_progress"
 
 

@@ -78,7 +78,7 @@ def test_everything_continues_after_sigkill(start_emulator, small_image, receive
     assert requests.head(url, timeout=HANG).status_code == 200, "a link from before must still be good"
     ended = second.ended(running)
     assert ended["metadata"]["completed_at"] - ended["created_at"] == 2000
-    # "in progress" may come twice: the first process may have died before it noted that it was told.
+    # "in progress" may come twice: the first process may have died before it recorded that it was sent.
     until(lambda: [json.loads(body)["status"] for _, _, body in receiver.posts][-1], lambda last: last == "completed")
 
 

@@ -19,8 +19,8 @@ from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 def build(spec: dict[str, Any]) -> DAG:
     """Return the DAG of a scenario.
 
-    :param spec: ``dag_id``, ``shape``, ``image``, ``videos`` (a folder), ``options`` of the task that buys, and whether
-        its payload ``differs`` on each try
+    :param spec: ``dag_id``, ``shape``, ``image``, ``videos`` (a folder), ``options`` of the task that submits, and
+        whether its payload ``differs`` on each try
     """
     again = {"retries": 6, "retry_delay": timedelta(seconds=1), "kirin_conn_id": spec["dag_id"]}
     options = dict(spec["options"])

@@ -51,7 +51,7 @@ class Gateway:
         self.emulator.call("POST", "/emulator/release")
 
     def held(self, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many requests are held, and return them."""
+        """Wait until this many requests are held, and return them."""
 
         def look() -> list[dict[str, Any]]:
             held = self.emulator.call("GET", "/emulator/held")["held"]

@@ -18,7 +18,7 @@ MARK = "KIRIN_FAULTS_HOME"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -116,7 +116,7 @@ def parent_of(pid: int) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Tell whether a process has ended (a zombie that nobody waits for has)."""
+    """Return whether a process has ended; a zombie has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -132,7 +132,7 @@ def is_ours(pid: int, home: Path) -> bool:
 
 
 def settled(pid: int) -> Callable[[], bool]:
-    """Return a look that is true once a process uses no more CPU: it waits for somebody."""
+    """Return a function that returns True once a process uses no more CPU, as it waits for another."""
     seen: list[float] = []
 
     def look() -> bool:

@@ -12,7 +12,7 @@ from tests.support.system.processes import HOST
 
 @dataclass
 class _Stall:
-    """Where a message stops: the request that begins so, or the response to it, after so many bytes."""
+    """Where a message stops: the request that begins so, or the response to it, after this many bytes."""
 
     begins: bytes
     after: int

@@ -77,11 +77,11 @@ class TestStates:
 
     @given(STATES)
     def test_a_new_try_looks_up_again_and_a_new_round_submits_what_is_missing(self, state: RowState) -> None:
-        again, anew = at_new_try(state), at_new_round(state, state.digest)
-        assert again.status == {"doubt": "intent", "timeout": "sent"}.get(state.status, state.status)
-        assert anew.status == {"failed": "todo", "refused": "todo"}.get(state.status, again.status)
-        assert at_new_round(anew, state.digest) == anew
-        assert anew.money == again.money == state.money
+        retried, cleared = at_new_try(state), at_new_round(state, state.digest)
+        assert retried.status == {"doubt": "intent", "timeout": "sent"}.get(state.status, state.status)
+        assert cleared.status == {"failed": "todo", "refused": "todo"}.get(state.status, retried.status)
+        assert at_new_round(cleared, state.digest) == cleared
+        assert cleared.money == retried.money == state.money
 
     @pytest.mark.parametrize("status", ["sent", "done", "saved", "timeout", "doubt"])
     def test_a_row_that_changed_is_submitted_after_a_clear(self, status: Any) -> None:

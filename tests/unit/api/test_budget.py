@@ -93,7 +93,7 @@ class TestDeciding:
     def test_money_that_others_only_hold_may_come_back(self) -> None:
         held = charge("a", estimate="0.28", id_=None)
         error = over("0.50", held)
-        assert error is not None and error.retryable and "under way" in str(error)
+        assert error is not None and error.retryable and "in progress" in str(error)
         final = over("0.50", held, charge("b", cost="0.28"))
         assert final is not None and not final.retryable
 

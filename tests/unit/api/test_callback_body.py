@@ -1,4 +1,4 @@
-"""The body of a callback can save a look at the gateway; whatever it is, it can do nothing else."""
+"""The body of a callback can save a lookup, and can do nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line of tasks that wait for a place: in order, no more than are likely free, and nobody for ever."""
+"""The line of tasks that wait for a place: in order, no more than are likely free, and none for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Test button tells a usable connection from a wrong key, a wrong path and a gateway in trouble."""
+"""The Test button distinguishes a usable connection from a wrong key, a wrong path and an outage."""
 
 from __future__ import annotations
 

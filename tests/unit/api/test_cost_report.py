@@ -1,4 +1,4 @@
-"""Sums: each generation once, whoever noted it and however often, and exactly."""
+"""Sums: each generation once, however often it was recorded, and exactly."""
 
 from __future__ import annotations
 

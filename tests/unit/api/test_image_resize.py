@@ -281,7 +281,7 @@ class TestWhatCannotBeMadeToFit:
             assert near(ImageStat.Stat(image).mean, tuple(ImageStat.Stat(original).mean))
         with pytest.raises(ImageRejected, match="ends too early"):
             images.prepare_image(data, field="image", rules=RULES)
-        # Pillow would fill what is missing with grey: somebody else in this process wants it to.
+        # Pillow would fill what is missing with grey: other code in this process wants it to.
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         assert "ends too early" in refused(data)
 

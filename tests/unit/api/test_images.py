@@ -825,7 +825,7 @@ class TestDamage:
 
 
 def peak_growth(statement: str, path: Path) -> int:
-    """MB by which a fresh process grew at most while it looked at the file."""
+    """MB by which a fresh process grew at most while it read the file."""
     program = f"""
 import re
 from pathlib import Path

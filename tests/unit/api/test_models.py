@@ -34,7 +34,7 @@ def registry() -> Registry[Any]:
 class TestCommonParts:
     """`common.json`: tools that know nothing of our loader read the files in the same way."""
 
-    #: What a model's file may say anew beside a `$ref`: words and defaults, no limit.
+    #: What a model's file may override next to a `$ref`: descriptions and defaults, not limits.
     WORDS = frozenset({"description", "default", "x-default", "x-source", "x-rule", "x-remedy", "x-field"})
 
     @pytest.mark.parametrize("name", [*(f"{model}.json" for model in ALL_MODELS), "common.json"])

@@ -656,7 +656,7 @@ class TestInlineImages:
 
 
 class TestNestedImages:
-    """Images in lists, and in fields that nobody describes."""
+    """Images in lists, and in undocumented fields."""
 
     MULTI = "kirin_v1_6_multi_i2v"
 
@@ -855,9 +855,9 @@ def test_exactly_the_broken_rules_are_reported_and_exactly_the_rest_is_sent(chos
     if "image_tail" in expected and expected.get("mode", "std") != "pro":
         bad.add("mode")
     if bad:
-        told = fields_of(refused(given_))
-        assert set(told) == bad
-        assert told == sorted(told, key=[*EXAMPLES].index)
+        reported = fields_of(refused(given_))
+        assert set(reported) == bad
+        assert reported == sorted(reported, key=[*EXAMPLES].index)
     else:
         assert sent(given_) == DEFAULTS | expected
 

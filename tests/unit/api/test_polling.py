@@ -131,7 +131,7 @@ def cost_of_waiting(
 
 progresses = st.sampled_from(list(PROGRESS))
 jitters = st.floats(0, 1)
-troubles = st.sampled_from(
+errors = st.sampled_from(
     [
         KirinNetworkError("cut"),
         KirinResponseError("html"),
@@ -161,7 +161,7 @@ class TestEveryWaitEnds:
         assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
 
     @settings(max_examples=200)
-    @given(st.floats(1, 1200), progresses, st.lists(st.none() | troubles, max_size=40), jitters, st.floats(10, 2000))
+    @given(st.floats(1, 1200), progresses, st.lists(st.none() | errors, max_size=40), jitters, st.floats(10, 2000))
     def test_with_errors_in_between(
         self, seconds: float, progress: str, bad: list[KirinError | None], jitter: float, timeout: float
     ) -> None:
@@ -225,7 +225,7 @@ class TestDeadline:
         assert "d1" in text
         assert "600 s" in text
         assert "processing" in text
-        assert "goes on" in text
+        assert "continues" in text
         assert "billed" in text
         assert "do not submit it again" in text
 
@@ -297,7 +297,7 @@ intervals = st.none() | st.floats(0, 1200)
 
 
 class TestNotFound:
-    """Right after a submission, and on a replica that lags, a 404 passes; of an id that nobody knows it stays."""
+    """Right after a submission, and on a replica that lags, a 404 passes; of an unknown id it stays."""
 
     @settings(max_examples=200)
     @given(intervals, jitters, st.floats(0, 4000), st.floats(0, 2))
@@ -344,11 +344,11 @@ class TestNotFound:
 
     def test_whether_it_is_can_be_asked(self) -> None:
         wait = poller()
-        told = []
+        seen = []
         for outcome in (BUSY, NOT_FOUND, KirinNetworkError("cut"), BUSY, NO_GATEWAY):
             after(wait, outcome, START)
-            told.append(wait.is_not_found)
-        assert told == [False, True, False, False, False]
+            seen.append(wait.is_not_found)
+        assert seen == [False, True, False, False, False]
 
     @settings(max_examples=100)
     @given(st.sampled_from([NO_GATEWAY, FIREWALL]), intervals, jitters, st.floats(0, 4000))
@@ -525,13 +525,13 @@ class TestTroubles:
         assert after(poller(), error("x", retry_after=0.0), START).delay >= 1
 
     @settings(max_examples=100)
-    @given(st.lists(troubles, min_size=1, max_size=30), jitters)
+    @given(st.lists(errors, min_size=1, max_size=30), jitters)
     @example([KirinRateLimitError("429", retry_after=300.0)] * 30, 0.0)
     def test_no_poll_comes_before_retry_after_has_passed(self, bad: list[KirinError], jitter: float) -> None:
         ahead = iter(bad)
         run = simulate(poller(jitter=jitter), lambda now: next(ahead, DONE))
-        for trouble, gap in zip(bad, run.gaps[:-1], strict=False):
-            asked = getattr(trouble, "retry_after", None) or 0.0
+        for error, gap in zip(bad, run.gaps[:-1], strict=False):
+            asked = getattr(error, "retry_after", None) or 0.0
             assert gap >= max(asked, 1.0) - TICK
 
     def test_a_given_interval_is_not_undercut(self) -> None:
@@ -551,16 +551,16 @@ class TestLogLines:
         return [after(wait, outcome, START + 10 * index).log_line for index, outcome in enumerate(outcomes)]
 
     def test_a_log_line_is_written_only_on_change(self) -> None:
-        told = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
-        assert [line is not None for line in told] == [True, False, True, False, True, True]
+        lines = self.log_lines(BUSY, BUSY, task(progress=0.1), task(progress=0.1), task("processing", 0.1), BUSY)
+        assert [line is not None for line in lines] == [True, False, True, False, True, True]
 
     def test_has_status_progress_and_time(self) -> None:
         (_, line) = self.log_lines(BUSY, task("processing", 0.35))
         assert line == "Kirin generation d1: processing, 35% done, after 10 s"
 
     def test_progress_is_logged_by_the_quarter(self) -> None:
-        told = self.log_lines(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
-        assert [line is not None for line in told] == [True, False, True, False, True, True]
+        lines = self.log_lines(*(task(progress=share) for share in (0.0, 0.2, 0.3, 0.5, 0.56, 0.99)))
+        assert [line is not None for line in lines] == [True, False, True, False, True, True]
 
     def test_progress_that_falls_back_is_logged_too(self) -> None:
         assert None not in self.log_lines(task(progress=0.9), task(progress=0.1))

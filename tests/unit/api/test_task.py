@@ -509,7 +509,7 @@ class TestRoundTrip:
     "error", [{"code": 0, "message": "success"}, {"error_code": "0", "code": "", "msg": "SUCCEED"}]
 )
 def test_an_error_that_says_success_ends_no_wait(error: dict[str, object]) -> None:
-    """A generation that counts as failed is bought again by the next try."""
+    """A generation that counts as failed is submitted again by the next try."""
     kirin_task = KirinTask.from_response({"id": "k1", "status": "generating", "error": error}, asked_for="k1")
     assert kirin_task.status == "in_progress"
 
