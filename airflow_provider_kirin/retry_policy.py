@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow import __version__ as airflow_version
 from airflow.exceptions import AirflowOptionalProviderFeatureException
 
+from airflow_provider_kirin.api.pauses import pause_length
 from airflow_provider_kirin.api.retry import backoff_delay
 from airflow_provider_kirin.exceptions import KirinError
 
@@ -52,7 +53,7 @@ class KirinRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         if not error.retryable:
             return RetryDecision.fail(reason=error.message)
-        delay = max(backoff_delay(error, try_number), self.shortest)
+        delay = pause_length(max(backoff_delay(error, try_number), self.shortest))
         return RetryDecision.retry(delay=timedelta(seconds=delay), reason=error.message)
 
     def serialize(self) -> dict[str, Any]:

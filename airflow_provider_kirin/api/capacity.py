@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from airflow_provider_kirin.api.pauses import likely_length
 from airflow_provider_kirin.exceptions import KirinCapacityError
 
 #: Seconds to wait for a place before a step is given up: a night.
@@ -192,4 +193,4 @@ class CapacityLine:
         if self._probed_at > self._full_at:
             return self._probed_at + SILENCE
         refusals = 10 if self._watched else self._waiters[0].refusals
-        return self._full_at + capacity_pause(refusals, jitter=lambda: self._pause_jitter)
+        return self._full_at + likely_length(capacity_pause(refusals, jitter=lambda: self._pause_jitter))

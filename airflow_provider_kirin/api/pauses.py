@@ -48,6 +48,14 @@ def pause_length(seconds: float) -> float:
     return min(seconds, _limit.seconds)
 
 
+def likely_length(seconds: float) -> float:
+    """Return the length of a pause without recording it: it is asked for again and again, and may not be slept.
+
+    :param seconds: its length unless a test shortens it
+    """
+    return seconds if _limit is None else min(seconds, _limit.seconds)
+
+
 @contextmanager
 def limited_pauses(seconds: float) -> Iterator[list[float]]:
     """Let no pause of this process last longer; give the list of how long each would have been.

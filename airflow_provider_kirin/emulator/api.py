@@ -11,7 +11,7 @@ from aiohttp import web
 from airflow_provider_kirin.emulator.cdn import signed_path
 from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
-from airflow_provider_kirin.emulator.faults import LAG, apply_fault
+from airflow_provider_kirin.emulator.faults import DIRECTIVE, LAG, apply_fault
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation, now_ms
 from airflow_provider_kirin.emulator.models import MODELS
 from airflow_provider_kirin.emulator.order import external_id_hint
@@ -48,8 +48,10 @@ async def submit(request: web.Request) -> web.StreamResponse:
         if problem is not None:
             raise problem
         services, model, origin = services_of(request), request.headers.get("X-Model"), _origin(request)
-        lag: float = request.get(LAG, 0.0)
-        generation, is_new = await accept(services, body, model, owner=request[OWNER], origin=origin, lag=lag)
+        lag, directive = request.get(LAG, 0.0), request.get(DIRECTIVE, "")
+        generation, is_new = await accept(
+            services, body, model, owner=request[OWNER], origin=origin, lag=lag, directive=directive
+        )
         # A new one is in progress even if --seconds 0 ends it at once.
         status = IN_PROGRESS if is_new else generation.status(now_ms())
         return web.json_response(created_response(generation, status))

@@ -23,7 +23,10 @@ _KINDS = (
     "garbage",
     "hold",
     "lag",
+    "full",
+    "directive",
 )
+_SUBMIT_ONLY = ("lag", "full", "directive")
 _CALLBACK_KINDS = ("cut_before", "lose_response", "slow", "garbage", "hold", "early")
 
 
@@ -42,6 +45,7 @@ class Fault:
     content_type: str = "application/json"
     match: str = ""
     after: bool = True
+    directive: str = ""
 
     def matches(self, on: str, subjects: tuple[str, ...]) -> bool:
         """Return whether this fault applies to such a request."""
@@ -125,6 +129,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "content_type": (str,),
     "match": (str,),
     "after": (bool,),
+    "directive": (str,),
 }
 
 
@@ -149,8 +154,8 @@ def _check_values(fault: Fault) -> None:
     kinds = _CALLBACK_KINDS if fault.on == "callback" else _KINDS
     if fault.kind not in kinds:
         raise _invalid(f"kind: {fault.kind[:60]!r} is not one of {', '.join(kinds)}")
-    if fault.kind == "lag" and fault.on != "submit":
-        raise _invalid("lag is a fault of submit only")
+    if fault.kind in _SUBMIT_ONLY and fault.on != "submit":
+        raise _invalid(f"{fault.kind} is a fault of submit only")
     if not 200 <= fault.status <= 599:
         raise _invalid("status: must be 200 to 599")
     if not (math.isfinite(fault.seconds) and fault.seconds >= 0) or fault.times < -1 or fault.skip < 0:

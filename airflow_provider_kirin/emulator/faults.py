@@ -8,13 +8,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from airflow_provider_kirin.emulator.errors import Refusal
+from airflow_provider_kirin.emulator.errors import Refusal, too_many_at_once
 from airflow_provider_kirin.emulator.fault_plan import Fault, encode_body
 from airflow_provider_kirin.emulator.services import services_of
 
 Accept = Callable[[], Awaitable[web.StreamResponse]]
-CUT, LAG, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_fault", "kirin_file"
-"""Keys of a request: whether it was cut, its lag, the fault that was applied, the file of its response."""
+CUT, LAG, DIRECTIVE, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_directive", "kirin_fault", "kirin_file"
+"""Keys of a request: whether it was cut, its lag, what is added to its prompt's directives, the fault that was applied,
+the file of its response."""
 
 
 async def apply_fault(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:
@@ -54,6 +55,15 @@ async def _slow(request: web.Request, fault: Fault, accept: Accept, *_: object) 
 
 async def _lag(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
     request[LAG] = fault.seconds
+    return await accept()
+
+
+async def _full(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    raise too_many_at_once()
+
+
+async def _directive(request: web.Request, fault: Fault, accept: Accept, *_: object) -> web.StreamResponse:
+    request[DIRECTIVE] = fault.directive
     return await accept()
 
 
@@ -105,6 +115,8 @@ _HANDLERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "lose_response": _lose_response,
     "slow": _slow,
     "lag": _lag,
+    "full": _full,
+    "directive": _directive,
     "hang": _hang,
     "hold": _hold,
     "garbage": _garbage,

@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_kirin.emulator.directives import read_directives
+from airflow_provider_kirin.emulator.directives import Directives, read_directives
 from airflow_provider_kirin.emulator.errors import insufficient_balance, invalid, platform, too_many_at_once
 from airflow_provider_kirin.emulator.generation import COMPLETED, Frame, Generation, job_id, new_id, now_ms
 from airflow_provider_kirin.emulator.images import ImageStore
@@ -42,7 +42,7 @@ async def validate_order(body: Any, header_model: str | None) -> Order:
 
 
 async def accept(
-    services: Services, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float
+    services: Services, body: Any, header_model: str | None, *, owner: str, origin: str, lag: float, directive: str
 ) -> tuple[Generation, bool]:
     """Accept a generation, or raise the refusal. Return it, and whether it is new.
 
@@ -57,7 +57,8 @@ async def accept(
         return existing, False
     now = now_ms()
     _check_limits(services, owner, order.cents, now)
-    generation = _generation(services, order, frames, owner=owner, origin=origin, now=now, lag=lag)
+    directives = read_directives(f"{order.prompt or ''} {directive}")
+    generation = _generation(services, order, frames, directives, owner=owner, origin=origin, now=now, lag=lag)
     if order.extends is not None:
         generation = _extended(services, generation, order.extends)
     services.store.add(generation)
@@ -91,9 +92,16 @@ def _check_limits(services: Services, owner: str, cents: int, now: int) -> None:
 
 
 def _generation(
-    services: Services, order: Order, frames: tuple[Frame, ...], *, owner: str, origin: str, now: int, lag: float
+    services: Services,
+    order: Order,
+    frames: tuple[Frame, ...],
+    directives: Directives,
+    *,
+    owner: str,
+    origin: str,
+    now: int,
+    lag: float,
 ) -> Generation:
-    directives = read_directives(order.prompt)
     seconds = services.settings.random_duration() if directives.seconds is None else directives.seconds
     id_ = new_id()
     return Generation(

@@ -12,17 +12,10 @@ from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, K
 from airflow_provider_kirin.triggers.capacity import deferral_until_place, resumed_wait
 from tests.support.emulator import KEY
 
-pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries", "short_pauses")
+pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 
-FULL = {"code": 1303, "message": "parallel task over resource pack limit"}
 AGAIN = {"retries": 2, "retry_delay": timedelta(0)}
 DEFERS = "Nothing was submitted: the account is full. Waiting for a place"
-
-
-@pytest.fixture
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_kirin.api.capacity.MIN_PAUSE", 0.01)
-    monkeypatch.setattr("airflow_provider_kirin.api.capacity.MAX_PAUSE", 0.1)
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ def payload(image_file) -> dict[str, Any]:
 
 def fill(emulator: Any, times: int) -> None:
     """Refuse this many submissions, as a full account does; -1 for all."""
-    emulator.fault(on="submit", kind="status", status=429, body={"error": FULL}, times=times)
+    emulator.fault(on="submit", kind="full", times=times)
 
 
 class WithAReport(KirinSubmitOperator):

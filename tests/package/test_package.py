@@ -96,12 +96,15 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.providers_manager import ProvidersManager
 
 manager = ProvidersManager()
+ours = [one for one in entry_points() if one.dist.name == "airflow-provider-kirin"]
 print(json.dumps({
     "file": airflow_provider_kirin.__file__,
     "provider": "airflow-provider-kirin" in manager.providers,
     "connection type": manager.hooks["kirin"].hook_name,
     "examples": sorted(bundle.name for bundle in DagBundlesManager().get_all_dag_bundles()),
-    "entry points": sorted(one.load().__name__ for one in entry_points() if one.dist.name == "airflow-provider-kirin"),
+    # All but that of pytest, which is not installed.
+    "loaded": sorted(one.load().__name__ for one in ours if one.group != "pytest11"),
+    "entry points": {one.group: one.value for one in ours},
 }))
 """
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "COV"))}
@@ -117,7 +120,10 @@ print(json.dumps({
 
     def test_airflow_finds_provider_and_connection_type(self, seen: dict[str, object]) -> None:
         assert (seen["provider"], seen["connection type"]) == (True, "Kirin")
-        assert {"get_provider_info", "KirinGenerationPlugin"} <= set(seen["entry points"])  # type: ignore[call-overload]
+        assert seen["loaded"] == ["KirinGenerationPlugin", "get_provider_info"]
+
+    def test_pytest_finds_the_kit_for_testing_dags(self, seen: dict[str, object]) -> None:
+        assert seen["entry points"]["pytest11"] == "airflow_provider_kirin.testing"  # type: ignore[index]
 
     def test_airflow_shows_the_example_dags(self, seen: dict[str, object]) -> None:
         assert "airflow-provider-kirin-example-dags" in seen["examples"]  # type: ignore[operator]

@@ -86,6 +86,10 @@ class TestADagParseIsCheap:
         )
         assert not top_level(loaded) & HEAVY
 
+    def test_the_pytest_plugin_which_every_run_of_pytest_loads_brings_nothing_along(self) -> None:
+        loaded = loaded_by("import airflow_provider_kirin.testing", before="import pytest")
+        assert loaded == {"airflow_provider_kirin", "airflow_provider_kirin.testing"}
+
     def test_the_provider_s_description_loads_nothing_at_all(self) -> None:
         loaded = loaded_by(
             "from airflow_provider_kirin.get_provider_info import get_provider_info; get_provider_info()"
@@ -214,7 +218,7 @@ class TestWalls:
     def test_nothing_imports_the_emulator(self) -> None:
         for path in PACKAGE.rglob("*.py"):
             if PACKAGE / "emulator" not in path.parents:
-                assert not any("emulator" in name for name in imports_of(path)), path
+                assert not any(name.startswith("airflow_provider_kirin.emulator") for name in imports_of(path)), path
 
 
 def parameters(path: str) -> dict[str, inspect.Parameter]:

@@ -32,6 +32,11 @@ def test_a_retry_is_never_sooner_than_the_shortest_delay() -> None:
     assert decide(KirinUnavailableError("down"), shortest=30).retry_delay == timedelta(seconds=30)
 
 
+def test_a_retry_is_soon_in_a_test_that_says_so(kirin_fast_retries: list[float]) -> None:
+    assert decide(KirinUnavailableError("down"), shortest=30).retry_delay == timedelta(seconds=0.05)
+    assert kirin_fast_retries == [30]
+
+
 def test_permanent_error_fails_with_a_reason() -> None:
     decision = decide(KirinAuthError("wrong key"))
     assert (decision.action, decision.reason) == (RetryAction.FAIL, "wrong key")

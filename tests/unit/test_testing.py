@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from airflow_provider_kirin.api.capacity import CapacityLine, Waiter
 from airflow_provider_kirin.api.pauses import pause, pause_async, pause_length
 from airflow_provider_kirin.testing import fast_retries
 
@@ -27,6 +28,14 @@ def test_the_inner_one_of_two_counts_and_the_outer_one_comes_back() -> None:
         with pytest.raises(ValueError, match="a test that fails"), fast_retries(1):
             raise ValueError("a test that fails")
         assert pause_length(3600) == 5
+
+
+def test_nobody_waits_long_for_a_place_in_a_full_account() -> None:
+    line = CapacityLine()
+    line.join(Waiter(0, "a", refused_at=0, ready_at=0), 0)
+    with fast_retries():
+        assert line.next_check(0) == 0.05
+    assert line.next_check(0) > 1
 
 
 def test_it_is_a_fixture_of_a_pytest_plugin(kirin_fast_retries: list[float]) -> None:

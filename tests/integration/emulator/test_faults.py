@@ -130,6 +130,22 @@ def test_a_held_client_that_dies_has_paid(emulator, image, until):
     assert len(emulator.ledger()["paid"]) == 1
 
 
+def test_a_full_account(emulator, image):
+    emulator.fault(on="submit", kind="full")
+    refused = emulator.submit(image=image)
+    assert (refused.status_code, refused.json()["error"]["code"], refused.headers["Retry-After"]) == (429, 1303, "1")
+    assert emulator.ledger()["paid"] == []
+    assert emulator.submit(image=image).status_code == 200
+
+
+def test_a_directive_without_a_prompt(emulator, image):
+    emulator.fault(on="submit", kind="directive", directive="[[fail:8002005098]]", match="second")
+    first = emulator.made(image=image, external_task_id="first", prompt="[[no-video]]")
+    second = emulator.made(image=image, external_task_id="second", prompt="[[no-video]]")
+    assert emulator.ended(first)["status"] == "completed"
+    assert emulator.ended(second)["error"]["code"] == "8002005098"
+
+
 def test_lag(emulator, image, until):
     emulator.fault(on="submit", kind="lag", seconds=4)
     id_ = emulator.submitted_id(image=image, external_task_id="late")
@@ -170,6 +186,7 @@ def test_any_meets_every_request_but_not_the_control_plane(emulator, image):
         {"on": "submit", "kind": "explode"},
         {"on": "post", "kind": "slow"},
         {"on": "get", "kind": "lag"},
+        {"on": "video", "kind": "full"},
         {"on": "callback", "kind": "hang"},
         {"on": "get", "kind": "slow", "seconds": -1},
         {"on": "get", "kind": "slow", "times": True},

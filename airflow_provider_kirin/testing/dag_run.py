@@ -1,0 +1,151 @@
+"""Run a DAG in the process of a test, with Airflow's own ``dag.test()``."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__ as airflow_version
+from airflow.configuration import AIRFLOW_HOME
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils import db
+from airflow.utils.session import create_session
+from sqlalchemy import inspect, select
+
+from airflow_provider_kirin import testing
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.providers.common.compat.sdk import DAG
+
+
+@dataclass(frozen=True)
+class DagTestRun:
+    """A DAG run that has ended.
+
+    :param dag_run: Airflow's own record of it
+    """
+
+    dag_run: DagRun
+
+    @property
+    def state(self) -> str:
+        """``success`` or ``failed``."""
+        return str(getattr(self.dag_run.state, "value", self.dag_run.state))
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each task; those of a mapped task are ``task[0]``, ``task[1]``..."""
+        return {
+            ti.task_id + (f"[{ti.map_index}]" if ti.map_index >= 0 else ""): str(getattr(ti.state, "value", ti.state))
+            for ti in self._task_instances()
+        }
+
+    def xcom(self, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return what a task returned, or another of its XComs; None if there is none.
+
+        :param task_id: the task
+        :param key: the XCom's key
+        :param map_index: which instance of a mapped task
+        """
+        found = [ti for ti in self._task_instances() if (ti.task_id, ti.map_index) == (task_id, map_index)]
+        if not found:
+            raise KeyError(f"This run has no task instance {task_id!r} with map index {map_index}.")
+        return found[0].xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
+
+    def _task_instances(self) -> list[Any]:
+        rows = select(TaskInstance).filter_by(dag_id=self.dag_run.dag_id, run_id=self.dag_run.run_id)
+        with create_session() as session:
+            found = list(session.scalars(rows.order_by(TaskInstance.task_id, TaskInstance.map_index)))
+            session.expunge_all()
+        return found
+
+
+def run_dag(dag: DAG, *, fast_retries: bool = True, **options: Any) -> DagTestRun:
+    """Run a DAG once, in this process, and wait until it has ended.
+
+    Deferred tasks go on in this process as well. Tasks that fail are retried as they say.
+
+    :param dag: the DAG
+    :param fast_retries: shorten this package's waits, and set the ``retry_delay`` of all tasks to 0 for this run
+    :param options: of ``dag.test()``: ``run_conf``, ``logical_date`` (``execution_date`` on Airflow 2)
+    """
+    _check_database()
+    _store(dag)
+    with contextlib.ExitStack() as stack:
+        if fast_retries:
+            stack.enter_context(testing.fast_retries())
+            stack.enter_context(_no_retry_delays(dag))
+        return DagTestRun(dag.test(**options))
+
+
+@contextlib.contextmanager
+def _no_retry_delays(dag: Any) -> Iterator[None]:
+    before = [(task, task.retry_delay) for task in dag.tasks]
+    for task, _ in before:
+        task.retry_delay = timedelta(0)
+    try:
+        yield
+    finally:
+        for task, delay in before:
+            task.retry_delay = delay
+
+
+@functools.cache
+def _check_database() -> None:
+    """Migrate an empty SQLite database; raise an error about any other that is not migrated."""
+    with create_session() as session:
+        bind = session.get_bind()
+        is_new = bind.dialect.name == "sqlite" and not inspect(bind).get_table_names()
+    # Workers of pytest-xdist may share the database.
+    with (Path(AIRFLOW_HOME) / "kirin-testing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_new:
+            _migrate()
+    try:
+        db.check_migrations(0)
+    except TimeoutError as error:
+        raise RuntimeError(
+            f"The database of this Airflow {airflow_version} is not migrated. Run `airflow db migrate`, or set "
+            f"AIRFLOW_HOME to an empty folder before Airflow is imported. {error}"
+        ) from None
+
+
+def _migrate() -> None:
+    # In a process of its own: migrations set up logging, and would take it from the tests.
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"`airflow db migrate` failed:\n{done.stdout[-2000:]}")
+
+
+def _store(dag: Any) -> None:
+    """Store a DAG as the DAG processor does: on Airflow 3, ``dag.test()`` knows only those of a DAG bundle."""
+    if airflow_version.startswith("2."):
+        dag.sync_to_db()
+        return
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    manager = DagBundlesManager()
+    manager.sync_bundles_to_db()
+    bundles = [bundle.name for bundle in manager.get_all_dag_bundles()]
+    bundle = "dags-folder" if "dags-folder" in bundles else bundles[0]
+    try:
+        from airflow.dag_processing import dagbag
+    except ImportError:  # Airflow before 3.2
+        from airflow.models import dagbag  # type: ignore[no-redef]
+    bag = dagbag.DagBag(os.devnull, collect_dags=False)
+    bag.bag_dag(dag)
+    if hasattr(dagbag, "sync_bag_to_db"):
+        dagbag.sync_bag_to_db(bag, bundle, None)
+    else:  # Airflow 3.0
+        bag.sync_to_db(bundle, None)  # type: ignore[attr-defined]

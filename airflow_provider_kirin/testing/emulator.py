@@ -1,0 +1,179 @@
+"""The emulator as a process, and what a test says to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+
+from airflow_provider_kirin.api.requests import base_url
+from airflow_provider_kirin.exceptions import KirinConfigError
+
+if TYPE_CHECKING:
+    import pytest
+
+#: The key that the emulator of the fixtures accepts. It opens nothing else.
+API_KEY = "emulator-key"
+_READY = "Kirin emulator ready at "
+#: For an emulator that hangs.
+_PATIENCE = 60.0
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
+
+class EmulatorProcess:
+    """A running emulator on a free port of 127.0.0.1.
+
+    :param arguments: more of its command line
+    :param api_key: the key that it accepts
+    """
+
+    def __init__(self, *arguments: str, api_key: str = API_KEY) -> None:
+        # -P: no module of the tests' folder takes the place of one of the emulator's.
+        command = [sys.executable, "-P", "-m", "airflow_provider_kirin.emulator", "--port", "0", "--api-key", api_key]
+        self.process = subprocess.Popen(
+            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith(_READY):
+            self.stop()
+            raise RuntimeError("The Kirin emulator did not start. It says why on stderr.")
+        self.url = line.removeprefix(_READY).strip()
+        self.api_key = api_key
+        self._http = requests.Session()
+        self._http.trust_env = False
+        self._http.headers["Authorization"] = f"Bearer {api_key}"
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request and return its decoded response.
+
+        :param method: of HTTP
+        :param path: below the URL
+        :param options: of ``requests``
+        """
+        response = self._http.request(method, self.url + path, timeout=_PATIENCE, **options)
+        if response.status_code != 200:
+            raise ValueError(f"{method} {path}: HTTP {response.status_code} {response.text}")
+        return response.json()
+
+    def reset(self) -> None:
+        """Forget everything but rendered videos."""
+        self.call("POST", "/emulator/reset")
+
+    def fault(self, **fault: Any) -> None:
+        """Plan a fault; docs/reference/emulator.md lists them: ``fault(on="get", kind="status", status=503, times=2)``."""
+        self.call("POST", "/emulator/faults", json={"faults": [fault]})
+
+
+class KirinEmulator:
+    """The emulator of one test, as the fixture ``kirin_emulator`` gives it.
+
+    ``times`` is how many requests something happens to, -1 for all that follow.
+    """
+
+    def __init__(self, process: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._process = process
+        self._monkeypatch = monkeypatch
+
+    @property
+    def url(self) -> str:
+        """The base URL, such as ``http://127.0.0.1:40123``."""
+        return self._process.url
+
+    @property
+    def api_key(self) -> str:
+        """The key that it accepts."""
+        return self._process.api_key
+
+    def connect(self, conn_id: str = "kirin_default", **extra: Any) -> str:
+        """Let an Airflow connection lead here until the test ends.
+
+        :param conn_id: the connection, which need not exist
+        :param extra: the connection's extra
+        :return: the connection id
+        """
+        # A busy machine takes a while to render the first video.
+        extra = {"timeout": 300, **extra}
+        connection = {"conn_type": "kirin", "host": self.url, "password": self.api_key, "extra": extra}
+        self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
+        for name in ("no_proxy", "NO_PROXY"):
+            self._monkeypatch.setenv(name, direct)
+        return conn_id
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What was submitted: ``paid``, ``failed`` (given back), and how many ``submits``, ``gets``, ``downloads``."""
+        return dict(self._process.call("GET", "/emulator/ledger"))
+
+    def fail(self, code: str = "8002005098", *, times: int = 1) -> None:
+        """Let the next generation fail. It costs nothing.
+
+        :param code: Kirin's error code
+        :param times: how many generations
+        """
+        self.fault(on="submit", kind="directive", directive=f"[[fail:{code}]]", times=times)
+
+    def respond(self, status: int, *, on: str = "submit", times: int = 1, retry_after: float | None = None) -> None:
+        """Let the next request have an HTTP error as its response. Such a submission is not accepted.
+
+        :param status: such as 503
+        :param on: ``submit``, ``get`` (polls and lookups), ``video`` (downloads), ``price`` or ``any``
+        :param times: how many requests
+        :param retry_after: the seconds of the header ``Retry-After``
+        """
+        self.fault(on=on, kind="status", status=status, times=times, retry_after=retry_after)
+
+    def lose_reply(self, *, times: int = 1) -> None:
+        """Let the response to the next submission be lost: the generation was accepted, and is paid.
+
+        :param times: how many submissions
+        """
+        self.fault(on="submit", kind="lose_response", times=times)
+
+    def fill_account(self, *, times: int = 1) -> None:
+        """Refuse the next submission, as an account does that already runs as many generations as it may.
+
+        :param times: how many submissions
+        """
+        self.fault(on="submit", kind="full", times=times)
+
+    def fault(self, **fault: Any) -> None:
+        """Plan any fault that docs/reference/emulator.md lists: ``fault(on="get", kind="garbage", body="<html>")``."""
+        self._process.fault(**fault)
+
+    def reset(self) -> None:
+        """Forget generations, faults and counts, as at the start of each test."""
+        self._process.reset()
+
+
+def refuse_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a Kirin connection to another machine raise an error, which no retry helps, until the test ends.
+
+    :param monkeypatch: of the test
+    """
+
+    def local_base_url(*args: Any, **kwargs: Any) -> str:
+        url = base_url(*args, **kwargs)
+        if urlsplit(url).hostname not in _THIS_MACHINE:
+            raise KirinConfigError(
+                f"A Kirin connection leads to {url}, where a test would cost money. Let it lead to the emulator: "
+                "kirin_emulator.connect(conn_id)."
+            )
+        return url
+
+    monkeypatch.setattr("airflow_provider_kirin.connection.base_url", local_base_url)
