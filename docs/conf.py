@@ -48,12 +48,12 @@ nitpick_ignore_regex = [
         r"airflow_provider_kirin\.(api|connection|download|lineage|links|plugins|state|utils|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
     ),
     (r"py:.*", r"aiohttp\..*"),
-    (r"py:.*", r"requests\..*"),
+    (r"py:.*", r"(pytest|requests)\..*"),
     (r"py:.*", r"(collections|contextlib|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
         r"py:(class|exc|func|mod)",
-        r"(Any|Asset|Context|DAG|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta|optional"
-        r"|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|SubmissionRecord|RunBudget|order_of|record_files"
-        r"|record_outcomes|journal)",
+        r"(Any|Asset|Context|DAG|DagRun|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta"
+        r"|optional|AbstractContextManager|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|SubmissionRecord"
+        r"|RunBudget|order_of|record_files|record_outcomes|journal)",
     ),
 ]

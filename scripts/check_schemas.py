@@ -71,12 +71,13 @@ def parse_description(body: Any) -> dict[str, Any]:
         case {"input_schema": dict(schema)}:
             return schema
         case {"parameters": list(parameters)}:
-            properties = {
-                each["name"]: {ours: each[theirs] for ours, theirs in KEYWORDS.items() if each.get(theirs) is not None}
-                for each in parameters
-            }
+            properties = {each["name"]: _schema(each | (each.get("constraints") or {})) for each in parameters}
             return {"properties": properties, "required": [each["name"] for each in parameters if each.get("required")]}
     raise ValueError(f"not a description of a model: {str(body)[:200]}")
+
+
+def _schema(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {ours: facts[theirs] for ours, theirs in KEYWORDS.items() if facts.get(theirs) is not None}
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -1,6 +1,4 @@
-"""The gateway's HTTP API: submit, lookup, price and balance ([V] sections 2 to 4, [C] sections 8 and 11), and what the
-gateway says about its models ([C] section 8: paths and field names; [E]: what no client reads).
-"""
+"""The gateway's HTTP API: submit, lookup, price and balance ([V] sections 2 to 4, [C] sections 8 and 11)."""
 
 from __future__ import annotations
 
@@ -13,24 +11,12 @@ from airflow_provider_kirin.emulator.directives import read_directives
 from airflow_provider_kirin.emulator.errors import Refusal, detail, platform
 from airflow_provider_kirin.emulator.faults import DIRECTIVE, LAG, apply_fault
 from airflow_provider_kirin.emulator.generation import IN_PROGRESS, Generation, now_ms
-from airflow_provider_kirin.emulator.models import MODELS
 from airflow_provider_kirin.emulator.order import external_id_hint
-from airflow_provider_kirin.emulator.responses import created_response, price_response, task_object, usd
-from airflow_provider_kirin.emulator.schema import ObjectOf, shown
+from airflow_provider_kirin.emulator.responses import created_response, enveloped, price_response, task_object, usd
 from airflow_provider_kirin.emulator.services import Services, services_of
 from airflow_provider_kirin.emulator.submit import accept, decode_json, validate_order
 
 OWNER = "kirin_owner"
-#: JSON Schema's keywords, and their names in a spec.
-_SPEC_NAMES = {
-    "enum": "enum",
-    "default": "default",
-    "minimum": "min",
-    "maximum": "max",
-    "minLength": "min_length",
-    "maxLength": "max_length",
-    "maxItems": "max_items",
-}
 
 
 async def submit(request: web.Request) -> web.StreamResponse:
@@ -47,7 +33,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     async def answer() -> web.StreamResponse:
         if problem is not None:
             raise problem
-        services, model, origin = services_of(request), request.headers.get("X-Model"), _origin(request)
+        services, model, origin = services_of(request), request.headers.get("X-Model"), origin_of(request)
         lag, directive = request.get(LAG, 0.0), request.get(DIRECTIVE, "")
         generation, is_new = await accept(
             services, body, model, owner=request[OWNER], origin=origin, lag=lag, directive=directive
@@ -71,7 +57,7 @@ async def look_up(request: web.Request) -> web.StreamResponse:
             raise detail(404, "Request not found")
         # Read again: a slow or held response shows the state at the time it is sent.
         generation = services.store.by_id(generation.id) or generation
-        url = video_url(services, generation, _origin(request))
+        url = video_url(services, generation, origin_of(request))
         return web.json_response(task_object(generation, now, url))
 
     subjects = (found.id, found.external_id or "") if found else ()
@@ -101,7 +87,7 @@ async def balance(request: web.Request) -> web.Response:
     services = services_of(request)
     start = services.settings.balance_cents
     left = None if start is None else usd(start - services.store.spent_cents(request[OWNER], now_ms()))
-    return _enveloped({"balance": left, "currency": "USD", "unlimited": start is None})
+    return enveloped({"balance": left, "currency": "USD", "unlimited": start is None})
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -111,7 +97,7 @@ async def read_body(request: web.Request) -> bytes:
     return await request.read()
 
 
-def _origin(request: web.Request) -> str:
+def origin_of(request: web.Request) -> str:
     """Return the base of links: the public URL, or the host under which the client reached this emulator."""
     return services_of(request).settings.public_url or f"{request.scheme}://{request.host}"
 
@@ -119,49 +105,3 @@ def _origin(request: web.Request) -> str:
 def video_url(services: Services, generation: Generation, origin: str) -> str:
     """Return a freshly signed link to the video."""
     return origin + signed_path(services.store.secret, generation.id, services.settings.url_ttl)
-
-
-async def models(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/models: all models on one page."""
-    items = [{"id": name, "type": model.task, "provider": "kirin"} for name, model in MODELS.items()]
-    return _enveloped({"items": items, "total": len(items), "page": 1, "page_size": len(items)})
-
-
-async def contract(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/model-contracts/{model}: without an envelope, as in the tests of the public CLI."""
-    name = request.match_info["model"]
-    if name not in MODELS:
-        return _unknown_model(name)
-    model = MODELS[name]
-    body = {
-        "schema_version": "model-contract.v1",
-        "model": name,
-        "protocol": "generation",
-        "body_mode": "generation_wrapper",
-        "endpoints": {"create": _origin(request) + "/model/v1/generation"},
-        "input_schema": ObjectOf(model.params, closed=model.strict).spec(),
-    }
-    return web.json_response(body)
-
-
-async def spec(request: web.Request) -> web.Response:
-    """GET /api/v1/skill/models/{model}/spec: a list of parameters, in the envelope of the account services."""
-    name = request.match_info["model"]
-    if name not in MODELS:
-        return _unknown_model(name)
-    parameters = []
-    for parameter, param_type in MODELS[name].params.items():
-        schema = param_type.spec()
-        facts = {spec_name: schema[keyword] for keyword, spec_name in _SPEC_NAMES.items() if keyword in schema}
-        parameters.append({"name": parameter, "type": schema["type"], "required": param_type.required, **facts})
-    api = {"endpoint": _origin(request) + "/model/v1/generation", "method": "POST"}
-    return _enveloped({"id": name, "parameters": parameters, "api": api})
-
-
-def _unknown_model(name: str) -> web.Response:
-    """Return a 404 as [C] section 5 has it: HTTP 200 with the code in the body."""
-    return _enveloped(None, 404, f"model not found: {shown(name)}")
-
-
-def _enveloped(data: dict[str, Any] | None, code: int = 200, message: str = "success") -> web.Response:
-    return web.json_response({"status": {"code": code, "message": message}, "data": data})

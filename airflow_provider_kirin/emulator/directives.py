@@ -1,5 +1,5 @@
 """Directives in a prompt: ``[[fail:8002005098]]``, ``[[no-video]]``, ``[[seconds:30]]``, ``[[status:weird]]``,
-``[[price:miss]]``.
+``[[price:miss]]``, ``[[duration:string]]``.
 
 All [E]. With them a DAG author sees every possible end of a generation through the ordinary API.
 """
@@ -42,6 +42,7 @@ class Directives:
     seconds: float | None = None
     status: str | None = None
     price: str | None = None
+    duration: str | None = None
 
 
 def read_directives(prompt: str | None) -> Directives:
@@ -53,6 +54,7 @@ def read_directives(prompt: str | None) -> Directives:
         seconds=_seconds(found.get("seconds", "")),
         status=found.get("status") or None,
         price=found.get("price") or None,
+        duration=found.get("duration") or None,
     )
 
 

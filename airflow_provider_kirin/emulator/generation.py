@@ -70,6 +70,7 @@ class Generation:
     failure: Failure | None
     no_video: bool
     odd_status: str | None
+    odd_duration: str | None
     callback_urls: tuple[str, ...]
     origin: str
 

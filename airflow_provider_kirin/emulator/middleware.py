@@ -18,6 +18,8 @@ from airflow_provider_kirin.emulator.services import services_of
 from airflow_provider_kirin.emulator.submit import owner_of
 
 log = logging.getLogger(__name__)
+#: What needs no key: the video host, and what the CLIs read about models ([C] section 17).
+_PUBLIC = ("/cdn/", "/api/v1/skill/")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -54,7 +56,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     is_browser = request.path == "/" and "text/html" in request.headers.get("Accept", "")
     try:
-        if not (request.path.startswith("/cdn/") or is_browser):
+        if not (request.path.startswith(_PUBLIC) or is_browser):
             request[OWNER] = _owner(request)
         return await handler(request)
     except Refusal as refusal:

@@ -1,9 +1,11 @@
-"""JSON bodies: the response to a submit, the price preview, the task object, and Kling's callback."""
+"""JSON bodies: the response to a submit, the price preview, the task object, Kling's callback, and the envelope."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
+
+from aiohttp import web
 
 from airflow_provider_kirin.emulator.directives import Directives
 from airflow_provider_kirin.emulator.generation import COMPLETED, FAILED, IN_PROGRESS, Generation, now_ms
@@ -71,12 +73,10 @@ def task_object(generation: Generation, now: int, video_url: str) -> dict[str, A
 
 
 def _content(generation: Generation, video_url: str) -> dict[str, Any]:
-    return {
-        "type": "video",
-        "url": video_url,
-        "duration": generation.video_seconds,
-        "jobId": generation.job_id,
-    }
+    content: dict[str, Any] = {"type": "video", "url": video_url, "jobId": generation.job_id}
+    # A number in the documentation, a string in both CLIs ([V], [C] section 4); a directive asks for the other shapes.
+    shapes = {"string": {"duration": str(generation.video_seconds)}, "empty": {"duration": ""}, "absent": {}}
+    return content | shapes.get(generation.odd_duration or "", {"duration": generation.video_seconds})
 
 
 def kling_callback(generation: Generation, now: int, video_url: str, status: str) -> dict[str, Any]:
@@ -104,3 +104,8 @@ def usd(cents: int) -> str:
     """Return cents as the decimal string that the API uses for USD ([V] section 4: usage.cost)."""
     sign, cents = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{cents // 100}.{cents % 100:02d}"
+
+
+def enveloped(data: dict[str, Any] | None, code: int = 200, message: str = "success") -> web.Response:
+    """Return a response of the account and model services: HTTP 200, with the status in the body ([C] section 5)."""
+    return web.json_response({"status": {"code": code, "message": message}, "data": data})

@@ -76,7 +76,7 @@ class Text(ParamType):
         text = text_of(name, value)
         if len(text) < self.low or (self.high is not None and len(text) > self.high):
             raise ParameterError(
-                name, f"has {len(text)} characters, {self.low} to {self.high} are allowed", self.error_key
+                name, f"has {len(text)} characters, {_range(self.low, self.high)} allowed", self.error_key
             )
         return text
 
@@ -234,12 +234,16 @@ class ListOf(ParamType):
         if not isinstance(value, list):
             raise ParameterError(name, f"must be an array, not {type(value).__name__}")
         if len(value) < self.low or (self.high is not None and len(value) > self.high):
-            raise ParameterError(name, f"has {len(value)} items, {self.low} to {self.high} are allowed")
+            raise ParameterError(name, f"has {len(value)} items, {_range(self.low, self.high)} allowed")
         return [self.item.check(f"{name}.{index}", item) for index, item in enumerate(value)]
 
     def spec(self) -> dict[str, Any]:
         """Return an array with its items."""
         return {**super().spec(), "items": self.item.spec(), **_stated(minItems=self.low or None, maxItems=self.high)}
+
+
+def _range(low: int, high: int | None) -> str:
+    return f"at least {low} {'is' if low == 1 else 'are'}" if high is None else f"{low} to {high} are"
 
 
 def _stated(**limits: int | None) -> dict[str, int]:

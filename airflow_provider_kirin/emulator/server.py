@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from airflow_provider_kirin.emulator import api, cdn, control
+from airflow_provider_kirin.emulator import api, catalog, cdn, control
 from airflow_provider_kirin.emulator.callbacks import Callbacks
 from airflow_provider_kirin.emulator.fault_plan import FaultPlan
 from airflow_provider_kirin.emulator.generation import Generation
@@ -40,9 +40,11 @@ def make_app(settings: Settings, store: Store, folder: Path) -> web.Application:
     router.add_get("/model/v1/generation/task/{ref:[^/]+}", api.look_up)
     router.add_get("/model/api/v1/user/balance", api.balance)
     router.add_get("/api/v1/user/balance", api.balance)
-    router.add_get("/api/v1/skill/models", api.models)
-    router.add_get("/api/v1/skill/models/{model}/spec", api.spec)
-    router.add_get("/api/v1/skill/model-contracts/{model}", api.contract)
+    router.add_get("/api/v1/skill/models", catalog.models)
+    router.add_get("/api/v1/skill/models/{model}/spec", catalog.spec)
+    router.add_get("/api/v1/skill/model-contracts/{model}", catalog.contract)
+    router.add_get("/model/v1/models/skill/search", catalog.search)
+    router.add_get("/model/v1/models/skill/{model}", catalog.skill)
     router.add_get("/cdn/{id}.mp4", cdn.video)
     control.add_routes(router)
 

@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS generations (
     job_id TEXT NOT NULL, images TEXT NOT NULL, card TEXT NOT NULL, aspect_ratio TEXT, short_side INTEGER NOT NULL,
     fps INTEGER NOT NULL, video_seconds INTEGER NOT NULL, has_sound INTEGER NOT NULL, watermark INTEGER NOT NULL,
     created_ms INTEGER NOT NULL, done_ms INTEGER NOT NULL, visible_ms INTEGER NOT NULL, cents INTEGER NOT NULL,
-    failure TEXT, no_video INTEGER NOT NULL, odd_status TEXT, callback_urls TEXT NOT NULL, origin TEXT NOT NULL,
-    waiting INTEGER NOT NULL);
+    failure TEXT, no_video INTEGER NOT NULL, odd_status TEXT, odd_duration TEXT,
+    callback_urls TEXT NOT NULL, origin TEXT NOT NULL, waiting INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS by_external ON generations (owner, external_id);
 CREATE INDEX IF NOT EXISTS by_job ON generations (owner, job_id);
 CREATE INDEX IF NOT EXISTS by_done ON generations (owner, done_ms);
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER, outcome TEXT);
 CREATE INDEX IF NOT EXISTS by_due ON deliveries (due_ms) WHERE due_ms IS NOT NULL;
 """
-_VERSION = 2
+_VERSION = 3
 """The version of the tables. State of another version is dropped."""
 _COLUMNS = tuple(field.name for field in fields(Generation))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM generations "

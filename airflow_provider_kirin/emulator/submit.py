@@ -125,6 +125,7 @@ def _generation(
         failure=directives.failure,
         no_video=directives.no_video,
         odd_status=directives.status,
+        odd_duration=directives.duration,
         callback_urls=order.callback_urls,
         origin=origin,
     )

@@ -1,4 +1,4 @@
-"""For the tests of your DAGs: a pytest plugin with an emulator of the Kirin gateway; docs/how-to/testing.md shows it in use.
+"""For the tests of your DAGs: a pytest plugin with an emulator of the Kirin gateway. How: docs/how-to/testing.md.
 
 pytest loads this module in each of its runs where the package is installed, so nothing is imported before a fixture
 is used.

@@ -21,11 +21,14 @@ from airflow.utils import db
 from airflow.utils.session import create_session
 from sqlalchemy import inspect, select
 
-from airflow_provider_kirin import testing
+from airflow_provider_kirin.api.pauses import limited_pauses
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.providers.common.compat.sdk import DAG
+
+#: Seconds. As in ``fast_retries()``.
+_LONGEST_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def run_dag(dag: DAG, *, fast_retries: bool = True, **options: Any) -> DagTestRu
     _store(dag)
     with contextlib.ExitStack() as stack:
         if fast_retries:
-            stack.enter_context(testing.fast_retries())
+            stack.enter_context(limited_pauses(_LONGEST_PAUSE))
             stack.enter_context(_no_retry_delays(dag))
         return DagTestRun(dag.test(**options))
 
@@ -148,4 +151,5 @@ def _store(dag: Any) -> None:
     if hasattr(dagbag, "sync_bag_to_db"):
         dagbag.sync_bag_to_db(bag, bundle, None)
     else:  # Airflow 3.0
+        dag.relative_fileloc = dag.relative_fileloc or Path(dag.fileloc).name
         bag.sync_to_db(bundle, None)  # type: ignore[attr-defined]

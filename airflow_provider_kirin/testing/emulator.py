@@ -75,7 +75,7 @@ class EmulatorProcess:
         self.call("POST", "/emulator/reset")
 
     def fault(self, **fault: Any) -> None:
-        """Plan a fault; docs/reference/emulator.md lists them: ``fault(on="get", kind="status", status=503, times=2)``."""
+        """Plan a fault: ``fault(on="get", kind="status", status=503)``; docs/reference/emulator.md lists them."""
         self.call("POST", "/emulator/faults", json={"faults": [fault]})
 
 

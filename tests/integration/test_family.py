@@ -181,7 +181,5 @@ def test_the_gateway_s_own_descriptions_agree_with_the_schemas(
         assert len(check_schemas.descriptions(http, emulator.url, MODELS[0])) == 2
     assert check_schemas.main(["--url", emulator.url]) == 0
     assert check_schemas.main(["--url", f"{emulator.url}/nowhere", "kirin_v3_t2v"]) == 2
-    monkeypatch.setenv("KIRIN_API_KEY", "wrong")
-    assert check_schemas.main(["--url", emulator.url, "kirin_v3_t2v"]) == 2
     said = capsys.readouterr().out
-    assert "kirin_v3_t2v: " in said and "does not describe it" in said and "HTTP 401" in said and KEY not in said
+    assert "kirin_v3_t2v: " in said and "does not describe it" in said and KEY not in said

@@ -37,5 +37,11 @@ def test_seconds_and_status_together(emulator, image, until):
     assert until(lambda: emulator.task(id_)["status"], lambda status: status != "in_queue") == "completed"
 
 
+@pytest.mark.parametrize(("shape", "content"), [("string", "5"), ("empty", ""), ("absent", None), ("other", 5)])
+def test_shapes_of_the_duration(emulator, image, shape, content):
+    task = emulator.ended(emulator.submitted_id(image=image, prompt=f"[[duration:{shape}]]"))
+    assert task["output"][0]["content"][0].get("duration") == content
+
+
 def test_ordinary_brackets_are_text(emulator, image):
     assert emulator.ended(emulator.submitted_id(image=image, prompt="[[a sign]] [[fail]] [[seconds:soon]]"))["output"]

@@ -140,8 +140,8 @@ def test_a_full_account(emulator, image):
 
 def test_a_directive_without_a_prompt(emulator, image):
     emulator.fault(on="submit", kind="directive", directive="[[fail:8002005098]]", match="second")
-    first = emulator.made(image=image, external_task_id="first", prompt="[[no-video]]")
-    second = emulator.made(image=image, external_task_id="second", prompt="[[no-video]]")
+    first = emulator.submitted_id(image=image, external_task_id="first", prompt="[[no-video]]")
+    second = emulator.submitted_id(image=image, external_task_id="second", prompt="[[no-video]]")
     assert emulator.ended(first)["status"] == "completed"
     assert emulator.ended(second)["error"]["code"] == "8002005098"
 

@@ -55,6 +55,11 @@ def test_wrong_parameters(emulator, image, params, code):
     assert emulator.ledger()["paid"] == []
 
 
+def test_a_limit_without_an_upper_end(emulator, image):
+    message = emulator.submit(image=image, external_task_id="").json()["error"]["message"]
+    assert message == "external_task_id: has 0 characters, at least 1 is allowed"
+
+
 def test_an_unknown_parameter_is_named(emulator, image):
     assert "params.camera" in emulator.submit(image=image, camera=1).json()["error"]["message"]
 
