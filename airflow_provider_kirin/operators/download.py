@@ -64,7 +64,7 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
 
     def execute(self, context: Context) -> list[str]:
         """Look up the generation, then download its videos."""
-        from airflow_provider_kirin.operators import execution
+        from airflow_provider_kirin.operators import completion
 
         require_task_instance(context)
         with fail_without_retry():
@@ -74,7 +74,7 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
                 files=self._files_spec(),
                 submitters=list(self._submitters(context["ti"].map_index)),
             )
-            files: list[str] = self._return(context, execution.download(spec, context))
+            files: list[str] = self._return(context, completion.download(spec, context))
             return files
 
     def _submitters(self, map_index: int | None) -> Iterator[tuple[str, int]]:

@@ -15,7 +15,7 @@ from airflow_provider_kirin.operators.specs import FilesSpec
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_kirin.operators.execution import VideoResult
+    from airflow_provider_kirin.operators.completion import VideoResult
 
 
 class FileArguments(TemplatedArguments, OpenLineageMixin):

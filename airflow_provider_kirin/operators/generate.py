@@ -79,11 +79,11 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Submit, then wait on the worker or in the triggerer."""
-        from airflow_provider_kirin.operators import execution
+        from airflow_provider_kirin.operators import completion
 
         require_task_instance(context)
         with fail_without_retry():
-            execution.check_destination(self._wait_spec().files, context)
+            completion.check_destination(self._wait_spec().files, context)
             ends_from_trigger = self._may_end_from_trigger(context)
             result = self._submit(context)
             kirin_task = result.kirin_task
@@ -102,7 +102,7 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
                         awaits_callback=result.has_callback,
                     )
                 )
-            video: dict[str, Any] = self._return(context, execution.wait(self._wait_spec(), context, kirin_task))
+            video: dict[str, Any] = self._return(context, completion.wait(self._wait_spec(), context, kirin_task))
             return video
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
@@ -111,11 +111,11 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
         :param context: the running task's context
         :param event: the payload of the trigger's event
         """
-        from airflow_provider_kirin.operators import execution
+        from airflow_provider_kirin.operators import completion
 
         with fail_without_retry():
             video: dict[str, Any] = self._return(
-                context, execution.resume_after_wait(self._wait_spec(), context, event)
+                context, completion.resume_after_wait(self._wait_spec(), context, event)
             )
             return video
 
@@ -155,13 +155,13 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
 
         :raises AirflowFailException: the user insists, the triggerer cannot, and nothing has been submitted yet
         """
-        from airflow_provider_kirin.operators import execution
+        from airflow_provider_kirin.operators import submission
 
         try:
             return self._ends_from_trigger()
         except ValueError as error:
             # A mapped task cannot be checked when the DAG is parsed, and the worker's configuration may differ.
-            if not execution.may_have_submitted(context):
+            if not submission.may_have_submitted(context):
                 raise AirflowFailException(f"{error} Nothing was sent, nothing was spent.") from error
             self.log.warning(
                 "%s An earlier try has submitted, or may have, so this try continues. Falling back to completing the "

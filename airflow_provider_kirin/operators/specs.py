@@ -1,4 +1,4 @@
-"""What an operator passes to :mod:`.execution`: frozen descriptions, built from its arguments after rendering.
+"""Frozen descriptions of a step, which an operator builds from its rendered arguments.
 
 They have no repr: a payload may contain image bytes and signed URLs.
 """

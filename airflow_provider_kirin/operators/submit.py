@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload.paths import FieldPath
     from airflow_provider_kirin.api.record import InFlight
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
-    from airflow_provider_kirin.operators.execution import SubmitResult
+    from airflow_provider_kirin.operators.submission import SubmitResult
 
 #: What the capacity trigger's event says.
 _WOKEN_BECAUSE = {
@@ -179,12 +179,12 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     def _submit(self, context: Context) -> SubmitResult:
         """Submit or adopt the generation, and keep what OpenLineage and ``on_kill`` need."""
         from airflow_provider_kirin.api.record import InFlight
-        from airflow_provider_kirin.operators import execution
+        from airflow_provider_kirin.operators import submission
 
         self._in_flight = InFlight()
         spec = self._submit_spec()
         try:
-            result = execution.submit(spec, context, self._in_flight)
+            result = submission.submit(spec, context, self._in_flight)
         except KirinCapacityError as error:
             if not (spec.waiting and error.retryable):
                 raise

@@ -1,0 +1,170 @@
+"""Wait for a step's generation and download its videos. Imported inside ``execute()``, to keep DAG parsing fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kirin.api.polling import Outcome
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.api.requests import validate_task_id
+from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
+from airflow_provider_kirin.download.storage import to_str
+from airflow_provider_kirin.exceptions import (
+    KirinDestinationError,
+    KirinError,
+    KirinNotFoundError,
+)
+from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.lineage import Provenance
+from airflow_provider_kirin.operators.failures import record_failure
+from airflow_provider_kirin.state.submission_record import SubmissionRecord
+from airflow_provider_kirin.state.usage import as_result, record_files, record_outcomes
+from airflow_provider_kirin.triggers.events import load_event
+from airflow_provider_kirin.utils.hook_lineage import report_lineage
+from airflow_provider_kirin.utils.task_instance import map_index_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kirin.api.task import KirinTask
+    from airflow_provider_kirin.api.video_file import VideoFile
+    from airflow_provider_kirin.operators.specs import DownloadSpec, FilesSpec, WaitSpec
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """A finished generation.
+
+    :param value: what the task returns
+    :param provenance: what the videos were made from, and where they are
+    """
+
+    value: Any
+    provenance: Provenance
+
+
+def check_destination(files: FilesSpec | None, context: Context) -> None:
+    """Check the destination, if there is one, before anything is submitted."""
+    if files is not None:
+        _destination(files, context).check()
+
+
+def wait(spec: WaitSpec, context: Context, kirin_task: KirinTask) -> VideoResult:
+    """Wait on the worker for a generation that this run has submitted or adopted."""
+    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+        poller = new_poller(
+            kirin_task.id, spec.timeout, spec.poll_interval, external_task_id=kirin_task.external_task_id
+        )
+        return _conclude(spec, context, hook, hook.run(poller))
+
+
+def resume_after_wait(spec: WaitSpec, context: Context, event: Any) -> VideoResult:
+    """Resume after a deferral.
+
+    :param spec: how the step waited, and what is left to do
+    :param context: the running task's context
+    :param event: the payload of the trigger's event
+    """
+    (outcome,) = load_event(event, expected=1)
+    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+        return _conclude(spec, context, hook, outcome, is_resumed=True)
+
+
+def download(spec: DownloadSpec, context: Context) -> VideoResult:
+    """Download the videos of a finished generation; the task returns the files' URIs."""
+    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+        remedy = "Wait for it with KirinTaskSensor before this task."
+        asked_for = validate_task_id(spec.kirin_task_id)
+        kirin_task = fetch_finished(hook, asked_for, remedy=remedy)
+        submission: Mapping[str, Any] = (
+            SubmissionRecord(context).find_submission(kirin_task.id, spec.submitters) if spec.submitters else {}
+        )
+        # Not what the gateway reports, which not every response does: file names must not depend on it.
+        external_task_id = asked_for if asked_for != kirin_task.id else submission.get("external_task_id")
+        files = save_videos(
+            hook,
+            replace(kirin_task, external_task_id=external_task_id),
+            _destination(spec.files, context),
+            _order(spec.files, context, kirin_task.id, spec.submitters),
+        )
+        record_files(context, kirin_task.id, files)
+    return VideoResult([file.uri for file in files], Provenance.of(kirin_task, files, submission))
+
+
+def _conclude(
+    spec: WaitSpec, context: Context, hook: KirinHook, outcome: Outcome, *, is_resumed: bool = False
+) -> VideoResult:
+    """Return the task's result, or raise the reason for having no video, wherever the wait took place."""
+    try:
+        if isinstance(outcome, KirinError):
+            record_failure(outcome, context, hook, model=spec.model)
+            raise outcome
+        record_outcomes(context, [outcome], kirin_conn_id=spec.kirin_conn_id, model=spec.model)
+        return _finish(spec, context, hook, outcome, is_resumed=is_resumed)
+    except KirinNotFoundError as error:
+        # This step submitted it: the lookup may lag, and the next try has the id on record.
+        error.retryable = True
+        raise
+
+
+def _finish(
+    spec: WaitSpec, context: Context, hook: KirinHook, kirin_task: KirinTask, *, is_resumed: bool
+) -> VideoResult:
+    submission = SubmissionRecord(context).find_submission(kirin_task.id)
+    hook.log.info(kirin_task.describe_end())
+    if is_resumed:
+        # The images were read before the deferral, in a process that is gone.
+        report_lineage(hook, inputs=submission.get("images") or ())
+    files: list[VideoFile] = []
+    if spec.files is not None:
+        destination = _destination(spec.files, context)
+        # Links expire, and the task may have been queued for a long time since the trigger received them.
+        kirin_task = fetch_finished(
+            hook,
+            kirin_task.id,
+            remedy="It was reported as finished before: the gateway lags.",
+            is_kirin_id=True,
+            external_task_id=kirin_task.external_task_id,
+        )
+        files = save_videos(hook, kirin_task, destination, _order(spec.files, context, kirin_task.id))
+        record_files(context, kirin_task.id, files)
+    value = kirin_task.to_dict() | ({} if spec.files is None else as_result(files))
+    return VideoResult(value, Provenance.of(kirin_task, files, submission))
+
+
+def _order(
+    files: FilesSpec, context: Context, kirin_task_id: str, submitters: Sequence[tuple[str, int]] = ()
+) -> Mapping[str, Any]:
+    """Return what a generation was ordered with, if that is to be written beside its video, and known."""
+    return SubmissionRecord(context).find_order(kirin_task_id, submitters) if files.sidecar else {}
+
+
+def _destination(files: FilesSpec, context: Context) -> Destination:
+    """Return the destination that rendered arguments describe.
+
+    :raises KirinDestinationError: ``destination`` is not a path, or rendered to nothing
+    """
+    if empty := files.rendering.empty_arguments("destination", "filename_template"):
+        raise KirinDestinationError(" ".join(map(str, empty)))
+    path = to_str(files.destination)
+    if not isinstance(path, str):
+        raise KirinDestinationError(
+            f"destination = {short_repr(path)} must be a string, a Path or an ObjectStoragePath. "
+            f"Check what its template or upstream task returns{files.rendering.native_rendering('destination')}."
+        )
+    ti = context["ti"]
+    step = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index_of(ti)}
+    return Destination(
+        path,
+        files.filename_template,
+        step,
+        files.overwrite,
+        files.max_bytes,
+        is_first_try=ti.try_number <= 1,
+        sidecar=files.sidecar,
+        poster=files.poster,
+    )
