@@ -9,7 +9,7 @@ from airflow_provider_kirin.exceptions import KirinResponseError
 
 
 def reports_progress(body: bytes) -> bool:
-    """Return whether a callback says that its generation goes on, so that there is nothing to look up yet.
+    """Return whether a callback reports a generation in progress, so that there is nothing to look up yet.
 
     The shape of the body is not documented: the gateway's own task object, and Kling's callback, are known. Anything
     else is worth a lookup.

@@ -32,7 +32,7 @@ _SIGNATURE_BYTES = 32
 
 @dataclass(frozen=True)
 class CallbackToken:
-    """What a token says.
+    """The content of a token.
 
     :param dag_id: the DAG of the task instance that submitted the generation
     :param run_id: its DAG run
@@ -91,7 +91,7 @@ def callback_url(base_url: str, token: str) -> str:
 
 
 def parse_unverified(token: str) -> CallbackToken | None:
-    """Return what a token says, without knowing who says it: to find the key that verifies it, and for nothing else.
+    """Return the content of a token that is not verified yet: only to find the key that verifies it.
 
     :param token: anything
     :return: None if it is not a token of this version

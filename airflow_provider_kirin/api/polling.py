@@ -46,8 +46,8 @@ GROWTH = 0.16
 SHARE_OF_REMAINING = 0.6
 #: The bounds of that delay, as shares of the elapsed time.
 MIN_SHARE, MAX_SHARE = 0.045, 0.5
-#: While tasks wait for a place in a full account, an end is worth more polls: so many seconds apart, or as close as
-#: progress would bring them.
+#: While tasks wait for a place in a full account, an end is worth more polls: this many seconds apart, or as close as
+#: progress would make them.
 AWAITED_INTERVAL = 5.0
 #: Progress is logged when it has moved by this much: each log line costs a triggerer several queries.
 PROGRESS_LOG_STEP = 0.25

@@ -173,7 +173,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
                 self._waiting.refusals,
                 _WOKEN_BECAUSE[event["reason"]],
             )
-        # As Airflow calls it, which in 2.11 takes a call from inside for a mistake.
+        # Unwrapped: Airflow 2.11 refuses a call of execute() from another method.
         return inspect.unwrap(type(self).execute)(self, context)
 
     def _submit(self, context: Context) -> SubmitResult:

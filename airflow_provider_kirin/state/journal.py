@@ -31,7 +31,7 @@ from airflow_provider_kirin.exceptions import KirinBatchError
 MANIFEST = "manifest.jsonl"
 FOLDER = "_journal"
 _HEAD = f"{FOLDER}/head.json"
-#: So many files of changes may wait to be merged into the manifest of a large batch.
+#: This many files of changes may wait to be merged into the manifest of a large batch.
 _MAX_SEGMENTS = 64
 #: The manifest of a large batch is written when at least this share of its rows has changed.
 _WORTH_A_MANIFEST = 0.01

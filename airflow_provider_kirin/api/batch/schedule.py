@@ -12,7 +12,7 @@ _PATIENCE = 15.0
 _PATIENCE_AT_END = 60.0
 #: A worker is also worth it when this share of many places is free.
 _WORTH_A_WORKER = 0.25
-#: Up to so many places, each of them counts.
+#: Up to this many places, each of them counts.
 _FEW_PLACES = 10
 #: Seconds until an account that was full, or a gateway that was away, is tried again.
 MIN_PAUSE, MAX_PAUSE = 15.0, 60.0

@@ -58,7 +58,7 @@ IMPATIENT = {
 }
 _THEIRS = (
     *("AIRFLOW_", "_AIRFLOW_", "KIRIN_", "COVERAGE_", "COV_CORE_", "PYTEST_"),
-    # With it each task's process would compile this package anew. Where it is installed, it is compiled.
+    # With it each task's process would compile this package again. Where it is installed, it is compiled.
     "PYTHONDONTWRITEBYTECODE",
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -162,7 +162,7 @@ class Deployment:
             self._redis.stop()
 
     def is_healthy(self) -> bool:
-        """Tell whether each part says so, and both triggerers do."""
+        """Return whether each part says so, and both triggerers do."""
         for part in self.parts.values():
             part.check()
         try:

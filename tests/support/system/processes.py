@@ -124,7 +124,7 @@ def gone(pid: int) -> bool:
 
 
 def is_ours(pid: int, home: Path) -> bool:
-    """Tell whether a process descends from the harness with this folder."""
+    """Return whether a process descends from the harness with this folder."""
     try:
         return psutil.Process(pid).environ().get(MARK) == str(home)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""The table of faults. Each act begins a run and makes trouble at one marked moment; its docstring says when."""
+"""The table of faults. Each act begins a run and injects a fault at one marked moment; its docstring says when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TASK = "/generation/task/"
 
 
 def _paid(stage: Stage, count: int = 1) -> None:
-    """Wait until the gateway has accepted so many generations of this run."""
+    """Wait until the gateway has accepted this many generations of this run."""
     until(lambda: len(stage.gateway.generations()) >= stage.known + count, "a generation is accepted")
 
 
@@ -67,7 +67,7 @@ def supervisor_killed_after_acceptance(stage: Stage) -> None:
     stage.begin()
     stage.gateway.held()
     stage.kill_worker(supervisor_only=True)
-    # The orphaned task gets its response, and has nobody to give it to.
+    # The orphaned task gets its response, and nothing receives it.
     stage.gateway.release()
 
 
@@ -113,7 +113,7 @@ def late_acceptance(stage: Stage) -> None:
     stage.begin()
     stage.gateway.held()
     stage.kill_task()
-    # The first POST was stuck on the way. It arrives after the retry has bought.
+    # The first POST was stuck on the way. It arrives after the retry has submitted.
     _paid(stage)
     stage.gateway.release()
 
@@ -337,14 +337,14 @@ def cleared_while_submitting(stage: Stage) -> None:
     stage.gateway.fault("submit", "hold")
     stage.begin()
     stage.gateway.held()
-    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.submitter])
     until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
 
 
 def cleared_while_deferred(stage: Stage) -> None:
     stage.begin()
     stage.wait_for_state("deferred")
-    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.submitter])
 
 
 def cleared_without_a_lookup(stage: Stage) -> None:
@@ -424,7 +424,7 @@ def killed_when_submitting_again(stage: Stage) -> None:
 
 def cleared_while_waiting_for_a_place(stage: Stage) -> None:
     _wait_for_a_place(stage)
-    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.buyer])
+    stage.airflow.clear(stage.dag_id, stage.run_id, [stage.submitter])
 
 
 def _kill_triggerers(stage: Stage) -> None:
@@ -524,7 +524,7 @@ def celery_worker_shut_down_while_submitting(stage: Stage) -> None:
 
 
 def _hangs(stage: Stage) -> bool:
-    """Tell whether the fault that waits for the POST was met: a request that hangs is in no journal yet."""
+    """Return whether the fault that waits for the POST was met: a request that hangs is in no journal yet."""
     return not stage.gateway.emulator.call("GET", "/emulator/faults")["faults"]
 
 

@@ -21,8 +21,8 @@ from tests.support.waiting import until
 
 Shape = Literal["steps", "generate", "taskflow", "mapped"]
 ENDED = ("success", "failed")
-#: The task that buys, in each shape.
-BUYER: dict[Shape, str] = {"steps": "submit", "mapped": "submit", "generate": "generate", "taskflow": "generate"}
+#: The task that submits, in each shape.
+SUBMITTER: dict[Shape, str] = {"steps": "submit", "mapped": "submit", "generate": "generate", "taskflow": "generate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Expected:
     :param left: how many of them a person's clear replaced by others
     :param failed: generations that failed, and were given back
     :param says: what the logs of the run have to say
-    :param tries: what the task that bought needed at least
+    :param tries: what the task that submits needed at least
     """
 
     state: str = "success"
@@ -53,11 +53,11 @@ class Scenario:
     :param act: what happens; it begins the run itself, with :meth:`Stage.begin`
     :param shape: of the DAG
     :param seconds: how long its generations take
-    :param options: of the task that buys
+    :param options: of the task that submits
     :param duplicates: what the gateway does with a second submission under a used id. ``bill`` is the hard case: then
         nothing but the provider prevents a second payment
     :param emulator: more of the emulator's command line
-    :param warm: whether the DAG ran once without trouble before: then the provider can prove the lookup
+    :param warm: whether the DAG ran once without a fault before: then the provider can verify the lookup
     :param alone: whether it kills what other scenarios need
     :param timeout: the connection's
     :param behind_proxy: whether the connection names an HTTP proxy, through which the gateway is reached
@@ -112,12 +112,12 @@ class Stage:
         self.airflow = deployment
         self.scenario = scenario
         self.dag_id = scenario.name
-        self.buyer = BUYER[scenario.shape]
+        self.submitter = SUBMITTER[scenario.shape]
         self.run_id = ""
         self.image = image
         #: What stands where a scenario differs by its shape: who waits, and who downloads.
-        self.waiter = "generate" if self.buyer == "generate" else "wait"
-        self.downloader = "generate" if self.buyer == "generate" else "download"
+        self.waiter = "generate" if self.submitter == "generate" else "wait"
+        self.downloader = "generate" if self.submitter == "generate" else "download"
         #: How many generations there were before this repeat.
         self.known = 0
         if videos.exists():
@@ -127,7 +127,7 @@ class Stage:
         extra: dict[str, Any] = {"timeout": scenario.timeout}
         host = self.proxy.url
         if scenario.behind_proxy:
-            # The emulator answers requests in the form that proxies get; nobody looks up the name.
+            # The emulator answers requests in the form that proxies get; the name is not looked up.
             host, extra["proxies"] = "http://gateway.test", {"http": self.proxy.url}
         deployment.connect(self.dag_id, host, KEY, json.dumps(extra))
 
@@ -153,7 +153,7 @@ class Stage:
     # Playing ------------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> None:
-        """Run the DAG once without trouble."""
+        """Run the DAG once without a fault."""
         self.begin("warm-up")
         state = self.wait_for_end()
         assert state == "success", f"{self.dag_id}: the warm-up ended in {state}\n{self.log()[-3000:]}"
@@ -192,14 +192,14 @@ class Stage:
             raise AssertionError(f"{error}\n{states}\n{self.log()[-4000:]}") from None
 
     def ti(self, task_id: str | None = None, map_index: int = -1) -> dict[str, Any]:
-        """Return a task instance: the buyer's by default."""
-        return self.airflow.ti(self.dag_id, self.run_id, task_id or self.buyer, map_index)
+        """Return a task instance: the submitter's by default."""
+        return self.airflow.ti(self.dag_id, self.run_id, task_id or self.submitter, map_index)
 
     def wait_for_state(self, state: str, task_id: str | None = None) -> dict[str, Any]:
         """Wait until a task is in a state."""
         return until(
             lambda: ti if (ti := self.ti(task_id))["state"] == state else None,
-            f"{self.dag_id} {task_id or self.buyer} is {state}",
+            f"{self.dag_id} {task_id or self.submitter} is {state}",
         )
 
     def pid(self, task_id: str | None = None, map_index: int = -1) -> int:
@@ -207,13 +207,13 @@ class Stage:
         return self.airflow.task_pid(self.ti(task_id, map_index))
 
     def kill_task(self, task_id: str | None = None, map_index: int = -1) -> None:
-        """SIGKILL the task's process; its supervisor lives, and tells Airflow."""
+        """SIGKILL the task's process; its supervisor lives, and reports it to Airflow."""
         pid = self.pid(task_id, map_index)
         send(pid, signal.SIGKILL)
         until(lambda: gone(pid), f"process {pid} is gone")
 
     def kill_worker(self, task_id: str | None = None, *, supervisor_only: bool = False) -> int:
-        """SIGKILL the task's supervisor, and its process: nobody is left to tell Airflow. Return the process."""
+        """SIGKILL the task's supervisor and its process, so that none reports it to Airflow. Return the process."""
         pid = self.pid(task_id)
         supervisor = parent_of(pid)
         assert is_ours(supervisor, self.airflow.home)
@@ -255,8 +255,8 @@ class Stage:
         state = self.airflow.run_state(self.dag_id, self.run_id)
         new = {id_: one for id_, one in self.gateway.generations().items() if id_ not in before}
         paid = [id_ for id_, one in new.items() if one["status"] != "failed"]
-        buyers = [ti for ti in self.airflow.tis(self.dag_id, self.run_id) if ti["task_id"] == self.buyer]
-        tries = max(ti["try_number"] for ti in buyers)
+        submitters = [ti for ti in self.airflow.tis(self.dag_id, self.run_id) if ti["task_id"] == self.submitter]
+        tries = max(ti["try_number"] for ti in submitters)
         outcome = Outcome(state, len(paid), len(new) - len(paid), tries, seconds, wrong)
         for name in ("state", "paid", "failed"):
             if getattr(outcome, name) != getattr(expected, name):
@@ -268,13 +268,13 @@ class Stage:
         if KEY in log:
             wrong.append("the API key is in a log")
         if state == "success":
-            wrong += self._compare(buyers, paid)
+            wrong += self._compare(submitters, paid)
         return outcome
 
-    def _compare(self, buyers: list[dict[str, Any]], paid: list[str]) -> list[str]:
+    def _compare(self, submitters: list[dict[str, Any]], paid: list[str]) -> list[str]:
         """Return what is wrong with the results: the XComs and the files have to be those that were paid."""
         wrong = []
-        results = [self.airflow.xcom(self.dag_id, self.run_id, self.buyer, ti["map_index"]) for ti in buyers]
+        results = [self.airflow.xcom(self.dag_id, self.run_id, self.submitter, ti["map_index"]) for ti in submitters]
         got = [result["id"] if isinstance(result, dict) else result for result in results]
         if sorted(got) != sorted(paid[self.scenario.expected.left :]):
             wrong.append(f"the XComs are {got}, and what was paid is {paid}")
