@@ -132,7 +132,7 @@ bench-night: $(BENCH_STAMP) ## A night's work in a real Airflow, one way after a
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night $(BENCH_ARGS)
 
 .PHONY: bench-table
-bench-table: $(BENCH_STAMP) ## How a batch grows: 100 to 10,000 rows, and 500 resumes, in a real Airflow (an hour); updates docs/
+bench-table: $(BENCH_STAMP) ## How a batch grows: 100 to 10,000 rows, and 500 resumes, in a real Airflow (half an hour); updates docs/
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-bench .venv-bench/bin/python -m benchmarks.night.table $(BENCH_ARGS)
 
 .PHONY: bench-waits

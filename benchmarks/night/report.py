@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.night.costs import Measured
-from benchmarks.night.ways import WAYS
+from benchmarks.night.ways import WAYS, varied
 from benchmarks.report import table
 
 #: Not Airflow's processes.
@@ -31,15 +32,24 @@ class Row:
 def ideal(one: Measured, before: Measured, after: Measured) -> float:
     """Return the makespan that no way can be much below: as many tasks that do nothing, then one generation.
 
-    For a way with places it is rows by places, times seconds.
+    For a way with places it is what they take if each is filled again in the moment in which it becomes free.
 
     :param one: the way's run
     :param before: a run of as many tasks that do nothing, just before the way's
     :param after: another, just after it, since others use the machine too
     """
     if places := WAYS[one.way].places:
-        return max(one.generations / places, 1) * one.seconds
+        return _filled(
+            places, varied(one.generations) if one.way == "batch-varied" else [one.seconds] * one.generations
+        )
     return (before.makespan + after.makespan) / 2 + before.seconds
+
+
+def _filled(places: int, seconds: Sequence[float]) -> float:
+    busy_until = [0.0] * places
+    for one in seconds:
+        heapq.heappush(busy_until, heapq.heappop(busy_until) + one)
+    return max(busy_until)
 
 
 def airflow_cpu(one: Measured) -> float:

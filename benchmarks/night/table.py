@@ -69,7 +69,7 @@ class Grown:
     :param cpu: CPU-seconds of Airflow's processes, less the idle share
     :param memory: megabytes of the largest process of a task
     :param xcom: bytes of the largest XCom
-    :param journal: bytes of the largest journal
+    :param journal: bytes of the largest journal, at the end
     :param blocked: seconds of the longest time for which the triggerer's event loop stood still
     :param lost: tries that were lost, but for the one that was cleared
     :param taken_for_dead: tasks that the scheduler took for dead
@@ -208,7 +208,7 @@ def figures(runs: Sequence[Grown], machine: str, heading: str) -> str:
     """Return the table, in Markdown."""
     head = (
         *("", "makespan, s", "rows a second", "waves", "worker-s a row", "CPU-s a row", "task's memory, MB"),
-        *("XCom, bytes", "journal, kB", "loop blocked, s", "tries lost", "taken for dead", "load"),
+        *("XCom, bytes", "journal, bytes", "loop blocked, s", "tries lost", "taken for dead", "load"),
     )
     cells = [
         (
@@ -220,7 +220,7 @@ def figures(runs: Sequence[Grown], machine: str, heading: str) -> str:
             f"{one.cpu / one.rows:.4f}",
             f"{one.memory:.0f}",
             f"{one.xcom:,}",
-            f"{one.journal / 1000:,.0f}",
+            f"{one.journal:,}",
             f"{one.blocked:.1f}",
             one.lost,
             one.taken_for_dead,

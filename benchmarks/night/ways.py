@@ -100,10 +100,16 @@ def _batch(count: int, image: Path) -> None:
     _table(_payloads(count, image), image)
 
 
+def varied(count: int) -> list[float]:
+    """Return 30 to 90 seconds, in an order that mixes them.
+
+    :param count: how many
+    """
+    return [30 + 60 * (number * 37 % count) / max(count - 1, 1) for number in range(count)]
+
+
 def _varied_batch(count: int, image: Path) -> None:
-    """From half to one and a half of the stage's minute, in an order that mixes them."""
-    seconds = [30 + 60 * (number * 37 % count) / max(count - 1, 1) for number in range(count)]
-    rows = _payloads(count, image)
+    seconds, rows = varied(count), _payloads(count, image)
     _table(
         [row | {"prompt": f"{row['prompt']} [[seconds:{one:.1f}]]"} for row, one in zip(rows, seconds, strict=True)],
         image,

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ from airflow_provider_kirin.api.models import model_names
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.support.emulator import KEY
+from tests.support.fork_server import ForkServer
 from tests.support.raw_server import replying, whole
 from tests.support.waiting import HANG, until
 
@@ -36,14 +37,26 @@ pytestmark = [pytest.mark.usefixtures("airflow_db", "conn_id")]
 Kirin = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="module")
+def fork_server(airflow_db) -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def kirin(tmp_path) -> Kirin:
+def kirin(tmp_path, fork_server) -> Kirin:
     """Run a command in an empty folder: ``kirin("status", "some-id")``; ``by="airflow"`` for Airflow's own."""
 
-    def run(*arguments: str, by: str = "airflow_provider_kirin", stdin: Any = subprocess.DEVNULL, **how: Any) -> Any:
-        command = [sys.executable, "-m", by, *(["kirin"] if by == "airflow" else []), *arguments]
-        piped = {"input": how["input"]} if "input" in how else {"stdin": stdin}
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG, check=False, **piped)
+    def run(*arguments: str, by: str = "airflow_provider_kirin", stdin: Any = None, input: str = "") -> Any:
+        command = [*(["kirin"] if by == "airflow" else []), *arguments]
+        if stdin is None:
+            return fork_server.run(by, command, cwd=tmp_path, stdin=input)
+        # A terminal.
+        command = [sys.executable, "-m", by, *command]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG, check=False, stdin=stdin
+        )
 
     return run
 

@@ -121,9 +121,13 @@ class TestIdeal:
     def test_it_is_the_trivial_tasks_before_and_after_and_one_generation(self):
         assert ideal(MEASURED, TRIVIAL, replace(TRIVIAL, makespan=60.0)) == 50.0 + 60.0
 
-    def test_of_a_way_with_places_it_is_rows_by_places_times_seconds(self):
+    def test_of_a_way_with_places_it_fills_each_place_again_at_once(self):
         batch = replace(MEASURED, way="batch", generations=2 * PLACES)
         assert ideal(batch, TRIVIAL, TRIVIAL) == 2 * batch.seconds
+
+    def test_of_varied_seconds_the_last_one_may_end_late(self):
+        batch = replace(MEASURED, way="batch-varied", generations=200)
+        assert 200 * 60 / PLACES < ideal(batch, TRIVIAL, TRIVIAL) < 200 * 60 / PLACES + 90
 
     def test_the_makespan_is_shown_beside_it(self):
         assert cells(figures([Row(MEASURED, 100.0, "")]), "KirinGenerateVideoOperator, mapped")[2] == "1.50"
