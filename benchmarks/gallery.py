@@ -30,7 +30,7 @@ PROMPTS = (
 
 @dataclass
 class Sample:
-    """One generation as its task instances recorded it."""
+    """One generation, or one batch, as its task instances recorded it."""
 
     kirin_task_id: str
     dag_id: str
@@ -43,9 +43,13 @@ class Sample:
     order: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, Any] | None = None
     files: list[str] = field(default_factory=list)
+    batch: dict[str, Any] | None = None
 
     def xcoms(self) -> Iterator[tuple[str, Any]]:
         """Yield the keys and values that operators push."""
+        if self.batch is not None:
+            yield "kirin_batch", self.batch
+            return
         ids = {"kirin_task_id": self.kirin_task_id}
         external = f"airflow-{self.kirin_task_id}"
         submission = {

@@ -51,6 +51,31 @@ def submit(gateway: str, image: str, seconds: float) -> str:
     return str(ask(gateway, "/model/v1/generation", {"model": "kirin_v1_6_i2v", "input": [{"params": params}]})["id"])
 
 
+def make_batch(started: datetime, manifest: str) -> dict[str, Any]:
+    """Return the record of a batch that goes on."""
+    refused = (
+        "image: 240 x 180 pixels; width and height must be 300 or more. Give a larger image, or fit_images='auto'."
+    )
+    without_video = [
+        {"key": "TEAPOT-0117", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
+        {"key": "MUG-0203", "status": "refused", "code": "KirinPayloadError", "error": refused},
+        {"key": "SNEAKER-0388", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
+    ]
+    return {
+        "manifest": manifest,
+        "model": "kirin_v1_6_i2v",
+        "rows": 1000,
+        "counts": {"todo": 565, "sent": 20, "saved": 412, "failed": 2, "refused": 1},
+        "failed": 3,
+        "cost": "115.36",
+        "started_at": started.isoformat(),
+        "at": (datetime.now(UTC) - timedelta(seconds=40)).isoformat(),
+        "seconds_left": 1740,
+        "reasons": [["failed", FAILURE["code"], 2], ["refused", "KirinPayloadError", 1]],
+        "without_video": without_video,
+    }
+
+
 def make_generations(gateway: str, home: Path) -> Iterator[Any]:
     """Yield what the pictures show: a month of made-up ones, then the latest, of which the first one runs."""
     from benchmarks.gallery import Sample, samples
@@ -66,6 +91,16 @@ def make_generations(gateway: str, home: Path) -> Iterator[Any]:
         films[image] = videos / f"{kirin_task_id}.mp4"
         with urllib.request.urlopen(link, timeout=60) as source:
             films[image].write_bytes(source.read())
+    started = datetime.now(UTC) - timedelta(minutes=42)
+    yield Sample(
+        "batch",
+        "nightly_catalog",
+        f"scheduled__{started:%Y-%m-%d}T02:00:00+00:00",
+        started,
+        task_id="videos",
+        state="deferred",
+        batch=make_batch(started, (videos / "manifest.jsonl").as_uri()),
+    )
     running_id = submit(gateway, "teapot.jpg", 240)
     now = datetime.now(UTC)
     for index in range(12, -1, -1):
@@ -148,7 +183,8 @@ def main() -> None:
         }
         made = list(make_generations(gateway, home))
         store(made)
-        picks = {"video": made[-2], "progress": made[-1], "failed": made[-5]}
+        batch = next(one for one in made if one.batch)
+        picks = {"video": made[-2], "progress": made[-1], "failed": made[-5], "batch": batch}
         places = {name: f"{one.dag_id}/{one.run_id}/{one.task_id}/{one.map_index}" for name, one in picks.items()}
         url = stack.enter_context(api_server(os.environ["AIRFLOW__API__BASE_URL"], home / "api-server.log"))
         draw(stack.enter_context(chromium()), url, places, options.into)

@@ -13,6 +13,7 @@ from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
+from airflow_provider_kirin.links.kirin import KirinGenerationLink
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.operators.specs import FilesSpec
@@ -81,6 +82,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         "filename_template",
     )
     checked_fields = template_fields
+    operator_extra_links = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
 
     def __init__(

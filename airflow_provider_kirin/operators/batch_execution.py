@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_kirin.api.batch.progress import progress
 from airflow_provider_kirin.api.batch.report import failure, summary
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.redaction import short_repr
@@ -206,7 +207,9 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
             log=log,
         )
         run.open(batch=name, try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
-        _point_to(run.journal.manifest_uri, ti, store, has_begun=has_begun)
+        _point_to(run.journal.manifest_uri, store, has_begun=has_begun)
+        run.on_report = lambda: _show_progress(run, ti)
+        run.on_report()
         yield OpenBatch(spec, table, run, hook, budget)
 
 
@@ -281,14 +284,25 @@ def _reporter(
     return report
 
 
-def _point_to(manifest: str, ti: Any, store: Any, *, has_begun: bool) -> None:
+def _point_to(manifest: str, store: Any, *, has_begun: bool) -> None:
     """Record where the manifest is, for ``kirin costs`` and for a try that does not find the journal."""
-    entry = {"manifest": manifest}
     if store is not None and not has_begun:
         from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined,unused-ignore]  # loaded lazily
 
-        store.set(BATCH_STATE_KEY, entry, retention=NEVER_EXPIRE)
-    ti.xcom_push(BATCH_KEY, entry)
+        store.set(BATCH_STATE_KEY, {"manifest": manifest}, retention=NEVER_EXPIRE)
+
+
+def _show_progress(run: BatchRun, ti: Any) -> None:
+    """Record where the batch stands, for the Kirin pages, and where its manifest is."""
+    now = progress(
+        run.rows,
+        manifest=run.journal.manifest_uri,
+        model=run.settings.model,
+        places=run.places,
+        started_at=run.journal.head.started_at,
+        now=time.time(),
+    )
+    ti.xcom_push(BATCH_KEY, now)
 
 
 def add_asset_event(context: Context, outlets: Any, result: dict[str, Any], log: Any) -> None:

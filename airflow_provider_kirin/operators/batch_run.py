@@ -113,6 +113,8 @@ class BatchRun:
         self._verified = lookup_verified if lookup_verified is not None else _verified
         #: Called after each change of a row.
         self.on_change: Callable[[], object] = lambda: None
+        #: Called at the end of each wave, and once a minute in a long one.
+        self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
         #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
@@ -253,6 +255,7 @@ class BatchRun:
         in_order = sorted(self.rows.states.values(), key=lambda state: state.row)
         self.journal.compact(in_order, total=self.rows.total, is_last=self.is_finished)
         self.log.info(progress_line(self.rows, self.places))
+        self.on_report()
 
     def _keep(self, state: RowState) -> None:
         self.journal.record(state)

@@ -28,19 +28,19 @@ from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.links.kirin import base_path
 from airflow_provider_kirin.plugins import query
 from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
+from airflow_provider_kirin.plugins.batches import all_ends, batch_card, batch_matches
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
-from airflow_provider_kirin.plugins.media import MEDIA_TYPES, locate, media_roots
+from airflow_provider_kirin.plugins.media import MANIFEST, MEDIA_TYPES, is_manifest_shown, locate, media_roots
 from airflow_provider_kirin.plugins.records import (
     Place,
     Records,
     Stored,
     card,
-    first_ends,
     matches,
     plain_words,
     summary,
 )
-from airflow_provider_kirin.state.keys import ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
+from airflow_provider_kirin.state.keys import BATCH_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
 T = TypeVar("T")
 
@@ -174,9 +174,13 @@ def _search(
     for _ in range(MAX_SCANNED // chunk):
         runs = _runs(dag_ids, after, **filters)
         found = query.submissions(dag_ids, after=after, runs=runs, day=day, limit=chunk) if runs != [] else []
-        records = Records.of(query.related(row.place for row in found))
+        records = Records.of(query.related(row.place for row in found if row.key == SUBMISSION_KEY))
+        states = query.task_states([row for row in found if row.key == BATCH_KEY])
         for row in found:
-            if matches(row, records, **filters):
+            if row.key == BATCH_KEY:
+                if batch_matches(row, states.get(row.place), **filters):
+                    cards.append(batch_card(row, states.get(row.place), roots))
+            elif matches(row, records, **filters):
                 cards.append(card(row, records, roots))
             after = row.place
             if len(cards) == PAGE_SIZE:
@@ -193,9 +197,10 @@ def _search(
 def _runs(dag_ids: list[str] | None, after: Place | None, *, text: str, state: str, **_: str) -> list[int] | None:
     """Return the latest DAG runs that may have something which passes the filters; None if any may."""
     if words := plain_words(text):
-        keys = [ORDER_KEY, SUBMISSION_KEY]
+        keys = [ORDER_KEY, SUBMISSION_KEY, BATCH_KEY]
     elif state == "failed":
-        keys, words = [USAGE_KEY], [state]
+        # Every batch's record has the word.
+        keys, words = [USAGE_KEY, BATCH_KEY], [state]
     else:
         return None
     return query.runs_mentioning(keys, words, dag_ids=dag_ids, after=after, limit=MAX_RUNS)
@@ -209,7 +214,7 @@ async def sums(request: Request, user: GetUserDep) -> JSONResponse:
         # Reading it twice at the same time is harmless.
         made_at, ends = request.app.state.ends
         if not made_at or monotonic() - made_at > SUMMARY_SECONDS:
-            ends = first_ends(query.ends(SUMMARY_DAYS))
+            ends = all_ends(query.ends(SUMMARY_DAYS))
             request.app.state.ends = (monotonic(), ends)
         return summary(ends, readable_dags(user, {end.dag_id for end in ends})) | {"of_days": SUMMARY_DAYS}
 
@@ -221,8 +226,10 @@ async def generation(request: Request, ti: TiDep) -> JSONResponse:
     """Return the generations that a task instance is about, as Airflow has them on record."""
 
     def find() -> dict[str, Any]:
-        cards = [card(row, records, media_roots()) for row, records in _of_task(ti)]
-        return {"cards": cards, "task_state": query.task_state(*ti.key)}
+        roots, state = media_roots(), query.task_state(*ti.key)
+        if batch := query.batch(*ti.key):
+            return {"cards": [], "batch": batch_card(batch, state, roots), "task_state": state}
+        return {"cards": [card(row, records, roots) for row, records in _of_task(ti)], "task_state": state}
 
     return _json(await _in_thread(request, find))
 
@@ -259,13 +266,24 @@ async def image(request: Request, ti: TiDep, kirin_task_id: str, name: str) -> R
     return await _file(request, next((each["uri"] or "" for each in images if each["name"] == name), ""))
 
 
+@of_ti.get(f"/manifest/{_TI}")
+async def manifest(request: Request, ti: TiDep) -> Response:
+    """Send the manifest of a batch, if it is below a root."""
+    batch = await _in_thread(request, query.batch, *ti.key)
+    uri = batch.value["manifest"] if batch else ""
+    return await _file(request, uri if is_manifest_shown(uri, media_roots()) else "")
+
+
 async def _file(request: Request, uri: str) -> Response:
     found = await _in_thread(request, locate, uri, media_roots())
     if found is None:
         raise HTTPException(404, "There is no such file below [kirin] media_roots.")
     if isinstance(found, str):
         return RedirectResponse(found, 302, headers=_DATA_HEADERS)
-    headers = _DATA_HEADERS | {"Cache-Control": "private, max-age=60", "Content-Security-Policy": "default-src 'none'"}
+    headers = _DATA_HEADERS | {"Content-Security-Policy": "default-src 'none'"}
+    if found.name == MANIFEST:
+        return FileResponse(found, media_type="text/plain", filename=MANIFEST, headers=headers)
+    headers["Cache-Control"] = "private, max-age=60"
     return FileResponse(found, media_type=MEDIA_TYPES[found.suffix.lower()], headers=headers)
 
 

@@ -23,6 +23,8 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
+#: The other file that is served: as text, to be saved.
+MANIFEST = "manifest.jsonl"
 #: Seconds for which a link to object storage is signed: a browser asks again for each part of a video.
 LINK_SECONDS = 3600
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "": "file"}
@@ -38,7 +40,7 @@ class Root:
     uri: str
 
     def relative(self, uri: str) -> tuple[str, ...] | None:
-        """Return the path of a file below this root; None if it is not below it, or no media file.
+        """Return the path of a file below this root; None if it is not below it, or neither media nor a manifest.
 
         :param uri: what an XCom names
         """
@@ -48,7 +50,8 @@ class Root:
             return None
         rest = other[2][depth:]
         is_plain = all(part not in ("..", ".") and not set(part) & set("/\\\0") for part in rest)
-        return rest if is_plain and Path(rest[-1]).suffix.lower() in MEDIA_TYPES else None
+        is_shown = Path(rest[-1]).suffix.lower() in MEDIA_TYPES or rest[-1] == MANIFEST
+        return rest if is_plain and is_shown else None
 
     @property
     def is_local(self) -> bool:
@@ -65,6 +68,11 @@ def media_roots() -> list[Root]:
 def find_root(uri: str, roots: Sequence[Root]) -> Root | None:
     """Return the root that a URI is below; None if there is none."""
     return next((root for root in roots if root.relative(uri) is not None), None)
+
+
+def is_manifest_shown(uri: str, roots: Sequence[Root]) -> bool:
+    """Return whether a batch's manifest is below a root."""
+    return uri.endswith(f"/{MANIFEST}") and find_root(uri, roots) is not None
 
 
 def locate(uri: str, roots: Sequence[Root]) -> Path | str | None:

@@ -21,8 +21,9 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, select, tuple_
 
+from airflow_provider_kirin.plugins.batches import is_batch
 from airflow_provider_kirin.plugins.records import Place, Stored
-from airflow_provider_kirin.state.keys import FILES_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
+from airflow_provider_kirin.state.keys import BATCH_KEY, FILES_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_SEARCHED = 2000
 _DECODED_TOGETHER = 200
 _KEYS = (ORDER_KEY, USAGE_KEY, FILES_KEY)
+_CARDS = (SUBMISSION_KEY, BATCH_KEY)
 _X: Any = XComModel
 _COLUMNS = (_X.dag_run_id, _X.dag_id, _X.run_id, _X.task_id, _X.map_index, _X.key, _X.timestamp)
 
@@ -37,7 +39,7 @@ _COLUMNS = (_X.dag_run_id, _X.dag_id, _X.run_id, _X.task_id, _X.map_index, _X.ke
 def kirin_dags() -> set[str]:
     """Return the ids of all DAGs that ever submitted a generation."""
     with create_session(scoped=False) as session:
-        return set(session.scalars(select(_X.dag_id).where(_X.key == SUBMISSION_KEY).distinct()))
+        return set(session.scalars(select(_X.dag_id).where(_X.key.in_(_CARDS)).distinct()))
 
 
 def runs_mentioning(
@@ -73,7 +75,7 @@ def submissions(
     day: date | None = None,
     limit: int,
 ) -> list[Stored]:
-    """Return submissions, those of the latest DAG runs first.
+    """Return submissions and batches, those of the latest DAG runs first.
 
     :param dag_ids: of these DAGs; None for all
     :param after: begin behind this task instance
@@ -84,7 +86,7 @@ def submissions(
     # One direction for all columns: the database walks the primary key backwards, and sorts nothing.
     order = (_X.dag_run_id, _X.task_id, _X.map_index)
     query = _select().order_by(*(column.desc() for column in order)).limit(limit)
-    query = query.where(_X.key == SUBMISSION_KEY if runs is None else _of_runs(runs, [SUBMISSION_KEY]))
+    query = query.where(_X.key.in_(_CARDS) if runs is None else _of_runs(runs, _CARDS))
     if dag_ids is not None:
         query = query.where(_X.dag_id.in_(dag_ids))
     if after is not None:
@@ -92,7 +94,7 @@ def submissions(
     if day is not None:
         start = datetime.combine(day, time(), UTC)
         query = query.where(_X.timestamp >= start, _X.timestamp < start + timedelta(days=1))
-    return [row for row in _read(query) if _is_submission(row.value)]
+    return [row for row in _read(query) if (is_batch if row.key == BATCH_KEY else _is_submission)(row.value)]
 
 
 def related(places: Iterable[Place]) -> list[Stored]:
@@ -109,9 +111,9 @@ def related(places: Iterable[Place]) -> list[Stored]:
 
 
 def ends(days: int) -> Iterator[tuple[str, Any]]:
-    """Yield the DAG ids and the records of generations that ended in the last days."""
+    """Yield the DAG ids and the records of generations that ended, and of batches, in the last days."""
     since = datetime.now(UTC) - timedelta(days=days)
-    query = _select().where(_X.key == USAGE_KEY, _X.timestamp >= since)
+    query = _select().where(_X.key.in_((USAGE_KEY, BATCH_KEY)), _X.timestamp >= since)
     if _is_plain():
         # There may be tens of thousands.
         query = query.with_only_columns(_X.dag_id, cast(_X.value, Text).label("value"))
@@ -150,6 +152,23 @@ def of_task(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Stor
         return Stored(where, dag_id, run_id, SUBMISSION_KEY, at, value)
 
     return [found.get(kirin_task_id) or stand_in(kirin_task_id) for kirin_task_id in wanted]
+
+
+def batch(dag_id: str, run_id: str, task_id: str, map_index: int) -> Stored | None:
+    """Return the record of the batch that a task instance works on; None if it is none."""
+    is_own = and_(_X.dag_id == dag_id, _X.run_id == run_id, _X.task_id == task_id, _X.map_index == map_index)
+    return next((row for row in _read(_select().where(is_own, _X.key == BATCH_KEY)) if is_batch(row.value)), None)
+
+
+def task_states(batches: Sequence[Stored]) -> dict[Place, str]:
+    """Return the states of the task instances of batches."""
+    if not batches:
+        return {}
+    of = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
+    places = {(each.dag_id, each.run_id, each.place.task_id, each.place.map_index): each.place for each in batches}
+    query = select(*of, TaskInstance.state).where(tuple_(*of).in_(list(places)))
+    with create_session(scoped=False) as session:
+        return {places[dag, run, task, index]: str(state) for dag, run, task, index, state in session.execute(query)}
 
 
 def task_state(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:

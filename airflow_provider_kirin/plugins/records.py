@@ -98,8 +98,8 @@ def card(submission: Stored, records: Records, roots: Sequence[Root], live: Kiri
     videos = len(live.videos) if live else max(len(uris), int(status == "completed" and not error))
     return {
         "id": kirin_task_id,
-        "external_task_id": _text(value.get("external_task_id")),
-        "conn_id": _text(value.get("kirin_conn_id")),
+        "external_task_id": as_text(value.get("external_task_id")),
+        "conn_id": as_text(value.get("kirin_conn_id")),
         "dag_id": submission.dag_id,
         "run_id": submission.run_id,
         "task_id": submission.place.task_id,
@@ -108,8 +108,8 @@ def card(submission: Stored, records: Records, roots: Sequence[Root], live: Kiri
         "is_on_record": bool(end),
         "progress": live.progress if live else None,
         "model": _model(value, order, end),
-        "prompt": _text(order.get("prompt")),
-        "negative_prompt": _text(order.get("negative_prompt")),
+        "prompt": as_text(order.get("prompt")),
+        "negative_prompt": as_text(order.get("negative_prompt")),
         "settings": _settings(order.get("settings")),
         "images": _images(order.get("images") or value.get("images"), roots),
         "cost": None if cost is None else f"{cost:f}",
@@ -145,7 +145,7 @@ def matches(submission: Stored, records: Records, *, state: str = "", model: str
     return (
         state in ("", _status(end))
         and model in ("", _model(value, order, end))
-        and (not text or any(text.casefold() in _text(each).casefold() for each in searched))
+        and (not text or any(text.casefold() in as_text(each).casefold() for each in searched))
     )
 
 
@@ -159,12 +159,13 @@ def plain_words(text: str) -> list[str]:
 
 
 class End(NamedTuple):
-    """The end of a generation, for sums."""
+    """The end of a generation, or of several alike, for sums."""
 
     day: str
     dag_id: str
     usd: Decimal
     code: str | None
+    number: int = 1
 
 
 def first_ends(records: Iterable[tuple[str, Any]]) -> list[End]:
@@ -184,8 +185,8 @@ def first_ends(records: Iterable[tuple[str, Any]]) -> list[End]:
 
 
 def _end(dag_id: str, at: str, entry: Mapping[str, Any]) -> End:
-    status, error = _text(entry.get("status")), entry.get("error")
-    code = _text(error.get("code")) if isinstance(error, Mapping) else ""
+    status, error = as_text(entry.get("status")), entry.get("error")
+    code = as_text(error.get("code")) if isinstance(error, Mapping) else ""
     usd = billed(parse_decimal(entry.get("cost")), status) or Decimal(0)
     return End(at[:10], dag_id, usd, (code or "no code") if status == "failed" else None)
 
@@ -204,9 +205,9 @@ def summary(ends: Iterable[End], dag_ids: Iterable[str]) -> dict[str, Any]:
         of_day = days.setdefault(end.day, {})
         of_day[end.dag_id] = of_day.get(end.dag_id, Decimal(0)) + end.usd
         if end.code is not None:
-            failures[end.code] = failures.get(end.code, 0) + 1
+            failures[end.code] = failures.get(end.code, 0) + end.number
     return {
-        "generations": len(seen),
+        "generations": sum(end.number for end in seen),
         "failed": sum(failures.values()),
         "usd": f"{sum((end.usd for end in seen), Decimal(0)):f}",
         "days": {day: {dag: f"{usd:f}" for dag, usd in of_day.items()} for day, of_day in sorted(days.items())},
@@ -222,7 +223,7 @@ def moment(value: Any) -> str | None:
             return _aware(value).isoformat(timespec="milliseconds")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return moment(datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC))
-        return moment(datetime.fromisoformat(_text(value)))
+        return moment(datetime.fromisoformat(as_text(value)))
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -234,7 +235,7 @@ def _status(end: Mapping[str, Any]) -> str:
 
 def _model(value: Mapping[str, Any], order: Mapping[str, Any], end: Mapping[str, Any]) -> str:
     # A price key starts with the model.
-    return _text(end.get("model")) or _text(order.get("model")) or _text(value.get("price_key")).partition("/")[0]
+    return as_text(end.get("model")) or as_text(order.get("model")) or as_text(value.get("price_key")).partition("/")[0]
 
 
 def _aware(at: datetime) -> datetime:
@@ -250,7 +251,7 @@ def _error(kirin_task_id: str, status: str, end: Mapping[str, Any], live: KirinT
     recorded = end.get("error") if isinstance(end.get("error"), Mapping) else None
     if live is None and (status == "failed" or (status == "completed" and recorded)):
         reason = recorded or {}
-        error = KirinTaskError(_text(reason.get("code")), _text(reason.get("message")))
+        error = KirinTaskError(as_text(reason.get("code")), as_text(reason.get("message")))
         live = KirinTask(kirin_task_id, "failed" if status == "failed" else "completed", error=error)
     if live is None or not live.is_final or error_from_task(live) is None:
         return None
@@ -277,5 +278,6 @@ def _images(value: Any, roots: Sequence[Root]) -> list[dict[str, Any]]:
     ]
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a string; empty for anything else."""
     return value if isinstance(value, str) else ""

@@ -21,10 +21,11 @@ key                            kept in     contents, and for how long
 ``kirin_budget``               XCom        What the task holds of its run's budget. Until the next try, which
                                            restores it from the task state store.
 ``kirin_budget``               task state  The same. For Airflow's default retention.
-``kirin_batch``                XCom        Where the manifest of a batch is. Until the next try, which pushes it again.
+``kirin_batch``                XCom        Where a batch stands, and where its manifest is. Until the next try, which
+                                           pushes it again.
 ``kirin:usage``                task state  The same as ``kirin_usage``, over all tries and clears. As long as the
                                            run.
-``kirin:batch``                task state  The same as ``kirin_batch``. As long as the run.
+``kirin:batch``                task state  Where the manifest of a batch is. As long as the run.
 ``kirin:latest``               task state  The last external task id that the task submitted under. As long as the
                                            run.
 ``kirin:submission:<id>``      task state  One submission, by its external task id: an intent before the request,
@@ -71,10 +72,16 @@ Shapes and users:
     Written by :class:`.RunBudget`, before each submission. The XCom is read by the budget of every Kirin task in the
     run, and as a source of known prices by later runs; the state by the next try of the same task.
 
-``kirin_batch``, ``kirin:batch``
-    ``{"manifest": <URI>}``. All else about a batch is in the files beside its manifest; see :mod:`.journal`.
-    Written by ``KirinBatchOperator`` when a try begins; the state tells a later process that there was a journal, and
-    ``kirin costs`` reads the manifest.
+``kirin_batch``
+    What :func:`.progress` returns: ``"manifest"`` (a URI), sums, and the first rows without a video. All else about a
+    batch is in the files beside its manifest; see :mod:`.journal`.
+    Written by ``KirinBatchOperator`` when a process takes the batch over and at the end of each wave, in a long one
+    once a minute. Read by the Kirin page; ``kirin costs`` reads the manifest.
+
+``kirin:batch``
+    ``{"manifest": <URI>}``.
+    Written by ``KirinBatchOperator`` when it begins: it tells a later process that there was a journal. ``kirin
+    costs`` reads the manifest.
 
 ``kirin:latest``
     ``{"external_task_id", "round"}``: the external task id depends on the payload, which may differ on the next try.

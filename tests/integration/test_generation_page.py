@@ -13,6 +13,7 @@ import pytest
 import requests
 from sqlalchemy import select
 
+from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import (
     KirinDownloadOperator,
     KirinGenerateVideoOperator,
@@ -163,6 +164,72 @@ def submitted(dag, run, payload):
     with dag:
         KirinSubmitOperator(task_id="submit", payload=payload)
     return run(dag)
+
+
+class TestBatch:
+    @pytest.fixture
+    def worked(self, dag, run, payload, roots):
+        """A batch of three rows, of which two have no video."""
+        rows = [payload | {"sku": f"{EVIL}{n}", "prompt": prompt} for n, prompt in enumerate(("A", "B", "C"))]
+        rows[1]["prompt"], rows[2]["duration"] = "[[fail:8002005098]]", 7
+        with dag:
+            KirinBatchOperator(
+                task_id="videos",
+                payloads=rows,
+                key="sku",
+                destination=str(roots),
+                on_bad_row="skip",
+                max_failed_rows=2,
+                row_retries=0,
+                poll_interval=0.1,
+                deferrable=False,
+            )
+        ended = run(dag)
+        assert ended.state == "success", ended.log
+        return ended
+
+    def test_page_has_progress_reasons_and_the_manifest(self, worked, visit, emulator, roots):
+        asked = len(emulator.requests())
+        page = visit(worked, "videos").json()
+        batch = page["batch"]
+        assert page["cards"] == [] and batch["status"] == "completed"
+        assert (batch["rows"], batch["counts"]) == (3, {"saved": 1, "failed": 1, "refused": 1})
+        assert (batch["failed"], batch["cost"], batch["model"]) == (2, "0.28", "kirin_v1_6_i2v")
+        assert {row["key"]: row["status"] for row in batch["without_video"]} == {
+            f"{EVIL}1": "failed",
+            f"{EVIL}2": "refused",
+        }
+        assert {"status": "failed", "code": "8002005098", "count": 1} in batch["reasons"]
+        assert batch["manifest"] == {"uri": worked.result("videos")["manifest"], "is_home": True}
+        manifest = visit(worked, "videos", "manifest")
+        assert manifest.status_code == 200 and manifest.headers["Content-Type"].startswith("text/plain")
+        assert manifest.headers["Content-Disposition"].startswith("attachment")
+        assert len(manifest.text.splitlines()) == 3 and len(emulator.requests()) == asked
+
+    def test_gallery_has_one_card_and_the_sums_all_rows(self, worked, get):
+        from airflow_provider_kirin.plugins.app import app
+
+        app.state.ends = (0.0, [])
+        filters = {"": 1, "state=completed": 1, "state=failed": 0, "text=VIDEOS": 1, "text=zeppelin": 0, "model=x": 0}
+        for query, count in filters.items():
+            cards = get(f"/kirin/api/generations?dag={worked.dag_id}&{query}").json()["cards"]
+            assert [card["kind"] for card in cards] == ["batch"] * count, query
+        (of_dag,) = [of_day[worked.dag_id] for of_day in get("/kirin/api/summary").json()["days"].values()]
+        assert of_dag == "0.28"
+
+    def test_manifest_is_opened_below_a_root_and_by_readers_only(self, worked, visit, roots, tmp_path, monkeypatch):
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        assert visit(worked, "videos", "manifest", role=None).status_code == 403
+        (tmp_path / "manifest.jsonl").write_text("secret")
+        (roots / "other.jsonl").write_text("secret")
+        for uri in (tmp_path / "manifest.jsonl", roots / "other.jsonl", f"{roots}/../manifest.jsonl", "manifest.jsonl"):
+            with create_session() as session:
+                row = session.scalar(select(XComModel).filter_by(dag_id=worked.dag_id, key="kirin_batch"))
+                row.value = row.value | {"manifest": str(uri), "reasons": [7, ["a", [], -1]], "counts": 7}
+            assert visit(worked, "videos", "manifest").status_code == 404, uri
+            assert not visit(worked, "videos").json()["batch"]["manifest"]["is_home"]
 
 
 class TestMedia:

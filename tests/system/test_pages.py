@@ -176,6 +176,25 @@ def test_a_prompt_is_text_whatever_is_in_it(site, page, sample):
         assert page.evaluate("window.hacked") is None
 
 
+def test_a_batch_is_one_card_and_its_page_follows_it(site, browser, sample):
+    def batch(at: int, **counts: int) -> dict[str, Any]:
+        rows = [{"key": f"{EVIL}-{n}", "status": "failed", "code": "77", "error": EVIL * 3} for n in range(3)]
+        record = {"manifest": "s3://videos/" + "x" * 300 + "/manifest.jsonl", "rows": 1000, "counts": counts}
+        record |= {"failed": 40, "cost": "115.36", "at": (NOW - timedelta(seconds=at)).isoformat()}
+        return record | {"reasons": [["failed", EVIL, 40]], "without_video": rows, "seconds_left": 600}
+
+    url = sample("batch", batch=batch(90, saved=412, sent=20, failed=40, todo=528), state="deferred")
+    page = new_page(browser, width=360, height=740)
+    page.goto(f"{site.url}/plugin/kirin")
+    page.locator(".k-batch").click()
+    page.get_by_text("412 of 1,000 videos").wait_for()
+    page.get_by_text("and 37 more").wait_for()
+    assert page.locator(".k-batch-bar").get_attribute("aria-label").startswith("412 with their video, 20 in flight, 40")
+    assert page.evaluate("window.hacked") is None and page.url == url
+    assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth")
+    page.context.close()
+
+
 def test_a_gateway_that_hangs_leaves_what_airflow_knows(site, page, sample):
     page.goto(sample("hung", submission={"kirin_conn_id": "hanging"}, order={"prompt": "Waiting"}, state="deferred"))
     page.get_by_text("The gateway did not answer").wait_for()

@@ -22,7 +22,7 @@ class Rows:
         self.total = total
         self.row_retries = row_retries
         self._counts = Counter(state.status for state in self.states.values())
-        self._again = sum(self._is_again(state) for state in self.states.values())
+        self._again = sum(self.is_again(state) for state in self.states.values())
 
     def get(self, key: str) -> RowState | None:
         """Return the state of a row; None if nothing is known about it."""
@@ -32,12 +32,13 @@ class Rows:
         """Replace the state of a row."""
         if (known := self.states.get(state.key)) is not None:
             self._counts[known.status] -= 1
-            self._again -= self._is_again(known)
+            self._again -= self.is_again(known)
         self._counts[state.status] += 1
-        self._again += self._is_again(state)
+        self._again += self.is_again(state)
         self.states[state.key] = state
 
-    def _is_again(self, state: RowState) -> bool:
+    def is_again(self, state: RowState) -> bool:
+        """Return whether a row that failed is to be submitted again."""
         return state.status == "failed" and is_to_submit(state, self.row_retries)
 
     def count(self, *statuses: Status) -> int:

@@ -179,7 +179,7 @@ async function showGallery(page) {
     try {
       const found = await get(`${api("generations")}?${query}`, signal);
       if (!after) grid.replaceChildren();
-      grid.append(...found.cards.map((card) => tile(page, card)));
+      grid.append(...found.cards.map((card) => (card.kind === "batch" ? batchTile(page, card) : tile(page, card))));
       for (const dag of found.dags.slice(dags.length - 1)) dags.append(h("option", { value: dag }, dag));
       more.hidden = !found.next;
       more.onclick = () => load(found.next);
@@ -231,6 +231,16 @@ function tile(page, card) {
   card.error && h("p", { class: "k-reason" }, [card.error.code, card.error.message].filter(Boolean).join(" ")),
   h("p", { class: "k-foot" }, h("span", { class: "k-where" }, `${card.dag_id} · ${card.task_id}${card.map_index >= 0 ? ` [${card.map_index}]` : ""}`),
     h("span", {}, card.cost === null ? "" : usd(card.cost), " ", time(card.timeline[0].at))));
+}
+
+function batchTile(page, batch) {
+  return page.link(routeOf(batch), { class: `k-tile k-batch k-is-${batch.status}`, "data-id": placeOf(batch).join("/") },
+    h("div", { class: "k-frame" }, h("p", { class: "k-share" }, h("strong", {}, (batch.counts.saved ?? 0).toLocaleString()), ` of ${plural(batch.rows, "video")}`), badge(batch)),
+    batchBar(batch),
+    h("p", { class: "k-prompt" }, `Batch ${batch.task_id}`),
+    batch.failed > 0 && h("p", { class: "k-reason" }, `${plural(batch.failed, "row")} without a video`),
+    h("p", { class: "k-foot" }, h("span", { class: "k-where" }, `${batch.dag_id} · ${batch.task_id}${batch.map_index >= 0 ? ` [${batch.map_index}]` : ""}`),
+      h("span", {}, batch.cost === null ? "" : usd(batch.cost), " ", batch.at && time(batch.at))));
 }
 
 function poster(card) {
@@ -319,8 +329,11 @@ async function showTask(page, ti) {
   const views = new Map();
   let notice = "";
   for (;;) {
-    const { cards, task_state } = await get(api("generation", ...place), page.signal);
-    if (!cards.length) {
+    const { cards, batch, task_state } = await get(api("generation", ...place), page.signal);
+    if (batch) {
+      showBatch(page, place, batch, views);
+      if (!ACTIVE.includes(task_state)) return;
+    } else if (!cards.length) {
       const log = page.link(dagRoute({ dag_id: place[0], run_id: place[1], task_id: place[2], map_index: Number(place[3]) }, 3), { class: "k-button" }, "Task and log");
       page.root.replaceChildren(message(page, "No generation yet", "This task has not submitted a generation, or its record is gone. If it has failed, its log says why.", log));
     } else {
@@ -351,6 +364,78 @@ function pause(milliseconds, signal) {
       reject(new DOMException("left", "AbortError"));
     });
   });
+}
+
+// Batches ----------------------------------------------------------------------------------------------------------
+
+const ROWS = {
+  saved: ["with their video", "saved"], done: ["to download", "done"], sent: ["in flight", "sent"], intent: ["in flight", "sent"],
+  failed: ["failed", "bad"], refused: ["refused", "bad"], timeout: ["not ended in time", "bad"], doubt: ["in doubt", "bad"],
+  todo: ["to submit", "todo"],
+};
+
+// Rows by what they mean to a reader: [label, class, count], in the order of the bar.
+function rowsOf(batch) {
+  const found = new Map();
+  for (const [status, [label, kind]] of Object.entries(ROWS)) {
+    const count = batch.counts[status] ?? 0;
+    if (count) found.set(label, [label, kind, (found.get(label)?.[2] ?? 0) + count]);
+  }
+  return [...found.values()];
+}
+
+function batchBar(batch) {
+  const rows = rowsOf(batch);
+  const total = Math.max(1, rows.reduce((sum, [, , count]) => sum + count, 0));
+  let x = 0;
+  const parts = rows.map(([label, kind, count]) => {
+    const width = (count / total) * 100;
+    const part = svg("rect", { x, width, height: 8, class: `k-rows-${kind}` }, svg("title", {}, `${count.toLocaleString()} ${label}`));
+    x += width;
+    return part;
+  });
+  const label = rows.map(([name, , count]) => `${count.toLocaleString()} ${name}`).join(", ") || "No rows yet";
+  return svg("svg", { viewBox: "0 0 100 8", preserveAspectRatio: "none", class: "k-batch-bar", role: "img", "aria-label": label }, parts);
+}
+
+function left(seconds) {
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 120 ? `about ${minutes} min left` : `about ${(seconds / 3600).toFixed(1)} h left`;
+}
+
+function showBatch(page, place, batch, views) {
+  const key = JSON.stringify(batch);
+  if (views.get("batch") === key) return;
+  views.set("batch", key);
+  const saved = batch.counts.saved ?? 0;
+  const isActive = batch.status === "in_progress";
+  const row = (name, value) => value && [h("dt", {}, name), h("dd", {}, value)];
+  const manifest = batch.manifest.uri;
+  const missing = batch.failed - batch.without_video.length;
+  page.root.replaceChildren(...[
+    h("nav", { class: "k-crumbs", "aria-label": "Where this is" }, page.link("/plugin/kirin", {}, "Kirin"), h("span", {}, "/"),
+      page.link(`/dags/${encodeURIComponent(place[0])}`, {}, place[0]), h("span", {}, "/"), h("span", {}, place[2])),
+    h("section", { class: "k-panel k-batch-head" },
+      h("p", { class: "k-row" }, badge(batch), h("span", { class: "k-model" }, batch.model), batch.cost !== null && h("strong", { class: "k-cost" }, usd(batch.cost))),
+      h("h1", {}, `${saved.toLocaleString()} of ${plural(batch.rows, "video")}`),
+      batchBar(batch),
+      h("ul", { class: "k-legend" }, rowsOf(batch).map(([label, kind, count]) => h("li", {}, h("i", { class: `k-rows-${kind}` }), h("b", {}, count.toLocaleString()), ` ${label}`))),
+      h("p", { class: "k-quiet", role: "status" }, "As of the last wave", batch.at && [", ", time(batch.at)], isActive && batch.seconds_left !== null && `, ${left(batch.seconds_left)}`, ".")),
+    batch.reasons.length > 0 && h("section", { class: "k-panel" }, h("h2", {}, "Rows without a video, by reason"),
+      failurePlot({ failures: batch.reasons.map((reason) => [[reason.status, reason.code].filter(Boolean).join(" · "), reason.count]) })),
+    batch.without_video.length > 0 && h("section", { class: "k-panel" }, h("h2", {}, "Rows without a video"),
+      h("ul", { class: "k-rows" }, batch.without_video.map((each) => h("li", {}, h("p", { class: "k-row" }, h("b", {}, each.key), h("span", { class: "k-badge k-failed" }, each.status), each.code && h("code", {}, each.code)),
+        h("p", { class: "k-quiet" }, each.error || "No reason given.")))),
+      missing > 0 && h("p", { class: "k-quiet" }, `and ${missing.toLocaleString()} more: they are in the manifest.`)),
+    h("section", { class: "k-panel k-details" }, h("dl", {},
+      row("Manifest", [h("code", {}, manifest), copier("Manifest", manifest)]),
+      row("Began", batch.started_at && h("time", { datetime: batch.started_at }, clock(batch.started_at)))),
+      h("p", { class: "k-row" }, batch.manifest.is_home
+        ? h("a", { class: "k-button", href: api("manifest", ...place), download: "manifest.jsonl", rel: "noreferrer" }, icon("download"), "Manifest")
+        : h("span", { class: "k-quiet" }, "It is not below [kirin] media_roots, so it cannot be opened here.")),
+      h("p", { class: "k-row k-links" }, page.link(dagRoute(batch, 1), {}, "DAG"), page.link(dagRoute(batch, 2), {}, "Run"),
+        page.link(dagRoute(batch, 3), {}, "Task and log"), h("span", { class: "k-quiet" }, batch.run_id))),
+  ].filter(Boolean));
 }
 
 // A view is made once for each generation and then only where it changed, so that a playing video plays on.
