@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images
@@ -16,7 +16,7 @@ from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
 from airflow_provider_kirin.operators.arguments import TemplatedArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
-from airflow_provider_kirin.operators.specs import FilesSpec
+from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
@@ -65,6 +65,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     :param max_bytes: a longer video is not downloaded
     :param on_unknown_submit: see :class:`.KirinSubmitOperator`
     :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
+    :param callback: ``"auto"`` for callbacks of the gateway that begin the next wave as soon as it is worth it; needs
+        Airflow 3.1 and the connection's extra ``callback_base_url``
     :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
         default_deferrable`` is set
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
@@ -108,10 +110,13 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         max_bytes: int = DEFAULT_MAX_BYTES,
         on_unknown_submit: OnUnknownSubmit = "stop",
         allow_unknown_model: bool = False,
+        callback: Literal["auto"] | None = None,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
+        if callback not in ("auto", None):
+            raise ValueError(f'callback = {callback!r} must be "auto" or None.')
         super().__init__(**kwargs)
         self._rows: Any = None
         self.payloads = payloads
@@ -134,6 +139,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         self.max_bytes = max_bytes
         self.on_unknown_submit: OnUnknownSubmit = _one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
         self.allow_unknown_model = allow_unknown_model
+        self.callback = callback
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self._check_static()
@@ -225,6 +231,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
             timeout=self.timeout,
             row_timeout=self.row_timeout,
             poll_interval=self.poll_interval,
+            # A callback cannot begin a wave on a worker that waits.
+            callback=CallbackSpec() if self.callback and self.deferrable else None,
         )
 
     def on_kill(self) -> None:

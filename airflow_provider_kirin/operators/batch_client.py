@@ -12,6 +12,7 @@ from airflow_provider_kirin.api.payload import FitImages, prepare_payload
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
 from airflow_provider_kirin.operators.batch_settings import QuietLog
+from airflow_provider_kirin.operators.callback import PARAMETER, MakeUrl
 from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class HookBatchClient:
     :param fit_images: what to do with an image that breaks a limit
     :param allow_unknown_model: whether to submit to a model without a schema
     :param budget: the budget, if there is one
+    :param make_callback_url: makes the callback URL of an external task id; None for no callbacks
     :param report: counts submissions and ends
     """
 
@@ -57,6 +59,7 @@ class HookBatchClient:
         fit_images: FitImages = "error",
         allow_unknown_model: bool = False,
         budget: BatchBudget | None = None,
+        make_callback_url: MakeUrl | None = None,
         report: Report,
     ) -> None:
         self._hook = hook
@@ -66,6 +69,7 @@ class HookBatchClient:
         self._fit_images: FitImages = fit_images
         self._allow_unknown_model = allow_unknown_model
         self._budget = budget
+        self._make_callback_url = make_callback_url
         self._warned: set[str] = set()
         self.report = report
 
@@ -96,7 +100,8 @@ class HookBatchClient:
 
     def sender(self, prepared: PreparedPayload | None, record: RowRecord) -> GenerationClient:
         """Return the client that submits one payload; without a payload, it only looks up."""
-        client = HookClient(self._hook, prepared)
+        has_own_callback = prepared is not None and PARAMETER in prepared.params
+        client = HookClient(self._hook, prepared, None if has_own_callback else self._make_callback_url)
         if self._budget is None or prepared is None:
             return client
         return self._budget.client(client, prepared, record)

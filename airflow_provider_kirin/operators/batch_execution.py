@@ -25,6 +25,7 @@ from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookB
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
+from airflow_provider_kirin.operators.callback import url_maker
 from airflow_provider_kirin.operators.generation_client import connect
 from airflow_provider_kirin.operators.run_budget import budget_limit, charges_of_run, kirin_task_ids
 from airflow_provider_kirin.operators.table import Table
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.exceptions import KirinError
     from airflow_provider_kirin.operators.batch_settings import OnBadRow
-    from airflow_provider_kirin.operators.specs import FilesSpec
+    from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
 
 #: A template without any of these would give all rows the same file.
 _NAMES_A_ROW = ("{key}", "{kirin_task_id}", "{external_task_id}")
@@ -71,6 +72,7 @@ class BatchSpec:
     timeout: float
     row_timeout: float
     poll_interval: float | None
+    callback: CallbackSpec | None
 
 
 class OpenBatch:
@@ -81,15 +83,24 @@ class OpenBatch:
     :param run: carries it out
     :param hook: polls while the worker itself waits
     :param budget: the budget, if there is one
+    :param has_callbacks: whether the gateway is asked to call back
     """
 
     def __init__(
-        self, spec: BatchSpec, table: Table, run: BatchRun, hook: KirinHook, budget: BatchBudget | None
+        self,
+        spec: BatchSpec,
+        table: Table,
+        run: BatchRun,
+        hook: KirinHook,
+        budget: BatchBudget | None,
+        *,
+        has_callbacks: bool,
     ) -> None:
         self._spec = spec
         self._table = table
         self._hook = hook
         self._budget = budget
+        self._has_callbacks = has_callbacks
         self.run = run
 
     def wave(self) -> bool:
@@ -115,6 +126,8 @@ class OpenBatch:
                 has_more=wait.has_more,
                 retry_at=wait.retry_at,
                 poll_interval=self._spec.poll_interval,
+                # The API server, which receives them, does not read the journal.
+                awaits_callback=self._has_callbacks and fits,
             ),
             "method_name": "execute_complete",
             # The trigger keeps the time; Airflow's own deadline is a backstop.
@@ -178,6 +191,15 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         # Threads share the session.
         hook.get_conn()
         budget = _budget(spec, context, hook, name)
+        make_callback_url = url_maker(
+            spec.callback,
+            ti=ti,
+            kirin_conn_id=spec.kirin_conn_id,
+            connection=hook.connection,
+            model=spec.model,
+            params={},
+            log=log,
+        )
         run = BatchRun(
             HookBatchClient(
                 hook,
@@ -187,6 +209,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
                 fit_images=spec.fit_images,
                 allow_unknown_model=spec.allow_unknown_model,
                 budget=budget,
+                make_callback_url=make_callback_url,
                 report=_reporter(spec, ti),
             ),
             Journal(folder, owner=secrets.token_hex(4)),
@@ -210,7 +233,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         _point_to(run.journal.manifest_uri, store, has_begun=has_begun)
         run.on_report = lambda: _show_progress(run, ti)
         run.on_report()
-        yield OpenBatch(spec, table, run, hook, budget)
+        yield OpenBatch(spec, table, run, hook, budget, has_callbacks=make_callback_url is not None)
 
 
 @contextmanager

@@ -128,7 +128,14 @@ class _TaskInstance:
     """The task instance in a path; the user has to be allowed to read its DAG's XComs."""
 
     def __init__(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+        if not (_fits(map_index) and "\0" not in dag_id + run_id + task_id):
+            raise HTTPException(404, "There is no such task instance.")
         self.key = (dag_id, run_id, task_id, map_index)
+
+
+def _fits(number: int) -> bool:
+    """Return whether a number from a URL fits into a column of the database."""
+    return -(2**31) <= number < 2**31
 
 
 TiDep = Annotated[_TaskInstance, Depends()]
@@ -332,9 +339,10 @@ def _place(cursor: str) -> Place | None:
     run, _, rest = cursor.partition(".")
     index, _, task_id = rest.partition(".")
     try:
-        return Place(int(run), task_id, int(index))
+        place = Place(int(run), task_id, int(index))
     except ValueError:
         return None
+    return place if _fits(place.dag_run_id) and _fits(place.map_index) and "\0" not in task_id else None
 
 
 data.include_router(of_ti)

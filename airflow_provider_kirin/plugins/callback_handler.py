@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.api.errors import error_from_task
@@ -17,8 +18,9 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.plugins.callback_inbox import Handled
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
-from airflow_provider_kirin.triggers.kirin import remaining_hold
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, remaining_hold
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ MAX_LIST_LOOKUPS = 20
 MAX_REMEMBERED = 2000
 #: Seconds for which they are remembered: the links to their videos expire.
 REMEMBERED_SECONDS = 600.0
+#: Batches for which is remembered what has ended since their last wave.
+MAX_WAVES = 200
 
 LookUp = Callable[[str, str], Awaitable[KirinTask]]
 T = TypeVar("T")
@@ -47,6 +51,7 @@ class CallbackHandler:
         self._reader = ThreadPoolExecutor(2, thread_name_prefix="kirin-callback-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kirin-callback-write")
         self._ended: dict[tuple[str, str], KirinTask] = {}
+        self._waves: dict[tuple[Any, float], dict[str, float]] = {}
 
     def close(self) -> None:
         """Release the threads."""
@@ -59,6 +64,8 @@ class CallbackHandler:
         :param token: a genuine one
         """
         found = await self._run(self._reader, wake.find, token)
+        if found.batch is not None:
+            return await self._bring_batch_on(found.batch, token)
         if found.kirin_task_id is None:
             # The worker that submitted it records it in a moment; a wait that begins then polls at once.
             return Handled("ignored", again=token.asset is not None)
@@ -82,7 +89,43 @@ class CallbackHandler:
         waiting = [handled for handled in results if handled.wait is not None]
         return next(iter([*waiting, *results]), Handled("ignored"))
 
-    async def _end_wait(self, wait: wake.Wait, kirin_task: KirinTask) -> Handled:
+    async def _bring_batch_on(self, wait: wake.Wait[KirinBatchTrigger], token: CallbackToken) -> Handled:
+        """Begin the next wave of a batch if that is worth a worker by now, or look again when it will be."""
+        in_flight = {str(kirin_task_id) for kirin_task_id, _ in wait.trigger.in_flight or ()}
+        if not in_flight:
+            # They did not fit into the trigger's arguments, so it polls.
+            return Handled("ignored")
+        try:
+            kirin_task = check_response(
+                await self._ask(token.kirin_conn_id, token.external_task_id), external_task_id=token.external_task_id
+            )
+        except (KirinError, TimeoutError) as error:
+            log.info("Kirin called back, but could not be asked about %s: %s", token.external_task_id, error)
+            return Handled("error", again=True)
+        if not kirin_task.is_final:
+            return Handled("early", again=True)
+        if kirin_task.id not in in_flight:
+            return Handled("ignored")
+        ended_at = self._ends_of_wave(wait)
+        ended_at.setdefault(kirin_task.id, time.time())
+        schedule = wait.trigger.schedule(
+            remaining_hold(wait.trigger.earliest_event, deferred_at=wait.trigger.deferred_at)
+        )
+        if (left := schedule.wake_at(len(in_flight) - len(ended_at), [*ended_at.values()]) - time.time()) > 0:
+            return Handled("held", wait=left)
+        has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, len(ended_at))
+        return Handled("resumed" if has_begun else "ignored")
+
+    def _ends_of_wave(self, wait: wake.Wait[KirinBatchTrigger]) -> dict[str, float]:
+        """Return which generations of a batch were reported to have ended since it deferred, and when."""
+        key = (wait.ti_id, wait.trigger.deferred_at)
+        if key not in self._waves:
+            while len(self._waves) >= MAX_WAVES:
+                del self._waves[next(iter(self._waves))]
+            self._waves[key] = {}
+        return self._waves[key]
+
+    async def _end_wait(self, wait: wake.Wait[KirinTaskTrigger], kirin_task: KirinTask) -> Handled:
         outcomes = await self._outcomes(wait, kirin_task)
         if outcomes is None:
             return Handled("incomplete")
@@ -94,7 +137,7 @@ class CallbackHandler:
         resumed = await self._run(self._writer, wake.resume, wait, kirin_task.id, outcomes)
         return Handled("resumed" if resumed else "ignored")
 
-    async def _outcomes(self, wait: wake.Wait, kirin_task: KirinTask) -> Sequence[Outcome] | None:
+    async def _outcomes(self, wait: wake.Wait[KirinTaskTrigger], kirin_task: KirinTask) -> Sequence[Outcome] | None:
         """Return how each generation of a wait has ended, or None if the task has to wait for others."""
         trigger, outcome = wait.trigger, _outcome(kirin_task)
         known = dict.fromkeys({kirin_task.id, kirin_task.external_task_id or ""}, outcome)

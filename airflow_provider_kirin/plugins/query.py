@@ -92,8 +92,8 @@ def submissions(
     if after is not None:
         query = query.where(tuple_(*order) < tuple_(*after))
     if day is not None:
-        start = datetime.combine(day, time(), UTC)
-        query = query.where(_X.timestamp >= start, _X.timestamp < start + timedelta(days=1))
+        first, last = (datetime.combine(day, each, UTC) for each in (time.min, time.max))
+        query = query.where(_X.timestamp.between(first, last))
     return [row for row in _read(query) if (is_batch if row.key == BATCH_KEY else _is_submission)(row.value)]
 
 

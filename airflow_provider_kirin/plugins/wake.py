@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from airflow.assets.manager import AssetManager
 from airflow.models.asset import AssetModel
@@ -34,12 +34,14 @@ from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome
 from airflow_provider_kirin.state.keys import CALLBACK_KEY, SUBMISSION_KEY, USAGE_KEY
 from airflow_provider_kirin.state.usage import usage_entries
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, TaskResult
 
 log = logging.getLogger(__name__)
 
-_TRIGGER = f"{KirinTaskTrigger.__module__}.{KirinTaskTrigger.__qualname__}"
+_TRIGGERS = {f"{each.__module__}.{each.__qualname__}": each for each in (KirinTaskTrigger, KirinBatchTrigger)}
+Trigger_co = TypeVar("Trigger_co", KirinTaskTrigger, KirinBatchTrigger, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class TaskInstanceKey:
 
 
 @dataclass(frozen=True)
-class Wait:
-    """A task instance that is deferred until its generations have ended.
+class Wait(Generic[Trigger_co]):
+    """A task instance that is deferred until its generations have ended, or enough of them.
 
     :param ti_id: the primary key of the task instance
     :param trigger_id: the primary key of its trigger
@@ -64,7 +66,7 @@ class Wait:
     key: TaskInstanceKey
     ti_id: Any
     trigger_id: int
-    trigger: KirinTaskTrigger
+    trigger: Trigger_co
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ class Found:
     :param kirin_task_id: the generation; None if Airflow does not know it (yet)
     :param waits: the task instances that wait for it
     :param submission: the record of the submission, for an asset's event that has not been emitted yet
+    :param batch: the batch that waits for it among others
     """
 
     kirin_task_id: str | None
-    waits: Sequence[Wait] = ()
+    waits: Sequence[Wait[KirinTaskTrigger]] = ()
     submission: Mapping[str, Any] | None = None
+    batch: Wait[KirinBatchTrigger] | None = None
 
 
 def find(token: CallbackToken) -> Found:
@@ -89,7 +93,10 @@ def find(token: CallbackToken) -> Found:
     :param token: a genuine one
     """
     submitter = TaskInstanceKey(token.dag_id, token.run_id, token.task_id, token.map_index)
-    deferred = _deferred(submitter)
+    deferred, batches = _deferred(submitter)
+    if own_batches := [batch for batch in batches if batch.key == submitter]:
+        (batch,) = own_batches
+        return Found(None, batch=batch if batch.trigger.kirin_conn_id == token.kirin_conn_id else None)
     waits = [wait for wait in deferred if wait.trigger.kirin_conn_id == token.kirin_conn_id]
     if any(wait.key == submitter for wait in deferred):
         # It may have submitted another generation since: a token is good for its own one only.
@@ -109,7 +116,7 @@ def find(token: CallbackToken) -> Found:
     return Found(kirin_task_id, waits, submission if is_asset_due else None)
 
 
-def end(wait: Wait, kirin_task_id: str, result: TaskResult) -> bool:
+def end(wait: Wait[KirinTaskTrigger], kirin_task_id: str, result: TaskResult) -> bool:
     """End a task with its result, as its trigger would, and return whether it was still waiting.
 
     :param wait: whose trigger may end it
@@ -129,7 +136,7 @@ def end(wait: Wait, kirin_task_id: str, result: TaskResult) -> bool:
     return True
 
 
-def resume(wait: Wait, kirin_task_id: str, outcomes: Sequence[Outcome]) -> bool:
+def resume(wait: Wait[KirinTaskTrigger], kirin_task_id: str, outcomes: Sequence[Outcome]) -> bool:
     """Resume a task on a worker, as its trigger's event would, and return whether it was still waiting.
 
     :param wait: whose event need not be held back any longer
@@ -138,6 +145,16 @@ def resume(wait: Wait, kirin_task_id: str, outcomes: Sequence[Outcome]) -> bool:
     """
     event = TriggerEvent(dict(make_event(outcomes).payload))
     return _fire(wait, event, {CALLBACK_KEY: _mark(kirin_task_id, wait)})
+
+
+def begin_wave(wait: Wait[KirinBatchTrigger], kirin_task_id: str, done: int) -> bool:
+    """Begin the next wave of a batch, as its trigger's event would, and return whether it was still waiting.
+
+    :param wait: whose event need not be held back any longer
+    :param kirin_task_id: the generation that called back
+    :param done: how many generations have ended
+    """
+    return _fire(wait, wait.trigger.event(done), {CALLBACK_KEY: _mark(kirin_task_id, wait)})
 
 
 def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Mapping[str, Any]) -> bool:
@@ -165,8 +182,10 @@ def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Ma
     return False
 
 
-def _deferred(submitter: TaskInstanceKey) -> list[Wait]:
-    """Return the Kirin waits of a DAG run that can be for a generation of this task instance.
+def _deferred(
+    submitter: TaskInstanceKey,
+) -> tuple[list[Wait[KirinTaskTrigger]], list[Wait[KirinBatchTrigger]]]:
+    """Return the Kirin waits of a DAG run that can be for a generation of this task instance, and its batches.
 
     A mapped task that waits for it has the same map index, unless it is mapped over something else.
     """
@@ -178,23 +197,25 @@ def _deferred(submitter: TaskInstanceKey) -> list[Wait]:
             TaskInstance.run_id == submitter.run_id,
             TaskInstance.map_index.in_({submitter.map_index, -1}),
             TaskInstance.state == TaskInstanceState.DEFERRED,
-            Trigger.classpath == _TRIGGER,
+            Trigger.classpath.in_(_TRIGGERS),
         )
         .options(lazyload("*"))
     )
     with create_session(scoped=False) as session:
-        return [
+        waits: list[Wait[Any]] = [
             Wait(
                 TaskInstanceKey(submitter.dag_id, submitter.run_id, task_id, map_index),
                 ti_id,
                 row.id,
-                KirinTaskTrigger(**row.kwargs),
+                _TRIGGERS[row.classpath](**row.kwargs),
             )
             for task_id, map_index, ti_id, row in session.execute(query)
         ]
+    batches = [wait for wait in waits if isinstance(wait.trigger, KirinBatchTrigger)]
+    return [wait for wait in waits if isinstance(wait.trigger, KirinTaskTrigger)], batches
 
 
-def _fire(wait: Wait, event: TriggerEvent, values: Mapping[str, Any]) -> bool:
+def _fire(wait: Wait[Any], event: TriggerEvent, values: Mapping[str, Any]) -> bool:
     """Claim a task instance, and give it XComs and an event, all or nothing."""
     # An XCom backend may have to write elsewhere, so this comes before the transaction.
     stored = {key: _serialize(wait.key, key, value) for key, value in values.items()}
@@ -226,7 +247,7 @@ def _fire(wait: Wait, event: TriggerEvent, values: Mapping[str, Any]) -> bool:
     return True
 
 
-def _mark(kirin_task_id: str, wait: Wait | None = None) -> dict[str, Any]:
+def _mark(kirin_task_id: str, wait: Wait[Any] | None = None) -> dict[str, Any]:
     at = {"kirin_task_id": kirin_task_id, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     return at if wait is None else {**at, "started_at": wait.trigger.started_at}
 

@@ -13,9 +13,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kirin.api.batch.schedule import Wait
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
-from airflow_provider_kirin.hooks.poller_factory import new_poller
+from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
 from airflow_provider_kirin.state.journal import Journal
 from airflow_provider_kirin.triggers.account_line import AccountLine
+from airflow_provider_kirin.triggers.end import was_woken
 from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arguments
 
 #: Bytes of the generations in a trigger's arguments. Airflow encrypts them, which adds a third, and MySQL stores 64 KB.
@@ -47,6 +48,7 @@ class KirinBatchTrigger(BaseTrigger):
     :param has_more: whether rows wait for a place
     :param retry_at: when to try again what was refused; None if nothing was
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
+    :param awaits_callback: whether the gateway calls back, so that polling is only a safety net
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class KirinBatchTrigger(BaseTrigger):
         has_more: bool,
         retry_at: float | None,
         poll_interval: float | None,
+        awaits_callback: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_conn_id = kirin_conn_id
@@ -72,6 +75,7 @@ class KirinBatchTrigger(BaseTrigger):
         self.has_more = has_more
         self.retry_at = retry_at
         self.poll_interval = poll_interval
+        self.awaits_callback = awaits_callback
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which any triggerer can recreate this trigger."""
@@ -79,13 +83,7 @@ class KirinBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event."""
-        wait = Wait(
-            since=self.deferred_at,
-            deadline=self.deadline,
-            earliest=time.time() + seconds_to_hold(self, deferred_at=self.deferred_at),
-            has_more=self.has_more,
-            retry_at=self.retry_at,
-        )
+        wait = self.schedule(seconds_to_hold(self, deferred_at=self.deferred_at))
         ended_at: list[float] = []
         try:
             in_flight = self.in_flight
@@ -97,7 +95,38 @@ class KirinBatchTrigger(BaseTrigger):
             # A worker reports what is wrong, or finds that it works again.
             self.log.warning("The triggerer cannot watch the batch, so a worker does: %s", error)
             await asyncio.sleep(max(wait.earliest - time.time(), 0.0))
-        yield TriggerEvent({"v": 1, "done": len(ended_at)})
+        yield self.event(len(ended_at))
+
+    def schedule(self, hold: float) -> Wait:
+        """Return the rules by which the next wave begins.
+
+        :param hold: seconds for which its event must be held back
+        """
+        return Wait(
+            since=self.deferred_at,
+            deadline=self.deadline,
+            earliest=time.time() + hold,
+            has_more=self.has_more,
+            retry_at=self.retry_at,
+        )
+
+    @staticmethod
+    def event(done: int) -> TriggerEvent:
+        """Return the event that begins the next wave.
+
+        :param done: how many generations have ended
+        """
+        return TriggerEvent({"v": 1, "done": done})
+
+    @property
+    def started_at(self) -> float:
+        """When the wait began, under the name that :class:`.KirinTaskTrigger` has for it."""
+        return self.deferred_at
+
+    async def on_kill(self) -> None:
+        """Note that callbacks arrive, if one has ended the wait. Airflow calls this whenever something else does."""
+        if self.task_instance is not None and await was_woken(self.task_instance, self.started_at, self.log):
+            callback_health(self.kirin_conn_id).on_arrived()
 
     async def _watch(
         self, hook: KirinAsyncHook, in_flight: Sequence[Sequence[Any]], wait: Wait, ended_at: list[float]
@@ -136,7 +165,15 @@ class KirinBatchTrigger(BaseTrigger):
         """
         started_at = self.deferred_at if since is None else since
         seconds = self.deadline - started_at + _MARGIN
-        poller = new_poller(kirin_task_id, seconds, self.poll_interval, started_at, is_kirin_id=True)
+        poller = new_poller(
+            kirin_task_id,
+            seconds,
+            self.poll_interval,
+            started_at,
+            is_kirin_id=True,
+            # dag.test() runs a trigger without a task instance, which no callback would find.
+            callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
+        )
         with AccountLine.of(hook.connection).watch() as watch:
             while True:
                 try:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_kirin.hooks.kirin import KirinHook
+from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import callback as receiver
 from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
@@ -220,6 +221,64 @@ def test_of_50_parallel_callbacks_one_ends_the_task(generate, submit):
         ended = [callers.submit(wake.end, wait, kirin_task.id, wait.trigger.result_of([done])) for _ in range(50)]
     assert [one.result() for one in ended].count(True) == 1
     assert generate.ti("generate").state == "success"
+
+
+class TestABatch:
+    @pytest.fixture
+    def batch(self, dag: Any, tmp_path: Any) -> Deferred:
+        """A run of a DAG with one batch."""
+        with dag:
+            KirinBatchOperator(task_id="videos", payloads=[], destination=str(tmp_path))
+        return Deferred(dag)
+
+    @pytest.fixture
+    def rows(self, submit: Any) -> list[Any]:
+        """Rows that have ended, and one in progress."""
+        prompts = ["x", "[[fail:8002005098]]", "x", "[[seconds:600]]"]
+        return [submit(prompt, external_task_id=f"own-{n}") for n, prompt in enumerate(prompts)]
+
+    def test_next_wave_begins_when_that_is_worth_a_worker(self, batch, rows):
+        trigger = batch.defer_batch("videos", [row.id for row in rows])
+        assert handle(batch.token("videos", "own-3")) == Handled("early", again=True)
+        assert handle(batch.token("videos", "own-1")) == Handled("resumed")
+        ti = batch.ti("videos")
+        assert ti.state == "scheduled" and ti.trigger_id is None
+        assert batch.xcoms("videos")["kirin_callback"]["started_at"] == trigger.deferred_at
+
+    def test_all_that_is_needed_ends_the_wait_once(self, batch, rows):
+        # Without rows that wait for a place, a worker comes after a minute, or when all have ended.
+        batch.defer_batch("videos", [row.id for row in rows[:3]], has_more=False)
+
+        async def all_at_once() -> list[Handled]:
+            handler = CallbackHandler(look_up_once)
+            try:
+                first = [await handler.handle(batch.token("videos", f"own-{n}")) for n in (0, 0, 1)]
+                assert batch.ti("videos").state == "deferred"
+                again = [handler.handle(batch.token("videos", f"own-{n}")) for n in (2, 2, 0, 1, 2)]
+                return [*first, *await asyncio.gather(*again)]
+            finally:
+                handler.close()
+
+        results = asyncio.run(all_at_once())
+        assert [handled.result for handled in results[:3]] == ["held"] * 3
+        assert all(0 < handled.wait <= 60 for handled in results[:3])
+        assert [handled.result for handled in results[3:]].count("resumed") == 1
+        assert batch.ti("videos").state == "scheduled"
+
+    def test_what_is_not_in_flight_or_of_another_connection_changes_nothing(
+        self, batch, rows, connect, emulator, submit
+    ):
+        connect(emulator.url, conn_id="foreign", callback_base_url="http://127.0.0.1:9")
+        batch.defer_batch("videos", [rows[0].id])
+        assert handle(batch.token("videos", "own-2")) == Handled("ignored")
+        asked = len(emulator.requests())
+        assert handle(batch.token("videos", "own-0", kirin_conn_id="foreign")).result == "ignored"
+        assert len(emulator.requests()) == asked and batch.ti("videos").state == "deferred"
+
+    def test_held_back_until_the_scheduler_knows_that_the_worker_has_ended(self, batch, rows):
+        batch.defer_batch("videos", [rows[0].id], deferred_at=time.time(), earliest_event=time.time() + 3600)
+        handled = handle(batch.token("videos", "own-0"))
+        assert handled.result == "held" and 3500 < handled.wait <= 3600
 
 
 class TestAnAsset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import time
@@ -17,6 +18,7 @@ from airflow_provider_kirin.api.callback_token import parse_unverified, signing_
 from airflow_provider_kirin.api.capacity import Waiter
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health
+from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.triggers.account_line import AccountLine
@@ -66,6 +68,27 @@ def test_the_url_names_the_task_instance_and_is_signed(dag, run, payload, called
     assert (said.kirin_conn_id, said.asset) == ("kirin_default", None)
     # Nobody else sees it.
     assert token[:40] not in ended.log + ended.everything_stored()
+
+
+def test_each_row_of_a_batch_has_a_url_of_its_own(dag, run, payload, called, tmp_path):
+    rows = [payload | {"prompt": f"Row {n}"} for n in range(3)]
+    with dag:
+        KirinBatchOperator(
+            task_id="videos", payloads=rows, destination=str(tmp_path), callback="auto", poll_interval=0.1
+        )
+    ended = run(dag)
+    assert ended.state == "success", ended.log
+    (manifest,) = tmp_path.rglob("manifest.jsonl")
+    submitted = {json.loads(line)["external_task_id"] for line in manifest.read_text().splitlines()}
+    assert len(submitted) == 3
+    until(lambda: {said.external_task_id for said in tokens_of(called)} == submitted, "the gateway calls back for each")
+    assert {(said.task_id, said.map_index) for said in tokens_of(called)} == {("videos", -1)}
+
+
+def tokens_of(called: RawServer) -> list[Any]:
+    """Return what the tokens say with which the gateway has called."""
+    urls = [urlsplit(request.decode().split()[1]) for request in list(called.requests)]
+    return [parse_unverified(parse_qs(url.query)["token"][0]) for url in urls]
 
 
 def test_it_is_no_part_of_what_identifies_the_generation(dag, run, payload, called, emulator):

@@ -430,6 +430,18 @@ class TestGallery:
         found = self.all_of(get, f"dag={stored}&day={day}")
         assert found and all(card["timeline"][0]["at"].startswith(day) for card in found)
 
+    @pytest.mark.parametrize(
+        "query",
+        [f"after={10**30}.0.x", f"after=1.{10**30}.x", "after=1.1.%00", "day=9999-12-31", "text=%00", "dag=%00"],
+    )
+    def test_what_cannot_be_in_a_database_is_not_found(self, get, airflow_db, query):
+        assert get(f"/kirin/api/generations?{query}").status_code == 200
+
+    @pytest.mark.parametrize("place", [f"a/b/c/{10**30}", "a/b%00/c/-1", "a/b/c%00/-1"])
+    @pytest.mark.parametrize("kind", ["generation", "manifest", "live"])
+    def test_a_task_instance_that_cannot_be_is_not_found(self, get, airflow_db, place, kind):
+        assert get(f"/kirin/api/{kind}/{place}{'/x' if kind == 'live' else ''}").status_code == 404
+
     def test_sums_count_each_generation_once(self, get, airflow_db):
         at = datetime.now(UTC)
         usage = {"at": at.isoformat(), "cost": "0.5"}

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from airflow_provider_kirin.api.callback_token import CallbackToken, callback_url, signing_key
 from airflow_provider_kirin.state.keys import SUBMISSION_KEY
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.support.triggerer import RUN, create_run, write_dag
 
@@ -39,6 +40,20 @@ class Deferred:
         now = time.time()
         defaults = {"kirin_conn_id": "kirin_default", "started_at": now, "deadline": now + 600}
         trigger = KirinTaskTrigger(kirin_task_ids=kirin_task_ids, **(defaults | options))
+        self._defer(task_id, trigger)
+        return trigger
+
+    def defer_batch(self, task_id: str, kirin_task_ids: list[str], **options: Any) -> KirinBatchTrigger:
+        """Defer a batch that has submitted these generations, long enough ago for the next wave."""
+        at = time.time() - 30
+        defaults = {"kirin_conn_id": "kirin_default", "folder": None, "deadline": at + 600, "poll_interval": None}
+        defaults |= {"deferred_at": at, "earliest_event": at, "has_more": True, "retry_at": None}
+        in_flight = [[kirin_task_id, at] for kirin_task_id in kirin_task_ids]
+        trigger = KirinBatchTrigger(**{"in_flight": in_flight, "awaits_callback": True, **defaults, **options})
+        self._defer(task_id, trigger)
+        return trigger
+
+    def _defer(self, task_id: str, trigger: Any) -> None:
         with create_session() as session:
             row = Trigger.from_object(trigger)
             session.add(row)
@@ -46,7 +61,6 @@ class Deferred:
             ti = self._ti(session, task_id)
             ti.state, ti.trigger_id, ti.next_method, ti.next_kwargs = "deferred", row.id, "execute_complete", {}
             ti.try_number, ti.start_date = 1, timezone.utcnow()
-        return trigger
 
     def submitted(self, task_id: str, kirin_task_id: str, external_task_id: str) -> None:
         """Leave the record of a submission, as a worker does."""
