@@ -84,8 +84,17 @@ class TestRefusedBeforeAnythingIsPaid:
             empty >> generate(unused=None)
         assert refused(run(dag), argument, emulator)
 
-    @pytest.mark.parametrize("argument", ["destination", "max_cost_usd", "external_task_id"])
-    @pytest.mark.parametrize("how", ["expand", "expand_kwargs", "partial", "partial template", "rows with templates"])
+    @pytest.mark.parametrize(
+        ("argument", "how"),
+        [
+            ("destination", "expand_kwargs"),
+            ("external_task_id", "rows with templates"),
+            *(
+                ("max_cost_usd", how)
+                for how in ("expand", "expand_kwargs", "partial", "partial template", "rows with templates")
+            ),
+        ],
+    )
     def test_of_a_mapped_task(self, dag, run, payload, emulator, tmp_path, argument, how):
         with dag:
 

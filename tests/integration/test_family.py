@@ -103,15 +103,6 @@ GREEN, BLUE = ({"image": png(colour, (320, 320))} for colour in ("green", "blue"
 #: Model, payload, size and frames a second of the video, whether it has sound.
 KINDS: list[tuple[str, dict[str, Any], tuple[int, int], int, bool]] = [
     ("kirin_v1_6_i2v", {"image": png()}, (720, 720), 30, False),
-    ("kirin_v1_6_t2v", {"prompt": "A lighthouse."}, (1280, 720), 24, False),
-    (
-        "kirin_v1_6_multi_i2v",
-        {"image_list": [GREEN, BLUE], "prompt": "p", "aspect_ratio": "1:1"},
-        (720, 720),
-        30,
-        False,
-    ),
-    ("kirin_v2_1_master_t2v", {"prompt": "A harbour.", "aspect_ratio": "1:1"}, (1080, 1080), 24, False),
     (
         "kirin_v2_6_t2v",
         {"prompt": "Rain.", "sound": "on", "mode": "pro", "aspect_ratio": "1:1"},
