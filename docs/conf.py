@@ -19,7 +19,7 @@ write(DOCS / "reference")
 logging.getLogger("airflow").setLevel(logging.WARNING)
 
 project = "airflow-provider-kirin"
-author = "the airflow-provider-kirin authors"
+author = copyright = "the airflow-provider-kirin authors"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
@@ -37,7 +37,7 @@ html_css_files = ["kirin.css"]
 python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 # Names that others document, or that only an annotation knows.
@@ -53,7 +53,7 @@ nitpick_ignore_regex = [
     (
         r"py:(class|exc|func|mod)",
         r"(Any|Asset|Context|DAG|DagRun|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta"
-        r"|optional|AbstractContextManager|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|SubmissionRecord"
-        r"|RunBudget|order_of|record_files|record_outcomes|journal)",
+        r"|optional|AbstractContextManager|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|PreparedPayload"
+        r"|SubmissionRecord|RunBudget|order_of|record_files|record_outcomes|journal)",
     ),
 ]

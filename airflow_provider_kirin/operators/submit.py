@@ -53,7 +53,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     anything is sent. Bytes and Base64 images never show in the rendered templates.
 
     :param payload: the model's parameters (templated): ``prompt``, ``mode``, ``duration``...; images as URL, path,
-        storage URI, bytes or Base64. See docs/reference/models.md for the models and their parameters.
+        storage URI, bytes or Base64. ``airflow kirin models`` lists the models and their parameters.
     :param model: the model's id (templated)
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
     :param external_task_id: your own id for this generation, unique within the account (templated). None derives one
