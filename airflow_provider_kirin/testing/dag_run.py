@@ -106,12 +106,10 @@ def _no_retry_delays(dag: Any) -> Iterator[None]:
 @functools.cache
 def _check_database() -> None:
     """Migrate an empty SQLite database; raise an error about any other that is not migrated."""
-    with create_session() as session:
-        bind = session.get_bind()
-        is_new = bind.dialect.name == "sqlite" and not inspect(bind).get_table_names()
-    # Workers of pytest-xdist may share the database.
-    with (Path(AIRFLOW_HOME) / "kirin-testing.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(AIRFLOW_HOME):
+        with create_session() as session:
+            bind = session.get_bind()
+            is_new = bind.dialect.name == "sqlite" and not inspect(bind).get_table_names()
         if is_new:
             _migrate()
     try:
@@ -121,6 +119,17 @@ def _check_database() -> None:
             f"The database of this Airflow {airflow_version} is not migrated. Run `airflow db migrate`, or set "
             f"AIRFLOW_HOME to an empty folder before Airflow is imported. {error}"
         ) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Let one process after the other in: workers of pytest-xdist may share a database."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _migrate() -> None:
