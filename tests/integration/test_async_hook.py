@@ -80,7 +80,7 @@ class TestOneSessionForAll:
             assert (gateway.sockets, gateway.open_sockets) == (1, 1)
         await asyncio.to_thread(until, lambda: gateway.open_sockets == 0, "all sockets closed")
 
-    async def test_after_the_last_one_a_new_one_begins_anew(self, connect, counting_gateway):
+    async def test_after_the_last_one_a_new_one_starts_over(self, connect, counting_gateway):
         gateway = counting_gateway()
         conn_id = connect(gateway.url)
         for number in range(3):

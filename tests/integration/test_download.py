@@ -98,14 +98,14 @@ class TestGoingOnAfterACut:
         ],
         ids=["a host without ranges", "no validator", "a weak validator"],
     )
-    def test_it_begins_anew_where_the_rest_cannot_be_trusted(self, serve, hook, place, host_is):
+    def test_it_starts_over_where_the_rest_cannot_be_trusted(self, serve, hook, place, host_is):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], **host_is)
         hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 2
 
     @pytest.mark.parametrize("heeds_if_range", [True, False])
     @pytest.mark.parametrize("size", [2 * MEGABYTE, 2 * MEGABYTE + 1])
-    def test_two_files_are_never_glued_together(self, serve, hook, place, heeds_if_range, size):
+    def test_two_files_are_never_mixed(self, serve, hook, place, heeds_if_range, size):
         other = video(size, seed=3)
 
         def change(host):
@@ -175,7 +175,7 @@ class TestAHostThatDoesNotSayHowLongTheVideoIs:
             hook.download(f"{host.url}/v.mp4", place)
         assert caught.value.retryable and files_below(place.parent) == []
 
-    def test_what_begins_anew_is_judged_anew(self, serve, hook, place):
+    def test_what_starts_over_is_checked_again(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), says_length=False, headers={}, turns=[MEGABYTE])
         hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and host.ranges == [None, None]
@@ -237,7 +237,7 @@ class TestAHostThatSendsNextToNothing:
         return KirinHook(connect("http://127.0.0.1:9", timeout=0.5))
 
     @pytest.mark.parametrize("phase", PHASES)
-    def test_is_hung_up_on(self, raw_server, brisk_hook, place, phase):
+    def test_is_disconnected(self, raw_server, brisk_hook, place, phase):
         server = raw_server(dripping(*self.PHASES[phase]))
         with left_behind() as nothing, pytest.raises(KirinNetworkError, match="the host is too slow"):
             brisk_hook.download(f"{server.url}/v.mp4", place)

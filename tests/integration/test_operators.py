@@ -331,7 +331,7 @@ class TestGenerate:
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_lookup_that_lags_after_the_submission_is_ridden_out(self, dag, run, payload, emulator, deferrable):
+    def test_a_lookup_that_lags_after_the_submission_is_retried(self, dag, run, payload, emulator, deferrable):
         with dag:
             generate(payload, deferrable=deferrable)
         # The first GET looks up what an earlier try submitted.
@@ -350,7 +350,7 @@ class TestGenerate:
         assert emulator.submitted == 1
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_video_that_is_gone_before_it_is_downloaded_is_no_success(
+    def test_a_video_that_is_gone_before_it_is_downloaded_is_a_failure(
         self, dag, run, ends_at_once, emulator, tmp_path, deferrable
     ):
         with dag:

@@ -38,7 +38,7 @@ class TestCommonParts:
     WORDS = frozenset({"description", "default", "x-default", "x-source", "x-rule", "x-remedy", "x-field"})
 
     @pytest.mark.parametrize("name", [*(f"{model}.json" for model in ALL_MODELS), "common.json"])
-    def test_every_reference_leads_somewhere_and_no_limit_is_written_anew(self, name: str, registry: Any) -> None:
+    def test_every_reference_leads_somewhere_and_no_limit_is_written_again(self, name: str, registry: Any) -> None:
         Draft202012Validator.check_schema(contents(name))
         for part in references(contents(name)):
             common = registry.resolver("common.json").lookup(part["$ref"]).contents

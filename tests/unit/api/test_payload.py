@@ -219,7 +219,7 @@ class TestDuration:
         (problem,) = refused(duration=value)
         assert (problem.field, problem.rule) == ("duration", "must be one of '5', '10'")
 
-    def test_a_number_beyond_all_measure(self) -> None:
+    def test_an_excessive_number(self) -> None:
         assert fields_of(refused(duration=10**5000)) == ["duration"]
 
 
@@ -417,7 +417,7 @@ class TestWhatIsNoPayload:
         assert '{"image": ..., "prompt": ...}' in problem.remedy
 
     @pytest.mark.parametrize("text", ["[" * 100_000, '{"prompt":' * 100_000, '{"prompt":' + "[" * 100_000])
-    def test_json_text_nested_beyond_all_measure(self, text: str) -> None:
+    def test_json_text_nested_too_deeply(self, text: str) -> None:
         with pytest.raises(KirinPayloadError):
             prepare_payload(text, MODEL)
 
@@ -639,7 +639,7 @@ class TestWhenTheDagIsParsed:
 
 
 class TestInlineImages:
-    def test_bytes_and_base64_are_found_wherever_they_stand(self, png: bytes) -> None:
+    def test_bytes_and_base64_are_found_in_any_place(self, png: bytes) -> None:
         text = base64.b64encode(png).decode()
         payload = {"image": png, "image_list": [{"image": text}, {"imgae": png}], "prompt": png, "deep": {"a": (text,)}}
         assert inline_images(payload) == {
@@ -807,7 +807,7 @@ class TestASecretIsNotSent:
             ({"external_task_id": KEY}, "external_task_id"),
         ],
     )
-    def test_wherever_it_stands(self, fields: dict[str, Any], named: str) -> None:
+    def test_in_any_place(self, fields: dict[str, Any], named: str) -> None:
         prepared = prepare_payload({"image": URL, **fields}, MODEL)
         with pytest.raises(KirinPayloadError) as caught:
             refuse_secret(prepared, self.KEY)

@@ -312,7 +312,7 @@ class TestNotFound:
 
     @settings(max_examples=200)
     @given(intervals, jitters, st.floats(0, sum(LOOKUP_RETRY_DELAYS) - TICK), st.floats(1, 600), st.floats(1, 600))
-    def test_lag_is_ridden_out_at_the_start_and_in_the_middle(
+    def test_lag_is_retried_at_the_start_and_in_the_middle(
         self, interval: float | None, jitter: float, lag: float, begins: float, seconds: float
     ) -> None:
         healthy = generation(seconds)
@@ -537,7 +537,7 @@ class TestTroubles:
     def test_a_given_interval_is_not_undercut(self) -> None:
         assert after(poller(poll_interval=30.0), KirinNetworkError("cut"), START).delay == pytest.approx(30)
 
-    def test_a_gateway_that_stays_away_is_ridden_out_until_the_deadline(self) -> None:
+    def test_a_gateway_that_stays_away_is_retried_until_the_deadline(self) -> None:
         run = simulate(poller(1000), lambda now: KirinNetworkError("connection refused"))
         assert isinstance(run.last.outcome, KirinTimeoutError)
         assert "connection refused" in str(run.last.outcome)

@@ -231,7 +231,7 @@ class TestAnyResponseAtAll:
             '{"status":{"code":%s,"message":%s}}',
         ],
     )
-    def test_numbers_beyond_all_measure(self, place: str, number: str) -> None:
+    def test_excessive_numbers(self, place: str, number: str) -> None:
         judged(200, (place % (number, number)).encode())
 
     def test_of_the_largest_response_nothing_is_read_twice(self) -> None:
