@@ -118,6 +118,7 @@ sbom: $(DEV_STAMP) ## What the wheel brings into an empty environment (after tes
 release-check: release-notes ## Everything up to the upload: changelog, tag, all of CI, audit, SBOM
 	bash .ci/run
 	$(MAKE) audit sbom
+	@$(BIN)/python scripts/release_notes.py --check-urls >/dev/null
 	@echo "Ready. Next: git tag v$$($(BIN)/python scripts/release_notes.py --version), and push the tag."
 
 release-notes: $(DEV_STAMP) ## The changelog's section of this version; an error if it has no date. TAG=v1.2.3 must fit

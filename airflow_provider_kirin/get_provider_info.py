@@ -20,7 +20,9 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://doc.vtrix.ai/docs/api/vtrix/kirin-v1-6-i2v",
-                "tags": ["service"],
+                "logo": "/integration-logos/kirin.svg",
+                "how-to-guide": ["/docs/tutorial/index.md", "/docs/how-to/index.md"],
+                "tags": ["service", "generative-ai"],
             }
         ],
         "operators": [

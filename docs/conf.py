@@ -47,13 +47,15 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"airflow_provider_kirin\.(api|connection|download|lineage|links|plugins|state|utils|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
     ),
+    # The pages of the keys and the errors name functions and modules that have no page.
+    (r"py:(func|mod)", r"[a-z_]+"),
     (r"py:.*", r"aiohttp\..*"),
     (r"py:.*", r"(pytest|requests)\..*"),
     (r"py:.*", r"(collections|contextlib|datetime|decimal|os|pathlib|types|typing|enum|dataclasses)\..*"),
     (
-        r"py:(class|exc|func|mod)",
+        r"py:(class|exc)",
         r"(Any|Asset|Context|DAG|DagRun|Exception|ObjectStoragePath|ValueError|Decimal|Path|PathLike|datetime|timedelta"
         r"|optional|AbstractContextManager|OnUnknownSubmit|OnBadRow|FitImages|KirinConnection|Poller|PreparedPayload"
-        r"|SubmissionRecord|RunBudget|order_of|record_files|record_outcomes|journal)",
+        r"|SubmissionRecord|RunBudget)",
     ),
 ]

@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import requests
+
 from airflow_provider_kirin import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,11 +32,19 @@ def notes(changelog: str, version: str) -> str:
     return changelog[heading.end() :].partition("\n## ")[0].strip()
 
 
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=30).ok
+    except requests.RequestException:
+        return False
+
+
 def main() -> None:
     """Read the command line, check, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", action="store_true", help="print the version only")
     parser.add_argument("--tag", help="the tag that is to be released")
+    parser.add_argument("--check-urls", action="store_true", help="ask whether the project's addresses answer")
     options = parser.parse_args()
     if options.version:
         print(__version__)
@@ -47,8 +57,9 @@ def main() -> None:
     if changed.stdout:
         sys.exit(f"error: not everything is committed:\n{changed.stdout}")
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-    if missing := {"Source", "Documentation", "Issues", "Changelog"} - set(urls):
-        sys.exit(f"error: [project.urls] of pyproject.toml lacks {', '.join(sorted(missing))}: PyPI's page shows them")
+    for name, url in urls.items():
+        if options.check_urls and not _answers(url):
+            sys.exit(f"error: {name} of [project.urls] in pyproject.toml, {url}, does not answer: PyPI's page shows it")
     print(notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), __version__))
 
 

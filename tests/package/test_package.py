@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -79,6 +80,13 @@ class TestContent:
         expected = {name for name in files if "__pycache__" not in name}
         assert {name for name in in_wheel if ".dist-info/" not in name} == expected
         assert {"airflow_provider_kirin/py.typed", "airflow_provider_kirin/example_dags/images/teapot.jpg"} <= expected
+
+    def test_the_readme_on_pypi_has_no_link_into_the_checkout(self) -> None:
+        (wheel,) = (ROOT / "dist").glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            links = re.findall(r"\]\(([^)]+)\)", archive.read(name).decode())
+        assert links and all(link.startswith("https://") for link in links)
 
 
 class TestInstalled:

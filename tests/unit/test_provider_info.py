@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_its_connection_type_is_valid_by_the_stricter_schema_of_airflow_s_own_pr
 def test_its_version_is_the_package_s(info: dict[str, Any]) -> None:
     assert info["versions"] == [airflow_provider_kirin.__version__] == [version("airflow-provider-kirin")]
     assert info["package-name"] == "airflow-provider-kirin"
+
+
+def test_its_logo_and_guides_are_in_the_checkout(info: dict[str, Any]) -> None:
+    root = Path(__file__).parents[2]
+    if not (root / "docs").is_dir():
+        pytest.skip("this is no checkout")
+    (integration,) = info["integrations"]
+    paths = [f"docs{integration['logo']}", *integration["how-to-guide"]]
+    assert [path for path in paths if not (root / path.lstrip("/")).is_file()] == []
 
 
 def test_airflow_finds_it_by_the_entry_point() -> None:
