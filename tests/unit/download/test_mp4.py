@@ -76,6 +76,9 @@ def made_video(*, size: tuple[int, int] = (64, 36), rate: Fraction | int = 24, f
         if sound:
             frame = av.AudioFrame("fltp", "stereo", 1024)
             frame.sample_rate = 44100
+            for plane in frame.planes:
+                # Silence. What memory happens to hold may not be a number, and the encoder refuses that.
+                plane.update(bytes(plane.buffer_size))
             container.mux(sound.encode(frame))
             container.mux(sound.encode())
     return out.getvalue()
