@@ -13,7 +13,7 @@ from airflow_provider_kirin.operators.specs import DownloadSpec
 from airflow_provider_kirin.operators.submit import KirinSubmitOperator
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
-from airflow_provider_kirin.utils.task_instance import require_task_instance
+from airflow_provider_kirin.utils.task_instance import is_mapped, require_task_instance
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -80,9 +80,8 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
     def _submitters(self, map_index: int | None) -> Iterator[tuple[str, int]]:
         """Yield id and map index of the direct upstream tasks that submit generations."""
         for task in self.upstream_list:
-            # A mapped operator has its class as an attribute; a task mapped over a mapped one shares its map index.
-            mapped_class = getattr(task, "operator_class", None)
-            task_class = mapped_class or type(task)
-            if isinstance(task_class, type) and issubclass(task_class, KirinSubmitOperator):
-                is_mapped = mapped_class is not None or task.get_closest_mapped_task_group() is not None
-                yield task.task_id, map_index if is_mapped and map_index is not None else -1
+            task_class = task.operator_class if is_mapped(task) else type(task)
+            if issubclass(task_class, KirinSubmitOperator):
+                # A task mapped over a mapped one shares its map index.
+                has_instances = is_mapped(task) or task.get_closest_mapped_task_group() is not None
+                yield task.task_id, map_index if has_instances and map_index is not None else -1

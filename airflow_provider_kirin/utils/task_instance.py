@@ -17,6 +17,15 @@ def map_index_of(ti: Any) -> int:
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
+def is_mapped(task: Any) -> bool:
+    """Return whether a task of a DAG file is mapped. Its class is then ``operator_class``, of which it has no instance.
+
+    :param task: as the DAG file defines it
+    """
+    # Operators that are not mapped have an operator_class, too.
+    return hasattr(task, "partial_kwargs")
+
+
 def identity_of(ti: Any, *, conn_id: str, take: Any, namespace: str) -> StepIdentity:
     """Return what makes the step of a task instance the same one on every try; see :class:`.StepIdentity`."""
     return StepIdentity(
