@@ -20,6 +20,8 @@ from airflow_provider_kirin.exceptions import KirinResponseError
 #: obviously make a longer, larger or additional video.
 _PRICED = ("mode", "duration")
 _PRICED_BY_NAME = ("resolution", "sound", "n")
+#: All of them.
+PRICED = (*_PRICED, *_PRICED_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def price_key(model: str, params: Mapping[str, Any]) -> str:
     :param model: the model's id
     :param params: the ``params`` of a prepared payload
     """
-    values = [(name, params.get(name)) for name in (*_PRICED, *_PRICED_BY_NAME)]
+    values = [(name, params.get(name)) for name in PRICED]
     # "5" and 5 have the same price.
     known = [(name, str(value)) for name, value in values if isinstance(value, (str, int, float))]
     return "/".join([model, *(value if name in _PRICED else f"{name}={value}" for name, value in known)])

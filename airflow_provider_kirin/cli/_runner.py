@@ -93,13 +93,22 @@ def show(result: str) -> None:
 def show_rows(rows: list[dict[str, Any]], output: str) -> None:
     """Print a table to stdout, as Airflow's own commands do.
 
-    :param rows: what was found; strings only
+    :param rows: what was found
     :param output: table, json, yaml or plain
     """
     from airflow.cli.simple_table import AirflowConsole
+    from rich.markup import escape
 
-    safe = [{name: printable(value) for name, value in row.items()} for row in rows]
-    AirflowConsole().print_as(data=safe, output=output)
+    def safe(value: Any) -> Any:
+        if isinstance(value, list):
+            return [safe(each) for each in value]
+        if value is None and output in ("table", "plain"):
+            return ""
+        # Airflow's console takes what is in square brackets for its own markup.
+        text = printable(value) if isinstance(value, str) else value
+        return escape(text) if isinstance(text, str) and output == "table" else text
+
+    AirflowConsole().print_as(data=[{name: safe(value) for name, value in row.items()} for row in rows], output=output)
 
 
 def printable(text: str) -> str:

@@ -194,7 +194,7 @@ def _confirm(args: Namespace, hook: KirinHook, table: Table, run: BatchRun) -> N
         return
     rows = (row for row in table() if not row.problems and is_to_submit(run.rows.get(row.key), args.row_retries))
     price = find_table_price(hook, rows, args.model)
-    some = f"{price.rows:,}" if price.rows == run.rows.total else f"{price.rows:,} of {run.rows.total:,}"
+    some = f"{price.count:,}" if price.count == run.rows.total else f"{price.count:,} of {run.rows.total:,}"
     limit = f", and at most {args.max_cost_usd} USD" if args.max_cost_usd is not None else ""
     if args.yes:
         echo(f"submitting {some} rows of {table.source} for {price}{limit}")

@@ -20,7 +20,7 @@ from airflow_provider_kirin.cli.payload_file import read_payload
 from airflow_provider_kirin.cli.prices import describe_price, find_price
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import open_uri
-from airflow_provider_kirin.exceptions import KirinPayloadError, KirinUnknownSubmitError
+from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, KirinUnknownSubmitError
 from airflow_provider_kirin.operators.generation_client import HookClient
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @command
 def validate(args: Namespace) -> None:
-    """Validate a payload; print what would be sent, or each problem on a line of its own.
+    """Validate a payload; print what would be sent and cost, or each problem on a line of its own.
 
-    :param args: payload, model
+    :param args: payload, model, conn_id
     """
     try:
         prepared = prepare_payload(read_payload(args.payload), args.model, open_uri=open_uri)
@@ -43,6 +43,12 @@ def validate(args: Namespace) -> None:
     for warning in prepared.warnings:
         echo(warning)
     show(f"{prepared.model}: {prepared.describe()}")
+    try:
+        with open_hook(args) as hook:
+            show(f"price: {describe_price(find_price(hook, prepared))}")
+    except KirinError as error:
+        # The payload is valid without a connection too.
+        echo(f"no price: {error}")
 
 
 @command
@@ -70,6 +76,35 @@ def models(args: Namespace) -> None:
     from airflow_provider_kirin.cli.models import list_models, list_parameters
 
     show_rows(list_parameters(args.model) if args.model else list_models(), args.output)
+
+
+@command
+def plan(args: Namespace) -> None:
+    """Print what a table, or the DAGs of a file, would submit and cost.
+
+    :param args: source, dag_id, model, key, conn_id, output
+    """
+    from airflow_provider_kirin.cli import plan as planning
+
+    planning.plan(args)
+
+
+@command
+def list_(args: Namespace) -> None:
+    """Print the generations of this Airflow.
+
+    :param args: dag_id, run_id, task_id, status, from_, to, limit, output
+    """
+    from airflow_provider_kirin.cli.listing import list_generations
+
+    list_generations(args)
+
+
+def version(args: Namespace) -> None:
+    """Print the version of this provider."""
+    from airflow_provider_kirin import __version__
+
+    show(f"airflow-provider-kirin {__version__}")
 
 
 @command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
@@ -35,17 +35,23 @@ _STATE = Arg(
 _ID = Arg(("kirin_task_id",), help="a Kirin task id or an external task id")
 
 
-def _command(name: str, help_: str, *args: Arg, description: str | None = None) -> ActionCommand:
-    func = lazy_load_command(f"airflow_provider_kirin.cli.commands.{name}")
+def _command(
+    name: str, help_: str, *args: Arg, description: str | None = None, function: str | None = None
+) -> ActionCommand:
+    func = lazy_load_command(f"airflow_provider_kirin.cli.commands.{function or name}")
     return ActionCommand(name=name, help=help_, func=func, args=(*args, _VERBOSE), description=description)
 
 
 _VALIDATE = _command(
     "validate",
-    "Check a payload and its images; sends nothing",
+    "Check a payload and its images, and show the price; submits nothing",
     _FILE,
     _MODEL,
-    description="Check a payload and its images as an operator would. Needs no connection, and sends nothing.",
+    _CONN_ID,
+    description=(
+        "Check a payload and its images as an operator would, and show what it would cost. Submits nothing; without "
+        "the connection there is no price."
+    ),
 )
 _SUBMIT = _command(
     "submit",
@@ -93,7 +99,21 @@ _MODELS = _command(
     "models",
     "List the models, or the parameters of one",
     Arg(("model",), nargs="?", help="the model's id"),
-    Arg(("-o", "--output"), choices=("table", "json", "yaml", "plain"), default="table", help="(default: %(default)s)"),
+    ARG_OUTPUT,
+)
+_PLAN = _command(
+    "plan",
+    "Show what a table or a DAG file would submit and cost; submits nothing",
+    Arg(("source",), help="a .jsonl, .csv or .parquet file, local or a storage URI; or a DAG file, .py"),
+    Arg(("--dag-id",), help="of a DAG file: only this DAG"),
+    Arg(("--key",), metavar="COLUMN", help="of a table: the column that names a row"),
+    _MODEL,
+    _CONN_ID,
+    ARG_OUTPUT,
+    description=(
+        "Show what a table, or each task of a DAG file, would submit and cost. Rows are checked; images are neither "
+        "read nor sent. Model and connection are those of a table; the tasks of a DAG have their own."
+    ),
 )
 _DOWNLOAD = _command(
     "download",
@@ -163,25 +183,58 @@ _BATCH = _command(
         "it, and --resume goes on with it."
     ),
 )
+_DAG_ID = Arg(("--dag-id",), help="only generations of this DAG")
+_RUN_ID = Arg(("--run-id",), help="only generations of this DAG run")
+_FROM = Arg(
+    ("--from",),
+    dest="from_",
+    metavar="DATE",
+    help="only generations that ended on this day (UTC) or later: 2026-11-25",
+)
+_TO = Arg(("--to",), metavar="DATE", help="only generations that ended on this day (UTC) or earlier")
+_LIST = _command(
+    "list",
+    "List the generations of this Airflow",
+    _DAG_ID,
+    _RUN_ID,
+    Arg(("--task-id",), help="only generations of this task"),
+    Arg(("--status",), choices=("in_progress", "completed", "failed"), help="only generations in this state"),
+    _FROM,
+    _TO,
+    Arg(
+        ("--limit",),
+        type=_whole(0),
+        default=100,
+        metavar="N",
+        help="only the latest ones; 0 for all (default: %(default)s)",
+    ),
+    ARG_OUTPUT,
+    function="list_",
+    description=(
+        "List the generations of this deployment, the latest first, as far as Airflow knows them. Reads Airflow's "
+        "metadata database, and asks no gateway: one whose end was not seen is in progress."
+    ),
+)
+_VERSION = _command("version", "Show the version of this provider")
 _COSTS = _command(
     "costs",
     "Sum what generations have cost",
-    Arg(("--dag-id",), help="only generations of this DAG"),
-    Arg(("--run-id",), help="only generations of this DAG run"),
-    Arg(
-        ("--from",),
-        dest="from_",
-        metavar="DATE",
-        help="only generations that ended on this day (UTC) or later: 2026-11-25",
-    ),
-    Arg(("--to",), metavar="DATE", help="only generations that ended on this day (UTC) or earlier"),
+    _DAG_ID,
+    _RUN_ID,
+    _FROM,
+    _TO,
     Arg(
         ("--by",),
         default="dag,task",
         metavar="FIELDS",
         help="one or more of dag,run,task,model,day (default: %(default)s)",
     ),
-    Arg(("-o", "--output"), choices=("table", "json", "csv"), default="table", help="(default: %(default)s)"),
+    Arg(
+        ("-o", "--output"),
+        choices=("table", "json", "yaml", "plain", "csv"),
+        default="table",
+        help="(default: %(default)s)",
+    ),
     Arg(("--ask",), action="store_true", help="look up generations whose cost is not on record; free"),
     description=(
         "Sum, to the cent, what the generations of this deployment have cost, each counted once. Reads Airflow's "
@@ -195,7 +248,10 @@ def get_kirin_cli_commands() -> list[GroupCommand]:
     return [
         GroupCommand(
             name="kirin",
-            help="Validate, submit, follow and download Kirin generations, one or a table of them, and sum their costs",
-            subcommands=(_MODELS, _VALIDATE, _PRICE, _SUBMIT, _STATUS, _WAIT_FOR, _DOWNLOAD, _BATCH, _COSTS),
+            help="Validate, submit, follow, download and list Kirin generations, one or a table, and their costs",
+            subcommands=(
+                *(_MODELS, _VALIDATE, _PRICE, _PLAN, _SUBMIT, _STATUS, _WAIT_FOR, _DOWNLOAD, _BATCH, _LIST, _COSTS),
+                _VERSION,
+            ),
         )
     ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.models import find_schema
-from airflow_provider_kirin.api.payload.normalize import as_mapping, normalize
+from airflow_provider_kirin.api.payload import with_example_images
 from airflow_provider_kirin.api.pricing import Estimate, estimated, price_key, show_usd
 from airflow_provider_kirin.exceptions import KirinError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.payload import PreparedPayload
     from airflow_provider_kirin.hooks.kirin import KirinHook
 
-#: How many rows with the same price are tried, until one has it.
+#: How many payloads with the same price are tried, until one has it.
 _MAX_ASKED = 3
 
 
@@ -44,55 +45,104 @@ def describe_price(estimate: Estimate | None) -> str:
 
 
 @dataclass(frozen=True)
-class TablePrice:
-    """What the rows of a table will cost.
+class PriceLine:
+    """Generations with the same price.
 
-    :param rows: how many there are
-    :param usd: US dollars for all of them whose price is known
-    :param unknown: how many others there are
-    :param sources: where the prices come from
+    :param key: see :func:`.price_key`
+    :param count: how many there are
+    :param estimate: of one of them; None if nothing is known about it
     """
 
-    rows: int
-    usd: Decimal
-    unknown: int
-    sources: Sequence[str]
+    key: str
+    count: int
+    estimate: Estimate | None
+
+    @property
+    def usd(self) -> Decimal | None:
+        """US dollars for all of them."""
+        return None if self.estimate is None else self.estimate.usd * self.count
+
+
+@dataclass(frozen=True)
+class Price:
+    """What several generations will cost.
+
+    :param lines: the generations, by what affects their price
+    """
+
+    lines: Sequence[PriceLine]
+
+    @property
+    def count(self) -> int:
+        """How many generations there are."""
+        return sum(line.count for line in self.lines)
 
     def __str__(self) -> str:
-        if self.unknown == self.rows:
+        known = [line for line in self.lines if line.estimate is not None]
+        unknown = self.count - sum(line.count for line in known)
+        if not known:
             return "an unknown price"
-        amount = f"{show_usd(self.usd)} USD (according to {' and '.join(self.sources)})"
-        return f"at least {amount}; {self.unknown:,} of them have no price" if self.unknown else f"about {amount}"
+        usd = sum((line.usd or Decimal(0) for line in known), Decimal(0))
+        sources = " and ".join(sorted({line.estimate.source for line in known if line.estimate}))
+        amount = f"{show_usd(usd)} USD (according to {sources})"
+        return f"at least {amount}; {unknown:,} of them have no price" if unknown else f"about {amount}"
 
 
-def find_table_price(hook: KirinHook, rows: Iterable[Row], model: str) -> TablePrice:
-    """Return what rows will cost. The gateway is asked once for each combination of what affects a price.
+class PriceList:
+    """The prices of one connection. The gateway is asked once for each combination of what affects a price.
+
+    :param hook: asks the gateway
+    """
+
+    def __init__(self, hook: KirinHook) -> None:
+        self._hook = hook
+        self._known: dict[str, Estimate] = {}
+        self._asked = Counter[str]()
+
+    def find(self, payload: Any, model: str) -> tuple[str, Estimate | None]:
+        """Return what a generation is priced by, and its expected cost; None if nothing is known about it.
+
+        :param payload: the model's parameters; an image in it is neither read nor sent
+        :param model: the model's id
+        :raises KirinPayloadError: it is no payload of this model
+        """
+        example = with_example_images(payload, model, _example_image())
+        key = price_key(model, example)
+        # A payload may be wrong, and the gateway may have no price.
+        if key not in self._known and self._asked[key] < _MAX_ASKED:
+            self._asked[key] += 1
+            if price := self._ask(example, model, key):
+                self._known[key] = price
+        return key, self._known.get(key)
+
+    def _ask(self, example: Any, model: str, key: str) -> Estimate | None:
+        try:
+            return find_price(self._hook, self._hook.prepare(example, model=model))
+        except KirinError:
+            return estimated(None, self._hook.connection.prices, key)
+
+
+def find_table_price(hook: KirinHook, rows: Iterable[Row], model: str) -> Price:
+    """Return what rows will cost.
 
     :param hook: asks the gateway
     :param rows: rows without problems
     :param model: the model's id
     """
-    schema = find_schema(model)
-    counts, asked, prices = Counter[str](), Counter[str](), dict[str, Estimate]()
+    prices = PriceList(hook)
+    counts, found = Counter[str](), dict[str, Estimate | None]()
     for row in rows:
-        key = price_key(model, normalize(as_mapping(row.payload, model), schema))
+        key, estimate = prices.find(row.payload, model)
         counts[key] += 1
-        # The image of a row may be bad, and the gateway may have no price.
-        if key not in prices and asked[key] < _MAX_ASKED:
-            asked[key] += 1
-            if price := _price_of_row(hook, row, model, key):
-                prices[key] = price
-    return TablePrice(
-        rows=counts.total(),
-        usd=sum((prices[key].usd * count for key, count in counts.items() if key in prices), Decimal(0)),
-        unknown=sum(count for key, count in counts.items() if key not in prices),
-        sources=sorted({price.source for price in prices.values()}),
-    )
+        found[key] = estimate
+    return Price([PriceLine(key, count, found[key]) for key, count in counts.items()])
 
 
-def _price_of_row(hook: KirinHook, row: Row, model: str, key: str) -> Estimate | None:
-    try:
-        return find_price(hook, hook.prepare(row.payload, model=model))
-    except KirinError:
-        # Its image is checked when its turn comes.
-        return estimated(None, hook.connection.prices, key)
+@cache
+def _example_image() -> bytes:
+    """Return an image that every model accepts; the image does not affect the price."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (720, 720), "white").save(file, "JPEG")
+    return file.getvalue()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.operators.batch_settings import OnBadRow
+    from airflow_provider_kirin.operators.table import Table
 
 #: Seconds: a night and a day.
 DEFAULT_TIMEOUT = 86400.0
@@ -169,6 +170,15 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self and not (isinstance(self.payloads, str) and not self.payloads.lstrip().startswith("[")):
             self._rows, self.payloads = self.payloads, "rows of another task"
+
+    def static_table(self) -> Table | None:
+        """Return the table if it is known before a run; None if it is another task's output, or has a template."""
+        payloads = self.payloads if self._rows is None else self._rows
+        if any(is_dynamic(value) for value in (payloads, self.key, self.model)):
+            return None
+        from airflow_provider_kirin.operators.table import Table
+
+        return Table(payloads, key=self.key, model=self.model)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Work through the first wave, or continue where an earlier try ended."""

@@ -20,8 +20,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from airflow.sdk import Asset, AssetAlias, task
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_kirin.api.cost_report import CostRecord, merge_records, total
-from airflow_provider_kirin.cli.costs import _with_batches
+from airflow_provider_kirin.api.cost_report import total
+from airflow_provider_kirin.api.generations import GenerationRecord, merge_records
+from airflow_provider_kirin.cli.records import with_batches
 from airflow_provider_kirin.exceptions import KirinBatchError, KirinDestinationError, KirinTableError
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.state.journal import SupersededError
@@ -222,8 +223,8 @@ class TestABatch:
         table[0]["prompt"] = "[[fail:8002005098]]"
         instance = Instance()
         resume(batch(tmp_path, table, max_failed_rows=1), instance)
-        record = CostRecord("d", "r", "videos", datetime.now(UTC), True, instance.xcoms["kirin_batch"])
-        found = merge_records(_with_batches([record, record]))
+        record = GenerationRecord("d", "r", "videos", datetime.now(UTC), "submission", instance.xcoms["kirin_batch"])
+        found = merge_records(with_batches(iter([record, record])))
         assert len(found) == 5, "three videos, and two generations that failed"
         assert total(found)["usd"] == "0.84"
         assert {(cost.model, cost.conn_id) for cost in found if cost.cost} == {("kirin_v1_6_i2v", "kirin_default")}

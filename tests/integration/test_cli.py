@@ -84,6 +84,7 @@ class TestValidate:
     def test_says_what_would_be_sent(self, kirin, payload, by):
         done = kirin("validate", "payload.json", by=by)
         assert done.returncode == 0 and "kirin_v1_6_i2v: image=JPEG" in done.stdout and "duration='5'" in done.stdout
+        assert "price: about 0.28 USD" in done.stdout
 
     @pytest.mark.parametrize(
         "text", ["image: cup.jpg\nprompt: It turns.\nduration: 10\n", '{"image": "cup.jpg", "duration": "10"}']
@@ -94,7 +95,8 @@ class TestValidate:
 
     def test_needs_no_connection(self, kirin, payload, monkeypatch):
         monkeypatch.delenv("AIRFLOW_CONN_KIRIN_DEFAULT")
-        assert kirin("validate", "payload.json").returncode == 0
+        done = kirin("validate", "payload.json")
+        assert done.returncode == 0 and "no price: " in done.stderr and "price" not in done.stdout
 
     def test_names_every_problem_on_a_line(self, kirin, payload, tmp_path):
         (tmp_path / "bad.json").write_text(json.dumps({"promt": "x", "image": "gone.jpg", "duration": 7}))
@@ -488,6 +490,31 @@ class TestCosts:
             said = json.loads(kirin("costs", "--dag-id", spent, "-o", "json", *period).stdout)
             assert said["total"]["generations"] == generations, period
 
+    def test_the_list_has_each_generation_with_its_task_and_files(self, kirin, dag_id, run, image_file, tmp_path):
+        payload = {"image": image_file, "prompt": "x"}
+        with DAG(dag_id, schedule=None) as dag:
+            KirinGenerateVideoOperator.partial(task_id="mapped", destination=str(tmp_path)).expand(payload=[payload])
+            KirinSubmitOperator(task_id="endless", payload={**payload, "prompt": "[[seconds:600]]"})
+        ended = run(dag)
+        result = ended.result("mapped", 0)
+        done = kirin("list", "--dag-id", dag_id, "-o", "json", by="airflow")
+        found = {row["task_id"]: row for row in json.loads(done.stdout)}
+        assert found["mapped[0]"] == {
+            "id": result["id"],
+            "external_task_id": result["external_task_id"],
+            "dag_id": dag_id,
+            "run_id": ended.run_id,
+            "task_id": "mapped[0]",
+            "status": "completed",
+            "code": None,
+            "cost": "0.28",
+            "at": found["mapped[0]"]["at"],
+            "files": result["files"],
+        }
+        assert found["endless"]["status"] == "in_progress" and found["endless"]["files"] == []
+        only = kirin("list", "--dag-id", dag_id, "--limit", "1", "-o", "plain")
+        assert len(only.stdout.splitlines()) == 2 and "the latest 1 of 2" in only.stderr
+
     def test_of_two_dags_belong_to_the_one_that_submitted(self, kirin, dag_id, run, image_file):
         with DAG(f"{dag_id}_submits", schedule=None) as submits:
             KirinSubmitOperator(task_id="submit", payload={"image": image_file, "prompt": "x"})
@@ -554,6 +581,33 @@ def test_help_of_each_command(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert not caught.value.code and f"python -m airflow_provider_kirin {command}" in capsys.readouterr().out
+
+
+class TestPlan:
+    def test_of_a_table_names_bad_rows_and_submits_nothing(self, kirin, payload, tmp_path, emulator):
+        rows = ["image,prompt,mode,duration", "a.jpg,x,std,5", "b.jpg,x,std,5", "c.jpg,x,pro,10", "d.jpg,x,std,7"]
+        (tmp_path / "rows.csv").write_text("\n".join(rows))
+        done = kirin("plan", "rows.csv", "-o", "json", by="airflow")
+        assert done.returncode == 1 and "row 4" in done.stderr and "duration" in done.stderr
+        assert [(row["priced_by"], row["generations"], row["usd"]) for row in json.loads(done.stdout)] == [
+            ("kirin_v1_6_i2v/std/5", "2", "0.56"),
+            ("kirin_v1_6_i2v/pro/10", "1", "0.98"),
+        ]
+        assert emulator.submitted == 0
+
+    def test_of_a_dag_file(self, kirin, tmp_path, emulator):
+        (tmp_path / "shop.py").write_text(
+            "from airflow.sdk import DAG\n"
+            "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"
+            "payload = {'image': '{{ params.image }}', 'prompt': 'x'}\n"
+            "with DAG('shop', schedule=None):\n"
+            "    KirinSubmitOperator.partial(task_id='many').expand(payload=[payload] * 3)\n"
+            "    KirinSubmitOperator(task_id='mode', payload={**payload, 'mode': '{{ params.mode }}'})\n"
+        )
+        done = kirin("plan", "shop.py")
+        assert done.returncode == 0, done
+        assert "4 generations, at least 0.84 USD" in done.stdout and "many" in done.stdout and "mode" in done.stdout
+        assert emulator.submitted == 0
 
 
 def test_version(capsys):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState
+from airflow_provider_kirin.api.generations import About
 from airflow_provider_kirin.api.pricing import show_usd
+from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBatchError
 
 #: What an error says about a row that nothing went wrong with: it was only left behind.
@@ -98,22 +101,29 @@ def _may_change(state: RowState) -> bool:
     return state.status in ("done", "timeout", "sent", "intent") or (state.status == "doubt" and state.retryable)
 
 
-def cost_entries(state: RowState) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what ``kirin costs`` counts of a row: the generations that it submitted, and those that have ended.
+def generation_entries(state: RowState) -> Iterator[tuple[About, dict[str, Any]]]:
+    """Yield what a row records about its generations, for ``kirin costs`` and ``kirin list``.
 
     :param state: the row
     """
-    submitted, ended = [], []
     latest = {str(state.external_task_id): {"kirin_task_id": state.kirin_task_id, "cost": state.cost}}
-    for entry in {**latest, **state.earlier}.values():
-        if not entry.get("kirin_task_id"):
+    at = None if state.since is None else _iso(state.since + (state.seconds or 0.0))
+    for external_task_id, entry in {**latest, **state.earlier}.items():
+        kirin_task_id, cost = entry.get("kirin_task_id"), entry.get("cost")
+        if not kirin_task_id:
             continue
-        at = None if state.since is None else _iso(state.since + (state.seconds or 0.0))
-        common = {"kirin_task_id": entry["kirin_task_id"], "at": at}
-        submitted.append({**common, "price_key": state.model, "kirin_conn_id": state.conn_id})
-        if entry.get("cost") is not None:
-            ended.append({**common, "model": state.model, "status": "completed", "cost": entry["cost"]})
-    return submitted, ended
+        common = {"kirin_task_id": kirin_task_id, "at": at}
+        ids = {"external_task_id": external_task_id, "kirin_conn_id": state.conn_id}
+        yield "submission", {**common, **ids, "price_key": state.model}
+        is_latest = kirin_task_id == state.kirin_task_id
+        if cost is not None:
+            # Of an earlier one only its cost is on record; a generation that failed is refunded.
+            has_failed = state.status == "failed" if is_latest else not parse_decimal(cost)
+            reason = {"error": {"code": state.code}} if has_failed and is_latest else {}
+            status = "failed" if has_failed else "completed"
+            yield "end", {**common, "model": state.model, "status": status, "cost": cost, **reason}
+        if is_latest and state.files:
+            yield "files", {**common, "files": list(state.files)}
 
 
 def _iso(seconds: float) -> str:

@@ -9,6 +9,7 @@ from airflow_provider_kirin.api.payload.preparation import (
     prepare_payload,
     refuse_secret,
     signed_urls,
+    with_example_images,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "prepare_payload",
     "refuse_secret",
     "signed_urls",
+    "with_example_images",
 ]

@@ -145,6 +145,20 @@ def check_static(
         raise KirinPayloadError(_in_order(problems, schema), model=model)
 
 
+def with_example_images(payload: Any, model: str, image: bytes) -> dict[str, Any]:
+    """Return a payload with the same price that needs no image: with defaults, and an example in place of each image.
+
+    :param payload: the model's parameters
+    :param model: the model's id
+    :param image: the example
+    :raises KirinPayloadError: it is no mapping, or the model has no schema
+    """
+    schema = find_schema(model, allow_unknown=True)
+    given = normalize(as_mapping(payload, model), schema)
+    example: dict[str, Any] = replace_at(given, {path: image for path, _, _ in _images_of(given, schema)})
+    return example
+
+
 def refuse_secret(ready: PreparedPayload, secret: str) -> None:
     """Reject a payload that contains a secret. Image bytes are not searched, as they may contain any string by chance.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.batch.report import cost_entries, failure, progress_line, summary
+from airflow_provider_kirin.api.batch.report import failure, generation_entries, progress_line, summary
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
 from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, is_to_submit, merge
@@ -134,14 +134,19 @@ class TestSums:
         assert len(json.dumps(given_back)) < 4000
 
 
-def test_what_kirin_costs_counts_of_a_row() -> None:
+def test_what_a_row_records_about_its_generations() -> None:
     state = RowState("a", "saved", external_task_id="e-2", kirin_task_id="k2", conn_id="c", model="m", cost="0.28")
-    state = replace(state, since=0.0, seconds=60.0, earlier={"e": {"kirin_task_id": "k1", "cost": "0"}})
-    submitted, ended = cost_entries(state)
-    assert [entry["kirin_task_id"] for entry in submitted] == ["k2", "k1"]
-    assert [(entry["kirin_task_id"], entry["cost"]) for entry in ended] == [("k2", "0.28"), ("k1", "0")]
+    earlier = {"e": {"kirin_task_id": "k1", "cost": "0"}}
+    state = replace(state, since=0.0, seconds=60.0, files=("file:///v.mp4",), earlier=earlier)
+    entries = list(generation_entries(state))
+    assert [(about, entry["kirin_task_id"]) for about, entry in entries] == [
+        ("submission", "k2"), ("end", "k2"), ("files", "k2"), ("submission", "k1"), ("end", "k1"),
+    ]  # fmt: skip
+    assert [entry["external_task_id"] for about, entry in entries if about == "submission"] == ["e-2", "e"]
+    ended = [entry for about, entry in entries if about == "end"]
+    assert [(entry["cost"], entry["status"]) for entry in ended] == [("0.28", "completed"), ("0", "failed")]
     assert ended[0]["at"] == "1970-01-01T00:01:00+00:00"
-    assert cost_entries(RowState("a")) == ([], [])
+    assert list(generation_entries(RowState("a"))) == []
 
 
 class TestTargets:

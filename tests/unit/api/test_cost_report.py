@@ -6,34 +6,27 @@ import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.cost_report import (
-    FIELDS,
-    CostRecord,
-    GenerationCost,
-    merge_records,
-    select,
-    summarize,
-    total,
-)
+from airflow_provider_kirin.api.cost_report import FIELDS, summarize, total
+from airflow_provider_kirin.api.generations import About, Generation, GenerationRecord, merge_records, select
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MODEL = "kirin_v1_6_i2v"
 
 
-def submitted(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> CostRecord:
+def submitted(kirin_task_id: str, *, task: str = "submit", at: datetime = NOON) -> GenerationRecord:
     value = {
         "kirin_task_id": kirin_task_id,
         "external_task_id": "airflow-x",
         "price_key": f"{MODEL}/std/5",
         "kirin_conn_id": "paid",
     }
-    return CostRecord("shop", "r1", task, at, True, value)
+    return GenerationRecord("shop", "r1", task, at, "submission", value)
 
 
 def ended(
@@ -43,16 +36,29 @@ def ended(
     task: str = "wait",
     at: datetime = NOON,
     model: str = MODEL,
-) -> CostRecord:
+) -> GenerationRecord:
     entries = [{"kirin_task_id": one, "model": model, "status": status, "cost": cost} for one in ids]
-    return CostRecord("shop", "r1", task, at, False, entries)
+    return GenerationRecord("shop", "r1", task, at, "end", entries)
 
 
 class TestMerging:
     def test_submitted_by_one_task_seen_by_another(self) -> None:
         later = NOON + timedelta(days=1)
         (one,) = merge_records([ended("t1", at=later), submitted("t1")])
-        assert one == GenerationCost("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True)
+        assert one == Generation(
+            *("t1", "shop", "r1", "submit", later, MODEL, "paid", Decimal("0.28"), True),
+            external_task_id="airflow-x",
+            status="completed",
+        )
+
+    def test_files_are_the_last_that_were_stored(self) -> None:
+        stored = [
+            GenerationRecord("shop", "r1", "wait", at, "files", {"kirin_task_id": "t1", "files": files})
+            for at, files in ((NOON, ["file:///a.mp4"]), (NOON + timedelta(days=1), ["file:///b.mp4", 7]), (NOON, "x"))
+        ]
+        (one,) = merge_records([*stored, submitted("t1"), ended("t1", status="failed")])
+        assert one.files == ("file:///b.mp4",) and one.status == "failed"
+        assert select([one], status="failed", task="submit") == [one] and select([one], status="completed") == []
 
     def test_seen_twice_and_after_each_clear_again_it_is_counted_once(self) -> None:
         later = NOON + timedelta(days=3)
@@ -100,10 +106,7 @@ class TestMerging:
 
     @pytest.mark.parametrize("value", [None, "x", 5, [], {}, [None, "x"], {"intent": True}, {"kirin_task_id": 5}])
     def test_a_record_without_a_generation_is_ignored(self, value: Any) -> None:
-        assert (
-            merge_records([CostRecord("d", "r", "t", NOON, True, value), CostRecord("d", "r", "t", NOON, False, value)])
-            == []
-        )
+        assert merge_records([GenerationRecord("d", "r", "t", NOON, about, value) for about in get_args(About)]) == []
 
     @given(st.randoms(use_true_random=False))
     def test_the_order_of_the_notes_does_not_matter(self, rng: random.Random) -> None:
@@ -121,9 +124,9 @@ class TestMerging:
 
 class TestSelecting:
     SPENT = (
-        GenerationCost("t1", "shop", "r1", "submit", NOON),
-        GenerationCost("t2", "shop", "r2", "submit", NOON + timedelta(days=1)),
-        GenerationCost("t3", "blog", "r1", "submit", NOON + timedelta(days=2)),
+        Generation("t1", "shop", "r1", "submit", NOON),
+        Generation("t2", "shop", "r2", "submit", NOON + timedelta(days=1)),
+        Generation("t3", "blog", "r1", "submit", NOON + timedelta(days=2)),
     )
 
     @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""``kirin plan``: what a table, or the DAGs of a file, would submit and cost. Nothing is submitted."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_kirin.api.batch.row import Row
+from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.pricing import Estimate, show_usd
+from airflow_provider_kirin.cli._runner import absolute, echo, fail, show, show_rows
+from airflow_provider_kirin.cli.hook import open_hook
+from airflow_provider_kirin.cli.prices import Price, PriceLine, PriceList, find_table_price
+from airflow_provider_kirin.cli.purchases import Purchase, purchases_of
+from airflow_provider_kirin.exceptions import KirinPayloadError
+from airflow_provider_kirin.operators.table import Table
+
+#: Rows that break a rule and are described one by one.
+_MAX_NAMED = 10
+
+
+def plan(args: Namespace) -> None:
+    """Print what would be submitted.
+
+    :param args: source, dag_id, model, key, conn_id, output
+    """
+    (_plan_dags if args.source.lower().endswith(".py") else _plan_table)(args)
+
+
+def _plan_table(args: Namespace) -> None:
+    table = Table(absolute(args.source), key=args.key, model=args.model)
+    bad: list[str] = []
+    with open_hook(args) as hook:
+        price = find_table_price(hook, _good_rows(table(), args.model, bad), args.model)
+    show_rows([_fields(line.key, line.count, line.estimate) for line in price.lines], args.output)
+    if args.output == "table" and price.lines:
+        show(f"\n{price.count:,} generations, {price}")
+    for problem in bad[:_MAX_NAMED]:
+        echo(problem)
+    if bad:
+        fail(f"rows that break a rule, and are not counted: {len(bad):,}")
+
+
+def _good_rows(rows: Iterable[Row], model: str, bad: list[str]) -> Iterator[Row]:
+    """Yield the rows without problems, and describe the others; images are not read."""
+    for row in rows:
+        problems = row.problems
+        if not problems:
+            try:
+                check_static(row.payload, model, is_dynamic=lambda value: False)
+            except KirinPayloadError as error:
+                problems = error.problems
+        if problems:
+            bad.append(f"row {row.position:,} ({row.key}): {' '.join(map(str, problems))}")
+        else:
+            yield row
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Generations of one task that have the same price; the key is empty if that is known only at run time."""
+
+    dag_id: str
+    task_id: str
+    is_counted: bool
+    key: str
+    estimate: Estimate | None
+
+
+def _plan_dags(args: Namespace) -> None:
+    purchases = [purchase for dag in _load(args.source, args.dag_id) for purchase in purchases_of(dag)]
+    with ExitStack() as hooks:
+        prices: dict[str, PriceList] = {}
+
+        def step(purchase: Purchase) -> _Step:
+            key, estimate = "", None
+            if purchase.payload is not None:
+                if purchase.conn_id not in prices:
+                    hook = open_hook(Namespace(conn_id=purchase.conn_id, verbose=args.verbose))
+                    prices[purchase.conn_id] = PriceList(hooks.enter_context(hook))
+                key, estimate = prices[purchase.conn_id].find(purchase.payload, purchase.model)
+            return _Step(purchase.dag_id, purchase.task_id, purchase.is_counted, key, estimate)
+
+        steps = Counter(map(step, purchases))
+    rows = [
+        {
+            "dag_id": step.dag_id,
+            "task_id": step.task_id,
+            **_fields(step.key, count if step.is_counted else None, step.estimate),
+        }
+        for step, count in steps.items()
+    ]
+    show_rows(rows, args.output)
+    if args.output == "table" and steps:
+        lines = [PriceLine(step.key, count, step.estimate) for step, count in steps.items() if step.is_counted]
+        uncounted = len({(step.dag_id, step.task_id) for step in steps if not step.is_counted})
+        more = f"; and those of {uncounted} tasks, whose number is known only at run time" if uncounted else ""
+        price = Price(lines)
+        show(f"\nIf every task runs once: {price.count:,} generations, {price}{more}")
+
+
+def _load(file: str, dag_id: str | None) -> list[Any]:
+    """Return the DAGs of a file, as Airflow itself parses it; exit if it cannot be parsed."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow before 3.2
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+
+    if not Path(file).is_file():
+        fail(f"{file} does not exist.")
+    # Without the heuristic that skips files in which the words DAG and Airflow do not occur.
+    bag = DagBag(dag_folder=absolute(file), safe_mode=False, load_op_links=False)
+    for error in bag.import_errors.values():
+        fail(f"{file} cannot be imported: {error.strip().splitlines()[-1]}")
+    dags = [dag for name, dag in sorted(bag.dags.items()) if dag_id in (None, name)]
+    if not dags:
+        fail(f"{file} has no DAG{'' if dag_id is None else f' {dag_id}'}.")
+    return dags
+
+
+def _fields(key: str, count: int | None, estimate: Estimate | None) -> dict[str, Any]:
+    return {
+        "priced_by": key or None,
+        "generations": count,
+        "usd_each": show_usd(estimate.usd) if estimate else None,
+        "usd": show_usd(estimate.usd * count) if estimate and count is not None else None,
+    }
