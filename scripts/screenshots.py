@@ -57,20 +57,20 @@ def make_batch(started: datetime, manifest: str) -> dict[str, Any]:
         "image: 240 x 180 pixels; width and height must be 300 or more. Give a larger image, or fit_images='auto'."
     )
     without_video = [
-        {"key": "TEAPOT-0117", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
-        {"key": "MUG-0203", "status": "refused", "code": "KirinPayloadError", "error": refused},
-        {"key": "SNEAKER-0388", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
+        {"key": "TEAPOT-017", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
+        {"key": "MUG-023", "status": "refused", "code": "KirinPayloadError", "error": refused},
+        {"key": "SNEAKER-038", "status": "failed", "code": FAILURE["code"], "error": FAILURE["message"]},
     ]
     return {
         "manifest": manifest,
         "model": "kirin_v1_6_i2v",
-        "rows": 1000,
-        "counts": {"todo": 565, "sent": 20, "saved": 412, "failed": 2, "refused": 1},
+        "rows": 120,
+        "counts": {"todo": 59, "sent": 10, "saved": 48, "failed": 2, "refused": 1},
         "failed": 3,
-        "cost": "115.36",
+        "cost": "13.44",
         "started_at": started.isoformat(),
         "at": (datetime.now(UTC) - timedelta(seconds=40)).isoformat(),
-        "seconds_left": 1740,
+        "seconds_left": 540,
         "reasons": [["failed", FAILURE["code"], 2], ["refused", "KirinPayloadError", 1]],
         "without_video": without_video,
     }
@@ -146,12 +146,12 @@ def draw(browser: Any, url: str, places: dict[str, str], folder: Path) -> None:
 
     for theme in ("light", "dark"):
         page = new_page(browser, theme=theme, scale=2.0)
-        page.goto(f"{url}/plugin/kirin", wait_until="networkidle")
+        page.goto(f"{url}/plugin/kirin", wait_until="load")
         page.wait_for_selector(".k-tile")
         page.wait_for_timeout(1500)
         save(page, folder / f"ui-gallery-{theme}.webp")
         for name, ti in places.items():
-            page.goto(f"{url}/plugin/kirin?ti={quote(ti, safe='')}", wait_until="networkidle")
+            page.goto(f"{url}/plugin/kirin?ti={quote(ti, safe='')}", wait_until="load")
             page.wait_for_selector(".k-details")
             if name == "video":
                 page.wait_for_function("document.querySelector('video')?.readyState >= 2")

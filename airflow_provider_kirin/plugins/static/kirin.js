@@ -285,7 +285,7 @@ function costPlot({ days, of_days }) {
   const color = (dag) => (named.includes(dag) ? named.indexOf(dag) : COLORS - 1);
   const dates = Array.from({ length: of_days }, (_, index) => new Date(Date.now() - (of_days - 1 - index) * 864e5).toISOString().slice(0, 10));
   const most = Math.max(0.01, ...dates.map((date) => Object.values(days[date] ?? {}).reduce((sum, amount) => sum + Number(amount), 0)));
-  const [width, height, left, bottom] = [600, 150, 44, 20];
+  const [width, height, left, bottom] = [600, 150, 54, 20];
   const step = (width - left) / of_days;
   const bars = dates.flatMap((date, index) => {
     let y = height;
@@ -427,7 +427,7 @@ function showBatch(page, place, batch, views) {
       h("ul", { class: "k-rows" }, batch.without_video.map((each) => h("li", {}, h("p", { class: "k-row" }, h("b", {}, each.key), h("span", { class: "k-badge k-failed" }, each.status), each.code && h("code", {}, each.code)),
         h("p", { class: "k-quiet" }, each.error || "No reason given.")))),
       missing > 0 && h("p", { class: "k-quiet" }, `and ${missing.toLocaleString()} more: they are in the manifest.`)),
-    h("section", { class: "k-panel k-details" }, h("dl", {},
+    h("section", { class: "k-panel k-details k-batch-foot" }, h("dl", {},
       row("Manifest", [h("code", {}, manifest), copier("Manifest", manifest)]),
       row("Began", batch.started_at && h("time", { datetime: batch.started_at }, clock(batch.started_at)))),
       h("p", { class: "k-row" }, batch.manifest.is_home
