@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
 
 from airflow_provider_kirin.api.redaction import one_line, redact_url
 from airflow_provider_kirin.download.storage import OBJECT_STORES
@@ -16,6 +18,8 @@ from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 _PART = 8 * 1024 * 1024
 #: Bytes per read.
 _CHUNK = 1024 * 1024
+#: What the path of a URI may hold as it is (RFC 3986, 3.3).
+URI_PATH = "/:@!$&'()*+,;=~"
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -123,9 +127,13 @@ def read_chunks(path: Any) -> Iterator[bytes]:
 def uri_of(path: Any) -> str:
     """Return a file's URI, with the Airflow connection that opens it.
 
+    A local path is escaped no more than a URI requires: ObjectStoragePath does not decode, and run ids have colons.
+
     :param path: from :func:`airflow_provider_kirin.download.storage.as_path`
     """
-    return path.absolute().as_uri() if isinstance(path, Path) else str(path)
+    if not isinstance(path, Path):
+        return str(path)
+    return f"file://{quote(os.fsencode(path.absolute()), safe=URI_PATH)}"
 
 
 def file_exists_error(path: Any) -> KirinDestinationError:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState, merge
-from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors
+from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors, uri_of
 from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinBatchError
 
@@ -103,8 +103,7 @@ class Journal:
     @property
     def manifest_uri(self) -> str:
         """The URI of the manifest."""
-        path = as_path(f"{self.folder}/{MANIFEST}")
-        return path.absolute().as_uri() if isinstance(path, Path) else str(path)
+        return uri_of(as_path(f"{self.folder}/{MANIFEST}"))
 
     def read_head(self) -> Head | None:
         """Return what is known about the batch as a whole; None if there is nothing, or it cannot be read.

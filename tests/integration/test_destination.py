@@ -50,6 +50,14 @@ def folder_of(ended: Any) -> str:
 
 
 class TestNames:
+    def test_airflow_opens_a_file_whose_name_has_a_run_id(self, dag, run, payload, tmp_path):
+        with dag:
+            KirinGenerateVideoOperator(
+                task_id="generate", payload=payload, destination=f"{tmp_path}/{{{{ run_id }}}}.mp4"
+            )
+        (uri,) = run(dag).result("generate")["files"]
+        assert is_mp4(ObjectStoragePath(uri).read_bytes())
+
     def test_by_default_a_folder_has_one_for_each_dag_and_run(self, dag, run, payload, tmp_path):
         with dag:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path))
