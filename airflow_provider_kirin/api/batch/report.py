@@ -87,9 +87,11 @@ def failure(
         f"\n  - {state.key}: {state.status}: {state.error or _WITHOUT_ERROR}" for state in counted[:_MAX_NAMED]
     )
     more = f"\n  and {len(counted) - _MAX_NAMED:,} more." if len(counted) > _MAX_NAMED else ""
-    limit = f" max_failed_rows allows {allowed:,}." if allowed else ""
+    skipped = len(unsaved) - len(counted)
+    refused = f" {skipped:,} more were refused, which on_bad_row='skip' allows." if skipped else ""
+    allows = (f" max_failed_rows allows {allowed:,}." if allowed else "") + refused
     return KirinBatchError(
-        f"{len(counted) + missing:,} of {rows.total:,} rows have no video: {', '.join(by_reason) or 'none'}.{limit} "
+        f"{len(counted) + missing:,} of {rows.total:,} rows have no video: {', '.join(by_reason) or 'none'}.{allows} "
         f"{why + ' ' if why else ''}The other {rows.count('saved'):,} are saved; see {manifest}. {remedy} to submit "
         f"what is missing, and only that.{named}{more}",
         retryable=any(_may_change(state) for state in counted),

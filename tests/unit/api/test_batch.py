@@ -235,6 +235,9 @@ class TestFailure:
 
     def test_skipped_rows_do_not_count(self) -> None:
         assert failure(rows(RowState("a", "refused")), max_failed_rows=0, refused_count=False, manifest="m") is None
+        both = rows(RowState("a", "refused"), RowState("b", "failed"))
+        error = failure(both, max_failed_rows=0, refused_count=False, manifest="m")
+        assert "1 of 2 rows have no video: 1 failed. 1 more were refused, which on_bad_row='skip' allows." in str(error)
 
     @pytest.mark.parametrize("status", ["done", "timeout"])
     def test_what_another_try_can_bring_home_is_retried(self, status: Any) -> None:
