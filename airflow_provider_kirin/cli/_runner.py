@@ -39,9 +39,16 @@ def command(function: Command) -> Command:
         except (Exception, KeyboardInterrupt) as error:
             if args.verbose:
                 raise
-            fail(error if isinstance(error, KirinError) else f"{type(error).__name__}: {error}".rstrip(": "))
+            fail(error if isinstance(error, KirinError) else _describe(error))
 
     return run
+
+
+def _describe(error: BaseException) -> str:
+    described = f"{type(error).__name__}: {error}".rstrip(": ")
+    if type(error).__module__ == "sqlalchemy.exc":
+        return f"Airflow's metadata database cannot be read. Is it migrated (airflow db migrate)? {described}"
+    return described
 
 
 def fail(message: Any) -> NoReturn:

@@ -443,6 +443,11 @@ def read_all(terminal: int) -> str:
     return b"".join(parts).decode()
 
 
+def test_a_database_that_is_not_migrated(kirin, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/empty.db")
+    assert_one_line(kirin("list", stdin=subprocess.DEVNULL), "airflow db migrate", "no such table")
+
+
 class TestCosts:
     @pytest.fixture
     def dag_id(self) -> str:
