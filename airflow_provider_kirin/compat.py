@@ -32,6 +32,7 @@ __all__ = [
     "AIRFLOW_V_3_3_PLUS",
     "SET_DURING_EXECUTION",
     "TaskDecoratorBase",
+    "dagbag_module",
     "determine_kwargs",
     "get_async_extra_dejson",
     "has_execute_hook",
@@ -39,6 +40,15 @@ __all__ = [
     "is_unmapped_copy",
     "supervisor_encoder",
 ]
+
+
+def dagbag_module() -> Any:
+    """Return the module that parses DAG files."""
+    try:
+        from airflow.dag_processing import dagbag
+    except ImportError:  # Airflow before 3.2
+        from airflow.models import dagbag  # type: ignore[no-redef]
+    return dagbag
 
 
 def determine_kwargs(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_kirin.api.images.sources import without_secrets
+from airflow_provider_kirin.download.storage import URI_PATH
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -164,7 +165,7 @@ def set_outlet_extras(
             if isinstance(outlet, AssetAlias):
                 for uri, own in files:
                     # On MySQL asset names are ASCII.
-                    name = quote(_without_connection(uri), safe="%/:@!$&'()*+,;=~")
+                    name = quote(_without_connection(uri), safe=f"%{URI_PATH}")
                     events[outlet].add(Asset(uri=name), extra=own)
             else:
                 events[outlet].extra.update(extra)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_type_hints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,12 @@ class VideoFile:
         known = {name: entry[name] for name in _TYPES if name in entry} if isinstance(entry, Mapping) else {}
         if not {"uri", "bytes", "sha256"} <= known.keys():
             return None
-        return cls(**known) if all(isinstance(value, _TYPES[name]) for name, value in known.items()) else None
+        return cls(**known) if all(_is_of(_TYPES[name], value) for name, value in known.items()) else None
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    each.name: {
-        "str": (str,),
-        "int": (int,),
-        "int | None": (int, type(None)),
-        "float | None": (int, float, type(None)),
-        "bool | None": (bool, type(None)),
-    }.get(str(each.type), (str, type(None)))
-    for each in fields(VideoFile)
-}
+_TYPES = get_type_hints(VideoFile)
+
+
+def _is_of(type_: Any, value: Any) -> bool:
+    # JSON has one kind of number.
+    return isinstance(value, type_) or (isinstance(value, int) and isinstance(0.0, type_))

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_kirin.api.batch.row import Row
-from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.batch.row import Row, check_row
 from airflow_provider_kirin.api.pricing import Estimate, show_usd
 from airflow_provider_kirin.cli._runner import absolute, echo, fail, show, show_rows
 from airflow_provider_kirin.cli.hook import open_hook
 from airflow_provider_kirin.cli.prices import Price, PriceLine, PriceList, find_table_price
 from airflow_provider_kirin.cli.purchases import Purchase, purchases_of
-from airflow_provider_kirin.exceptions import KirinPayloadError
+from airflow_provider_kirin.compat import dagbag_module
 from airflow_provider_kirin.operators.table import Table
 
 #: Rows that break a rule and are described one by one.
@@ -37,7 +36,7 @@ def _plan_table(args: Namespace) -> None:
     bad: list[str] = []
     with open_hook(args) as hook:
         price = find_table_price(hook, _good_rows(table(), args.model, bad), args.model)
-    show_rows([_fields(line.key, line.count, line.estimate) for line in price.lines], args.output)
+    show_rows([_fields(line) for line in price.lines], args.output)
     if args.output == "table" and price.lines:
         show(f"\n{price.count:,} generations, {price}")
     for problem in bad[:_MAX_NAMED]:
@@ -49,13 +48,7 @@ def _plan_table(args: Namespace) -> None:
 def _good_rows(rows: Iterable[Row], model: str, bad: list[str]) -> Iterator[Row]:
     """Yield the rows without problems, and describe the others; images are not read."""
     for row in rows:
-        problems = row.problems
-        if not problems:
-            try:
-                check_static(row.payload, model, is_dynamic=lambda value: False)
-            except KirinPayloadError as error:
-                problems = error.problems
-        if problems:
+        if problems := check_row(row, model).problems:
             bad.append(f"row {row.position:,} ({row.key}): {' '.join(map(str, problems))}")
         else:
             yield row
@@ -87,34 +80,25 @@ def _plan_dags(args: Namespace) -> None:
             return _Step(purchase.dag_id, purchase.task_id, purchase.is_counted, key, estimate)
 
         steps = Counter(map(step, purchases))
+    lines = {step: PriceLine(step.key, count, step.estimate) for step, count in steps.items()}
     rows = [
-        {
-            "dag_id": step.dag_id,
-            "task_id": step.task_id,
-            **_fields(step.key, count if step.is_counted else None, step.estimate),
-        }
-        for step, count in steps.items()
+        {"dag_id": step.dag_id, "task_id": step.task_id, **_fields(line, is_counted=step.is_counted)}
+        for step, line in lines.items()
     ]
     show_rows(rows, args.output)
     if args.output == "table" and steps:
-        lines = [PriceLine(step.key, count, step.estimate) for step, count in steps.items() if step.is_counted]
         uncounted = len({(step.dag_id, step.task_id) for step in steps if not step.is_counted})
         more = f"; and those of {uncounted} tasks, whose number is known only at run time" if uncounted else ""
-        price = Price(lines)
+        price = Price([line for step, line in lines.items() if step.is_counted])
         show(f"\nIf every task runs once: {price.count:,} generations, {price}{more}")
 
 
 def _load(file: str, dag_id: str | None) -> list[Any]:
     """Return the DAGs of a file, as Airflow itself parses it; exit if it cannot be parsed."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag
-    except ImportError:  # Airflow before 3.2
-        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
-
     if not Path(file).is_file():
         fail(f"{file} does not exist.")
     # Without the heuristic that skips files in which the words DAG and Airflow do not occur.
-    bag = DagBag(dag_folder=absolute(file), safe_mode=False, load_op_links=False)
+    bag = dagbag_module().DagBag(dag_folder=absolute(file), safe_mode=False, load_op_links=False)
     for error in bag.import_errors.values():
         fail(f"{file} cannot be imported: {error.strip().splitlines()[-1]}")
     dags = [dag for name, dag in sorted(bag.dags.items()) if dag_id in (None, name)]
@@ -123,10 +107,10 @@ def _load(file: str, dag_id: str | None) -> list[Any]:
     return dags
 
 
-def _fields(key: str, count: int | None, estimate: Estimate | None) -> dict[str, Any]:
+def _fields(line: PriceLine, *, is_counted: bool = True) -> dict[str, Any]:
     return {
-        "priced_by": key or None,
-        "generations": count,
-        "usd_each": show_usd(estimate.usd) if estimate else None,
-        "usd": show_usd(estimate.usd * count) if estimate and count is not None else None,
+        "priced_by": line.key or None,
+        "generations": line.count if is_counted else None,
+        "usd_each": show_usd(line.estimate.usd) if line.estimate else None,
+        "usd": show_usd(line.usd) if line.usd is not None and is_counted else None,
     }

@@ -15,7 +15,7 @@ from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinSubmitOperator
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
-from airflow_provider_kirin.utils.task_instance import is_mapped
+from airflow_provider_kirin.utils.task_instance import class_of, is_mapped
 
 #: Stands for a value that is known only at run time, and does not affect the price.
 _STAND_IN = "known at run time"
@@ -48,7 +48,7 @@ def purchases_of(dag: Any) -> Iterator[Purchase]:
     :raises KirinTableError: the table of a batch cannot be read
     """
     for task in sorted(dag.tasks, key=lambda task: task.task_id):
-        task_class = task.operator_class if is_mapped(task) else type(task)
+        task_class = class_of(task)
         if not isinstance(task_class, type):
             continue
         if issubclass(task_class, KirinSubmitOperator):

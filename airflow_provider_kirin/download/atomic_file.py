@@ -11,15 +11,13 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from airflow_provider_kirin.api.redaction import one_line, redact_url
-from airflow_provider_kirin.download.storage import OBJECT_STORES
+from airflow_provider_kirin.download.storage import OBJECT_STORES, URI_PATH
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
 #: Bytes buffered for a part of an upload, or a read. The libraries' default of 50 MiB would be held in memory twice.
 _PART = 8 * 1024 * 1024
 #: Bytes per read.
 _CHUNK = 1024 * 1024
-#: What the path of a URI may hold as it is (RFC 3986, 3.3).
-URI_PATH = "/:@!$&'()*+,;=~"
 _FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 

@@ -6,9 +6,9 @@ import importlib.util
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from airflow_provider_kirin.api.images.sources import from_file_uri
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.api.video_file import VideoFile
@@ -106,5 +106,4 @@ def first_frame(path: Any) -> bytes:
 
 
 def _base(uri: str) -> str:
-    path = as_path(uri)
-    return path.name if isinstance(path, Path) else uri.rpartition("/")[2]
+    return from_file_uri(uri).name if uri.startswith("file://") else uri.rpartition("/")[2]

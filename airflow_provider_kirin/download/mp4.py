@@ -95,9 +95,7 @@ def read_movie(header: bytes | bytearray) -> Movie:
 
     :param header: the content of a ``moov`` box: :attr:`BoxParser.movie_header`; empty if the file has none
     """
-    tracks = [
-        media for name, track in _boxes(memoryview(header)) if name == b"trak" for media in [_find(track, "mdia")]
-    ]
+    tracks = [_find(track, "mdia") for name, track in _boxes(memoryview(header)) if name == b"trak"]
     if not tracks:
         return Movie()
     handlers = [bytes(_find(track, "hdlr")[8:12]) for track in tracks]
@@ -141,7 +139,8 @@ def _find(content: memoryview, *path: str) -> memoryview:
 def _duration(header: memoryview) -> float | None:
     """Return the seconds that a movie's or a track's header states."""
     version = header[0] if header else 0
-    scale, length = _unpack(*((">IQ", header, 20) if version == 1 else (">II", header, 12))) or (0, 0)
+    layout, offset = (">IQ", 20) if version == 1 else (">II", 12)
+    scale, length = _unpack(layout, header, offset) or (0, 0)
     # All bits set: unknown.
     is_known = scale and length and length != (2**64 if version == 1 else 2**32) - 1
     return length / scale if is_known else None

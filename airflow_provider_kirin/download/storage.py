@@ -14,6 +14,9 @@ from airflow_provider_kirin.exceptions import KirinDestinationError
 #: Stores with buckets (or containers), where an object becomes visible only when its upload is completed.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl", "wasb", "wasbs", "oss"})
 
+#: What the path of a URI may hold as it is (RFC 3986, 3.3).
+URI_PATH = "/:@!$&'()*+,;=~"
+
 
 class UnknownConnectionError(ValueError):
     """A storage URI names an Airflow connection that does not exist."""

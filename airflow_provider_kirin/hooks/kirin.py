@@ -291,15 +291,7 @@ class KirinHook(BaseHook):
         max_bytes: int = DEFAULT_MAX_BYTES,
         fresh_url: Callable[[], str] | None = None,
     ) -> VideoFile:
-        """Do what :meth:`download` does; return what is known of the file.
-
-        :param url: a video's URL, fresh (see :meth:`get_task`)
-        :param destination: a local path, or the URI of an object (``s3://bucket/name.mp4``)
-        :param overwrite: whether an existing, different file may be replaced
-        :param max_bytes: a longer file is refused
-        :param fresh_url: returns a new URL of the same video; called if the host refuses the old one
-        :raises KirinError: the download failed; no partial file is left under the final name
-        """
+        """Do what :meth:`download` does, with the same arguments; return what is known of the file."""
         from airflow_provider_kirin.download.downloader import Download
 
         download = Download(

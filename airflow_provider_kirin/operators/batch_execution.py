@@ -34,7 +34,7 @@ from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
-from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of
+from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of, where_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -265,11 +265,10 @@ def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
             f"filename_template = {short_repr(template, 120)} would give all rows the same file. It must have one of "
             f"{', '.join(_NAMES_A_ROW)}. The default is {TEMPLATE}, in the folder of the batch."
         )
-    step = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index, "key": ""}
     destination = Destination(
         folder if template is None else path,
         template or TEMPLATE,
-        step,
+        {**where_of(ti), "key": ""},
         files.overwrite,
         files.max_bytes,
         is_first_try=False,

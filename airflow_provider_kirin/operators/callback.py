@@ -11,7 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_kirin.api.callback_token import LIFETIME, MAX_TOKEN, CallbackToken, callback_url, signing_key
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.exceptions import KirinConfigError
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import where_of
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.connection import KirinConnection
@@ -49,10 +49,7 @@ def url_maker(
 
     def make(external_task_id: str) -> str:
         token = CallbackToken(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=map_index_of(ti),
+            **where_of(ti),
             external_task_id=external_task_id,
             kirin_conn_id=kirin_conn_id,
             expires_at=int(time.time()) + LIFETIME,

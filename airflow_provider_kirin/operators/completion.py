@@ -25,7 +25,7 @@ from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from airflow_provider_kirin.state.usage import as_result, record_files, record_outcomes
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import where_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -157,11 +157,10 @@ def _destination(files: FilesSpec, context: Context) -> Destination:
             f"Check what its template or upstream task returns{files.rendering.native_rendering('destination')}."
         )
     ti = context["ti"]
-    step = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index_of(ti)}
     return Destination(
         path,
         files.filename_template,
-        step,
+        where_of(ti),
         files.overwrite,
         files.max_bytes,
         is_first_try=ti.try_number <= 1,

@@ -13,7 +13,7 @@ from airflow_provider_kirin.operators.specs import DownloadSpec
 from airflow_provider_kirin.operators.submit import KirinSubmitOperator
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
-from airflow_provider_kirin.utils.task_instance import is_mapped, require_task_instance
+from airflow_provider_kirin.utils.task_instance import class_of, is_mapped, require_task_instance
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -80,8 +80,7 @@ class KirinDownloadOperator(FileArguments, RetriedByDefault):
     def _submitters(self, map_index: int | None) -> Iterator[tuple[str, int]]:
         """Yield id and map index of the direct upstream tasks that submit generations."""
         for task in self.upstream_list:
-            task_class = task.operator_class if is_mapped(task) else type(task)
-            if issubclass(task_class, KirinSubmitOperator):
+            if issubclass(class_of(task), KirinSubmitOperator):
                 # A task mapped over a mapped one shares its map index.
                 has_instances = is_mapped(task) or task.get_closest_mapped_task_group() is not None
                 yield task.task_id, map_index if has_instances and map_index is not None else -1

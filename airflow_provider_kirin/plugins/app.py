@@ -30,7 +30,7 @@ from airflow_provider_kirin.plugins import query
 from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
 from airflow_provider_kirin.plugins.batches import all_ends, batch_card, batch_matches
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
-from airflow_provider_kirin.plugins.media import MANIFEST, MEDIA_TYPES, is_manifest_shown, locate, media_roots
+from airflow_provider_kirin.plugins.media import MEDIA_TYPES, is_manifest_shown, locate, media_roots
 from airflow_provider_kirin.plugins.records import (
     Place,
     Records,
@@ -40,6 +40,7 @@ from airflow_provider_kirin.plugins.records import (
     plain_words,
     summary,
 )
+from airflow_provider_kirin.state.journal import MANIFEST
 from airflow_provider_kirin.state.keys import BATCH_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
 T = TypeVar("T")

@@ -71,15 +71,9 @@ class CallbackHandler:
             return Handled("ignored", again=token.asset is not None)
         if not found.waits and found.submission is None:
             return Handled("ignored")
-        try:
-            kirin_task = check_response(
-                await self._ask(token.kirin_conn_id, found.kirin_task_id), kirin_task_id=found.kirin_task_id
-            )
-        except (KirinError, TimeoutError) as error:
-            log.info("Kirin called back, but could not be asked about %s: %s", found.kirin_task_id, error)
-            return Handled("error", again=True)
-        if not kirin_task.is_final:
-            return Handled("early", again=True)
+        kirin_task = await self._ask_for_end(token, found.kirin_task_id)
+        if isinstance(kirin_task, Handled):
+            return kirin_task
         # The gateway does not repeat it, and a sensor may wait for it.
         kirin_task = replace(kirin_task, external_task_id=token.external_task_id)
         results = [await self._end_wait(wait, kirin_task) for wait in found.waits]
@@ -95,15 +89,9 @@ class CallbackHandler:
         if not in_flight:
             # They did not fit into the trigger's arguments, so it polls.
             return Handled("ignored")
-        try:
-            kirin_task = check_response(
-                await self._ask(token.kirin_conn_id, token.external_task_id), external_task_id=token.external_task_id
-            )
-        except (KirinError, TimeoutError) as error:
-            log.info("Kirin called back, but could not be asked about %s: %s", token.external_task_id, error)
-            return Handled("error", again=True)
-        if not kirin_task.is_final:
-            return Handled("early", again=True)
+        kirin_task = await self._ask_for_end(token)
+        if isinstance(kirin_task, Handled):
+            return kirin_task
         if kirin_task.id not in in_flight:
             return Handled("ignored")
         ended_at = self._ends_of_wave(wait)
@@ -156,6 +144,25 @@ class CallbackHandler:
                     return None
                 known[kirin_task_id] = _outcome(other)
         return [known.get(one) or abandoned_by_fail_fast(one) for one in trigger.kirin_task_ids]
+
+    async def _ask_for_end(self, token: CallbackToken, kirin_task_id: str | None = None) -> KirinTask | Handled:
+        """Return the generation of a token if it has ended; otherwise what became of the callback.
+
+        :param token: the token
+        :param kirin_task_id: the generation, if Airflow knows it; otherwise its external task id is looked up
+        """
+        any_id = kirin_task_id or token.external_task_id
+        external_task_id = None if kirin_task_id else token.external_task_id
+        try:
+            kirin_task = check_response(
+                await self._ask(token.kirin_conn_id, any_id),
+                kirin_task_id=kirin_task_id,
+                external_task_id=external_task_id,
+            )
+        except (KirinError, TimeoutError) as error:
+            log.info("Kirin called back, but could not be asked about %s: %s", any_id, error)
+            return Handled("error", again=True)
+        return kirin_task if kirin_task.is_final else Handled("early", again=True)
 
     async def _ask(self, kirin_conn_id: str, kirin_task_id: str) -> KirinTask:
         """Return a generation as it is now; one that has ended is not asked for again."""

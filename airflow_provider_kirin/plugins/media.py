@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.configuration import conf
 
+from airflow_provider_kirin.state.journal import MANIFEST
+
 #: What is served, by suffix. Everything else, above all HTML and SVG, would run as a page of Airflow's own.
 MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -23,8 +25,6 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-#: The other file that is served: as text, to be saved.
-MANIFEST = "manifest.jsonl"
 #: Seconds for which a link to object storage is signed: a browser asks again for each part of a video.
 LINK_SECONDS = 3600
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "": "file"}

@@ -22,6 +22,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import inspect, select
 
 from airflow_provider_kirin.api.pauses import limited_pauses
+from airflow_provider_kirin.compat import dagbag_module
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -151,14 +152,11 @@ def _store(dag: Any) -> None:
     manager.sync_bundles_to_db()
     bundles = [bundle.name for bundle in manager.get_all_dag_bundles()]
     bundle = "dags-folder" if "dags-folder" in bundles else bundles[0]
-    try:
-        from airflow.dag_processing import dagbag
-    except ImportError:  # Airflow before 3.2
-        from airflow.models import dagbag  # type: ignore[no-redef]
+    dagbag = dagbag_module()
     bag = dagbag.DagBag(os.devnull, collect_dags=False)
     bag.bag_dag(dag)
     if hasattr(dagbag, "sync_bag_to_db"):
         dagbag.sync_bag_to_db(bag, bundle, None)
     else:  # Airflow 3.0
         dag.relative_fileloc = dag.relative_fileloc or Path(dag.fileloc).name
-        bag.sync_to_db(bundle, None)  # type: ignore[attr-defined]
+        bag.sync_to_db(bundle, None)

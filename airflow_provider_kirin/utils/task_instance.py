@@ -26,17 +26,25 @@ def is_mapped(task: Any) -> bool:
     return hasattr(task, "partial_kwargs")
 
 
+def class_of(task: Any) -> Any:
+    """Return the class of a task's operator.
+
+    :param task: as the DAG file defines it
+    """
+    return task.operator_class if is_mapped(task) else type(task)
+
+
+def where_of(ti: Any) -> dict[str, Any]:
+    """Return the ids that name a task instance, without its try: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
+
+    :param ti: a task instance
+    """
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index_of(ti)}
+
+
 def identity_of(ti: Any, *, conn_id: str, take: Any, namespace: str) -> StepIdentity:
     """Return what makes the step of a task instance the same one on every try; see :class:`.StepIdentity`."""
-    return StepIdentity(
-        conn_id=conn_id,
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=map_index_of(ti),
-        take=take,
-        namespace=namespace,
-    )
+    return StepIdentity(conn_id=conn_id, take=take, namespace=namespace, **where_of(ti))
 
 
 def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[str]:

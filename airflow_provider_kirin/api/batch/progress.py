@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_kirin.api.batch.report import seconds_left
+from airflow_provider_kirin.api.batch.report import iso, seconds_left
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.pricing import show_usd
@@ -38,8 +37,8 @@ def progress(rows: Rows, *, manifest: str, model: str, places: int, started_at: 
         "counts": rows.counts(),
         "failed": rows.failed,
         "cost": show_usd(rows.cost),
-        "started_at": _iso(started_at),
-        "at": _iso(now),
+        "started_at": iso(started_at),
+        "at": iso(now),
         "seconds_left": None if left is None else round(left),
         "reasons": [[*reason, count] for reason, count in reasons.most_common(MAX_REASONS)],
         "without_video": [_named(state) for state in without_video[:MAX_ROWS]],
@@ -54,7 +53,3 @@ def _named(state: RowState) -> dict[str, Any]:
         "error": (state.error or "")[:MAX_ERROR],
         "kirin_task_id": state.kirin_task_id,
     }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

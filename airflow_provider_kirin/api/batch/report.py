@@ -109,7 +109,7 @@ def generation_entries(state: RowState) -> Iterator[tuple[About, dict[str, Any]]
     :param state: the row
     """
     latest = {str(state.external_task_id): {"kirin_task_id": state.kirin_task_id, "cost": state.cost}}
-    at = None if state.since is None else _iso(state.since + (state.seconds or 0.0))
+    at = None if state.since is None else iso(state.since + (state.seconds or 0.0))
     for external_task_id, entry in {**latest, **state.earlier}.items():
         kirin_task_id, cost = entry.get("kirin_task_id"), entry.get("cost")
         if not kirin_task_id:
@@ -128,7 +128,11 @@ def generation_entries(state: RowState) -> Iterator[tuple[About, dict[str, Any]]
             yield "files", {**common, "files": list(state.files)}
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """Return a time in ISO format, in UTC.
+
+    :param seconds: since the epoch
+    """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
