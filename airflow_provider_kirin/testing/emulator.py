@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 #: The key that the emulator of the fixtures accepts. It opens nothing else.
 API_KEY = "emulator-key"
 _READY = "Kirin emulator ready at "
-#: For an emulator that hangs.
-_PATIENCE = 60.0
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -30,42 +28,52 @@ class EmulatorProcess:
 
     :param arguments: more of its command line
     :param api_key: the key that it accepts
+    :param stderr: where its log goes; ``subprocess.PIPE`` to get it from :meth:`stop`
     """
 
-    def __init__(self, *arguments: str, api_key: str = API_KEY) -> None:
+    #: Seconds, for an emulator that hangs.
+    patience = 60.0
+
+    def __init__(self, *arguments: str, api_key: str = API_KEY, stderr: int | None = None) -> None:
         # -P: no module of the tests' folder takes the place of one of the emulator's.
         command = [sys.executable, "-P", "-m", "airflow_provider_kirin.emulator", "--port", "0", "--api-key", api_key]
         self.process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
+        self.api_key = api_key
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.http.headers["Authorization"] = f"Bearer {api_key}"
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith(_READY):
-            self.stop()
-            raise RuntimeError("The Kirin emulator did not start. It says why on stderr.")
+            _, log = self.stop()
+            raise RuntimeError(f"The Kirin emulator did not start. {log or 'It says why on stderr.'}")
         self.url = line.removeprefix(_READY).strip()
-        self.api_key = api_key
-        self._http = requests.Session()
-        self._http.trust_env = False
-        self._http.headers["Authorization"] = f"Bearer {api_key}"
 
-    def stop(self) -> None:
-        """End it."""
+    def stop(self) -> tuple[int, str | None]:
+        """End it; return its exit code, and its log if it was piped."""
+        self.http.close()
         self.process.terminate()
         try:
-            self.process.communicate(timeout=_PATIENCE)
+            _, log = self.process.communicate(timeout=self.patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.communicate()
+            _, log = self.process.communicate()
+        return self.process.returncode, log
 
-    def call(self, method: str, path: str, **options: Any) -> Any:
-        """Send one request and return its decoded response.
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send one request and return its response.
 
         :param method: of HTTP
         :param path: below the URL
         :param options: of ``requests``
         """
-        response = self._http.request(method, self.url + path, timeout=_PATIENCE, **options)
+        return self.http.request(method, self.url + path, **{"timeout": self.patience, **options})
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request that has to succeed, and return its decoded response; see :meth:`request`."""
+        response = self.request(method, path, **options)
         if response.status_code != 200:
             raise ValueError(f"{method} {path}: HTTP {response.status_code} {response.text}")
         return response.json()

@@ -3,68 +3,37 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from typing import Any
 
 import requests
 from PIL import Image, ImageDraw
 
+from airflow_provider_kirin.testing.emulator import EmulatorProcess
 from tests.support.waiting import HANG, until
 
 #: Long and odd, so that it is found wherever it leaks to.
 KEY = "sk-integration-7f3a9c51d2e84b06-do-not-print"
-READY = "Kirin emulator ready at "
 
 
-class Emulator:
-    """A running emulator.
+class Emulator(EmulatorProcess):
+    """A running emulator, and what our own tests ask of it.
 
     :param arguments: more of the command line
-    :param key: its API key
+    :param api_key: the key that it accepts
     :param port: 0 for a free one
     :param stderr: where its log goes; ``subprocess.PIPE`` to read it from :meth:`stop`
     """
 
-    def __init__(self, *arguments: str, key: str = KEY, port: int = 0, stderr: int | None = None) -> None:
-        command = [sys.executable, "-m", "airflow_provider_kirin.emulator", "--port", str(port), "--api-key", key]
-        self.key = key
-        self.process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True)
-        self.http = requests.Session()
-        self.http.trust_env = False
-        self.http.headers["Authorization"] = f"Bearer {key}"
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line.startswith(READY):
-            raise RuntimeError(f"the emulator did not start: {line!r} {self.stop()[1] or ''}")
-        self.url = line.removeprefix(READY).strip()
+    patience = HANG
 
-    def stop(self) -> tuple[int, str]:
-        """End it; return the exit code, and the log if it was piped."""
-        self.http.close()
-        self.process.terminate()
-        try:
-            _, log = self.process.communicate(timeout=HANG)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            _, log = self.process.communicate()
-        return self.process.returncode, log
+    def __init__(self, *arguments: str, api_key: str = KEY, port: int = 0, stderr: int | None = None) -> None:
+        super().__init__("--port", str(port), *arguments, api_key=api_key, stderr=stderr)
 
     def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""
         self.http.close()
         self.process.kill()
         self.process.communicate()
-
-    def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request."""
-        return self.http.request(method, self.url + path, **{"timeout": HANG, **options})
-
-    def call(self, method: str, path: str, **options: Any) -> Any:
-        """One request that succeeds, its response decoded."""
-        response = self.request(method, path, **options)
-        assert response.status_code == 200, f"{method} {path}: {response.status_code} {response.text}"
-        return response.json()
 
     def submit(self, **params: Any) -> requests.Response:
         """POST a generation."""
@@ -92,14 +61,6 @@ class Emulator:
     def video_url(self, kirin_task_id: str) -> str:
         """Return the link to the video of a completed generation."""
         return str(self.ended(kirin_task_id)["output"][0]["content"][0]["url"])
-
-    def reset(self) -> None:
-        """Forget everything but rendered videos."""
-        self.call("POST", "/emulator/reset")
-
-    def fault(self, **fault: Any) -> None:
-        """Inject a fault, see docs/reference/emulator.md: ``fault(on="get", kind="status", status=503, times=2)``."""
-        self.call("POST", "/emulator/faults", json={"faults": [fault]})
 
     def ledger(self) -> dict[str, Any]:
         """What was submitted, paid and given back."""

@@ -23,7 +23,7 @@ def test_both_changes_are_sent_without_the_key(emulator, image, receiver):
     assert sent == asked
     for _, headers, body in posts:
         assert "authorization" not in headers
-        assert emulator.key.encode() not in body
+        assert emulator.api_key.encode() not in body
         assert headers["content-type"] == "application/json"
 
 

@@ -123,7 +123,7 @@ def test_hold_and_release(emulator, image, until, after):
 def test_a_held_client_that_dies_has_paid(emulator, image, until):
     emulator.fault(on="submit", kind="hold")
     body = json.dumps({"model": "kirin_v1_6_i2v", "input": [{"params": {"image": image}}]})
-    headers = {"Authorization": f"Bearer {emulator.key}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {emulator.api_key}", "Content-Type": "application/json"}
     with closing(HTTPConnection(urlsplit(emulator.url).netloc, timeout=HANG)) as client:
         client.request("POST", "/model/v1/generation", body, headers)
         until(lambda: emulator.request("GET", "/emulator/held").json()["held"], bool)
@@ -207,7 +207,7 @@ def test_wrong_faults_are_refused_whole(emulator, fault):
 def test_the_journal_knows_no_secrets(emulator, image):
     emulator.request("GET", "/model/v1/generation/task/x?token=hidden")
     response = emulator.request("GET", "/emulator/requests")
-    assert emulator.key not in response.text
+    assert emulator.api_key not in response.text
     assert "hidden" not in response.text
     entry = response.json()["requests"][0]
     assert (entry["method"], entry["path"]) == ("GET", "/model/v1/generation/task/x")

@@ -73,7 +73,7 @@ class TestTheCommandLines:
         camera = {each["name"]: each for each in parameters["camera_control"]["children"]}
         assert camera["config"]["path"] == "camera_control.config"
         body = {"model": spec["model_id"], "input": [{"params": {"prompt": "a cup"}}]}
-        headers = {"Authorization": f"Bearer {emulator.key}", "X-Source": "cli"}
+        headers = {"Authorization": f"Bearer {emulator.api_key}", "X-Source": "cli"}
         submitted = requests.post(spec["api"]["endpoint"], json=body, headers=headers, timeout=HANG)
         assert submitted.status_code == 200
 
@@ -96,7 +96,7 @@ class TestTheJavaScriptSdk:
     def send(self, emulator):
         def request(method, path, body=None, **headers):
             headers = {
-                "Authorization": f"Bearer {emulator.key}",
+                "Authorization": f"Bearer {emulator.api_key}",
                 # With every request, also one without a body.
                 "Content-Type": "application/json",
                 "User-Agent": "seaart-sdk-js/0.1.0",

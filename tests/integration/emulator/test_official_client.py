@@ -11,7 +11,7 @@ sdk = pytest.importorskip("seaart_sdk")
 
 @pytest.fixture
 def client(emulator):
-    return sdk.new(sdk.ClientConfig(api_key=emulator.key, base_url=emulator.url, timeout=HANG))
+    return sdk.new(sdk.ClientConfig(api_key=emulator.api_key, base_url=emulator.url, timeout=HANG))
 
 
 def body(**params):

@@ -49,7 +49,7 @@ def test_the_access_log_has_no_secrets(start_emulator, small_image):
     assert code == 0
     assert "POST /model/v1/generation 200" in log
     assert "HEAD /cdn/" in log
-    for secret in (emulator.key, image[:40], "Signature", url.split("Signature=")[1]):
+    for secret in (emulator.api_key, image[:40], "Signature", url.split("Signature=")[1]):
         assert secret not in log
 
 
@@ -109,7 +109,7 @@ def test_no_key_on_disk(start_emulator, image, tmp_path):
     emulator.stop()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 3
-    assert not any(emulator.key.encode() in path.read_bytes() for path in files)
+    assert not any(emulator.api_key.encode() in path.read_bytes() for path in files)
 
 
 def refused(*arguments: str) -> str:

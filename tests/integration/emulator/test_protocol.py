@@ -171,7 +171,7 @@ def test_every_response_has_a_request_id_and_keeps_the_clients(emulator):
 def test_head_and_keep_alive(emulator, image):
     id_ = emulator.submitted_id(image=image)
     host, port = emulator.url.removeprefix("http://").split(":")
-    lines = f"Host: {host}\r\nAuthorization: Bearer {emulator.key}\r\n\r\n"
+    lines = f"Host: {host}\r\nAuthorization: Bearer {emulator.api_key}\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=HANG) as connection:
         reader = connection.makefile("rb")
         for _ in range(3):

@@ -84,7 +84,7 @@ def test_the_headers_of_a_cdn(landscape):
 def test_a_key_at_the_video_host_is_refused(landscape, emulator):
     response = emulator.request("GET", landscape[0].removeprefix(emulator.url))
     assert response.status_code == 400
-    assert emulator.key not in response.text
+    assert emulator.api_key not in response.text
     assert emulator.request("GET", "/emulator/requests").json()["requests"][-1]["authorization"] is True
 
 
