@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
-from benchmarks.night.costs import WorkerRuns, worker_runs
+from benchmarks.night.costs import WorkerRuns, taken_for_dead, worker_runs
 from benchmarks.night.full_account import POOL, WAYS
 from benchmarks.night.stage import Stage, new_lines, stage
 from benchmarks.report import table
 
-#: A task that the scheduler took for dead, because it read the end of the run that deferred too late.
-_TAKEN_FOR_DEAD = re.compile(r"state attribute is (\w+)")
 #: The supervisor of a worker reports its last end up to so many seconds after the DAG run has ended.
 _LAST_REPORT = 6.0
 TRIGGERERS = ("triggerer-1", "triggerer-2")
@@ -70,7 +67,7 @@ def measure(ready: Stage, way: str, rows: int) -> Night:
         runs=worker_runs(lines),
         refused=ledger["submits"] - rows,
         lost=sum(number - 1 for number in tries.values()),
-        taken_for_dead=[found[1] for line in lines if (found := _TAKEN_FOR_DEAD.search(line))],
+        taken_for_dead=taken_for_dead(lines),
         load=(load, os.getloadavg()[0]),
     )
 

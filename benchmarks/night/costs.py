@@ -81,6 +81,15 @@ def worker_runs(lines: Iterable[str]) -> WorkerRuns:
     return WorkerRuns(len(durations), sum(durations))
 
 
+def taken_for_dead(lines: Iterable[str]) -> list[str]:
+    """Read a scheduler's log: the states of tasks that it took for dead, because it read the end of a run too late.
+
+    :param lines: of the log
+    """
+    found = (re.search(r"state attribute is (\w+)", line) for line in lines)
+    return [match[1] for match in found if match]
+
+
 def blocked(lines: Iterable[str]) -> list[float]:
     """Read a triggerer's log: the seconds of each complaint that its event loop stood still (0.2 or more).
 

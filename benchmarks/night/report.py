@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.night.costs import Measured
-from benchmarks.night.ways import WAYS, varied
+from benchmarks.night.ways import WAYS
 from benchmarks.report import table
 
 #: Not Airflow's processes.
@@ -38,10 +38,10 @@ def ideal(one: Measured, before: Measured, after: Measured) -> float:
     :param before: a run of as many tasks that do nothing, just before the way's
     :param after: another, just after it, since others use the machine too
     """
-    if places := WAYS[one.way].places:
-        return _filled(
-            places, varied(one.generations) if one.way == "batch-varied" else [one.seconds] * one.generations
-        )
+    way = WAYS[one.way]
+    if way.places:
+        seconds = way.durations(one.generations) if way.durations else [one.seconds] * one.generations
+        return _filled(way.places, seconds)
     return (before.makespan + after.makespan) / 2 + before.seconds
 
 

@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import describe_machine
-from benchmarks.night.costs import Cpu, above_idle, blocked, cpu_of, worker_runs
+from benchmarks.night.costs import Cpu, above_idle, blocked, cpu_of, taken_for_dead, worker_runs
 from benchmarks.night.report import NOT_AIRFLOW
 from benchmarks.night.stage import Stage, new_lines, stage
 from benchmarks.plots import plot_table
@@ -33,8 +32,6 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIGGERER = "triggerer-1"
-#: A task that the scheduler took for dead, because it read the end of the run that deferred too late.
-TAKEN_FOR_DEAD = re.compile(r"state attribute is (\w+)")
 #: Seconds. What a run leaves to do is done after them, and counted.
 _AFTERMATH = 15.0
 #: The prompt of videos that a worker does not wait for.
@@ -169,7 +166,7 @@ def measure(ready: Stage, dag_id: str, tables: Sequence[Path], out: Path, idle: 
         journal=max(journals.values(), default=0),
         blocked=max(blocked(grown[TRIGGERER]()), default=0.0),
         lost=ready.lost(dag_id) - clear,
-        taken_for_dead=sum(bool(TAKEN_FOR_DEAD.search(line)) for line in scheduler),
+        taken_for_dead=len(taken_for_dead(scheduler)),
         load=(load, os.getloadavg()[0]),
     )
 

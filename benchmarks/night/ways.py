@@ -30,6 +30,7 @@ class Way:
     :param blocks: whether a worker is held for as long as a generation takes, so that few are measured
     :param by_run: whether each generation has a DAG run of its own
     :param places: how many generations run at once; None for all of them
+    :param durations: returns the seconds of each generation, given how many; None if all take the stage's
     """
 
     title: str
@@ -37,6 +38,7 @@ class Way:
     blocks: bool = False
     by_run: bool = False
     places: int | None = None
+    durations: Callable[[int], list[float]] | None = None
 
     @property
     def is_trivial(self) -> bool:
@@ -83,24 +85,25 @@ def _trivial(count: int, image: Path) -> None:
 
 
 def _operator(count: int, image: Path) -> None:
-    from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
-
-    KirinGenerateVideoOperator.partial(task_id="generate", timeout=_LONG).expand(payload=_payloads(count, image))
+    _generate(count, image)
 
 
 def _files(count: int, image: Path) -> None:
+    _generate(count, image, destination=str(image.parent / "mapped"))
+
+
+def _generate(count: int, image: Path, **options: Any) -> None:
     from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator
 
-    KirinGenerateVideoOperator.partial(
-        task_id="generate", timeout=_LONG, destination=str(image.parent / "mapped")
-    ).expand(payload=_payloads(count, image))
+    operator = KirinGenerateVideoOperator.partial(task_id="generate", timeout=_LONG, **options)
+    operator.expand(payload=_payloads(count, image))
 
 
 def _batch(count: int, image: Path) -> None:
     _table(_payloads(count, image), image)
 
 
-def varied(count: int) -> list[float]:
+def _varied(count: int) -> list[float]:
     """Return 30 to 90 seconds, in an order that mixes them.
 
     :param count: how many
@@ -109,7 +112,7 @@ def varied(count: int) -> list[float]:
 
 
 def _varied_batch(count: int, image: Path) -> None:
-    seconds, rows = varied(count), _payloads(count, image)
+    seconds, rows = _varied(count), _payloads(count, image)
     _table(
         [row | {"prompt": f"{row['prompt']} [[seconds:{one:.1f}]]"} for row, one in zip(rows, seconds, strict=True)],
         image,
@@ -227,7 +230,9 @@ WAYS: dict[str, Way] = {
     "operator": Way("KirinGenerateVideoOperator, mapped", _operator),
     "files": Way("KirinGenerateVideoOperator with a destination, mapped", _files),
     "batch": Way(f"KirinBatchOperator, {PLACES} at once", _batch, places=PLACES),
-    "batch-varied": Way(f"KirinBatchOperator, {PLACES} at once, 30 to 90 s each", _varied_batch, places=PLACES),
+    "batch-varied": Way(
+        f"KirinBatchOperator, {PLACES} at once, 30 to 90 s each", _varied_batch, places=PLACES, durations=_varied
+    ),
     "list": Way("KirinSubmitOperator, mapped; one KirinTaskSensor for all", _list),
     "each": Way("KirinSubmitOperator, mapped; KirinTaskSensor, mapped", _each),
     "pairs": Way("KirinSubmitOperator and KirinTaskSensor, in pairs", _pairs),
