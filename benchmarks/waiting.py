@@ -27,7 +27,7 @@ from benchmarks.peers import HOSTILE, PEERS
 _PEERS = PEERS | {"hostile": HOSTILE}
 #: Seconds between samples of the loop's lag.
 _SAMPLE = 0.02
-#: Seconds for imports, and for whoever is slow, before a peer counts as unable.
+#: Seconds for imports, and for a slow peer, before a peer counts as unable.
 _PATIENCE = 120.0
 #: Longer than any measurement.
 _GENERATION_SECONDS = 1800.0

@@ -33,7 +33,7 @@ def commands() -> str:
 
 
 def _help(command: Any) -> str:
-    # As wide as the page: by default it would depend on the terminal of whoever builds.
+    # As wide as the page: by default it would depend on the terminal in which they are built.
     def formatter(prog: str) -> argparse.HelpFormatter:
         return argparse.HelpFormatter(prog, max_help_position=28, width=100)
 

@@ -52,7 +52,7 @@ def submit(gateway: str, image: str, seconds: float) -> str:
 
 
 def make_batch(started: datetime, manifest: str) -> dict[str, Any]:
-    """Return the record of a batch that goes on."""
+    """Return the record of a batch in progress."""
     refused = (
         "image: 240 x 180 pixels; width and height must be 300 or more. Give a larger image, or fit_images='auto'."
     )

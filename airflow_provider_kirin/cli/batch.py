@@ -45,7 +45,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def work(args: Namespace) -> None:
-    """Work through a table, or go on with it.
+    """Work through a table, or continue it.
 
     :param args: table, destination, resume, conn_id, model, key, max_in_flight, max_cost_usd, on_bad_row, row_retries,
         fail_fast, timeout, row_timeout, fit_images, yes, output
@@ -247,7 +247,7 @@ def _on_interrupt() -> None:
 
 
 def _go_on() -> str:
-    """Return the command that goes on with the batch."""
+    """Return the command that continues the batch."""
     program = "python -m airflow_provider_kirin" if "airflow_provider_kirin" in Path(sys.argv[0]).parts else "airflow"
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
     return f"{program} {shlex.join([*arguments, '--resume'])}"

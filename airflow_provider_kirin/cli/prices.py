@@ -102,7 +102,7 @@ class PriceList:
     def find(self, payload: Any, model: str) -> tuple[str, Estimate | None]:
         """Return what a generation is priced by, and its expected cost; None if nothing is known about it.
 
-        :param payload: the model's parameters; an image in it is neither read nor sent
+        :param payload: the model's parameters; an image in it is not read or sent
         :param model: the model's id
         :raises KirinPayloadError: it is no payload of this model
         """

@@ -16,7 +16,7 @@ _SHORT, _LONG = 8, 16
 _SIZE_FOLLOWS = 1
 #: Bytes of a movie header that are kept; that of a video of an hour has about one million.
 MAX_HEADER = 4 * 1024 * 1024
-#: Boxes that are looked at inside of another one.
+#: Boxes that are read inside another one.
 _MAX_BOXES = 200
 
 

@@ -86,7 +86,7 @@ class Inbox:
             try:
                 handled = await self._handle(entry.token)
             except Exception:
-                # It is only a hint: the wait goes on polling.
+                # It is only a hint: the wait keeps polling.
                 log.exception("A Kirin callback could not be handled.")
                 handled = Handled("error", again=True)
             self._count(handled.result)
