@@ -90,6 +90,15 @@ class TestADagParseIsCheap:
         loaded = loaded_by("import airflow_provider_kirin.testing", before="import pytest")
         assert loaded == {"airflow_provider_kirin", "airflow_provider_kirin.testing"}
 
+    def test_the_kit_for_testing_dags_works_without_pytest(self) -> None:
+        loaded = loaded_by(
+            "from airflow_provider_kirin.testing import fast_retries\n"
+            "import airflow_provider_kirin.testing.dag_run, airflow_provider_kirin.testing.emulator\n"
+            "with fast_retries(): pass\n",
+            before="",
+        )
+        assert "pytest" not in top_level(loaded)
+
     def test_the_provider_s_description_loads_nothing_at_all(self) -> None:
         loaded = loaded_by(
             "from airflow_provider_kirin.get_provider_info import get_provider_info; get_provider_info()"
