@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from logging import getLogger
 from typing import Any
 
 from airflow_provider_kirin.api.batch.outcomes import (
-    MAX_TRANSIENT_ERRORS,
     after_download,
     after_end,
     after_poll_error,
@@ -33,43 +32,21 @@ from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError, KirinUnknownSubmitError
+from airflow_provider_kirin.operators.batch_downloads import RowDownloads
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
 from airflow_provider_kirin.operators.batch_submission import RowSubmitter
 from airflow_provider_kirin.operators.batch_threads import as_completed, or_error
+from airflow_provider_kirin.operators.batch_wave import AWAY_AFTER, Wave
 from airflow_provider_kirin.state.journal import Journal
 
-#: Rows that are submitted or polled at the same time, and videos that are stored at the same time.
-SUBMIT_THREADS, DOWNLOAD_THREADS = 8, 4
-#: Seconds of downloads after which rows are polled and submitted again: places must not stay empty.
-_DOWNLOAD_SECONDS = 60.0
+#: Rows that are submitted or polled at the same time.
+SUBMIT_THREADS = 8
 #: Seconds between two reports of a long wave's progress.
 _REPORT_SECONDS = 60.0
-#: Seconds for which the links of a poll are used.
-_FRESH_SECONDS = 60.0
-#: Consecutive rows that fail for a reason that may pass, after which the gateway counts as away.
-_AWAY_AFTER = 3
 #: Consecutive waves with a gateway that is away, after which the batch gives up until it is retried.
 _MAX_AWAY_WAVES = 10
-
-
-@dataclass
-class _Wave:
-    """What has happened in the current wave."""
-
-    submitted: int = 0
-    is_full: bool = False
-    away: KirinError | None = None
-    #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
-    transient_errors: list[tuple[str, KirinError]] = field(default_factory=list)
-    in_a_row: int = 0
-    #: Whether the table has nothing to submit, although rows are left.
-    is_exhausted: bool = False
-    #: Rows whose submission, and whose download, was tried in this wave.
-    tried: set[str] = field(default_factory=set)
-    stored: set[str] = field(default_factory=set)
 
 
 class BatchRun:
@@ -119,9 +96,8 @@ class BatchRun:
         self.halted: KirinError | None = None
         #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
         self._reopened: set[str] = set()
-        self._wave = _Wave()
-        #: Key -> a finished generation with fresh links, and when it was polled.
-        self._fresh: dict[str, tuple[KirinTask, float]] = {}
+        self._downloads = RowDownloads(client, now=now)
+        self._wave = Wave()
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
         """Take the batch over: see :meth:`.BatchRecovery.open`."""
@@ -184,7 +160,7 @@ class BatchRun:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.rows.in_flight or self.has_more or self._to_store())
+        return not (self.rows.in_flight or self.has_more or self._downloads.waiting(self.rows))
 
     def wait(self, *, hold: float = 0.0, at_once: bool = False) -> Wait:
         """Return the wait until the next wave, which begins now.
@@ -206,7 +182,7 @@ class BatchRun:
     def _retry_at(self, now: float) -> float | None:
         """Return when to try again what was refused; None if nothing was."""
         idle = self.journal.head.idle_waves
-        if idle or self._wave.is_full or self._wave.away is not None or self._to_store():
+        if idle or not self._wave.is_open or self._downloads.waiting(self.rows):
             return now + pause_after(max(idle, 1))
         return None
 
@@ -215,7 +191,7 @@ class BatchRun:
 
         :raises KirinError: the batch cannot continue; what is in flight stays on record
         """
-        self._wave = _Wave()
+        self._wave = Wave()
         self._poll()
         self._submit()
         reported_at = self._now()
@@ -234,13 +210,12 @@ class BatchRun:
             self._keep(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
                 wave.away = error
-        was_refused = wave.is_full or wave.away is not None
         target = (
             target_after_full(self.rows.in_flight)
             if wave.is_full
             else target_after_wave(self.places, self.settings.max_in_flight)
         )
-        idle = head.idle_waves + 1 if was_refused and not wave.submitted else 0
+        idle = head.idle_waves + 1 if not (wave.is_open or wave.submitted) else 0
         self._report()
         self.journal.write_head(replace(self.journal.head, target=target, idle_waves=idle))
         if wave.is_full:
@@ -281,7 +256,7 @@ class BatchRun:
             elif (changed := after_poll_error(state, outcome, self._now())) is None:
                 errors += 1
                 self._check_time(state, outcome)
-                if errors >= _AWAY_AFTER:
+                if errors >= AWAY_AFTER:
                     self._wave.away = outcome
                     self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
                     return
@@ -302,7 +277,7 @@ class BatchRun:
         now, error = self._now(), error_from_task(kirin_task)
         self.client.report("ended", state, error or kirin_task)
         if error is None:
-            self._fresh[state.key] = kirin_task, now
+            self._downloads.keep_links(state.key, kirin_task)
         else:
             self.log.warning("Row %s: %s", state.key, error)
         return after_end(state, kirin_task, now)
@@ -331,7 +306,7 @@ class BatchRun:
         return self.rows.count("intent") > 0
 
     def _submit_rows(self) -> None:
-        if not self.has_more or self._wave.is_full or self._wave.away is not None:
+        if not self.has_more or not self._wave.is_open:
             return
         submissions = as_completed(
             lambda row: self._submitter.submit(row, self.rows.get(row.key)),
@@ -343,9 +318,7 @@ class BatchRun:
             self._after_submission(record, outcome)
 
     def _may_start(self, running: int) -> bool:
-        wave = self._wave
-        is_allowed = self.may_submit and not wave.is_full and wave.away is None
-        return is_allowed and self.rows.in_flight + running < self.places
+        return self.may_submit and self._wave.is_open and self.rows.in_flight + running < self.places
 
     def _candidates(self) -> Iterator[Row]:
         """Yield the rows to submit, each at most once a wave: in the table's order, those that had errors last."""
@@ -360,10 +333,9 @@ class BatchRun:
         self._wave.is_exhausted = not self._wave.tried
 
     def _after_submission(self, record: RowRecord, outcome: Submitted | KirinError) -> None:
-        state, wave = record.state, self._wave
+        state = record.state
         if isinstance(outcome, Submitted):
-            wave.submitted += 1
-            wave.in_a_row = 0
+            self._wave.add_accepted()
             if record.has_sent:
                 self.client.report("submitted", state, outcome.kirin_task)
             if outcome.kirin_task.is_final:
@@ -377,21 +349,18 @@ class BatchRun:
 
     def _after_error(self, state: RowState, error: KirinError) -> RowState:
         """Note what a failed submission means for the other rows, and return the state of this one."""
-        wave = self._wave
         match scope_of(error):
             case "full":
-                wave.is_full = True
+                self._wave.is_full = True
             case "away":
-                wave.away = error
+                self._wave.away = error
                 self.log.warning("Nothing more is submitted: %s", error)
             case "halted":
                 self.halted = error
                 self.log.warning("Nothing more is submitted: %s", error)
             case "again":
-                wave.transient_errors.append((state.key, error))
-                wave.in_a_row += 1
-                if wave.in_a_row >= _AWAY_AFTER:
-                    wave.away = error
+                self._wave.add_transient_error(state.key, error)
+                if self._wave.away is error:
                     self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
             case "row":
                 self.log.warning("Row %s: %s", state.key, error)
@@ -402,27 +371,15 @@ class BatchRun:
 
     # Storing ------------------------------------------------------------------------------------------------------
 
-    def _to_store(self) -> list[RowState]:
-        return [state for state in self.rows.having("done") if state.transient_errors < MAX_TRANSIENT_ERRORS]
-
     def _store(self) -> bool:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
-        waiting = [state for state in self._to_store() if state.key not in self._wave.stored]
-        until = self._now() + _DOWNLOAD_SECONDS
-        downloads = as_completed(
-            or_error(self._save), waiting, threads=DOWNLOAD_THREADS, may_start=lambda running: self._now() < until
-        )
-        for state, outcome in downloads:
+        waiting = [state for state in self._downloads.waiting(self.rows) if state.key not in self._wave.stored]
+        for state, outcome in self._downloads.store(waiting):
             self._wave.stored.add(state.key)
-            self._fresh.pop(state.key, None)
             if isinstance(outcome, KirinError):
                 self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
             self._keep(after_download(state, outcome))
         return bool(waiting)
-
-    def _save(self, state: RowState) -> list[VideoFile]:
-        kirin_task, polled_at = self._fresh.get(state.key, (None, 0.0))
-        return self.client.save(state, kirin_task if self._now() - polled_at < _FRESH_SECONDS else None)
 
 
 #: Connection id -> whether its lookup by external task id works. Lives as long as the process.

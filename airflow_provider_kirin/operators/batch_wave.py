@@ -1,0 +1,45 @@
+"""What has happened in one wave of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from airflow_provider_kirin.exceptions import KirinError
+
+#: Consecutive rows that fail for a reason that may pass, after which the gateway counts as away.
+AWAY_AFTER = 3
+
+
+@dataclass
+class Wave:
+    """What has happened in the current wave, of which a new one knows nothing."""
+
+    submitted: int = 0
+    is_full: bool = False
+    #: Why nothing more is submitted before the next wave.
+    away: KirinError | None = None
+    #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
+    transient_errors: list[tuple[str, KirinError]] = field(default_factory=list)
+    in_a_row: int = 0
+    #: Whether the table has nothing to submit, although rows are left.
+    is_exhausted: bool = False
+    #: Rows whose submission, and whose download, was tried in this wave.
+    tried: set[str] = field(default_factory=set)
+    stored: set[str] = field(default_factory=set)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the gateway may accept another row."""
+        return not self.is_full and self.away is None
+
+    def add_accepted(self) -> None:
+        """Count a row that was submitted, or adopted."""
+        self.submitted += 1
+        self.in_a_row = 0
+
+    def add_transient_error(self, key: str, error: KirinError) -> None:
+        """Keep a row's error, which may pass. After several in a row, the gateway counts as away."""
+        self.transient_errors.append((key, error))
+        self.in_a_row += 1
+        if self.in_a_row >= AWAY_AFTER:
+            self.away = error
