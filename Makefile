@@ -17,6 +17,8 @@ PYTHONS = $(PYTHON) $(PREFERRED) python3 python3.13 python3.12 python3.11 python
 python = python$(1) $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python3)
 PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
 REPORT := term:skip-covered
+# Half of a test's time is waiting: two workers for each core.
+WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # Each of them starts a real Airflow, so they run one after the other, and nothing runs beside them.
 SYSTEM_TESTS := $(wildcard tests/system/test_*.py tests/system/*/test_*.py)
 
@@ -56,7 +58,7 @@ ui: $(DEMO_STAMP) ## Airflow with the example DAGs in the browser, against the e
 
 .PHONY: test
 test: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## All tests, on Airflow 3.3, with coverage
-	$(PYTEST) -n auto --dist loadfile --cov-report=$(if $(SYSTEM_TESTS),,$(REPORT)) tests/unit tests/integration
+	$(PYTEST) -n $(WORKERS) --dist loadfile --cov-report=$(if $(SYSTEM_TESTS),,$(REPORT)) tests/unit tests/integration
 ifneq ($(SYSTEM_TESTS),)
 	$(PYTEST) --cov-append --cov-report=$(REPORT) tests/system
 endif
