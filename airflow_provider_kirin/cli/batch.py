@@ -75,14 +75,14 @@ def work(args: Namespace) -> None:
         except KirinError as error:
             if args.verbose:
                 raise
-            _fail_in_lines(error, f"Go on with: {_go_on()}")
+            _fail_in_lines(error, f"To continue: {_resume_command()}")
         except KeyboardInterrupt:
             rows = run.rows
             echo(
                 f"interrupted: {rows.count('saved'):,} of {rows.total:,} done, {show_usd(rows.cost)} USD. Generations "
                 "that are in flight continue at Kirin, and are billed."
             )
-            echo(f"Go on, and pay nothing twice, with: {_go_on()}")
+            echo(f"To continue, without paying anything twice: {_resume_command()}")
             raise SystemExit(_INTERRUPTED) from None
     _report(args, run)
 
@@ -100,17 +100,17 @@ def _name(args: Namespace, journal: Journal) -> str:
     head = journal.read_head()
     if head is not None and not head.batch.startswith(_PREFIX):
         fail(
-            f"the batch in {journal.folder} belongs to a task of a DAG: clear the task to go on with it, or give "
-            "another folder."
+            f"the batch in {journal.folder} belongs to a task of a DAG: clear the task to continue it, or give another "
+            "folder."
         )
     if not args.resume and journal.is_begun():
         fail(
-            f"{journal.folder} holds a batch already. Add --resume to go on with it, which pays only for what is "
+            f"{journal.folder} holds a batch already. Add --resume to continue it, which pays only for what is "
             "missing, or give another folder."
         )
     if args.resume and _is_empty(journal.folder):
         fail(
-            f"{journal.folder} is empty, so there is nothing to go on with. Leave out --resume: each row is looked up "
+            f"{journal.folder} is empty, so there is nothing to resume. Leave out --resume: each row is looked up "
             "before it is submitted, and what an earlier batch in this folder has paid for is not paid again."
         )
     return _PREFIX + _identity(args, journal.folder).external_task_id(BATCH) if head is None else head.batch
@@ -235,7 +235,7 @@ def _on_interrupt() -> None:
     def again(*_: object) -> NoReturn:
         # All that matters is on disk. The progress bar has hidden the cursor.
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-        os.write(2, f"{show_cursor}\nkirin: left at once. Go on with: {printable(_go_on())}\n".encode())
+        os.write(2, f"{show_cursor}\nkirin: left at once. To continue: {printable(_resume_command())}\n".encode())
         os._exit(_INTERRUPTED)
 
     def first(*_: object) -> NoReturn:
@@ -246,7 +246,7 @@ def _on_interrupt() -> None:
     signal.signal(signal.SIGINT, first)
 
 
-def _go_on() -> str:
+def _resume_command() -> str:
     """Return the command that continues the batch."""
     program = "python -m airflow_provider_kirin" if "airflow_provider_kirin" in Path(sys.argv[0]).parts else "airflow"
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]

@@ -130,7 +130,7 @@ _BATCH = _command(
     Arg(
         ("--destination",), required=True, help="the batch's folder, local or a storage URI: videos, manifest, journal"
     ),
-    Arg(("--resume",), action="store_true", help="go on with the batch in the folder: pay only for what is missing"),
+    Arg(("--resume",), action="store_true", help="continue the batch in the folder: pay only for what is missing"),
     Arg(("--key",), metavar="COLUMN", help="the column that names a row and its file (default: its position)"),
     Arg(
         ("--max-in-flight",),
@@ -144,7 +144,7 @@ _BATCH = _command(
         ("--on-bad-row",),
         choices=("error", "skip"),
         default="error",
-        help="a row that breaks a rule: stop before anything is paid, or go on without it (default: %(default)s)",
+        help="a row that breaks a rule: stop before anything is paid, or continue without it (default: %(default)s)",
     ),
     Arg(
         ("--row-retries",),
@@ -180,7 +180,7 @@ _BATCH = _command(
     Arg(("-o", "--output"), choices=("text", "json"), default="text", help="print the manifest's URI, or a summary"),
     description=(
         "Make a video of each row of a table, several at a time. Each row is paid once, whatever happens: Ctrl-C stops "
-        "it, and --resume goes on with it."
+        "the batch, and --resume continues it."
     ),
 )
 _DAG_ID = Arg(("--dag-id",), help="only generations of this DAG")

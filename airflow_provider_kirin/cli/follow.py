@@ -40,4 +40,4 @@ def follow(hook: KirinHook, kirin_task_id: str, *, timeout: float, is_shown: boo
                     return polled.outcome
                 time.sleep(polled.delay)
     except KeyboardInterrupt:
-        fail(f"interrupted; the generation goes on, and is billed. Go on with this program's `wait {kirin_task_id}`.")
+        fail(f"interrupted; the generation continues, and is billed. Resume waiting with `wait {kirin_task_id}`.")
