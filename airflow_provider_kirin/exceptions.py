@@ -123,7 +123,7 @@ class KirinBatchError(KirinError):
 
 
 class KirinBudgetError(KirinError):
-    """The DAG run's ``max_cost_usd`` does not cover this generation. Nothing was submitted, nothing was spent.
+    """The DAG run's ``max_cost_usd`` does not cover this generation, which was not submitted and costs nothing.
 
     :param budget: the limit in US dollars, a string like all of these amounts
     :param spent: what the run has spent or reserved

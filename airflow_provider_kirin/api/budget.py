@@ -14,6 +14,8 @@ from airflow_provider_kirin.exceptions import KirinBudgetError
 _REMEDY = (
     "Raise max_cost_usd, or use a cheaper payload (duration, mode); generations that were already submitted stay usable"
 )
+_BATCH_REMEDY = "Raise max_cost_usd to continue with the rest"
+_NOTHING = "Nothing was submitted, nothing was spent."
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class Charge:
         """
         known = self.estimate if self.cost is None else self.cost
         return fallback if known is None else known
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A row of a batch that is about to be submitted, while others may have been.
+
+    :param key: the row
+    :param spent: US dollars that the batch counts for its other rows, with those in flight
+    """
+
+    key: str
+    spent: Decimal
 
 
 def read_charges(records: Iterable[Any], usage: Iterable[Any]) -> list[Charge]:
@@ -94,7 +108,12 @@ def estimate_from_history(charges: Iterable[Charge], price_key: str) -> Estimate
 
 
 def over_budget(
-    budget: Decimal, estimate: Estimate, others: Iterable[Charge], *, external_task_id: str
+    budget: Decimal,
+    estimate: Estimate,
+    others: Iterable[Charge],
+    *,
+    external_task_id: str,
+    row: BatchRow | None = None,
 ) -> KirinBudgetError | None:
     """Return the error if one more generation would exceed the budget, None if it may be submitted.
 
@@ -105,6 +124,7 @@ def over_budget(
     :param estimate: the expected cost of this generation
     :param others: the charges of the run; one for this generation itself is ignored
     :param external_task_id: this generation's external task id
+    :param row: the row of a batch that it is for
     """
     others = [charge for charge in others if charge.external_task_id != external_task_id]
     spent = sum((charge.counts(estimate.usd) for charge in others), Decimal(0))
@@ -112,17 +132,21 @@ def over_budget(
         return None
     pending = [charge for charge in others if charge.kirin_task_id is None]
     held = sum((charge.counts(estimate.usd) for charge in pending), Decimal(0))
-    estimated = [charge for charge in others if charge.kirin_task_id and charge.cost is None]
-    text = (
-        f"max_cost_usd = {show_usd(budget)}: this DAG run has spent {show_usd(spent)} USD"
-        f"{_details(others, estimated)}, and this generation would cost {show_usd(estimate.usd)} USD (according to "
-        f"{estimate.source}). Nothing was submitted, nothing was spent. "
-    )
+    would_cost = f"would cost {show_usd(estimate.usd)} USD (according to {estimate.source})"
+    text = f"max_cost_usd = {show_usd(budget)}: "
+    if row is None:
+        estimated = [charge for charge in others if charge.kirin_task_id and charge.cost is None]
+        text += (
+            f"this DAG run has spent {show_usd(spent)} USD{_details(others, estimated)}, and this generation "
+            f"{would_cost}. {_NOTHING} "
+        )
+    else:
+        text += f"{_of_batch(row, spent)}, and row {row.key} {would_cost}. {_left_out(row.key)} "
     waits = spent - held + estimate.usd <= budget
     if waits:
         text += f"{show_usd(held)} USD of it are reserved for other tasks' submissions in progress; try again."
     return KirinBudgetError(
-        text if waits else f"{text}{_REMEDY}.",
+        text if waits else f"{text}{_REMEDY if row is None else _BATCH_REMEDY}.",
         budget=show_usd(budget),
         spent=show_usd(spent),
         estimate=show_usd(estimate.usd),
@@ -138,18 +162,32 @@ def _details(others: list[Charge], estimated: list[Charge]) -> str:
     return f" ({count}, {len(estimated)} of which at an estimated cost)" if estimated else f" ({count})"
 
 
-def no_estimate(budget: Decimal, price_key: str, why: str, *, retryable: bool) -> KirinBudgetError:
+def _left_out(row: str) -> str:
+    return f"Row {row} was not submitted, and costs nothing; the videos of rows submitted before are stored."
+
+
+def _of_batch(row: BatchRow, spent: Decimal) -> str:
+    """Return what a batch has spent, and other tasks of its DAG run."""
+    others = f", other tasks of the DAG run {show_usd(spent - row.spent)} USD" if spent > row.spent else ""
+    return f"this batch has spent {show_usd(row.spent)} USD, with what is in flight{others}"
+
+
+def no_estimate(
+    budget: Decimal, price_key: str, why: str, *, retryable: bool, row: str | None = None
+) -> KirinBudgetError:
     """Return the error for a generation whose cost cannot be estimated.
 
     :param budget: US dollars
     :param price_key: the price key of the generation
     :param why: why the gateway gave no price
     :param retryable: whether it may give one later
+    :param row: the key of the row of a batch that it is for
     """
     return KirinBudgetError(
         f"max_cost_usd = {show_usd(budget)} cannot be enforced: the cost of {price_key} is unknown; {why}, and no "
-        "such generation of this task has ended before. Nothing was submitted, nothing was spent. Add its price to the "
-        f'Kirin connection\'s extra, for example {{"prices": {{"{price_key}": "0.50"}}}}, or remove max_cost_usd.',
+        f"such generation of this task has ended before. {_NOTHING if row is None else _left_out(row)} Add "
+        f'its price to the Kirin connection\'s extra, for example {{"prices": {{"{price_key}": "0.50"}}}}, or remove '
+        "max_cost_usd.",
         budget=show_usd(budget),
         retryable=retryable,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.budget import Charge, over_budget
+from airflow_provider_kirin.api.budget import BatchRow, Charge, over_budget
 from airflow_provider_kirin.api.pricing import Estimate, price_key, show_usd
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, find_estimate
@@ -74,24 +74,25 @@ class BatchBudget:
         """Return a client that reserves the cost of a submission before it sends it."""
 
         def reserve(external_task_id: str) -> None:
-            record.usd = show_usd(self.reserve(external_task_id, prepared))
+            record.usd = show_usd(self.reserve(record.state.key, external_task_id, prepared))
 
         return BudgetedClient(client, reserve, self.withdraw)
 
-    def reserve(self, external_task_id: str, prepared: PreparedPayload) -> Decimal:
-        """Reserve the cost of one generation, and return its estimate.
+    def reserve(self, key: str, external_task_id: str, prepared: PreparedPayload) -> Decimal:
+        """Reserve the cost of one generation of a row, and return its estimate.
 
         :raises KirinBudgetError: the budget does not cover it; nothing stays reserved
         """
         with self._lock:
-            estimate = self._find_estimate(prepared)
+            estimate = self._find_estimate(prepared, key)
             self._open[external_task_id] = estimate.usd
             total = self._total(estimate.usd)
             if total > self._reserved:
                 self._reserve(min(total + (_ROWS_AT_ONCE - 1) * estimate.usd, max(total, self._limit)))
                 self._others = list(self._read_others())
-            own = Charge(self._batch, kirin_task_id=self._batch, cost=total - estimate.usd)
-            error = over_budget(self._limit, estimate, [*self._others, own], external_task_id=external_task_id)
+            row = BatchRow(key, spent=total - estimate.usd)
+            own = Charge(self._batch, kirin_task_id=self._batch, cost=row.spent)
+            error = over_budget(self._limit, estimate, [*self._others, own], external_task_id=external_task_id, row=row)
             if error is not None:
                 del self._open[external_task_id]
                 raise error
@@ -110,11 +111,11 @@ class BatchBudget:
         self._reserved = total
         self._push([{"external_task_id": self._batch, "usd": show_usd(total)}])
 
-    def _find_estimate(self, prepared: PreparedPayload) -> Estimate:
+    def _find_estimate(self, prepared: PreparedPayload, row: str) -> Estimate:
         key = price_key(prepared.model, prepared.params)
         if key not in self._estimates:
             estimate = find_estimate(
-                self._hook, prepared, self._limit, lambda: self._read_others(include_prior_dates=True)
+                self._hook, prepared, self._limit, lambda: self._read_others(include_prior_dates=True), row=row
             )
             self._hook.log.info(
                 "Estimated cost of a generation (%s): %s USD, according to %s; max_cost_usd = %s for the DAG run.",

@@ -356,8 +356,10 @@ class BatchRun:
                 self._wave.away = error
                 self.log.warning("Nothing more is submitted: %s", error)
             case "halted":
-                self.halted = error
-                self.log.warning("Nothing more is submitted: %s", error)
+                # Threads submit the next rows too: one reason is enough.
+                if self.halted is None:
+                    self.halted = error
+                    self.log.warning("Nothing more is submitted: %s", error)
             case "again":
                 self._wave.add_transient_error(state.key, error)
                 if self._wave.away is error:

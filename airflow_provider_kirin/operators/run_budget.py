@@ -85,7 +85,12 @@ def budget_limit(max_cost_usd: Any, rendering: Rendering) -> Decimal | None:
 
 
 def find_estimate(
-    hook: KirinHook, prepared: PreparedPayload, limit: Decimal, history: Callable[[], Iterable[Charge]]
+    hook: KirinHook,
+    prepared: PreparedPayload,
+    limit: Decimal,
+    history: Callable[[], Iterable[Charge]],
+    *,
+    row: str | None = None,
 ) -> Estimate:
     """Return what a generation will probably cost: by the price preview, the connection's prices, or earlier ones.
 
@@ -93,13 +98,14 @@ def find_estimate(
     :param prepared: the payload
     :param limit: the budget, for the error
     :param history: returns what earlier generations cost, if that is needed
+    :param row: the key of the row of a batch that it is for
     :raises KirinBudgetError: its price is not known
     """
     key = price_key(prepared.model, prepared.params)
     usd, why, retryable = _ask_for_price(hook, prepared)
     estimate = estimated(usd, hook.connection.prices, key) or estimate_from_history(history(), key)
     if estimate is None:
-        raise no_estimate(limit, key, why, retryable=retryable)
+        raise no_estimate(limit, key, why, retryable=retryable, row=row)
     return estimate
 
 

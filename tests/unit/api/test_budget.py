@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_estimate, over_budget, read_charges
+from airflow_provider_kirin.api.budget import (
+    BatchRow,
+    Charge,
+    estimate_from_history,
+    no_estimate,
+    over_budget,
+    read_charges,
+)
 from airflow_provider_kirin.api.pricing import Estimate
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
@@ -96,6 +103,18 @@ class TestDeciding:
         assert error is not None and error.retryable and "in progress" in str(error)
         final = over("0.50", held, charge("b", cost="0.28"))
         assert final is not None and not final.retryable
+
+    def test_a_row_of_a_batch_is_refused_without_denying_what_others_have_cost(self) -> None:
+        own, row = charge("batch", cost="0.84"), BatchRow("s3", spent=Decimal("0.84"))
+        others = [own, charge("other task", cost="0.10")]
+        error = over_budget(Decimal(1), PRICE, others, external_task_id="mine", row=row)
+        assert str(error) == (
+            "max_cost_usd = 1: this batch has spent 0.84 USD, with what is in flight, other tasks of the DAG run 0.10 "
+            "USD, and row s3 would cost 0.28 USD (according to the test). Row s3 was not submitted, and costs nothing; "
+            "the videos of rows submitted before are stored. Raise max_cost_usd to continue with the rest."
+        )
+        unknown = str(no_estimate(Decimal(1), "m/std/5", "the gateway is silent", retryable=False, row="s3"))
+        assert "Row s3 was not submitted" in unknown and "nothing was spent" not in unknown
 
     @given(st.lists(PURCHASES), USD, USD)
     def test_what_is_allowed_never_exceeds_the_budget(
