@@ -119,9 +119,15 @@ class BatchRecovery:
                 if state is None or state.status == "todo":
                     found[row.key] = refused(state or RowState(row.key, row=row.position), checked.problems)
         if bad.count and self._settings.on_bad_row == "error":
-            raise bad.error(total, source=self._settings.source, model=self._settings.model)
+            has_submitted = any(state.external_task_id for state in (*found.values(), *states.values()))
+            raise bad.error(
+                total, source=self._settings.source, model=self._settings.model, has_submitted=has_submitted
+            )
         if bad.count:
-            self._log.warning('%s rows break a rule; on_bad_row="skip" continues without them.', f"{bad.count:,}")
+            text = '%s of the %s rows break a rule; on_bad_row="skip" continues without them:'
+            self._log.warning(text, f"{bad.count:,}", f"{total:,}")
+            for line in bad.lines():
+                self._log.warning("  %s", line)
         if states:
             self._log.warning(
                 "%s rows of the earlier table are not in this one any more. Their videos stay where they are, and what "

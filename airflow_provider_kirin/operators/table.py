@@ -46,7 +46,7 @@ class Table:
         elif isinstance(payloads, Mapping) or not isinstance(payloads, Iterable) or isinstance(payloads, bytes):
             raise KirinTableError(
                 f"payloads = {short_repr(payloads)} must be a list of rows, or the path or URI of a file that ends "
-                f"with {', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
+                f"with {', '.join(_FORMATS)}. No row is submitted."
             )
         else:
             self.source, self.uri = "the list", None
@@ -78,7 +78,7 @@ def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
     if "://" not in path and not path.startswith(("/", "~")):
         raise KirinTableError(
             f"payloads = {_shown(path)} is relative, and would depend on the worker's current folder. Give an "
-            "absolute path or a URI. Nothing was sent, nothing was spent."
+            "absolute path or a URI. No row is submitted."
         )
     name = path.lower()
     if name.endswith(".parquet"):
@@ -89,7 +89,7 @@ def _file_reader(path: str) -> Callable[[], Iterator[Any]]:
         return lambda: _read_text(path, read_jsonl)
     raise KirinTableError(
         f"payloads = {_shown(path)} must be a list of rows, or the path or URI of a file that ends with "
-        f"{', '.join(_FORMATS)}. Nothing was sent, nothing was spent."
+        f"{', '.join(_FORMATS)}. No row is submitted."
     )
 
 
@@ -127,7 +127,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         is_final = is_final or isinstance(error, UnknownConnectionError) or type(error).__module__.startswith("pyarrow")
         why = one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
         raise KirinTableError(
-            f"payloads = {_shown(path)} cannot be read: {why}. Nothing was submitted "
-            "by this try. Check the path, its Airflow connection and the file.",
+            f"payloads = {_shown(path)} cannot be read: {why}. No more rows are submitted. "
+            "Check the path, its Airflow connection and the file.",
             retryable=not is_final,
         ) from error

@@ -81,6 +81,23 @@ class TestWaves:
         refused = run.rows.get("bad")
         assert refused is not None and "duration" in str(refused.error)
 
+    def test_the_log_names_the_rows_that_are_skipped(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        rows = [*table(2), *(row(f"bad{n}", duration=7) for n in range(52))]
+        Batch(tmp_path, rows, settings={"on_bad_row": "skip"}).open()
+        first, *named, last = [record.getMessage().strip() for record in caplog.records]
+        assert first.startswith("52 of the 54 rows break a rule")
+        assert len(named) == 50 and last == "and 2 more."
+        assert named[0].startswith("bad0: duration = 7") and "must be one of" in named[0]
+
+    def test_bad_rows_of_a_later_table_are_not_called_free_of_charge(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(2))
+        batch.work()
+        batch.records.append(row("bad", duration=7))
+        batch.round, batch.try_number = 3, 2
+        with pytest.raises(KirinTableError, match="nothing more was submitted") as caught:
+            batch.open()
+        assert "nothing was spent" not in str(caught.value)
+
     def test_a_bad_image_costs_its_own_row_only(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.client.bad_images.add("s1")

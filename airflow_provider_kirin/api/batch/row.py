@@ -88,7 +88,7 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
         if not header or "" in header or len(set(header)) < len(header):
             raise KirinTableError(
                 f"The first line of a CSV file must name its columns, each with a name of its own; it is "
-                f"{short_repr(header)}. Nothing was sent, nothing was spent."
+                f"{short_repr(header)}. No row is submitted."
             )
         for cells in reader:
             if len(cells) > len(header):
@@ -97,8 +97,7 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
                 yield {name: cell for name, cell in zip(header, cells, strict=False) if cell != ""}
     except csv.Error as error:
         raise KirinTableError(
-            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. Nothing was sent, nothing was "
-            "spent."
+            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. No more rows are submitted."
         ) from None
 
 
@@ -201,18 +200,24 @@ class BadRows:
         """Add a row that has problems."""
         self.count += 1
         if self.count <= MAX_NAMED:
-            self._named += [f"\n  - {row.key}: {problem}" for problem in row.problems]
+            self._named += [f"{row.key}: {problem}" for problem in row.problems]
 
-    def error(self, rows: int, *, source: str, model: str) -> KirinTableError:
-        """Return the error that names the first of them, and how many more there are.
+    def lines(self) -> list[str]:
+        """Return what is wrong with the first of them, a line for each problem, and how many more there are."""
+        more = self.count - MAX_NAMED
+        return [*self._named, f"and {more:,} more."] if more > 0 else self._named
+
+    def error(self, rows: int, *, source: str, model: str, has_submitted: bool) -> KirinTableError:
+        """Return the error that names them.
 
         :param rows: the number of rows in the table
         :param source: where the rows come from, safe to show
         :param model: the model's id
+        :param has_submitted: whether rows were submitted before
         """
-        more = self.count - MAX_NAMED
-        rest = f"\n  and {more:,} more." if more > 0 else ""
+        listed = "".join(f"\n  - {line}" for line in self.lines())
+        nothing = "nothing more was submitted" if has_submitted else "nothing was sent, nothing was spent"
         return KirinTableError(
-            f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; nothing was sent, nothing "
-            f'was spent. Correct them, or set on_bad_row="skip" to continue without them:{"".join(self._named)}{rest}'
+            f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; {nothing}. Correct them, or "
+            f'set on_bad_row="skip" to continue without them:{listed}'
         )

@@ -100,7 +100,7 @@ class TestChecks:
         bad = BadRows()
         for row in rows([{"sku": f"s{number}", "duration": "7", "prompt": "p"} for number in range(60)]):
             bad.add(check_row(row, MODEL))
-        text = str(bad.error(100, source="products.csv", model=MODEL))
+        text = str(bad.error(100, source="products.csv", model=MODEL, has_submitted=False))
         assert text.startswith("60 of the 100 rows of products.csv cannot be used")
         assert text.count("\n  - s") == MAX_NAMED
         assert "s0: duration = '7'" in text and text.endswith("and 10 more.")
