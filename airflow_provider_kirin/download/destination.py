@@ -241,11 +241,11 @@ def save_videos(
 def _save_poster(hook: VideoClient, name: str, destination: Destination) -> str | None:
     try:
         picture = first_frame(as_path(name))
+        return write_companion(companion(name, ".jpg"), picture, overwrite=destination.overwrite)
     except Exception as error:
         # The video is there, which is what was paid for.
         hook.log.warning("No picture of %s: %s", redact_url(name), one_line(f"{type(error).__name__}: {error}"))
         return None
-    return write_companion(companion(name, ".jpg"), picture, overwrite=destination.overwrite)
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -64,6 +64,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         ``{key}-{index}.mp4`` in the folder of the batch, ``destination/dag_id/run_id/task_id``
     :param overwrite: whether an existing, different file may be replaced
     :param max_bytes: a longer video is not downloaded
+    :param sidecar: see :class:`.KirinDownloadOperator`; the manifest names the file
+    :param poster: see :class:`.KirinDownloadOperator`; the manifest names the file
     :param on_unknown_submit: see :class:`.KirinSubmitOperator`
     :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
     :param callback: ``"auto"`` for callbacks of the gateway that begin the next wave as soon as it is worth it; needs
@@ -109,6 +111,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         filename_template: str | None = None,
         overwrite: bool = True,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        sidecar: bool = False,
+        poster: bool = False,
         on_unknown_submit: OnUnknownSubmit = "stop",
         allow_unknown_model: bool = False,
         callback: Literal["auto"] | None = None,
@@ -138,6 +142,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
+        self.sidecar = sidecar
+        self.poster = poster
         self.on_unknown_submit: OnUnknownSubmit = _one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
         self.allow_unknown_model = allow_unknown_model
         self.callback = callback
@@ -226,6 +232,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
                 filename_template=self.filename_template,
                 overwrite=self.overwrite,
                 max_bytes=self.max_bytes,
+                sidecar=self.sidecar,
+                poster=self.poster,
                 rendering=self._rendering,
             ),
             take=self.take,

@@ -14,6 +14,7 @@ from airflow_provider_kirin.download.storage import open_uri
 from airflow_provider_kirin.operators.batch_settings import QuietLog
 from airflow_provider_kirin.operators.callback import PARAMETER, MakeUrl
 from airflow_provider_kirin.operators.generation_client import HookClient
+from airflow_provider_kirin.state.order import order_of
 
 if TYPE_CHECKING:
     from airflow_provider_kirin.api.batch.record import RowRecord
@@ -101,6 +102,8 @@ class HookBatchClient:
     def sender(self, prepared: PreparedPayload | None, record: RowRecord) -> GenerationClient:
         """Return the client that submits one payload; without a payload, it only looks up."""
         has_own_callback = prepared is not None and PARAMETER in prepared.params
+        if prepared is not None and self._destination.sidecar:
+            record.order = order_of(prepared)
         client = HookClient(self._hook, prepared, None if has_own_callback else self._make_callback_url)
         if self._budget is None or prepared is None:
             return client
@@ -115,7 +118,7 @@ class HookBatchClient:
         client = _QuietClient(self._hook, state.key)
         fresh = kirin_task or fetch_finished(client, str(state.kirin_task_id), pauses=(), is_kirin_id=True)
         named = replace(self._destination, step={**self._destination.step, "key": state.key})
-        return save_videos(client, replace(fresh, external_task_id=state.external_task_id), named)
+        return save_videos(client, replace(fresh, external_task_id=state.external_task_id), named, state.order)
 
 
 class _QuietClient:

@@ -272,6 +272,8 @@ def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
         files.overwrite,
         files.max_bytes,
         is_first_try=False,
+        sidecar=files.sidecar,
+        poster=files.poster,
     )
     destination.check()
     return destination, folder

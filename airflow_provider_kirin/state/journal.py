@@ -10,7 +10,8 @@ Object storage cannot append, so each change is a small file of its own; several
 share one. Files hold states, not differences, and each state has a version: they can be read in any order, or twice.
 What is lost or damaged costs lookups. It does not cost money, because external task ids do not depend on it.
 
-Nothing in these files is a secret: no payload, no signed URL, no key.
+Nothing in these files is a secret: no signed URL, no key, no image; and no payload but, for the files beside the
+videos, what a row was ordered with, until its video is stored.
 """
 
 from __future__ import annotations

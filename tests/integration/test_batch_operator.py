@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -236,6 +237,32 @@ class TestABatch:
         with pytest.raises(AirflowFailException, match="would give all rows the same file"):
             resume(batch(tmp_path, rows(2), filename_template="{model}.mp4"), Instance())
 
+    def test_files_beside_the_videos_are_written_once_and_named_in_the_manifest(self, rows, emulator, tmp_path):
+        def make() -> KirinBatchOperator:
+            return batch(tmp_path, rows(3), sidecar=True, poster=True)
+
+        folder = tmp_path / "d" / "r" / "videos"
+        # A picture that cannot be written costs no row.
+        (folder / "s1-0.jpg" / "in the way").mkdir(parents=True)
+        # Another process downloads than the one that submitted.
+        resume(make(), Instance(), waves=1)
+        assert all(line["order"]["prompt"].startswith("Row") for line in manifest(tmp_path).values())
+        assert resume(make(), Instance(), first="execute_complete")["counts"] == {"saved": 3}
+        lines = manifest(tmp_path)
+        for key, line in lines.items():
+            (details,) = line["file_details"]
+            assert details["sidecar"] == (folder / f"{key}-0.json").as_uri() and "order" not in line
+            assert details["poster"] == (None if key == "s1" else (folder / f"{key}-0.jpg").as_uri())
+            beside = json.loads((folder / f"{key}-0.json").read_text())
+            assert (beside["key"], beside["task_id"], beside["cost"]) == (key, "videos", "0.28")
+            assert beside["order"]["prompt"] == f"Row {key[1:]}. [[seconds:0.2]]"
+            assert beside["poster"] == (None if key == "s1" else f"{key}-0.jpg")
+        before = {path.name: path.stat().st_mtime_ns for path in folder.glob("s*.*")}
+        assert len(before) == 9
+        assert resume(make(), Instance(2, 3))["counts"] == {"saved": 3}
+        assert {path.name: path.stat().st_mtime_ns for path in folder.glob("s*.*")} == before
+        assert manifest(tmp_path) == lines and len(emulator.ledger()["paid"]) == 3
+
 
 class TestRowsThatFail:
     def test_a_bad_table_is_reported_before_anything_is_paid(self, rows, emulator, tmp_path):
@@ -273,7 +300,10 @@ class TestRowsThatFail:
         with pytest.raises(AirflowFailException, match=r"max_cost_usd = 1.00") as caught:
             resume(batch(tmp_path, rows(6), max_cost_usd="1.00"), Instance())
         assert isinstance(caught.value.__cause__, KirinBatchError)
-        assert "3 not submitted" in str(caught.value)
+        text = str(caught.value)
+        assert "3 not submitted" in text and "The other 3 are saved" in text and "nothing was spent" not in text
+        assert re.search(r"this batch has spent 0.84 USD, with what is in flight, and row s[345] would cost 0.28", text)
+        assert "Raise max_cost_usd to continue with the rest" in text and "Clear the task" in text
         assert len(emulator.ledger()["paid"]) == 3
         assert sum(line["status"] == "saved" for line in manifest(tmp_path).values()) == 3
         result = resume(batch(tmp_path, rows(6), max_cost_usd="9"), Instance(2, 3))

@@ -117,6 +117,7 @@ def after_end(state: RowState, kirin_task: KirinTask, now: float) -> RowState:
         error,
         retryable=error.retryable,
         failures=state.failures + 1,
+        order=None,
         **known,
     )
 
@@ -128,7 +129,7 @@ def after_download(state: RowState, outcome: list[VideoFile] | KirinError) -> Ro
     """
     if not isinstance(outcome, KirinError):
         files = {"files": tuple(file.uri for file in outcome), "file_details": tuple(outcome)}
-        return state.to("saved", **files, code=None, error=None, transient_errors=0)
+        return state.to("saved", **files, order=None, code=None, error=None, transient_errors=0)
     if isinstance(outcome, KirinTaskFailedError):
         return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
     transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
@@ -42,6 +43,8 @@ class RowRecord:
         self.state = state
         #: The estimated cost of the generation that is being submitted, if there is a budget.
         self.usd: str | None = None
+        #: What the generation that is being submitted is ordered with, if that is to be written beside its video.
+        self.order: dict[str, Any] | None = None
         #: Whether this process sent the submission.
         self.has_sent = False
         self._store = store
@@ -95,6 +98,7 @@ class RowRecord:
                     "external_task_id": external_task_id,
                     "kirin_task_id": None,
                     "sent_as": instead_of,
+                    "order": self.order,
                     "conn_id": self._conn_id,
                     "model": self._model,
                     "round": self._round,
@@ -106,7 +110,7 @@ class RowRecord:
 
     def clear_intent(self, external_task_id: str) -> None:
         """Record that nothing was accepted."""
-        self._change(self.state.to("todo", external_task_id=None, kirin_task_id=None, sent_as=None))
+        self._change(self.state.to("todo", external_task_id=None, kirin_task_id=None, sent_as=None, order=None))
         self.has_sent = False
 
     def mark_submitted(self, external_task_id: str, kirin_task_id: str) -> None:

@@ -59,6 +59,7 @@ class RowState:
     :param seconds: from then until it was seen to end
     :param files: URIs of the stored videos
     :param file_details: what is known of them
+    :param order: what its latest generation was ordered with, until its video is stored; None if nothing needs it
     :param cost: US dollars that its latest generation was billed; None if not known
     :param usd: the estimate of the same, if there is a budget
     :param code: the error's code or class, if it has no video
@@ -84,6 +85,7 @@ class RowState:
     seconds: float | None = None
     files: tuple[str, ...] = ()
     file_details: tuple[VideoFile, ...] = ()
+    order: Mapping[str, Any] | None = None
     cost: str | None = None
     usd: str | None = None
     code: str | None = None
@@ -107,7 +109,7 @@ class RowState:
         """Return changes that move the latest generation to the earlier ones. Its id stays until there is another."""
         before = {str(self.external_task_id): {"kirin_task_id": self.kirin_task_id, "cost": self.cost}}
         earlier = {**before, **self.earlier} if self.kirin_task_id else self.earlier
-        return {"cost": None, "usd": None, "since": None, "seconds": None, "earlier": earlier}
+        return {"order": None, "cost": None, "usd": None, "since": None, "seconds": None, "earlier": earlier}
 
     @property
     def age(self) -> tuple[int, int]:
@@ -151,6 +153,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         "float | None": (int, float),
         "tuple[str, ...]": (list,),
         "tuple[VideoFile, ...]": (list,),
+        "Mapping[str, Any] | None": (dict,),
         "Mapping[str, Mapping[str, str | None]]": (dict,),
     }.get(str(each.type), (str,))
     for each in fields(RowState)
