@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,8 @@ from airflow_provider_kirin.exceptions import KirinTableError
 _FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 #: Rows of a Parquet file that are in memory at once.
 _BATCH_ROWS = 1000
+#: Bytes of each of its columns that are read at once.
+_BUFFER = 1024 * 1024
 
 
 class Table:
@@ -100,17 +103,29 @@ def _read_text(path: str, parse: Callable[[Iterable[str]], Iterator[Any]]) -> It
 
 def _read_parquet(path: str) -> Iterator[Any]:
     try:
-        import pyarrow.parquet as pq  # type: ignore[import-not-found,unused-ignore]
+        import pyarrow.parquet as pq
     except ImportError:
         raise KirinTableError(
             f"payloads = {_shown(path)} needs the pyarrow package, which is not installed here. Install it "
             "where tasks run, or give the table as .jsonl or .csv."
         ) from None
     with _opened(path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
-            for record in batch.to_pylist():
-                # As an empty cell of a CSV file: absent.
-                yield {name: value for name, value in record.items() if value is not None}
+        # Without a buffer size, a whole column of a row group is read at once: often of all rows.
+        for batch in pq.ParquetFile(file, buffer_size=_BUFFER).iter_batches(_BATCH_ROWS):
+            yield from map(_as_json, batch.to_pylist())
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value of a Parquet file as a JSON file would have it."""
+    if isinstance(value, dict):
+        # As an empty cell of a CSV file: absent.
+        return {name: _as_json(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_as_json(inner) for inner in value]
+    if isinstance(value, Decimal):
+        value = float(value)
+    # pandas keeps a column of integers as floats if one is missing.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @contextmanager

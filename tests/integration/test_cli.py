@@ -350,9 +350,9 @@ class TestBatch:
         assert process.returncode == 130 and "Traceback" not in said, said
         submitted = emulator.submitted
         assert 2 <= submitted <= 3
-        *_, interrupted, go_on = said.splitlines()
+        *_, interrupted, to_continue = said.splitlines()
         assert "interrupted: 0 of 6 done" in interrupted and "are billed" in interrupted
-        resume = go_on.partition(" with: python -m airflow_provider_kirin ")[2].split()
+        resume = to_continue.partition(" twice: python -m airflow_provider_kirin ")[2].split()
         assert resume == [*self.ARGUMENTS, "-y", "--resume"]
 
         refused = kirin(*self.ARGUMENTS, "-y")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_kirin.api.batch.row import check_row
 from airflow_provider_kirin.exceptions import KirinTableError
 from airflow_provider_kirin.operators.table import Table
 
@@ -44,13 +50,76 @@ def test_a_file(tmp_path: Path, name: str, as_uri: bool) -> None:
     assert payloads(path.as_uri() if as_uri else str(path)) == EXPECTED
 
 
-def test_a_parquet_file(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+class TestParquet:
+    """With pyarrow, which the environments of older Airflows do not have."""
 
-    columns = {"sku": ["a", "b"], "prompt": ["p", "q"], "duration": [None, "5"]}
-    parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
-    assert payloads(str(tmp_path / "table.parquet")) == EXPECTED
+    @pytest.fixture
+    def write(self, tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        def write(columns: dict[str, Any]) -> str:
+            # One row group, as pandas writes up to a million rows.
+            parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet", row_group_size=1 << 20)
+            return str(tmp_path / "table.parquet")
+
+        return write
+
+    def test_a_file(self, write: Callable[[dict[str, Any]], str]) -> None:
+        assert payloads(write({"sku": ["a", "b"], "prompt": ["p", "q"], "duration": [None, "5"]})) == EXPECTED
+
+    def test_values_are_those_of_json(self, write: Callable[[dict[str, Any]], str]) -> None:
+        path = write(
+            {
+                "sku": [1, 2],
+                "prompt": ["a", None],
+                "image_list": [["file:///a.jpg", "file:///b.jpg"], None],
+                "camera": [{"type": "simple", "zoom": None}, {"type": "simple", "zoom": 0.5}],
+                # What pandas makes of integers, one of which is missing.
+                "duration": [5.0, None],
+                "cfg_scale": [Decimal("0.5"), Decimal(1)],
+            }
+        )
+        images = ["file:///a.jpg", "file:///b.jpg"]
+        assert payloads(path) == [
+            (
+                "1",
+                {"prompt": "a", "image_list": images, "camera": {"type": "simple"}, "duration": 5, "cfg_scale": 0.5},
+            ),
+            ("2", {"camera": {"type": "simple", "zoom": 0.5}, "cfg_scale": 1}),
+        ]
+
+    def test_what_a_model_cannot_use_is_named(self, write: Callable[[dict[str, Any]], str]) -> None:
+        day = datetime(2026, 11, 28)
+        path = write({"sku": ["a"], "prompt": [day], "duration": [5.0], "cfg_scale": [math.nan]})
+        (row,) = (check_row(row, MODEL) for row in Table(path, key="sku", model=MODEL)())
+        assert [str(problem) for problem in row.problems] == [
+            "prompt = <datetime>: must be a string. Pass a string.",
+            "cfg_scale = nan: must be a number. Pass a number.",
+        ]
+        (row,) = Table(write({"sku": [day], "prompt": ["p"]}), key="sku", model=MODEL)()
+        assert "sku = <datetime>: must name the row" in str(row.problems[0])
+
+    def test_a_file_that_is_none_is_named(self, tmp_path: Path) -> None:
+        pytest.importorskip("pyarrow")
+        (tmp_path / "table.parquet").write_bytes(b"sku,prompt")
+        with pytest.raises(KirinTableError, match=r"table\.parquet' cannot be read") as caught:
+            payloads(str(tmp_path / "table.parquet"))
+        assert not caught.value.retryable
+
+    def test_100_000_rows_are_read_in_constant_memory(self, write: Callable[[dict[str, Any]], str]) -> None:
+        import pyarrow
+
+        count = 100_000
+        path = write({"prompt": [f"{number:0200x}" for number in range(count)]})
+        before = pyarrow.total_allocated_bytes()
+        tracemalloc.start()
+        try:
+            read = sum(1 for _ in Table(path, key=None, model=MODEL)._records())
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert read == count and peak < 4_000_000 and pyarrow.total_allocated_bytes() - before < 4_000_000
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing.jsonl", "binary.csv", "folder.csv"])
