@@ -37,7 +37,7 @@ from airflow_provider_kirin.plugins.records import (
     Stored,
     card,
     matches,
-    plain_words,
+    plain_parts,
     summary,
 )
 from airflow_provider_kirin.state.journal import MANIFEST
@@ -49,10 +49,10 @@ T = TypeVar("T")
 MAX_READERS = 4
 #: Generations on a page of the gallery.
 PAGE_SIZE = 24
-#: Submissions that one request searches for generations that pass the filters.
-MAX_SCANNED = 1000
-#: DAG runs that are searched together.
-MAX_RUNS = 25
+#: Submissions that one request searches for generations that pass the filters: the first ones are mostly enough.
+CHUNKS = (2 * PAGE_SIZE, 300, 650)
+#: The records that a filter asks about.
+FILTER_KEYS = {"state": (USAGE_KEY,), "model": (USAGE_KEY, ORDER_KEY), "text": (ORDER_KEY,)}
 #: Days that the plots show, and seconds for which their numbers are reused.
 SUMMARY_DAYS = 30
 SUMMARY_SECONDS = 60.0
@@ -178,40 +178,34 @@ def _search(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Return cards that pass the filters, and where the next page begins."""
     roots, cards = media_roots(), list[dict[str, Any]]()
-    chunk = MAX_SCANNED // 2 if any(filters.values()) else PAGE_SIZE
-    for _ in range(MAX_SCANNED // chunk):
-        runs = _runs(dag_ids, after, **filters)
-        found = query.submissions(dag_ids, after=after, runs=runs, day=day, limit=chunk) if runs != [] else []
-        records = Records.of(query.related(row.place for row in found if row.key == SUBMISSION_KEY))
+    # What is on record about a generation is read for those that pass; before that, only what the filters ask about.
+    asked = [key for name, keys in FILTER_KEYS.items() if filters[name] for key in keys]
+    parts = plain_parts(filters["text"])
+    for chunk in CHUNKS if any(filters.values()) else [PAGE_SIZE]:
+        found, after = query.submissions(
+            dag_ids, after=after, state=filters["state"], parts=parts, day=day, limit=chunk
+        )
+        records = Records.of(query.related((row.place for row in found if row.key == SUBMISSION_KEY), asked))
         states = query.task_states([row for row in found if row.key == BATCH_KEY])
-        for row in found:
-            if row.key == BATCH_KEY:
-                if batch_matches(row, states.get(row.place), **filters):
-                    cards.append(batch_card(row, states.get(row.place), roots))
-            elif matches(row, records, **filters):
-                cards.append(card(row, records, roots))
-            after = row.place
-            if len(cards) == PAGE_SIZE:
-                return cards, _cursor(after)
-        if len(found) == chunk:
-            continue
-        if runs is None or len(runs) < MAX_RUNS:
-            return cards, None
-        # On with the runs before these.
-        after = Place(min(runs), "", -1)
+        passed = [
+            row
+            for row in found
+            if (
+                batch_matches(row, states.get(row.place), **filters)
+                if row.key == BATCH_KEY
+                else matches(row, records, **filters)
+            )
+        ][: PAGE_SIZE - len(cards)]
+        records = Records.of(query.related(row.place for row in passed if row.key == SUBMISSION_KEY))
+        cards += [
+            batch_card(row, states.get(row.place), roots) if row.key == BATCH_KEY else card(row, records, roots)
+            for row in passed
+        ]
+        if len(cards) == PAGE_SIZE:
+            return cards, _cursor(passed[-1].place)
+        if after is None:
+            break
     return cards, after and _cursor(after)
-
-
-def _runs(dag_ids: list[str] | None, after: Place | None, *, text: str, state: str, **_: str) -> list[int] | None:
-    """Return the latest DAG runs that may have something which passes the filters; None if any may."""
-    if words := plain_words(text):
-        keys = [ORDER_KEY, SUBMISSION_KEY, BATCH_KEY]
-    elif state == "failed":
-        # Every batch's record has the word.
-        keys, words = [USAGE_KEY, BATCH_KEY], [state]
-    else:
-        return None
-    return query.runs_mentioning(keys, words, dag_ids=dag_ids, after=after, limit=MAX_RUNS)
 
 
 @data.get("/summary")

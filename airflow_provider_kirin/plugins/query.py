@@ -19,7 +19,8 @@ from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.utils.session import create_session
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, or_, select, tuple_
+from sqlalchemy.orm import aliased
 
 from airflow_provider_kirin.plugins.batches import is_batch
 from airflow_provider_kirin.plugins.records import Place, Stored
@@ -42,51 +43,28 @@ def kirin_dags() -> set[str]:
         return set(session.scalars(select(_X.dag_id).where(_X.key.in_(_CARDS)).distinct()))
 
 
-def runs_mentioning(
-    keys: Sequence[str], words: Iterable[str], *, dag_ids: Sequence[str] | None, after: Place | None, limit: int
-) -> list[int] | None:
-    """Return the latest DAG runs in which one of these records has all words: the database searches in all of them.
-
-    :param keys: of the records
-    :param words: in lower case
-    :param dag_ids: of these DAGs; None for all
-    :param after: the run of this task instance, and earlier ones
-    :param limit: how many at most
-    :return: None if only the XCom backend can read the records
-    """
-    if not _is_plain():
-        return None
-    text = func.lower(cast(_X.value, Text))
-    mention = (text.contains(word) for word in words)
-    query = select(_X.dag_run_id).distinct().where(_X.key.in_(keys), *mention)
-    if dag_ids is not None:
-        query = query.where(_X.dag_id.in_(dag_ids))
-    if after is not None:
-        query = query.where(_X.dag_run_id <= after.dag_run_id)
-    with create_session(scoped=False) as session:
-        return list(session.scalars(query.order_by(_X.dag_run_id.desc()).limit(limit)))
-
-
 def submissions(
     dag_ids: Sequence[str] | None,
     *,
     after: Place | None,
-    runs: Sequence[int] | None = None,
+    state: str = "",
+    parts: Sequence[str] = (),
     day: date | None = None,
     limit: int,
-) -> list[Stored]:
-    """Return submissions and batches, those of the latest DAG runs first.
+) -> tuple[list[Stored], Place | None]:
+    """Return submissions and batches that may be what is searched for, those of the latest DAG runs first.
 
     :param dag_ids: of these DAGs; None for all
     :param after: begin behind this task instance
-    :param runs: of these DAG runs; None for all
+    :param state: leave out what the database knows to be in another state
+    :param parts: of a prompt or an id, in lower case
     :param day: only those of one day, in UTC
     :param limit: how many at most
+    :return: these, and behind which task instance to continue; None at the end
     """
     # One direction for all columns: the database walks the primary key backwards, and sorts nothing.
     order = (_X.dag_run_id, _X.task_id, _X.map_index)
-    query = _select().order_by(*(column.desc() for column in order)).limit(limit)
-    query = query.where(_X.key.in_(_CARDS) if runs is None else _of_runs(runs, _CARDS))
+    query = _select().where(_X.key.in_(_CARDS)).order_by(*(column.desc() for column in order)).limit(limit)
     if dag_ids is not None:
         query = query.where(_X.dag_id.in_(dag_ids))
     if after is not None:
@@ -94,20 +72,64 @@ def submissions(
     if day is not None:
         first, last = (datetime.combine(day, each, UTC) for each in (time.min, time.max))
         query = query.where(_X.timestamp.between(first, last))
-    return [row for row in _read(query) if (is_batch if row.key == BATCH_KEY else _is_submission)(row.value)]
+    # What an XCom backend of the deployment's own keeps, the database cannot search.
+    if _is_plain():
+        if parts:
+            query = query.where(_has_text(parts))
+        if state == "failed":
+            query = query.where(_may_have_failed())
+        elif state == "in_progress":
+            query = query.where(~_saw_its_end())
+    rows = list(_read(query))
+    found = [row for row in rows if (is_batch if row.key == BATCH_KEY else _is_submission)(row.value)]
+    return found, rows[-1].place if len(rows) == limit else None
 
 
-def related(places: Iterable[Place]) -> list[Stored]:
+def _has_text(parts: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a record of the same task instance has all parts."""
+    other = aliased(_X)
+    place = select(other.dag_run_id, other.task_id, other.map_index)
+    found = place.where(other.key.in_((ORDER_KEY, SUBMISSION_KEY, BATCH_KEY)), *_contain(other, parts))
+    return tuple_(_X.dag_run_id, _X.task_id, _X.map_index).in_(found)
+
+
+def _may_have_failed() -> ColumnElement[bool]:
+    """Return the condition that a failure is among the records that :func:`related` finds, or that it is a batch."""
+    other = aliased(_X)
+    # Searched once for both conditions.
+    found = select(other.dag_run_id, other.map_index).where(other.key == USAGE_KEY, *_contain(other, ["failed"])).cte()
+    own, of_all = select(found), select(found.c.dag_run_id).where(found.c.map_index == -1)
+    return or_(_X.key == BATCH_KEY, tuple_(_X.dag_run_id, _X.map_index).in_(own), _X.dag_run_id.in_(of_all))
+
+
+def _contain(record: Any, parts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    text = func.lower(cast(record.value, Text))
+    return (text.contains(part, autoescape=True) for part in parts)
+
+
+def _saw_its_end() -> ColumnElement[bool]:
+    """Return the condition that the task instance which submitted a generation recorded its end as well."""
+    own, kirin_task_id = aliased(_X), _X.value["kirin_task_id"].as_string()
+    is_own = (getattr(own, column) == getattr(_X, column) for column in ("dag_run_id", "task_id", "map_index"))
+    return exists().where(*is_own, own.key == USAGE_KEY, cast(own.value, Text).contains(kirin_task_id))
+
+
+def related(places: Iterable[Place], keys: Sequence[str] = _KEYS) -> list[Stored]:
     """Return what was recorded in the same runs about the generations that these task instances submitted.
 
     A sensor or download of a mapped task has the same map index, or is one for all of them.
+
+    :param places: task instances that submitted
+    :param keys: of the records
     """
     places = list(places)
-    if not places:
+    if not places or not keys:
         return []
     indexes = {-1, *(place.map_index for place in places)}
     runs = {place.dag_run_id for place in places}
-    return list(_read(_select().where(_of_runs(runs, _KEYS), _X.map_index.in_(indexes))))
+    # An expression, so that SQLite uses the index of these runs, not the one of keys, which has all runs.
+    of_runs = and_(_X.dag_run_id.in_(runs), _X.key.concat("").in_(keys))
+    return list(_read(_select().where(of_runs, _X.map_index.in_(indexes))))
 
 
 def ends(days: int) -> Iterator[tuple[str, Any]]:
@@ -202,11 +224,6 @@ def _arguments(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[s
 
 def _is_submission(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("kirin_task_id"), str)
-
-
-def _of_runs(runs: Iterable[int], keys: Sequence[str]) -> ColumnElement[bool]:
-    # An expression, so that SQLite uses the index of these runs, not the one of keys, which has all runs.
-    return and_(_X.dag_run_id.in_(runs), _X.key.concat("").in_(keys))
 
 
 def _select() -> Select[Any]:

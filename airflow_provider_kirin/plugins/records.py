@@ -149,13 +149,14 @@ def matches(submission: Stored, records: Records, *, state: str = "", model: str
     )
 
 
-def plain_words(text: str) -> list[str]:
-    """Return the parts of a search that are the same in every database's JSON: ASCII letters and digits, in lower case.
+def plain_parts(text: str) -> list[str]:
+    """Return the parts of a search that are the same in every database's JSON, in lower case.
 
     :param text: what somebody searches for
     """
     # ß counts as ss here, and in no database.
-    return re.findall("[a-z0-9]+", text.casefold().replace("ss", " "))
+    parts = re.findall(r"[ -~]+", re.sub(r'ss|["\\]', "\0", text.casefold()))
+    return [part for part in parts if part.strip()]
 
 
 class End(NamedTuple):

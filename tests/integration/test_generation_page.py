@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -424,6 +424,41 @@ class TestGallery:
         for text, found in (("käfer", [40, 0]), ("GROSS", [40]), ("ein haus", [45]), ("kaefer", []), ('"', [])):
             cards = self.all_of(get, f"dag={dag_id}&text={text}")
             assert [card["id"] for card in cards] == [f"{dag_id}-{n}" for n in found], text
+
+    def test_state_is_known_wherever_the_end_was_recorded(self, airflow_db, get, request):
+        dag_id = f"ends_{abs(hash(request.node.nodeid))}"
+        now = datetime.now(UTC)
+
+        def records(about: str, usage: Sequence[tuple[str, str]] = (), **where: Any) -> Sample:
+            sample = Sample(about, dag_id, "run", now, **where)
+            ends = [{"kirin_task_id": f"{dag_id}-{one}", "status": status} for one, status in usage]
+            submission = {"kirin_task_id": f"{dag_id}-{about}"}
+            own = {"kirin_submission": submission} if about else {}
+            sample.xcoms = lambda: iter((own | {"kirin_usage": ends}).items())  # type: ignore[method-assign]
+            return sample
+
+        of_all = [("a", "failed"), ("b", "completed")]
+        store(
+            [
+                *(records(name, map_index=index) for index, name in enumerate("abc")),
+                records("", of_all, task_id="wait_for_all"),
+                records("d", task_id="submit", map_index=7),
+                records("", [("d", "failed")], task_id="wait", map_index=7),
+                # Of an earlier generation of the same task.
+                records("e", [("old", "failed")], task_id="again"),
+            ]
+        )
+        for state, found in (("failed", "ad"), ("completed", "b"), ("in_progress", "ce")):
+            cards = self.all_of(get, f"dag={dag_id}&state={state}")
+            assert {card["id"] for card in cards} == {f"{dag_id}-{one}" for one in found}, state
+
+    def test_records_that_are_none_end_no_page(self, airflow_db, get, request):
+        dag_id = f"none_{abs(hash(request.node.nodeid))}"
+        made = [Sample(f"{dag_id}-{n}", dag_id, f"{n:03}", datetime.now(UTC)) for n in range(30)]
+        for sample in made[5:]:
+            sample.xcoms = lambda: iter([("kirin_submission", "edited")])  # type: ignore[method-assign]
+        store(made)
+        assert len(self.all_of(get, f"dag={dag_id}")) == 5
 
     def test_a_day_is_in_utc(self, stored, get):
         day = (datetime.now(UTC) - timedelta(days=10)).date().isoformat()
