@@ -36,16 +36,19 @@ class LookupClient(Protocol):
         """Look up a generation by its own id or by its external task id."""
 
 
-def check_response(
-    kirin_task: KirinTask, *, external_task_id: str | None = None, kirin_task_id: str | None = None, model: str = ""
-) -> KirinTask:
-    """Return the generation that a lookup found, if it matches the request.
+def mismatch(
+    kirin_task: KirinTask,
+    *,
+    external_task_id: str | None = None,
+    kirin_task_id: str | None = None,
+    model: str | None = None,
+) -> KirinResponseError | None:
+    """Return the error if a response describes another generation than the requested one, or none.
 
     :param kirin_task: the generation in the response
     :param external_task_id: the external task id that was requested, or None
     :param kirin_task_id: the Kirin task id that was requested, or None
-    :param model: the model that was submitted; empty if it is not known
-    :raises KirinResponseError: the response describes another generation, or none
+    :param model: the model that was submitted, if known
     """
     if kirin_task_id is not None and kirin_task.id != kirin_task_id:
         found = f"Kirin generation {short_repr(kirin_task.id)}"
@@ -58,10 +61,34 @@ def check_response(
             f"a generation of the model {short_repr(kirin_task.model)}, but it was submitted with {short_repr(model)}"
         )
     else:
-        return kirin_task
-    raise KirinResponseError(
+        return None
+    return KirinResponseError(
         f"The gateway was asked for {kirin_task_id or external_task_id} and answered with {found}."
     )
+
+
+def check_response(kirin_task: KirinTask, **requested: str | None) -> KirinTask:
+    """Return the generation that a lookup found, if it is the requested one.
+
+    :param requested: see :func:`mismatch`
+    :raises KirinResponseError: it is another one
+    """
+    if error := mismatch(kirin_task, **requested):
+        raise error
+    return kirin_task
+
+
+def settle_not_found(error: KirinNotFoundError, *, is_submitted: bool) -> KirinNotFoundError:
+    """Return the last of several 404s about a generation, with the one rule for whether another try may find it.
+
+    A load balancer's 404 says nothing about the generation. The API's own is final, unless it is certain that the
+    generation was submitted: the lookup may lag, and the next try of the task has the id on record.
+
+    :param error: the 404
+    :param is_submitted: whether it is certain
+    """
+    error.retryable = is_submitted or not error.from_api
+    return error
 
 
 def is_certain_failure(kirin_task: KirinTask) -> bool:

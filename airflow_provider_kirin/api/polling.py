@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from airflow_provider_kirin.api.callback_health import SAFETY_NET, CallbackHealth
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.lookup import mismatch, settle_not_found
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, backoff_delay
 from airflow_provider_kirin.api.task import KirinTask
@@ -26,7 +26,6 @@ from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinError,
     KirinNotFoundError,
-    KirinResponseError,
     KirinTimeoutError,
 )
 
@@ -84,7 +83,7 @@ class Poller:
     :param poll_interval: seconds between polls; None for the adaptive schedule
     :param is_kirin_id: whether the id is the gateway's own, which every response has to repeat
     :param callbacks: what is known of the connection's callbacks, if the generation was submitted with one
-    :param external_task_id: its external task id, if known: not every response repeats it
+    :param external_task_id: the external task id that it was submitted under, if known: not every response repeats it
     :param is_awaited: returns whether a task waits for the place that the generation takes
     :param jitter: returns a number between 0 and 1; spreads the polls of waits that started together
     """
@@ -137,12 +136,9 @@ class Poller:
         :param kirin_task: the generation as the gateway reports it
         :param now: the time of the poll
         """
-        if self._is_kirin_id:
-            try:
-                check_response(kirin_task, kirin_task_id=self.kirin_task_id)
-            except KirinResponseError as error:
-                # Another generation: it says nothing about this one.
-                return self.on_error(error, now)
+        if self._is_kirin_id and (error := mismatch(kirin_task, kirin_task_id=self.kirin_task_id)):
+            # Another generation: it says nothing about this one.
+            return self.on_error(error, now)
         self._poll_count += 1
         self._error_count = self._not_found_count = 0
         self.is_not_found = self.has_to_wait = False
@@ -186,7 +182,7 @@ class Poller:
     def _after_not_found(self, error: KirinNotFoundError, now: float) -> PollResult:
         """Accept "not found" only after several polls over a while, whatever the user's own interval."""
         if self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline:
-            return PollResult(outcome=error)
+            return PollResult(outcome=settle_not_found(error, is_submitted=self.external_task_id is not None))
         delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], error.retry_after or 0.0), now)
         log_line = None
         if not self._not_found_count:

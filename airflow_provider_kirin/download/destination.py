@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.lookup import check_response, settle_not_found
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, call_with_retries, fixed_delays
 from airflow_provider_kirin.api.task import KirinTask
@@ -171,9 +171,9 @@ def fetch_finished(
     :param remedy: what to do if it is not finished, for the error message
     :param pauses: seconds before each further lookup; empty for a single lookup
     :param is_kirin_id: whether the id is the gateway's own, which each response has to repeat
-    :param external_task_id: the external task id, if known beside a Kirin task id
+    :param external_task_id: the external task id that it was submitted under, if known beside a Kirin task id
     :raises KirinUnfinishedError: it is still in progress
-    :raises KirinNotFoundError: the gateway does not know it; retryable unless the API itself reported that
+    :raises KirinNotFoundError: the gateway does not know it
     :raises KirinAPIError: it failed, or completed without a video
     """
     may_lag = (KirinNotFoundError, KirinResponseError, KirinUnfinishedError)
@@ -189,8 +189,7 @@ def fetch_finished(
             on_retry=partial(hook.log.info, "The gateway may lag; looking it up again in %s s: %s"),
         )
     except KirinNotFoundError as error:
-        error.retryable = not error.from_api
-        raise
+        raise settle_not_found(error, is_submitted=external_task_id is not None) from None
 
 
 def _finished(kirin_task: KirinTask, remedy: str) -> KirinTask:
@@ -217,7 +216,9 @@ def save_videos(
     for index, (name, video) in enumerate(zip(destination.names(kirin_task), kirin_task.videos, strict=True)):
 
         def fresh_url(index: int = index) -> str:
-            videos = fetch_finished(hook, kirin_task.id, is_kirin_id=True).videos
+            videos = fetch_finished(
+                hook, kirin_task.id, is_kirin_id=True, external_task_id=kirin_task.external_task_id
+            ).videos
             if index >= len(videos):
                 raise KirinUnfinishedError(f"Kirin generation {kirin_task.id} no longer lists this video.")
             return videos[index].url

@@ -95,15 +95,10 @@ class KirinAsyncHook(BaseHook):
     ) -> KirinTask:
         request = get_generation(shared.connection.base_url, asked_for)
         async with shared.slot(patience):
-            try:
-                response = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
-                kirin_task = parse_task(
-                    *response, doing=f"asking for {asked_for}", asked_for=asked_for, external_task_id=external_task_id
-                )
-            except KirinError as error:
-                shared.record_result(error)
-                raise
-            shared.record_result(None)
+            response = await call_async(shared.session, request, shared.connection, proxy=shared.proxy)
+            kirin_task = parse_task(
+                *response, doing=f"asking for {asked_for}", asked_for=asked_for, external_task_id=external_task_id
+            )
         log_oddities(self.log, kirin_task)
         return kirin_task
 

@@ -109,7 +109,7 @@ class SharedSession:
 
     @asynccontextmanager
     async def slot(self, patience: float | None) -> AsyncIterator[None]:
-        """Wait until a call may be made, and hold one of the connections until then.
+        """Wait until a call may be made, hold one of the connections for it, and learn from how the call ends.
 
         :param patience: seconds to wait at most, None for as long as it takes; a long queue is granted
             :data:`GRACE` more, an outage is not
@@ -121,6 +121,10 @@ class SharedSession:
             await self._acquire_slot(patience)
             try:
                 yield
+                self._learn(None)
+            except KirinError as error:
+                self._learn(error)
+                raise
             finally:
                 self._slots.release()
         finally:
@@ -140,11 +144,8 @@ class SharedSession:
             why = self.circuit_breaker.last_error or "other calls that share its requests_per_second come first"
             raise KirinUnavailableError(f"The gateway could not be asked within {patience:.0f} s: {why}") from None
 
-    def record_result(self, error: KirinError | None) -> None:
-        """Update the rate limiter and the circuit breaker with the result of a call.
-
-        :param error: None if the call succeeded
-        """
+    def _learn(self, error: KirinError | None) -> None:
+        """Update the rate limiter and the circuit breaker with the result of a call."""
         now = time.monotonic()
         if isinstance(error, KirinRateLimitError):
             self.rate_limiter.on_rate_limited(now, error.retry_after)

@@ -12,11 +12,7 @@ from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
 from airflow_provider_kirin.download.storage import to_str
-from airflow_provider_kirin.exceptions import (
-    KirinDestinationError,
-    KirinError,
-    KirinNotFoundError,
-)
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import new_poller
 from airflow_provider_kirin.lineage import Provenance
@@ -99,21 +95,11 @@ def _conclude(
     spec: WaitSpec, context: Context, hook: KirinHook, outcome: Outcome, *, is_resumed: bool = False
 ) -> VideoResult:
     """Return the task's result, or raise the reason for having no video, wherever the wait took place."""
-    try:
-        if isinstance(outcome, KirinError):
-            record_failure(outcome, context, hook, model=spec.model)
-            raise outcome
-        record_outcomes(context, [outcome], kirin_conn_id=spec.kirin_conn_id, model=spec.model)
-        return _finish(spec, context, hook, outcome, is_resumed=is_resumed)
-    except KirinNotFoundError as error:
-        # This step submitted it: the lookup may lag, and the next try has the id on record.
-        error.retryable = True
-        raise
-
-
-def _finish(
-    spec: WaitSpec, context: Context, hook: KirinHook, kirin_task: KirinTask, *, is_resumed: bool
-) -> VideoResult:
+    if isinstance(outcome, KirinError):
+        record_failure(outcome, context, hook, model=spec.model)
+        raise outcome
+    kirin_task = outcome
+    record_outcomes(context, [kirin_task], kirin_conn_id=spec.kirin_conn_id, model=spec.model)
     submission = SubmissionRecord(context).find_submission(kirin_task.id)
     hook.log.info(kirin_task.describe_end())
     if is_resumed:

@@ -332,6 +332,13 @@ class TestNotFound:
         outcomes = iter([NOT_FOUND, KirinNetworkError("cut")] * 6)
         assert simulate(poller(), lambda now: next(outcomes)).last.outcome is NOT_FOUND
 
+    @pytest.mark.parametrize("external_task_id", [None, "airflow-1"])
+    def test_another_try_helps_only_if_it_is_certain_that_it_was_submitted(self, external_task_id: str | None) -> None:
+        asked = KirinNotFoundError("404", http_status=404)
+        outcome = simulate(poller(external_task_id=external_task_id), lambda now: asked).last.outcome
+        assert outcome is asked
+        assert asked.retryable is (external_task_id is not None)
+
     def test_the_next_poll_is_no_sooner_than_the_gateway_allows(self) -> None:
         asked = KirinNotFoundError("404", http_status=404, retry_after=7.0)
         assert after(poller(), asked, START).delay == pytest.approx(7)
