@@ -223,17 +223,15 @@ class KirinHook(BaseHook):
         try:
             kirin_task = self._get_once(poller.kirin_task_id, poller.external_task_id)
         except KirinError as error:
-            polled = poller.on_error(error, time.time())
-        else:
-            polled = poller.on_response(kirin_task, time.time())
-        return log_progress(self.log, polled)
+            return poller.on_error(error, time.time())
+        return poller.on_response(kirin_task, time.time())
 
     def run(self, poller: Poller) -> Outcome:
         """Carry out a wait, and return how it ended.
 
         :param poller: the state of the wait
         """
-        while (polled := self.poll_once(poller)).outcome is None:
+        while (polled := log_progress(self.log, self.poll_once(poller))).outcome is None:
             pause(polled.delay)
         return polled.outcome
 

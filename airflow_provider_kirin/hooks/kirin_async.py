@@ -153,7 +153,7 @@ class KirinAsyncHook(BaseHook):
         :raises KirinConfigError: the connection cannot be used
         """
         async with self:
-            while (polled := await self.poll_once(poller)).outcome is None:
+            while (polled := log_progress(self.log, await self.poll_once(poller))).outcome is None:
                 await pause_async(polled.delay)
         return polled.outcome
 
@@ -166,10 +166,8 @@ class KirinAsyncHook(BaseHook):
         try:
             kirin_task = await self._get_task(poller.kirin_task_id, poller.external_task_id, patience=patience)
         except KirinError as error:
-            polled = poller.on_error(error, time.time())
-        else:
-            polled = poller.on_response(kirin_task, time.time())
-        return log_progress(self.log, polled)
+            return poller.on_error(error, time.time())
+        return poller.on_response(kirin_task, time.time())
 
 
 async def _release(acquiring: asyncio.Future[SharedSession]) -> None:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_kirin.api.pauses import pause
-from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.poller_factory import new_poller
 
 if TYPE_CHECKING:
@@ -41,11 +40,7 @@ def wait_for_ends(run: BatchRun, hook: KirinHook, *, timeout: float, poll_interv
     ended: list[float] = []
     while (left := wait.wake_at(len(pollers), ended) - (now := time.time())) > 0:
         for kirin_task_id in [each for each, at in due.items() if at <= now]:
-            poller = pollers[kirin_task_id]
-            try:
-                polled = poller.on_response(hook.get_task(kirin_task_id, patience=0), time.time())
-            except KirinError as error:
-                polled = poller.on_error(error, time.time())
+            polled = hook.poll_once(pollers[kirin_task_id])
             due[kirin_task_id] = time.time() + polled.delay
             if polled.outcome is not None:
                 del pollers[kirin_task_id], due[kirin_task_id]

@@ -213,14 +213,14 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     def _poll(self, hook: KirinHook, ids: Iterable[str], started_at: float) -> float:
         """Poll every unfinished generation, and return the seconds until the next time."""
         from airflow_provider_kirin.api.pauses import pause_length
-        from airflow_provider_kirin.hooks.poller_factory import new_poller
+        from airflow_provider_kirin.hooks.poller_factory import log_progress, new_poller
 
         delays: list[float] = []
         asked: list[float] = []
         for kirin_task_id in self._unfinished(ids):
             if kirin_task_id not in self._pollers:
                 self._pollers[kirin_task_id] = new_poller(kirin_task_id, self.timeout, self.poll_interval, started_at)
-            result = hook.poll_once(self._pollers[kirin_task_id])
+            result = log_progress(hook.log, hook.poll_once(self._pollers[kirin_task_id]))
             if result.outcome is not None:
                 self._outcomes[kirin_task_id] = result.outcome
             else:

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kirin.api.batch.schedule import Wait
+from airflow_provider_kirin.api.pauses import pause_async
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
@@ -161,7 +162,7 @@ class KirinBatchTrigger(BaseTrigger):
     async def _until_it_ends(self, hook: KirinAsyncHook, kirin_task_id: str, since: float | None) -> None:
         """Poll one generation until it has ended, or polling it is of no use.
 
-        Not with the hook's own wait, which logs the progress of each: a triggerer's log lines cost queries.
+        Not with :meth:`.KirinAsyncHook.run`, which logs the progress of each: a triggerer's log lines cost queries.
         """
         started_at = self.deferred_at if since is None else since
         seconds = self.deadline - started_at + _MARGIN
@@ -175,15 +176,9 @@ class KirinBatchTrigger(BaseTrigger):
             callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
         )
         with AccountLine.of(hook.connection).watch() as watch:
-            while True:
-                try:
-                    polled = poller.on_response(await hook.get_task(kirin_task_id), time.time())
-                except KirinError as error:
-                    polled = poller.on_error(error, time.time())
-                if polled.outcome is not None:
-                    watch.has_ended = poller.has_seen_it_end
-                    return
-                await asyncio.sleep(polled.delay)
+            while (polled := await hook.poll_once(poller)).outcome is None:
+                await pause_async(polled.delay)
+            watch.has_ended = poller.has_seen_it_end
 
 
 def _read_in_flight(folder: str) -> list[list[Any]]:
