@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kirin.api.pricing import Estimate, billed, show_usd
+from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed, show_usd
 from airflow_provider_kirin.api.task import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
@@ -16,6 +16,18 @@ _REMEDY = (
 )
 _BATCH_REMEDY = "Raise max_cost_usd to continue with the rest"
 _NOTHING = "Nothing was submitted, nothing was spent."
+
+
+def parse_budget(value: Any) -> Decimal:
+    """Return ``max_cost_usd`` as an amount.
+
+    :param value: the argument, or the result of its template
+    :raises KirinBudgetError: it is not an amount
+    """
+    try:
+        return as_usd(value, "max_cost_usd = ")
+    except ValueError as error:
+        raise KirinBudgetError(f"{error}. Nothing was submitted, nothing was spent.") from None
 
 
 @dataclass(frozen=True)

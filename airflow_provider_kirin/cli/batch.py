@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from airflow_provider_kirin.api.batch.report import failure, progress_line, summary
 from airflow_provider_kirin.api.batch.state import is_to_submit
+from airflow_provider_kirin.api.budget import parse_budget
 from airflow_provider_kirin.api.idempotency import StepIdentity
 from airflow_provider_kirin.api.pricing import show_usd
 from airflow_provider_kirin.cli._runner import ConsoleLog, absolute, confirm, echo, fail, printable, show
@@ -32,7 +33,6 @@ from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookB
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
-from airflow_provider_kirin.operators.run_budget import parse_budget
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Journal
 

@@ -115,6 +115,18 @@ class TemplatedArguments:
 _CHECKED_ELSEWHERE = frozenset({"destination", "filename_template", "max_cost_usd"})
 
 
+def check_budget(max_cost_usd: Any) -> None:
+    """Check a budget when the DAG is parsed, unless only rendering makes it.
+
+    :param max_cost_usd: the operator's argument
+    :raises KirinBudgetError: it is not an amount
+    """
+    if max_cost_usd is not None and not is_dynamic(max_cost_usd):
+        from airflow_provider_kirin.api.budget import parse_budget
+
+        parse_budget(max_cost_usd)
+
+
 def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[FieldPath, Any]]:
     """Yield field path and value of everything that is only known after rendering."""
     for name in names:

@@ -14,7 +14,7 @@ from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
-from airflow_provider_kirin.operators.arguments import TemplatedArguments
+from airflow_provider_kirin.operators.arguments import TemplatedArguments, check_budget
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
@@ -160,10 +160,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
             return
         if isinstance(self.destination, str) and not is_dynamic(self.destination):
             check_absolute(self.destination)
-        if self.max_cost_usd is not None and not is_dynamic(self.max_cost_usd):
-            from airflow_provider_kirin.operators.run_budget import parse_budget
-
-            parse_budget(self.max_cost_usd)
+        check_budget(self.max_cost_usd)
 
     def _hide_rows(self) -> None:
         """Keep rows out of templates: rendering thousands takes seconds, and they may hold images and signed URLs."""

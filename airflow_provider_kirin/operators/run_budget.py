@@ -11,8 +11,15 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kirin.api.budget import Charge, estimate_from_history, no_estimate, over_budget, read_charges
-from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed_cost, estimated, price_key, show_usd
+from airflow_provider_kirin.api.budget import (
+    Charge,
+    estimate_from_history,
+    no_estimate,
+    over_budget,
+    parse_budget,
+    read_charges,
+)
+from airflow_provider_kirin.api.pricing import Estimate, billed_cost, estimated, price_key, show_usd
 from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
 from airflow_provider_kirin.state.keys import BUDGET_KEY, SUBMISSION_KEY, USAGE_KEY
@@ -29,18 +36,6 @@ if TYPE_CHECKING:
 
 #: At most this many unfinished generations are looked up before a submission is refused.
 _MAX_LOOKUPS = 100
-
-
-def parse_budget(value: Any) -> Decimal:
-    """Return ``max_cost_usd`` as an amount.
-
-    :param value: the argument, or the result of its template
-    :raises KirinBudgetError: it is not an amount
-    """
-    try:
-        return as_usd(value, "max_cost_usd = ")
-    except ValueError as error:
-        raise KirinBudgetError(f"{error}. Nothing was submitted, nothing was spent.") from None
 
 
 def kirin_task_ids(context: Context) -> list[str]:

@@ -20,7 +20,7 @@ from airflow_provider_kirin.exceptions import KirinCapacityError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
-from airflow_provider_kirin.operators.arguments import TemplatedArguments
+from airflow_provider_kirin.operators.arguments import TemplatedArguments, check_budget
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
 from airflow_provider_kirin.operators.specs import CallbackSpec, SubmitSpec
 from airflow_provider_kirin.utils.deferral import as_seconds, deferrable_default
@@ -112,10 +112,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         # raised here would be retried.
         if not is_unmapped_copy(self):
             check_static(payload, model, is_dynamic=is_dynamic, allow_unknown_model=allow_unknown_model)
-            if max_cost_usd is not None and not is_dynamic(max_cost_usd):
-                from airflow_provider_kirin.operators.run_budget import parse_budget
-
-                parse_budget(max_cost_usd)
+            check_budget(max_cost_usd)
         self.payload = payload
         self.model = model
         self.kirin_conn_id = kirin_conn_id
