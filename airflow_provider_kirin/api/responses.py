@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
@@ -93,18 +92,10 @@ def parse_task(
             "Check the connection's Host; a proxy or a login page may have responded."
         )
     try:
-        kirin_task = KirinTask.from_response(body, asked_for=asked_for)
+        return KirinTask.from_response(body, asked_for=asked_for, external_task_id=external_task_id)
     except KirinResponseError:
         # A body that does not describe a generation at all may be an error sent with HTTP 200.
         code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
         if code or message:
             raise error_from_response(status, body, headers=headers, doing=doing) from None
         raise
-    if not external_task_id:
-        return kirin_task
-    if asked_for is None and kirin_task.external_task_id not in (None, external_task_id.strip()):
-        raise KirinResponseError(
-            f"The response to the submission of {short_repr(external_task_id)} describes another generation: "
-            f"{short_repr(kirin_task.id)}, external task id {short_repr(kirin_task.external_task_id)}."
-        )
-    return replace(kirin_task, external_task_id=external_task_id)

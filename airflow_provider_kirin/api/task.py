@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args
 
-from airflow_provider_kirin.api.redaction import one_line, redact_url
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.sanitize import sanitize
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
@@ -133,19 +133,19 @@ class KirinTask:
         return self.raw_status.strip().lower() not in STATUSES
 
     @classmethod
-    def from_response(cls, response: Any, *, asked_for: str | None = None) -> KirinTask:
+    def from_response(
+        cls, response: Any, *, asked_for: str | None = None, external_task_id: str | None = None
+    ) -> KirinTask:
         """Read a response of the gateway. Whatever is in it, the result can be stored and sent by Airflow.
 
         :param response: decoded JSON
         :param asked_for: the id that was asked for; None for a submission
+        :param external_task_id: its external task id, if the caller knows it
         :raises KirinResponseError: if it names no usable id, or another generation than the one that was asked for, or
             has no status
         """
         fields = unwrap(sanitize(response))
-        kirin_task_id, external_task_id = _identify(fields, asked_for)
-        if not external_task_id and asked_for != kirin_task_id:
-            # It was found by the external task id, which not every response repeats.
-            external_task_id = asked_for or ""
+        kirin_task_id, external_task_id = _identify(fields, asked_for, external_task_id)
         raw_status = _text(fields.get("status"))
         if not raw_status and asked_for is not None:
             raise KirinResponseError(f"The gateway's response about {asked_for} has no status.")
@@ -165,7 +165,7 @@ class KirinTask:
             # A generation that completed without a video may say why.
             error=None if status == "in_progress" or videos else reason or _reason_beside(status, fields),
             metadata=_metadata(fields.get("metadata"), dropped),
-            external_task_id=_usable_id(external_task_id) or None,
+            external_task_id=external_task_id,
             raw_status=raw_status,
             dropped=tuple(dropped),
         )
@@ -236,11 +236,14 @@ def unwrap(response: Any) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) and "id" not in response else response
 
 
-def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, str]:
-    """Return the ids of the generation that a response describes, which has to be the one that was asked for.
+def _identify(fields: Mapping[str, Any], asked_for: str | None, known: str | None) -> tuple[str, str | None]:
+    """Return Kirin task id and external task id of the generation in a response, which has to be the expected one.
 
     A gateway that was asked by an external task id may answer with its own id and not repeat the other: only a
     response that repeats neither, or names another external task id, is about something else.
+
+    :param asked_for: the id that was asked for; None for a submission
+    :param known: the external task id, if the caller knows it
     """
     kirin_task_id = _usable_id(fields.get("id")) or _usable_id(fields.get("task_id"))
     external_task_id = _text(fields.get("external_task_id")).strip()
@@ -256,7 +259,15 @@ def _identify(fields: Mapping[str, Any], asked_for: str | None) -> tuple[str, st
             )
     if not (kirin_task_id or asked_for):
         raise KirinResponseError("The gateway's response has no task id that can be used.")
-    return kirin_task_id or str(asked_for), external_task_id
+    reported = _usable_id(external_task_id)
+    if asked_for is None and known and reported not in ("", known.strip()):
+        raise KirinResponseError(
+            f"The response to the submission of {short_repr(known)} describes another generation: "
+            f"{short_repr(kirin_task_id)}, external task id {short_repr(reported)}."
+        )
+    # Not every response repeats it. A generation that was found under another id than its own was found under this one.
+    found_under = asked_for if kirin_task_id and asked_for != kirin_task_id else None
+    return kirin_task_id or str(asked_for), known or reported or found_under
 
 
 def _usable_id(value: Any) -> str:

@@ -176,9 +176,6 @@ def wait(args: Namespace) -> None:
 
 
 def _show_state(args: Namespace, kirin_task: KirinTask) -> None:
-    if not kirin_task.external_task_id and kirin_task.id != args.kirin_task_id:
-        # It was looked up by its external task id, which not every response repeats.
-        kirin_task = replace(kirin_task, external_task_id=args.kirin_task_id)
     if args.output == "json":
         show(json.dumps(kirin_task.to_dict(), indent=2, ensure_ascii=False))
     else:
