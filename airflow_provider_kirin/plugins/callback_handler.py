@@ -130,9 +130,9 @@ class CallbackHandler:
         trigger, outcome = wait.trigger, _outcome(kirin_task)
         known = dict.fromkeys({kirin_task.id, kirin_task.external_task_id or ""}, outcome)
         is_enough = trigger.fail_fast and isinstance(outcome, KirinError)
-        others = [one for one in dict.fromkeys(trigger.kirin_task_ids) if one not in known]
+        others = [each for each in dict.fromkeys(trigger.kirin_task_ids) if each not in known]
         if not is_enough:
-            unknown = [one for one in others if (trigger.kirin_conn_id, one) not in self._ended]
+            unknown = [each for each in others if (trigger.kirin_conn_id, each) not in self._ended]
             if len(unknown) > MAX_LIST_LOOKUPS:
                 return None
             for kirin_task_id in others:
@@ -143,7 +143,7 @@ class CallbackHandler:
                 if not other.is_final:
                     return None
                 known[kirin_task_id] = _outcome(other)
-        return [known.get(one) or abandoned_by_fail_fast(one) for one in trigger.kirin_task_ids]
+        return [known.get(each) or abandoned_by_fail_fast(each) for each in trigger.kirin_task_ids]
 
     async def _ask_for_end(self, token: CallbackToken, kirin_task_id: str | None = None) -> KirinTask | Handled:
         """Return the generation of a token if it has ended; otherwise what became of the callback.

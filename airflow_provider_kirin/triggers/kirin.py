@@ -176,7 +176,7 @@ class KirinTaskTrigger(BaseTrigger):
         ids = ", ".join(self.kirin_task_ids[:10]) + (", …" if len(self.kirin_task_ids) > 10 else "")
         if self.task_instance is not None and await was_woken(self.task_instance, self.started_at, self.log):
             callback_health(self.kirin_conn_id).on_arrived()
-            self._tell_the_line()
+            self._report_ends()
             self.log.info("The callback of Kirin generation(s) %s has ended the wait.", ids)
             return
         self.log.warning(
@@ -185,8 +185,8 @@ class KirinTaskTrigger(BaseTrigger):
             ids,
         )
 
-    def _tell_the_line(self) -> None:
-        """Tell the tasks that wait for a place that the generations have ended, which no poll has seen."""
+    def _report_ends(self) -> None:
+        """Report to the tasks that wait for a place that the generations have ended, which no poll has seen."""
         if self._line is not None:
             for _ in self.kirin_task_ids:
                 with self._line.watch() as watch:
