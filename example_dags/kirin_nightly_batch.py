@@ -52,7 +52,7 @@ def kirin_nightly_batch() -> None:
         max_in_flight=5,
         # The whole run stops before it would cost more.
         max_cost_usd=5,
-        # A night may lose a worker more than once, and each try goes on where the last one ended.
+        # A night may lose a worker more than once, and each try continues where the last one ended.
         retries=5,
         outlets=[VIDEOS],
     )

@@ -552,7 +552,7 @@ SCENARIOS = (
         title="worker killed after acceptance, before the response", act=worker_killed_after_acceptance, expected=ADOPTS
     ),
     Scenario(
-        title="supervisor alone killed after acceptance; its orphan goes on",
+        title="supervisor alone killed after acceptance; its orphan continues",
         act=supervisor_killed_after_acceptance,
         expected=ADOPTS,
     ),
@@ -584,14 +584,14 @@ SCENARIOS = (
         expected=ADOPTS,
     ),
     Scenario(
-        title="POST stuck on the way, accepted after the retry bought",
+        title="POST stuck on the way, accepted after the retry has submitted",
         act=late_acceptance,
         duplicates="reject",
         warm=True,
         expected=AGAIN,
     ),
     Scenario(
-        title="POST stuck on the way, accepted while the retry looks",
+        title="POST stuck on the way, accepted while the retry looks it up",
         act=late_acceptance_while_looking,
         warm=True,
         expected=ADOPTS,
@@ -641,9 +641,11 @@ SCENARIOS = (
         differs=True,
         expected=DIFFERS,
     ),
-    Scenario(title="zombie wakes after its replacement adopted", act=zombie_wakes_after_acceptance, expected=ADOPTS),
     Scenario(
-        title="zombie wakes before its own POST, after its replacement bought",
+        title="zombie wakes after its replacement has adopted", act=zombie_wakes_after_acceptance, expected=ADOPTS
+    ),
+    Scenario(
+        title="zombie wakes before its own POST, after its replacement has submitted",
         act=zombie_wakes_before_its_post,
         duplicates="reject",
         expected=AGAIN,
@@ -706,12 +708,12 @@ SCENARIOS = (
     ),
     Scenario(title="response lost, and the lookup lags 5 s", act=lookup_lags_after_a_lost_response, expected=FINDS),
     Scenario(
-        title="response lost, and the lookup answers 503 for a while",
+        title="response lost, and the lookup returns 503 for a while",
         act=lookup_fails_after_a_lost_response,
         expected=FINDS,
     ),
     Scenario(
-        title="response lost, and the lookup answers with somebody else's generation for a while",
+        title="response lost, and the lookup returns somebody else's generation for a while",
         act=lookup_finds_another_generation,
         expected=FINDS,
     ),
@@ -726,7 +728,7 @@ SCENARIOS = (
         expected=Expected(state="failed", says=("may bill, a generation with the external task id airflow-",)),
     ),
     Scenario(
-        title="connection cut before acceptance, first run ever: nothing to prove the lookup with (stops)",
+        title="connection cut before acceptance, first run ever: nothing to verify the lookup with (stops)",
         act=first_run_ever_and_no_proof,
         expected=Expected(state="failed", paid=0, says=("may bill, a generation with the external task id airflow-",)),
     ),
@@ -754,7 +756,7 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        title="generation failed (its image could not be fetched); repaired and cleared",
+        title="generation failed (its image could not be fetched); fixed and cleared",
         act=generation_fails_and_is_cleared,
         shape="generate",
         seconds=5,
@@ -768,7 +770,7 @@ SCENARIOS = (
         expected=ADOPTS,
     ),
     Scenario(
-        title="wait times out; the retry goes on waiting",
+        title="wait times out; the retry continues to wait",
         act=wait_times_out,
         shape="generate",
         options={"timeout": 3},
@@ -796,7 +798,9 @@ SCENARIOS = (
         expected=Expected(says=("Submitting again",)),
     ),
     Scenario(
-        title="scheduler killed while submitting; its workers go on", act=scheduler_killed_while_submitting, alone=True
+        title="scheduler killed while submitting; its workers continue",
+        act=scheduler_killed_while_submitting,
+        alone=True,
     ),
     Scenario(
         title="scheduler and all workers killed after acceptance",
@@ -816,13 +820,13 @@ SCENARIOS = (
 
 CELERY_SCENARIOS = (
     Scenario(
-        title="Celery worker lost with all that it had, after acceptance",
+        title="Celery worker lost with everything it was running, after acceptance",
         act=celery_worker_killed_after_acceptance,
         alone=True,
         expected=ADOPTS,
     ),
     Scenario(
-        title="Celery worker shut down while submitting; it finishes what it has",
+        title="Celery worker shut down while submitting; it finishes its tasks",
         act=celery_worker_shut_down_while_submitting,
         alone=True,
     ),
