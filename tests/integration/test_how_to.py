@@ -61,6 +61,7 @@ OUTCOMES = {
         edit=('{**SHOT, "mode": "std"}', '{**SHOT, "mode": "std", "prompt": "[[fail:8002005098]]"}'),
         states={"std": "failed"},
     ),
+    "three-tasks": Outcome(1, ["teapot.mp4"]),
 }
 
 
