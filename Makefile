@@ -191,6 +191,10 @@ screenshots: $(DEV_STAMP) ## Redraw the pictures of Airflow's UI in docs/images 
 models: $(DEV_STAMP) ## Regenerate the payload types from the models' schema files
 	@$(BIN)/python scripts/payload_types.py
 
+.PHONY: reference
+reference: $(DEV_STAMP) ## Rewrite the parts of docs/reference that come from the code
+	@$(BIN)/python -m scripts.reference_pages
+
 .PHONY: check-schemas
 check-schemas: $(DEV_STAMP) ## Compare the models' schema files with what the real gateway says about its models
 	@$(BIN)/python scripts/check_schemas.py $(CHECK_ARGS)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
-from pathlib import Path
-
-DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent / "scripts"))
-
-from reference_pages import write
+import re
+from typing import Any
 
 from airflow_provider_kirin import __version__
-
-write(DOCS / "reference")
 
 # Airflow tells where it read its configuration whenever it is imported.
 logging.getLogger("airflow").setLevel(logging.WARNING)
@@ -23,8 +16,8 @@ author = copyright = "the airflow-provider-kirin authors"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "reference/generated"]
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
@@ -59,3 +52,14 @@ nitpick_ignore_regex = [
         r"|SubmissionRecord|RunBudget)",
     ),
 ]
+
+
+def for_sphinx(_: Any, __: str, source: list[str]) -> None:
+    """Show what stands in a comment ``<!-- sphinx``, and drop what is for readers of the files themselves."""
+    text = re.sub(r"<!-- forge -->\n.*?<!-- /forge -->\n", "", source[0], flags=re.DOTALL)
+    source[0] = re.sub(r"<!-- sphinx\n(.*?)-->\n", r"\1", text, flags=re.DOTALL)
+
+
+def setup(app: Any) -> None:
+    """Connect the above."""
+    app.connect("source-read", for_sphinx)

@@ -1,79 +1,76 @@
-"""Write the parts of docs/reference/ that come from the code: docs/conf.py does it before each build."""
+"""Write the parts of docs/reference/ that come from the code: ``make reference``."""
 
 from __future__ import annotations
 
-import argparse
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import model_page
-
 from airflow_provider_kirin.api import errors
 from airflow_provider_kirin.cli.definition import get_kirin_cli_commands
 from airflow_provider_kirin.get_provider_info import get_provider_info
+from scripts import model_page
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
-def write(folder: Path) -> None:
-    """Write what has changed.
-
-    :param folder: docs/reference
-    """
-    (folder / "generated").mkdir(exist_ok=True)
-    for name, page in PAGES.items():
-        path, text = folder / name, page()
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+def pages() -> dict[Path, str]:
+    """Return what each of the pages should say."""
+    texts = {FOLDER / "models.md": model_page.page()}
+    for name, part in PARTS.items():
+        path = FOLDER / PAGE_OF[name]
+        text = texts.get(path) or path.read_text(encoding="utf-8")
+        begin, end = f"<!-- {name}, from the code: begin -->", f"<!-- {name}, from the code: end -->"
+        before, _, rest = text.partition(begin)
+        texts[path] = f"{before}{begin}\n\n{part().strip()}\n\n{end}{rest.partition(end)[2]}"
+    return texts
 
 
 def commands() -> str:
-    """Return what ``--help`` says of each command."""
+    """Return the arguments of each command. (What argparse prints differs from Python to Python.)"""
     (group,) = get_kirin_cli_commands()
-    return "\n".join(_help(command) for command in group.subcommands)
+    return "\n".join(_command(command) for command in group.subcommands)
 
 
-def _help(command: Any) -> str:
-    # As wide as the page: by default it would depend on the terminal in which they are built.
-    def formatter(prog: str) -> argparse.HelpFormatter:
-        return argparse.HelpFormatter(prog, max_help_position=28, width=100)
+def _command(command: Any) -> str:
+    about = (command.description or command.help).rstrip(".")
+    arguments = [_argument(arg) for arg in command.args if "--verbose" not in arg.flags]
+    return f"### {command.name}\n\n{about}.\n\n" + "\n".join([*arguments, ""])
 
-    parser = argparse.ArgumentParser(
-        f"airflow kirin {command.name}", description=command.description or command.help, formatter_class=formatter
-    )
-    for arg in command.args:
-        arg.add_to_parser(parser)
-    return f"### {command.name}\n\n```text\n{parser.format_help()}```\n"
+
+def _argument(arg: Any) -> str:
+    given = " (required)" if arg.kwargs.get("required") else ""
+    flags = ", ".join(f"`{flag}`" if flag.startswith("-") else f"`{flag.upper()}`" for flag in arg.flags)
+    choices = arg.kwargs.get("choices", ())
+    about = arg.kwargs["help"] % arg.kwargs if "%(" in arg.kwargs["help"] else arg.kwargs["help"]
+    named = [choice for choice in choices if not re.search(rf"\b{choice}\b", about)]
+    return f"- {flags}{given}: {about}" + (f"; {' or '.join(f'`{choice}`' for choice in choices)}" if named else "")
 
 
 def connection_extras() -> str:
     """Return the extras of a connection, as its form explains them."""
     (connection_type,) = get_provider_info()["connection-types"]
-    return _definitions(
-        (f"`{name}` ({_types(field['schema']['type'])})", field["description"])
+    rows = (
+        f"| `{name}` | {_types(field['schema']['type'])} | {_code(field['description'])} |"
         for name, field in connection_type["conn-fields"].items()
     )
+    return "\n".join(["| Extra | Type | Meaning |", "|---|---|---|", *rows])
 
 
 def _types(types: list[str]) -> str:
     return " or ".join(name for name in types if name != "null")
 
 
-def configuration() -> str:
-    """Return the options of Airflow's configuration."""
-    return _definitions(
-        (f"`[{section}] {name}`, default `{option['default'] or '(empty)'}`", option["description"])
-        for section, about in get_provider_info()["config"].items()
-        for name, option in about["options"].items()
-    )
-
-
-def _definitions(entries: Iterator[tuple[str, str]]) -> str:
-    return "\n".join(f"{term}\n: {text}\n" for term, text in entries)
+def _code(text: str) -> str:
+    """Mark the JSON in a description as code."""
+    return re.sub(r"\{.*\}", r"`\g<0>`", text)
 
 
 def error_codes() -> str:
-    """Return the table of the gateway's codes."""
-    return _meanings("Code", errors.CODES)
+    """Return the table of the gateway's codes, and an index of them: Sphinx's search finds no number in a text."""
+    index = "\n".join(["<!-- sphinx", "```{index} " + ", ".join(map(str, errors.CODES)), "```", "-->"])
+    return f"{index}\n\n{_meanings('Code', errors.CODES)}"
 
 
 def http_statuses() -> str:
@@ -107,14 +104,14 @@ def _ranges(keys: list[str]) -> Iterator[str]:
         start = last = key
 
 
-PAGES: Mapping[str, Callable[[], str]] = {
-    "models.md": model_page.page,
-    "generated/commands.md": commands,
-    "generated/extras.md": connection_extras,
-    "generated/configuration.md": configuration,
-    "generated/codes.md": error_codes,
-    "generated/statuses.md": http_statuses,
+PAGE_OF = {"commands": "cli.md", "extras": "connection.md", "codes": "errors.md", "statuses": "errors.md"}
+PARTS: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "extras": connection_extras,
+    "codes": error_codes,
+    "statuses": http_statuses,
 }
 
 if __name__ == "__main__":
-    write(Path(__file__).resolve().parent.parent / "docs" / "reference")
+    for page, page_text in pages().items():
+        page.write_text(page_text, encoding="utf-8")

@@ -11,10 +11,12 @@ import pytest
 
 import airflow_provider_kirin.payloads as payloads
 from airflow_provider_kirin.api.models import load_schema, model_names
+from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 
 ROOT = Path(__file__).resolve().parents[2]
 # The scripts are in a checkout only.
 model_page = pytest.importorskip("scripts.model_page")
+reference_pages = pytest.importorskip("scripts.reference_pages")
 payload_types = pytest.importorskip("scripts.payload_types")
 
 
@@ -27,6 +29,20 @@ def test_the_page_has_every_parameter_and_every_rule() -> None:
         assert all(f"| `{name}` |" in section for name in schema["properties"] if name != "model")
         rules = set(re.findall(r"'x-rule': '(.*?)', 'x-remedy'", str(schema)))
         assert all(rule in section for rule in rules)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow's own options of a command differ")
+def test_the_reference_is_up_to_date() -> None:
+    for path, text in reference_pages.pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make reference`"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_a_page_reads_well_where_only_its_markdown_is_shown(page: Path) -> None:
+    text = re.sub("<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.findall(r"^(?:`{3,}\{|:{3,}|: ).*", text, re.MULTILINE), "Sphinx only: put it into <!-- sphinx … -->"
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_types_are_up_to_date() -> None:
