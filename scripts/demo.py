@@ -201,7 +201,7 @@ def demo(home: Path, dag_ids: list[str]) -> None:
             steps.step("Inspect the video")
             show_results(dag_id, home, url, since, steps)
     print(f"\nDone in {steps.elapsed():.1f} s. The full log is in {shown(home / 'run.log')}.")
-    print("Next: `make ui` shows the same DAG in Airflow's web interface; docs/tutorial/index.md uses a real API key.")
+    print("Next: `make ui` shows it in Airflow's web interface; docs/tutorial/index.md leads to a DAG of your own.")
 
 
 def main() -> None:
