@@ -193,7 +193,7 @@ models: $(DEV_STAMP) ## Regenerate the payload types from the models' schema fil
 
 .PHONY: reference
 reference: $(DEV_STAMP) ## Rewrite the parts of docs/reference that come from the code
-	@$(BIN)/python -m scripts.reference_pages
+	@$(BIN)/python scripts/reference_pages.py
 
 .PHONY: check-schemas
 check-schemas: $(DEV_STAMP) ## Compare the models' schema files with what the real gateway says about its models

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import model_page
+
 from airflow_provider_kirin.api import errors
 from airflow_provider_kirin.cli.definition import get_kirin_cli_commands
 from airflow_provider_kirin.get_provider_info import get_provider_info
-from scripts import model_page
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 

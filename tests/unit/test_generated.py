@@ -15,9 +15,10 @@ from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 
 ROOT = Path(__file__).resolve().parents[2]
 # The scripts are in a checkout only.
-model_page = pytest.importorskip("scripts.model_page")
-reference_pages = pytest.importorskip("scripts.reference_pages")
-payload_types = pytest.importorskip("scripts.payload_types")
+sys.path.append(str(ROOT / "scripts"))
+model_page = pytest.importorskip("model_page")
+reference_pages = pytest.importorskip("reference_pages")
+payload_types = pytest.importorskip("payload_types")
 
 
 def test_the_page_has_every_parameter_and_every_rule() -> None:
