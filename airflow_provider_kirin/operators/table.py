@@ -110,8 +110,9 @@ def _read_parquet(path: str) -> Iterator[Any]:
             "where tasks run, or give the table as .jsonl or .csv."
         ) from None
     with _opened(path) as file:
-        # Without a buffer size, a whole column of a row group is read at once: often of all rows.
-        for batch in pq.ParquetFile(file, buffer_size=_BUFFER).iter_batches(_BATCH_ROWS):
+        # Otherwise a whole column of a row group is read at once: often of all rows.
+        parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+        for batch in parquet.iter_batches(_BATCH_ROWS):
             yield from map(_as_json, batch.to_pylist())
 
 

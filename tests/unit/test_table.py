@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -110,8 +111,8 @@ class TestParquet:
     def test_100_000_rows_are_read_in_constant_memory(self, write: Callable[[dict[str, Any]], str]) -> None:
         import pyarrow
 
-        count = 100_000
-        path = write({"prompt": [f"{number:0200x}" for number in range(count)]})
+        count, random = 100_000, Random(1)
+        path = write({"prompt": [random.randbytes(100).hex() for _ in range(count)]})
         before = pyarrow.total_allocated_bytes()
         tracemalloc.start()
         try:
