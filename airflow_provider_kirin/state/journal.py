@@ -17,6 +17,7 @@ videos, what a row was ordered with, until its video is stored.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import threading
 from collections.abc import Iterable, Iterator
@@ -112,7 +113,7 @@ class Journal:
         :raises KirinDestinationError: the storage cannot be read
         """
         try:
-            entry = json.loads(self._read(_HEAD) or "null")
+            entry = json.loads(self._read(_HEAD) or b"null")
         except ValueError:
             return None
         known = {name: entry[name] for name in _HEAD_TYPES if name in entry} if isinstance(entry, dict) else {}
@@ -154,15 +155,15 @@ class Journal:
         """
         self._segments = self._list()
         self._number = max((int(name.partition("-")[0]) for name in self._segments), default=0)
-        in_manifest, damaged = self._read_lines(MANIFEST, head.batch)
-        lost = max(head.recorded - len(in_manifest), 0)
-        changes: list[RowState] = []
+        states, damaged = self._read_lines(MANIFEST, head.batch)
+        lost = max(head.recorded - len(states), 0)
+        self._changes = 0
         for name in self._segments:
-            states, unreadable = self._read_lines(f"{FOLDER}/{name}", head.batch)
-            changes += states
+            changes, unreadable = self._read_lines(f"{FOLDER}/{name}", head.batch)
+            states += changes
+            self._changes += len(changes)
             damaged += unreadable
-        self._changes = len(changes)
-        return merge([*in_manifest, *changes]), max(damaged, lost)
+        return merge(states), max(damaged, lost)
 
     def write_head(self, head: Head) -> None:
         """Replace what is known about the batch as a whole.
@@ -251,8 +252,11 @@ class Journal:
     def _read_lines(self, name: str, batch: str) -> tuple[list[RowState], int]:
         """Return the states of a batch (of any, if it is empty) in a file, and how many of its lines cannot be read."""
         states, damaged = [], 0
-        for line in filter(None, (self._read(name) or "").split("\n")):
-            entry = _parse(line)
+        # One line at a time: a manifest may have a hundred megabytes.
+        for line in io.BytesIO(self._read(name) or b""):
+            if not line.strip():
+                continue
+            entry = _parse(line.decode(errors="replace"))
             state = RowState.from_dict(entry)
             if state is None:
                 damaged += 1
@@ -275,15 +279,15 @@ class Journal:
                 return []
         return sorted(name for name in names if name.endswith(".jsonl") and name.partition("-")[0].isdecimal())
 
-    def _read(self, name: str) -> str | None:
+    def _read(self, name: str) -> bytes | None:
         path = as_path(f"{self.folder}/{name}")
         with storage_errors(path, "read"):
             try:
                 if isinstance(path, Path):
-                    return path.read_text(encoding="utf-8", errors="replace")
+                    return path.read_bytes()
                 # Not opened: the size that a library keeps of a replaced object is the old one.
                 content: bytes = path.fs.cat_file(path.path)
-                return content.decode(errors="replace")
+                return content
             except FileNotFoundError:
                 return None
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_kirin.api.batch.state import RowState
+from airflow_provider_kirin.api.video_file import VideoFile
 from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
 
@@ -43,6 +46,15 @@ class TestRecords:
         ]
         assert len(opened(tmp_path)[1]) == 5
         assert journal.manifest_uri == (tmp_path / "manifest.jsonl").as_uri()
+
+    def test_what_many_rows_have_in_common_is_in_memory_once(self, tmp_path: Path) -> None:
+        file = VideoFile(uri="s3://videos/a.mp4", bytes=1, sha256="0")
+        known = {"conn_id": "c", "model": "kirin_v1", "cost": "0.28", "files": (file.uri,), "file_details": (file,)}
+        opened(tmp_path)[0].compact([RowState(key, "saved", 1, **known) for key in "ab"], total=2, is_last=True)
+        first, second = opened(tmp_path)[1].values()
+        for name in ("status", "conn_id", "model", "cost", "earlier"):
+            assert getattr(first, name) is getattr(second, name), name
+        assert first.files[0] is first.file_details[0].uri
 
     def test_a_large_manifest_is_not_written_for_each_row(self, tmp_path: Path) -> None:
         journal, _ = opened(tmp_path)
@@ -138,3 +150,42 @@ class TestDamage:
 def test_nothing_in_it_is_a_payload_or_a_secret(tmp_path: Path) -> None:
     """A row's values are there as a hash only."""
     assert not {"payload", "prompt", "image"} & set(RowState.__dataclass_fields__)
+
+
+_TYPES = {
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "object": "dict",
+    "list of strings": "list",
+    "list of objects": "list",
+}
+
+
+class TestTheManifestIsDocumented:
+    PAGE = Path(__file__).parents[2] / "docs" / "reference" / "batch.md"
+
+    def write(self, folder: Path, state: RowState) -> dict[str, str]:
+        journal, _ = opened(folder)
+        journal.compact([state], total=1, is_last=True)
+        (line,) = (folder / "manifest.jsonl").read_text().splitlines()
+        return {name: type(value).__name__ for name, value in json.loads(line).items()}
+
+    def test_with_each_field_and_its_type(self, tmp_path: Path) -> None:
+        table = self.PAGE.read_text().partition("| Field | Type |")[2].partition("\n\n")[0]
+        rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines() if "`" in line]
+        documented = {name.strip(" `"): _TYPES[type_] for names, type_ in rows for name in names.split(",")}
+        full = RowState(
+            **{"key": "a", "status": "saved", "version": 1, "row": 1, "digest": "d", "external_task_id": "e"},
+            **{"kirin_task_id": "k", "conn_id": "c", "model": "m", "round": 1, "sent_as": "s", "failures": 1},
+            **{"retryable": True, "since": 1.0, "seconds": 1.0, "files": ("f",), "order": {"prompt": "p"}},
+            **{"cost": "1", "usd": "1", "code": "c", "error": "e", "transient_errors": 1, "earlier": {"e": {}}},
+            file_details=(VideoFile(uri="f", bytes=1, sha256="s"),),
+        )
+        assert not [each.name for each in fields(RowState) if not getattr(full, each.name)]
+        assert self.write(tmp_path, full) == documented
+
+    def test_with_what_is_never_left_out(self, tmp_path: Path) -> None:
+        (sentence,) = re.findall(r"is left out, but ([^.]*)\.", self.PAGE.read_text())
+        assert set(self.write(tmp_path, RowState("a"))) == set(re.findall(r"`(\w+)`", sentence))

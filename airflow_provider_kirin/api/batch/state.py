@@ -21,9 +21,11 @@ from two writers, with the same result.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from airflow_provider_kirin.api.redaction import one_line
@@ -36,6 +38,8 @@ Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused",
 SCHEMA_VERSION = 1
 #: The order of states with the same version, which two writers can make.
 RANK = {status: rank for rank, status in enumerate(get_args(Status))}
+#: Shared by all rows: a batch may have a hundred thousand, and all their states are in memory.
+_NO_EARLIER: Mapping[str, Mapping[str, str | None]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class RowState:
     code: str | None = None
     error: str | None = None
     transient_errors: int = 0
-    earlier: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    earlier: Mapping[str, Mapping[str, str | None]] = field(default_factory=lambda: _NO_EARLIER)
 
     def to(self, status: Status, **changes: Any) -> RowState:
         """Return the state that follows this one."""
@@ -138,14 +142,16 @@ class RowState:
             return None
         if not all(isinstance(item, Mapping) for item in known.get("earlier", {}).values()):
             return None
-        details = map(VideoFile.from_dict, known.get("file_details", ()))
-        files = {
-            "files": tuple(map(str, known.get("files", ()))),
-            "file_details": tuple(file for file in details if file is not None),
-        }
-        return cls(**known | files)
+        details = tuple(filter(None, map(VideoFile.from_dict, known.get("file_details", ()))))
+        uris = {file.uri: file.uri for file in details}
+        files = tuple(uris.get(uri, uri) for uri in map(str, known.get("files", ())))
+        # What is the same in many rows, or twice in one, is in memory once.
+        shared = {name: sys.intern(known[name]) for name in _SHARED if name in known}
+        return cls(**known | shared | {"files": files, "file_details": details})
 
 
+#: Fields with few different values.
+_SHARED = ("status", "conn_id", "model", "cost", "usd", "code")
 _TYPES: dict[str, tuple[type, ...]] = {
     each.name: {
         "int": (int,),
