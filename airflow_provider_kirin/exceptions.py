@@ -28,8 +28,10 @@
         └── KirinTaskFailedError   the generation itself failed
             └── KirinNoVideoError  it completed without a video
 
-Each error states whether another try can help (:attr:`KirinError.retryable`). None of them ever contains an API key,
-image bytes or the query string of a signed URL.
+Each error states whether another try can help (:attr:`KirinError.retryable`). Its class decides; for errors of the
+gateway the tables of :mod:`airflow_provider_kirin.api.errors`; for a generation that a wait or a download does not find
+:func:`airflow_provider_kirin.api.lookup.settle_not_found`. None of them ever contains an API key, image bytes or the
+query string of a signed URL.
 """
 
 from __future__ import annotations
