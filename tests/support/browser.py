@@ -52,6 +52,18 @@ def new_page(browser: Any, *, theme: str = "light", width: int = 1280, height: i
     return context.new_page()
 
 
+def play(page: Any) -> None:
+    """Play the video, and wait until its time advances."""
+    page.wait_for_selector("video")
+    # Not wait_for_function(), which a content security policy forbids.
+    page.evaluate("""() => new Promise((resolve, reject) => {
+        const video = document.querySelector('video');
+        video.ontimeupdate = () => video.currentTime > 0.2 && resolve();
+        video.muted = true;
+        video.play().catch(reject);
+    })""")
+
+
 @contextmanager
 def api_server(url: str, log: Path, env: Mapping[str, str] = os.environ) -> Iterator[str]:
     """Run Airflow's API server alone while the block runs.

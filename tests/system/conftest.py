@@ -8,9 +8,11 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.support.browser import chromium, find_chromium, new_page
 from tests.support.system.campaign import Campaign
 
 
@@ -43,3 +45,20 @@ def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
     finally:
         campaign.stop()
         campaign.write_table()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if find_chromium() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI has no Chromium: apt-get install chromium")
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Any]:
+    page = new_page(browser)
+    yield page
+    page.context.close()

@@ -2,117 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import requests
-from PIL import Image
 
-from tests.support.browser import api_server, chromium, find_chromium, new_page
-from tests.support.emulator import KEY, Emulator
-from tests.support.raw_server import RawServer
-from tests.support.system.processes import free_port
-from tests.support.waiting import HANG, until
+from tests.support.browser import new_page, play
+from tests.support.emulator import KEY
+from tests.support.site import Site
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 EVIL = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
 NOW = datetime.now(UTC)
-#: What `store()` writes, as a process of its own: Airflow's settings are read once, at import.
-STORE = "import pickle, sys; from benchmarks.gallery import store; store(pickle.load(sys.stdin.buffer))"
-
-
-class Site:
-    """An API server with generations of every kind.
-
-    :param home: an empty folder
-    :param stack: ends what is started
-    """
-
-    def __init__(self, home: Path, stack: ExitStack) -> None:
-        self.emulator = Emulator("--seconds", "0")
-        stack.callback(self.emulator.stop)
-        self.hanging = RawServer(lambda _, server: server.stopping.wait() and None)
-        stack.callback(self.hanging.stop)
-        self.videos = home / "videos"
-        self.videos.mkdir()
-        url = f"http://127.0.0.1:{free_port()}"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
-        self.env |= {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__API__BASE_URL": url,
-            "AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64,
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-            "AIRFLOW__KIRIN__MEDIA_ROOTS": str(self.videos),
-            "AIRFLOW_CONN_KIRIN_DEFAULT": json.dumps(
-                {"conn_type": "kirin", "host": self.emulator.url, "password": KEY}
-            ),
-            "AIRFLOW_CONN_HANGING": json.dumps({"conn_type": "kirin", "host": self.hanging.url, "password": KEY}),
-        }
-        airflow = [sys.executable, "-m", "airflow", "db", "migrate"]
-        subprocess.run(airflow, env=self.env, check=True, stdout=subprocess.DEVNULL, timeout=HANG)
-        self.url = stack.enter_context(api_server(url, home / "api-server.log", self.env))
-
-    def store(self, *samples: Any) -> None:
-        """Write generations to the database."""
-        import pickle
-
-        subprocess.run(
-            [sys.executable, "-c", STORE], env=self.env, input=pickle.dumps(samples), check=True, timeout=HANG
-        )
-
-    def submit(self, seconds: float) -> str:
-        """Start a generation at the emulator."""
-        image = io.BytesIO()
-        Image.new("RGB", (320, 320), "teal").save(image, "PNG")
-        params = {"image": base64.b64encode(image.getvalue()).decode(), "prompt": f"A disc [[seconds:{seconds}]]"}
-        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
-        created = self.emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
-        return str(created["id"])
-
-    def save_video(self, kirin_task_id: str) -> Path:
-        """Download a finished video."""
-        found = self.emulator.call("GET", f"/model/v1/generation/task/{kirin_task_id}")
-        path = self.videos / f"{kirin_task_id}.mp4"
-        path.write_bytes(requests.get(found["output"][0]["content"][0]["url"], timeout=HANG).content)
-        return path
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Site]:
     with ExitStack() as stack:
         yield Site(tmp_path_factory.mktemp("pages"), stack)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if find_chromium() is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI has no Chromium: apt-get install chromium")
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser) -> Iterator[Any]:
-    page = new_page(browser)
-    yield page
-    page.context.close()
 
 
 @pytest.fixture
@@ -130,13 +42,6 @@ def sample(site, request) -> Callable[..., Any]:
 
 def number(page: Any) -> int:
     return int(page.locator(".k-number").inner_text().rstrip(" %…") or -1)
-
-
-def play(page: Any) -> None:
-    """Play the video, and wait until its time advances."""
-    page.wait_for_selector("video")
-    page.evaluate("() => { const video = document.querySelector('video'); video.muted = true; return video.play(); }")
-    page.wait_for_function("document.querySelector('video').currentTime > 0.2")
 
 
 def test_progress_moves_and_then_the_video_plays_from_the_gateway(site, page, sample):
