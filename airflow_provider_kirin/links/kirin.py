@@ -35,6 +35,11 @@ def base_path() -> str:
     return f"/{path}/" if path else "/"
 
 
+def is_https() -> bool:
+    """Return whether browsers reach Airflow's UI by HTTPS."""
+    return (conf.get("api", "base_url", fallback="") or "").lower().startswith("https:")
+
+
 class KirinGenerationLink(BaseOperatorLink):
     """The page of the task's generations: the order, the progress, the video and the cost. Airflow 3.1 and later."""
 

@@ -21,16 +21,23 @@ from urllib.parse import quote
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 
 from airflow_provider_kirin.api.redaction import is_web_url
 from airflow_provider_kirin.exceptions import KirinError
-from airflow_provider_kirin.links.kirin import base_path
+from airflow_provider_kirin.links.kirin import base_path, is_https
 from airflow_provider_kirin.plugins import query
 from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
 from airflow_provider_kirin.plugins.batches import all_ends, batch_card, batch_matches
 from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
-from airflow_provider_kirin.plugins.media import MEDIA_TYPES, is_manifest_shown, locate, media_roots
+from airflow_provider_kirin.plugins.media import (
+    MEDIA_TYPES,
+    StoredFile,
+    byte_range,
+    is_manifest_shown,
+    locate,
+    media_roots,
+)
 from airflow_provider_kirin.plugins.records import (
     Place,
     Records,
@@ -53,22 +60,14 @@ PAGE_SIZE = 24
 CHUNKS = (2 * PAGE_SIZE, 300, 650)
 #: The records that a filter asks about.
 FILTER_KEYS = {"state": (USAGE_KEY,), "model": (USAGE_KEY, ORDER_KEY), "text": (ORDER_KEY,)}
+#: Bytes that are read at once of a file whose storage signs no links.
+PART_BYTES = 2**20
 #: Days that the plots show, and seconds for which their numbers are reused.
 SUMMARY_DAYS = 30
 SUMMARY_SECONDS = 60.0
 
 _STATIC = Path(__file__).parent / "static"
 _STATIC_TYPES = {"kirin.js": "text/javascript", "kirin.css": "text/css", "kirin.svg": "image/svg+xml"}
-#: The stand-alone page loads nothing from elsewhere but images and videos, which may be signed links.
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'self'; img-src 'self' https: http:; media-src 'self' https: http:"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _DATA_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 
 
@@ -115,7 +114,19 @@ async def page(user: GetUserDep, place: str = "", ti: str = "") -> Response:
         # One parameter: Airflow 3.1 loses the others at its login.
         return RedirectResponse(f"{base_path()}plugin/kirin" + (f"?ti={quote(ti, safe='')}" if ti else ""), 303)
     html = (_STATIC / "page.html").read_text(encoding="utf-8").replace("{base}", quote(base_path(), safe="/"))
-    return HTMLResponse(html, headers=_PAGE_HEADERS)
+    return HTMLResponse(html, headers=_DATA_HEADERS | {"Content-Security-Policy": _page_policy()})
+
+
+def _page_policy() -> str:
+    """Return what the stand-alone page may load: from elsewhere only images and videos, which may be signed links.
+
+    Their hosts are known to the gateway and the storage alone. A page by HTTPS gets nothing by HTTP.
+    """
+    media = "'self' https:" + ("" if is_https() else " http:")
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+        f"form-action 'none'; frame-ancestors 'self'; img-src {media}; media-src {media}"
+    )
 
 
 # The DAG id is in the path, where every Airflow version looks for it to check permissions. The check uses a session of
@@ -283,10 +294,31 @@ async def _file(request: Request, uri: str) -> Response:
     if isinstance(found, str):
         return RedirectResponse(found, 302, headers=_DATA_HEADERS)
     headers = _DATA_HEADERS | {"Content-Security-Policy": "default-src 'none'"}
-    if found.name == MANIFEST:
-        return FileResponse(found, media_type="text/plain", filename=MANIFEST, headers=headers)
-    headers["Cache-Control"] = "private, max-age=60"
-    return FileResponse(found, media_type=MEDIA_TYPES[found.suffix.lower()], headers=headers)
+    suffix = Path(found.path if isinstance(found, StoredFile) else found).suffix.lower()
+    if suffix in MEDIA_TYPES:
+        headers |= {"Content-Type": MEDIA_TYPES[suffix], "Cache-Control": "private, max-age=60"}
+    else:
+        headers |= {"Content-Type": "text/plain", "Content-Disposition": f'attachment; filename="{MANIFEST}"'}
+    if isinstance(found, Path):
+        return FileResponse(found, headers=headers)
+    return await _stream(request, found, headers)
+
+
+async def _stream(request: Request, file: StoredFile, headers: dict[str, str]) -> Response:
+    """Send a file, or a part of it. Between two reads no thread is held."""
+    size = await _in_thread(request, file.size)
+    wanted = byte_range(request.headers.get("Range"), size)
+    if wanted is None:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(wanted), PART_BYTES):
+            yield await _in_thread(request, file.read, wanted[start : start + PART_BYTES])
+
+    headers |= {"Accept-Ranges": "bytes", "Content-Length": str(len(wanted))}
+    if len(wanted) < size:
+        headers |= {"Content-Range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}"}
+    return StreamingResponse(parts(), 206 if "Content-Range" in headers else 200, headers)
 
 
 async def _one(request: Request, ti: _TaskInstance, kirin_task_id: str) -> tuple[Stored, Records]:

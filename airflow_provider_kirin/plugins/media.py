@@ -6,14 +6,19 @@ files are read; a connection in an XCom is ignored.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow.configuration import conf
 
 from airflow_provider_kirin.state.journal import MANIFEST
+
+log = logging.getLogger(__name__)
 
 #: What is served, by suffix. Everything else, above all HTML and SVG, would run as a page of Airflow's own.
 MEDIA_TYPES = {
@@ -25,8 +30,8 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-#: Seconds for which a link to object storage is signed: a browser asks again for each part of a video.
-LINK_SECONDS = 3600
+#: Seconds for which a link to object storage is signed: a browser uses it again for each part of a video.
+LINK_SECONDS = 600
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "": "file"}
 
 
@@ -59,6 +64,26 @@ class Root:
         return _split(self.uri)[0] == "file"
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a storage that signs no links. Its methods block: run them in a thread.
+
+    :param fs: the storage, as fsspec has it
+    :param path: in the storage
+    """
+
+    fs: Any
+    path: str
+
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return int(self.fs.size(self.path))
+
+    def read(self, wanted: range) -> bytes:
+        """Return some bytes; the file is open no longer."""
+        return bytes(self.fs.cat_file(self.path, wanted.start, wanted.stop))
+
+
 def media_roots() -> list[Root]:
     """Return the configured roots."""
     configured = conf.get("kirin", "media_roots", fallback="") or ""
@@ -75,8 +100,8 @@ def is_manifest_shown(uri: str, roots: Sequence[Root]) -> bool:
     return uri.endswith(f"/{MANIFEST}") and find_root(uri, roots) is not None
 
 
-def locate(uri: str, roots: Sequence[Root]) -> Path | str | None:
-    """Return the file of a URI, or a signed link to it. Blocks: run it in a thread.
+def locate(uri: str, roots: Sequence[Root]) -> Path | str | StoredFile | None:
+    """Return the file of a URI, or a signed link to it if its storage signs links. Blocks: run it in a thread.
 
     :param uri: what an XCom names
     :param roots: see :func:`media_roots`
@@ -95,7 +120,29 @@ def locate(uri: str, roots: Sequence[Root]) -> Path | str | None:
     target = ObjectStoragePath(root.uri)
     for part in parts:
         target /= part
-    return str(target.fs.sign(target.path, expiration=LINK_SECONDS)) if target.exists() else None
+    if not target.is_file():
+        return None
+    try:
+        return str(target.fs.sign(target.path, expiration=LINK_SECONDS))
+    except Exception as error:
+        # Each storage raises its own error if it signs no links, or not with these credentials.
+        log.info("No signed link below %s: %s. The file is streamed.", root.uri, type(error).__name__)
+        return StoredFile(target.fs, target.path)
+
+
+def byte_range(header: str | None, size: int) -> range | None:
+    """Return the bytes that a ``Range`` header asks for.
+
+    :param header: what is not understood asks for all bytes, as HTTP says
+    :param size: of the file
+    :return: None if the file has none of them
+    """
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", (header or "").strip())
+    if found is None or found.groups() == ("", ""):
+        return range(size)
+    first, last = found.groups()
+    wanted = range(int(first), min(int(last or size) + 1, size)) if first else range(max(size - int(last), 0), size)
+    return wanted or None
 
 
 def _split(uri: str) -> tuple[str, str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from airflow_provider_kirin.operators.kirin import (
     KirinGenerateVideoOperator,
     KirinSubmitOperator,
 )
+from airflow_provider_kirin.plugins.media import LINK_SECONDS
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from benchmarks.gallery import Sample, samples, store
 from tests.support.emulator import KEY
@@ -256,6 +258,42 @@ class TestMedia:
         assert part.status_code == 206 and part.content == whole.content[100:200]
         assert len(emulator.requests()) == asked
 
+    def test_video_in_object_storage_is_a_signed_link(self, saved, visit, monkeypatch, s3, logged):
+        kirin_task_id = saved.result("generate")["id"]
+        monkeypatch.setenv("AIRFLOW__KIRIN__MEDIA_ROOTS", "s3://studio@videos/shown")
+        for key in ("shown/a b.mp4", "secret.mp4"):
+            s3.put_object(Bucket="videos", Key=key, Body=b"0123456789")
+        names = ["s3://admin@videos/shown/a b.mp4", "s3://videos/secret.mp4", "s3://videos/shown/gone.mp4"]
+        self.rewrite(saved, "kirin_files", files=names)
+        page = visit(saved, "generate", "video", kirin_task_id, "0")
+        link = page.headers["Location"]
+        assert page.status_code == 302 and page.headers["Cache-Control"] == "no-store"
+        assert "Signature" in link and "Signature" not in logged()
+        signed = parse_qs(urlsplit(link).query)
+        (seconds,) = signed.get("X-Amz-Expires") or [int(signed["Expires"][0]) - time.time()]
+        assert 0 < int(seconds) <= LINK_SECONDS
+        part = requests.get(link, headers={"Range": "bytes=2-4"}, timeout=HANG)
+        assert (part.status_code, part.content) == (206, b"234")
+        assert [visit(saved, "generate", "video", kirin_task_id, str(n)).status_code for n in (1, 2)] == [404, 404]
+
+    def test_video_in_a_storage_that_signs_no_links_is_streamed(self, saved, visit, monkeypatch):
+        import fsspec
+        from airflow.sdk.io import attach
+
+        kirin_task_id, content = saved.result("generate")["id"], bytes(range(256)) * 10_000
+        storage = fsspec.filesystem("memory")
+        attach("memory", fs=storage)
+        monkeypatch.setenv("AIRFLOW__KIRIN__MEDIA_ROOTS", "memory://videos")
+        storage.pipe("/videos/a.mp4", content)
+        self.rewrite(saved, "kirin_files", files=["memory://videos/a.mp4"])
+        whole = visit(saved, "generate", "video", kirin_task_id, "0")
+        assert whole.status_code == 200 and whole.content == content and whole.headers["Content-Type"] == "video/mp4"
+        part = visit(saved, "generate", "video", kirin_task_id, "0", Range="bytes=100-1999999")
+        assert part.status_code == 206 and part.content == content[100:2_000_000]
+        assert part.headers["Content-Range"] == f"bytes 100-1999999/{len(content)}"
+        beyond = visit(saved, "generate", "video", kirin_task_id, "0", Range=f"bytes={len(content)}-")
+        assert beyond.status_code == 416 and beyond.headers["Content-Range"] == f"bytes */{len(content)}"
+
     def test_video_comes_from_the_gateway_by_a_fresh_link(self, saved, visit, logged):
         page = visit(saved, "generate", "video", saved.result("generate")["id"], "0?source=gateway")
         assert page.status_code == 302 and is_mp4(requests.get(page.headers["Location"], timeout=HANG).content)
@@ -356,6 +394,9 @@ class TestShell:
             assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
             assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
             assert "a.dag" not in page.text
+        assert page.headers["Content-Security-Policy"].endswith("media-src 'self' https: http:")
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/")
+        assert get("/kirin/").headers["Content-Security-Policy"].endswith("media-src 'self' https:")
 
     def test_leads_to_the_login_and_back(self, web):
         page = web.get(self.PAGE)

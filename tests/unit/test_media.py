@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("airflow.sdk", reason="the pages are for Airflow 3.1 and later")
 
-from airflow_provider_kirin.plugins.media import Root, find_root, locate, media_roots
+from airflow_provider_kirin.plugins.media import Root, byte_range, find_root, locate, media_roots
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,25 @@ def test_there_is_no_root_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert media_roots() == []
     monkeypatch.setenv("AIRFLOW__KIRIN__MEDIA_ROOTS", "/a, s3://conn@b/c,")
     assert media_roots() == [Root("/a"), Root("s3://conn@b/c")]
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("bytes=0-", range(10)),
+        ("bytes=3-4", range(3, 5)),
+        ("bytes=3-99", range(3, 10)),
+        ("bytes=-4", range(6, 10)),
+        ("bytes=-99", range(10)),
+        ("bytes=10-", None),
+        ("bytes=5-2", None),
+        ("bytes=-0", None),
+        (None, range(10)),
+        ("bytes=-", range(10)),
+        ("bytes=0-1,4-5", range(10)),
+        (f"bytes={'9' * 5000}-", range(10)),
+        ("pages=1-2", range(10)),
+    ],
+)
+def test_range_of_a_file(header: str | None, wanted: range | None) -> None:
+    assert byte_range(header, 10) == wanted
