@@ -43,6 +43,11 @@ class RowDownloads:
         """Return the rows whose videos are still to be stored."""
         return [state for state in rows.having("done") if state.transient_errors < MAX_TRANSIENT_ERRORS]
 
+    @classmethod
+    def have_failed(cls, rows: Rows) -> bool:
+        """Return whether videos could not be stored before: then they come first, and nothing is paid in vain."""
+        return any(state.code for state in cls.waiting(rows))
+
     def store(self, states: Iterable[RowState]) -> Iterator[tuple[RowState, list[VideoFile] | KirinError]]:
         """Yield each row with its files, or why there are none; stop after a while, although rows are left."""
         until = self._now() + _SECONDS

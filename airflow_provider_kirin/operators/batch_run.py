@@ -193,6 +193,8 @@ class BatchRun:
         """
         self._wave = Wave()
         self._poll()
+        if self._downloads.have_failed(self.rows):
+            self._store()
         self._submit()
         reported_at = self._now()
         while self._store():
@@ -376,11 +378,21 @@ class BatchRun:
     def _store(self) -> bool:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
         waiting = [state for state in self._downloads.waiting(self.rows) if state.key not in self._wave.stored]
+        failed: list[tuple[RowState, KirinError]] = []
         for state, outcome in self._downloads.store(waiting):
             self._wave.stored.add(state.key)
             if isinstance(outcome, KirinError):
-                self.log.warning("Row %s: its video could not be stored: %s", state.key, outcome)
-            self._keep(after_download(state, outcome))
+                failed.append((state, outcome))
+            else:
+                self._keep(after_download(state, outcome))
+        tried = sum(state.key in self._wave.stored for state in waiting)
+        is_away = self._wave.add_failed_downloads([error for _, error in failed], tried=tried)
+        if is_away:
+            self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
+        for state, error in failed:
+            if not is_away:
+                self.log.warning("Row %s: its video could not be stored: %s", state.key, error)
+            self._keep(after_download(state, error, is_away=is_away))
         return bool(waiting)
 
 

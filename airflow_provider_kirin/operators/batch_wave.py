@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from airflow_provider_kirin.exceptions import KirinError
+from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
-#: Consecutive rows that fail for a reason that may pass, after which the gateway counts as away.
+#: Consecutive rows that fail for a reason that may pass, after which the gateway, or the destination, counts as away.
 AWAY_AFTER = 3
 
 
@@ -43,3 +44,14 @@ class Wave:
         self.in_a_row += 1
         if self.in_a_row >= AWAY_AFTER:
             self.away = error
+
+    def add_failed_downloads(self, errors: Sequence[KirinError], *, tried: int) -> bool:
+        """Return whether the destination counts as away: then nothing is submitted before the next wave.
+
+        :param errors: why videos could not be stored
+        :param tried: the number of videos, with those that were stored
+        """
+        is_away = tried == len(errors) >= AWAY_AFTER and all(isinstance(each, KirinDestinationError) for each in errors)
+        if is_away:
+            self.away = errors[0]
+        return is_away

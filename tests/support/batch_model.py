@@ -15,7 +15,13 @@ from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.payload import PreparedPayload
 from airflow_provider_kirin.api.task import KirinTask, KirinUsage, KirinVideo
 from airflow_provider_kirin.api.video_file import VideoFile
-from airflow_provider_kirin.exceptions import KirinError, KirinPayloadError, KirinResponseError, Problem
+from airflow_provider_kirin.exceptions import (
+    KirinDestinationError,
+    KirinError,
+    KirinPayloadError,
+    KirinResponseError,
+    Problem,
+)
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.state.journal import Journal
@@ -42,7 +48,7 @@ class ModelClient:
     """What a batch calls, over the model gateway.
 
     :param gateway: the gateway
-    :param save_fate: what happens to the next download: ``ok``, ``cut`` or ``killed``
+    :param save_fate: what happens to the next download: ``ok``, ``cut``, ``full`` or ``killed``
     :param bad_images: keys of rows whose image cannot be read
     """
 
@@ -73,6 +79,8 @@ class ModelClient:
         fate = self.save_fate()
         if fate == "killed":
             raise Killed
+        if fate == "full":
+            raise KirinDestinationError("No space left on device", retryable=True)
         if fate == "cut":
             raise KirinResponseError("the video was cut off")
         self.saved[state.key] += 1

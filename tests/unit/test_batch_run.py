@@ -19,6 +19,7 @@ from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinCapacityError,
     KirinCreditError,
+    KirinDestinationError,
     KirinError,
     KirinInputError,
     KirinTableError,
@@ -237,6 +238,25 @@ class TestAFullAccount:
             assert not run.is_finished
             pauses.append(run.wait(hold=10).wake_at(0, []) - batch.now)
         assert pauses == [15, 30, 60, 60, 60]
+
+
+class TestTheDestinationIsFull:
+    def test_nothing_more_is_paid_until_videos_can_be_stored(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(30))
+        batch.client.save_fate = lambda: "full"
+        for _ in range(8):
+            assert not batch.wave().is_finished
+            finish_all(batch.gateway)
+        assert len(batch.gateway.paid) == 6, "those in flight, and those that were submitted before the first failure"
+        batch.client.save_fate = lambda: "ok"
+        assert batch.work().rows.counts() == {"saved": 30}
+
+    def test_the_try_gives_up_after_a_while(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(30))
+        batch.client.save_fate = lambda: "full"
+        with pytest.raises(KirinDestinationError, match="No space left"):
+            batch.work()
+        assert len(batch.gateway.paid) == 6
 
 
 class TestTheGatewayIsAway:

@@ -122,10 +122,11 @@ def after_end(state: RowState, kirin_task: KirinTask, now: float) -> RowState:
     )
 
 
-def after_download(state: RowState, outcome: list[VideoFile] | KirinError) -> RowState:
+def after_download(state: RowState, outcome: list[VideoFile] | KirinError, *, is_away: bool = False) -> RowState:
     """Return the state of a row after its videos were stored, or could not be.
 
     :param outcome: the files, or why there are none
+    :param is_away: whether no video can be stored, which says nothing about this row
     """
     if not isinstance(outcome, KirinError):
         files = {"files": tuple(file.uri for file in outcome), "file_details": tuple(outcome)}
@@ -133,4 +134,6 @@ def after_download(state: RowState, outcome: list[VideoFile] | KirinError) -> Ro
     if isinstance(outcome, KirinTaskFailedError):
         return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
     transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS
+    if is_away:
+        transient_errors = state.transient_errors
     return state.with_error("done", type(outcome).__name__, outcome, transient_errors=transient_errors)
