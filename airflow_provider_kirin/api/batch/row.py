@@ -88,7 +88,7 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
         if not header or "" in header or len(set(header)) < len(header):
             raise KirinTableError(
                 f"The first line of a CSV file must name its columns, each with a name of its own; it is "
-                f"{short_repr(header)}. No row is submitted."
+                f"{short_repr(', '.join(header))}. No row is submitted."
             )
         for cells in reader:
             if len(cells) > len(header):

@@ -82,6 +82,10 @@ class TestFiles:
         with pytest.raises(KirinTableError, match="must name its columns"):
             list(read_csv(lines))
 
+    def test_the_error_shows_the_header(self) -> None:
+        with pytest.raises(KirinTableError, match="it is 'sku, prompt, sku'"):
+            list(read_csv(["sku,prompt,sku\n"]))
+
     def test_a_csv_file_that_cannot_be_read_names_the_line(self) -> None:
         with pytest.raises(KirinTableError, match="Line 2"):
             list(read_csv(["a,b\n", '"a"x,b\n']))
