@@ -92,7 +92,7 @@ def parse_task(
             "Check the connection's Host; a proxy or a login page may have responded."
         )
     try:
-        return KirinTask.from_response(body, asked_for=asked_for, external_task_id=external_task_id)
+        return KirinTask.from_response(body, asked_for=asked_for, external_task_id=external_task_id, is_sanitized=True)
     except KirinResponseError:
         # A body that does not describe a generation at all may be an error sent with HTTP 200.
         code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")

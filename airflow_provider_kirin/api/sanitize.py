@@ -35,6 +35,8 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
     left = MAX_VALUES
 
     def text(value: str) -> str:
+        if len(value) <= MAX_TEXT:
+            return clean_text(hide(value) if hide else value)
         kept = value[: 2 * MAX_TEXT]
         hidden = hide(kept) if hide else kept
         # The cut may have left a part of a secret at the end.
@@ -56,10 +58,12 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if depth < MAX_DEPTH and isinstance(value, Mapping):
-            renamed = {name: key(name) for name in value}
             # What is renamed must not take the place of what has that name.
-            kept = (name for name, new in renamed.items() if new == name or new not in value)
-            return {renamed[name]: clean(value[name], depth + 1) for name in kept if left > 0}
+            return {
+                new: clean(item, depth + 1)
+                for name, item in value.items()
+                if ((new := key(name)) == name or new not in value) and left > 0
+            }
         if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
             return [clean(item, depth + 1) for item in value if left > 0]
         return None

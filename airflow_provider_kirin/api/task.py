@@ -134,17 +134,23 @@ class KirinTask:
 
     @classmethod
     def from_response(
-        cls, response: Any, *, asked_for: str | None = None, external_task_id: str | None = None
+        cls,
+        response: Any,
+        *,
+        asked_for: str | None = None,
+        external_task_id: str | None = None,
+        is_sanitized: bool = False,
     ) -> KirinTask:
         """Read a response of the gateway. Whatever is in it, the result can be stored and sent by Airflow.
 
         :param response: decoded JSON
         :param asked_for: the id that was asked for; None for a submission
         :param external_task_id: its external task id, if the caller knows it
+        :param is_sanitized: whether the response comes from :func:`.parse_body`
         :raises KirinResponseError: if it names no usable id, or another generation than the one that was asked for, or
             has no status
         """
-        fields = unwrap(sanitize(response))
+        fields = unwrap(response if is_sanitized else sanitize(response))
         kirin_task_id, external_task_id = _identify(fields, asked_for, external_task_id)
         raw_status = _text(fields.get("status"))
         if not raw_status and asked_for is not None:
