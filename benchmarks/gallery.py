@@ -153,7 +153,8 @@ def own_airflow(home: Path) -> None:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that is long enough for the signature of a token",
     }
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
+    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(migrate, check=True, stdout=subprocess.DEVNULL, timeout=600)
 
 
 def measure(client: Any, path: str, times: int) -> tuple[Sequence[float], Sequence[float]]:

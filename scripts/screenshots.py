@@ -31,6 +31,10 @@ PROMPTS = {
     "sneaker.png": "The sneaker turns once on a concrete pedestal, hard shadow, dust in the light",
     "teapot.jpg": "The teapot pours by itself; the camera follows the stream down into the glass",
 }
+#: Seconds for each thing that is waited for, on a busy machine: then Playwright says which it was.
+PATIENCE = 180
+#: How long the generation runs that is drawn in progress, light and dark.
+RUNS = 900
 FAILURE = {"code": "8002005098", "message": "The image was refused by the content policy"}
 
 
@@ -92,7 +96,7 @@ def make_generations(gateway: str, home: Path) -> Iterator[Any]:
         with urllib.request.urlopen(link, timeout=60) as source:
             films[image].write_bytes(source.read())
     started = datetime.now(UTC) - timedelta(minutes=42)
-    yield Sample(
+    batch = Sample(
         "batch",
         "nightly_catalog",
         f"scheduled__{started:%Y-%m-%d}T02:00:00+00:00",
@@ -101,7 +105,7 @@ def make_generations(gateway: str, home: Path) -> Iterator[Any]:
         state="deferred",
         batch=make_batch(started, (videos / "manifest.jsonl").as_uri()),
     )
-    running_id = submit(gateway, "teapot.jpg", 240)
+    running_id = submit(gateway, "teapot.jpg", RUNS)
     now = datetime.now(UTC)
     for index in range(12, -1, -1):
         image = list(PROMPTS)[index % 3] if index else "teapot.jpg"
@@ -115,6 +119,8 @@ def make_generations(gateway: str, home: Path) -> Iterator[Any]:
         usage |= {"created_at": int((at + timedelta(seconds=0.6)).timestamp() * 1000)}
         if failed:
             usage |= {"status": "failed", "cost": "0", "error": FAILURE}
+        if index == 1:
+            yield batch
         yield Sample(
             kirin_task_id=f"d4k7q2nfgb{index:010d}" if index else running_id,
             dag_id=DAGS[index % 4],
@@ -137,6 +143,7 @@ def save(page: Any, path: Path) -> None:
     """Save what a page shows: WebP is a tenth of a PNG."""
     from PIL import Image
 
+    print(path.name, flush=True)
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, quality=86, method=6)
 
 
@@ -146,6 +153,7 @@ def draw(browser: Any, url: str, places: dict[str, str], folder: Path) -> None:
 
     for theme in ("light", "dark"):
         page = new_page(browser, theme=theme, scale=2.0)
+        page.context.set_default_timeout(PATIENCE * 1000)
         page.goto(f"{url}/plugin/kirin", wait_until="load")
         page.wait_for_selector(".k-tile")
         page.wait_for_timeout(1500)
@@ -155,9 +163,13 @@ def draw(browser: Any, url: str, places: dict[str, str], folder: Path) -> None:
             page.wait_for_selector(".k-details")
             if name == "video":
                 page.wait_for_function("document.querySelector('video')?.readyState >= 2")
-                page.evaluate("document.querySelector('video').currentTime = 1.6")
+                page.evaluate("""() => new Promise((resolve) => {
+                    const video = document.querySelector('video');
+                    video.onseeked = resolve;
+                    video.currentTime = 1.6;
+                })""")
             if name == "progress":
-                page.wait_for_function("parseInt(document.querySelector('.k-number').textContent) >= 1")
+                page.wait_for_function("parseInt(document.querySelector('.k-number')?.textContent) >= 1")
             page.wait_for_timeout(600)
             save(page, folder / f"ui-{name}-{theme}.webp")
         page.context.close()
@@ -183,8 +195,9 @@ def main() -> None:
         }
         made = list(make_generations(gateway, home))
         store(made)
-        batch = next(one for one in made if one.batch)
-        picks = {"video": made[-2], "progress": made[-1], "failed": made[-5], "batch": batch}
+        last = {"failed": lambda one: one.state == "failed", "batch": lambda one: one.batch}
+        picks = {"video": made[-2], "progress": made[-1]}
+        picks |= {name: next(filter(is_it, reversed(made))) for name, is_it in last.items()}
         places = {name: f"{one.dag_id}/{one.run_id}/{one.task_id}/{one.map_index}" for name, one in picks.items()}
         url = stack.enter_context(api_server(os.environ["AIRFLOW__API__BASE_URL"], home / "api-server.log"))
         draw(stack.enter_context(chromium()), url, places, options.into)
