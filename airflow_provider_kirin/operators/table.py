@@ -124,7 +124,8 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_json(inner) for inner in value]
     if isinstance(value, Decimal):
-        value = float(value)
+        # A key may have more digits than a float.
+        return int(value) if value == int(value) else float(value)
     # pandas keeps a column of integers as floats if one is missing.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -90,6 +90,11 @@ class TestParquet:
             ("2", {"camera": {"type": "simple", "zoom": 0.5}, "cfg_scale": 1}),
         ]
 
+    def test_a_key_of_a_warehouse_keeps_its_digits(self, write: Callable[[dict[str, Any]], str]) -> None:
+        keys = [2**53, 2**53 + 1, 10**30 + 1]
+        path = write({"sku": [Decimal(key) for key in keys], "prompt": ["a", "b", "c"]})
+        assert [key for key, _ in payloads(path)] == [str(key) for key in keys]
+
     def test_what_a_model_cannot_use_is_named(self, write: Callable[[dict[str, Any]], str]) -> None:
         day = datetime(2026, 11, 28)
         path = write({"sku": ["a"], "prompt": [day], "duration": [5.0], "cfg_scale": [math.nan]})
