@@ -115,10 +115,12 @@ class HookBatchClient:
 
     def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
         """Store the videos of a finished generation, and return what is known of them."""
-        client = _QuietClient(self._hook, state.key)
-        fresh = kirin_task or fetch_finished(client, str(state.kirin_task_id), pauses=(), is_kirin_id=True)
+        client, known_as = _QuietClient(self._hook, state.key), state.external_task_id
+        fresh = kirin_task or fetch_finished(
+            client, str(state.kirin_task_id), pauses=(), is_kirin_id=True, external_task_id=known_as
+        )
         named = replace(self._destination, step={**self._destination.step, "key": state.key})
-        return save_videos(client, replace(fresh, external_task_id=state.external_task_id), named, state.order)
+        return save_videos(client, replace(fresh, external_task_id=known_as), named, state.order)
 
 
 class _QuietClient:

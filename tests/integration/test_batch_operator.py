@@ -389,6 +389,17 @@ class TestWhateverDies:
         result = resume(batch(tmp_path, slow, row_timeout=timedelta(seconds=60)), Instance(try_number=2))
         assert result["counts"] == {"saved": 2} and len(emulator.ledger()["paid"]) == 2
 
+    def test_a_replica_that_lags_before_a_download_costs_no_try(self, rows, emulator, tmp_path):
+        in_the_way = tmp_path / "d" / "r" / "videos" / "s0-0.mp4"
+        in_the_way.mkdir(parents=True)
+        with pytest.raises(KirinBatchError):
+            resume(batch(tmp_path, rows(1)), Instance())
+        assert manifest(tmp_path)["s0"]["status"] == "done"
+        in_the_way.rmdir()
+        # The links have to be fetched again, as nothing else has.
+        emulator.fault(on="get", kind="status", status=404, body={"detail": "Request not found"})
+        assert resume(batch(tmp_path, rows(1)), Instance(try_number=2))["counts"] == {"saved": 1}
+
     def test_a_gateway_that_is_away_for_a_while(self, rows, emulator, tmp_path, monkeypatch):
         monkeypatch.setattr("airflow_provider_kirin.api.retry.MIN_BACKOFF", 0.05)
         operator, instance = batch(tmp_path, rows(5)), Instance()
