@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from airflow_provider_kirin.api.batch.outcomes import after_download
 from airflow_provider_kirin.api.batch.report import failure
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinCapacityError,
@@ -22,7 +24,9 @@ from airflow_provider_kirin.exceptions import (
     KirinDestinationError,
     KirinError,
     KirinInputError,
+    KirinNetworkError,
     KirinTableError,
+    KirinTaskFailedError,
     KirinUnavailableError,
 )
 from airflow_provider_kirin.state.journal import Journal, SupersededError
@@ -340,6 +344,12 @@ def test_a_batch_that_runs_out_of_time_says_so(tmp_path: Path) -> None:
     finish_all(batch.gateway)
     batch.try_number, batch.round = 2, 3
     assert batch.work().rows.counts() == {"saved": 5}, "a clear grants the time again"
+
+
+def test_a_row_whose_generation_failed_keeps_no_prompt_on_record() -> None:
+    done = RowState("a", "done", order={"prompt": "p"})
+    assert after_download(done, KirinNetworkError("cut")).order == done.order
+    assert after_download(done, KirinTaskFailedError("no video")).order is None
 
 
 def test_a_video_that_cannot_be_stored_is_tried_again_and_then_left_to_the_next_try(tmp_path: Path) -> None:

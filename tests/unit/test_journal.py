@@ -148,7 +148,7 @@ class TestDamage:
 
 
 def test_nothing_in_it_is_a_payload_or_a_secret(tmp_path: Path) -> None:
-    """A row's values are there as a hash only."""
+    """A row's values are there as a hash; what `order` has of them is removed with the row's end."""
     assert not {"payload", "prompt", "image"} & set(RowState.__dataclass_fields__)
 
 

@@ -132,7 +132,7 @@ def after_download(state: RowState, outcome: list[VideoFile] | KirinError, *, is
         files = {"files": tuple(file.uri for file in outcome), "file_details": tuple(outcome)}
         return state.to("saved", **files, order=None, code=None, error=None, transient_errors=0)
     if isinstance(outcome, KirinTaskFailedError):
-        return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False)
+        return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False, order=None)
     transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS
     if is_away:
         transient_errors = state.transient_errors
