@@ -386,7 +386,8 @@ class BatchRun:
             else:
                 self._keep(after_download(state, outcome))
         tried = sum(state.key in self._wave.stored for state in waiting)
-        is_away = self._wave.add_failed_downloads([error for _, error in failed], tried=tried)
+        errors = [error for _, error in failed]
+        is_away = self._wave.add_failed_downloads(errors, tried=tried, has_more=self.has_more)
         if is_away:
             self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
         for state, error in failed:

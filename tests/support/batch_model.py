@@ -48,7 +48,7 @@ class ModelClient:
     """What a batch calls, over the model gateway.
 
     :param gateway: the gateway
-    :param save_fate: what happens to the next download: ``ok``, ``cut``, ``full`` or ``killed``
+    :param save_fate: what happens to the next download: ``ok``, ``cut``, ``full``, ``exists`` or ``killed``
     :param bad_images: keys of rows whose image cannot be read
     """
 
@@ -81,6 +81,8 @@ class ModelClient:
             raise Killed
         if fate == "full":
             raise KirinDestinationError("No space left on device", retryable=True)
+        if fate == "exists":
+            raise KirinDestinationError("the file already exists")
         if fate == "cut":
             raise KirinResponseError("the video was cut off")
         self.saved[state.key] += 1

@@ -262,6 +262,12 @@ class TestTheDestinationIsFull:
             batch.work()
         assert len(batch.gateway.paid) == 6
 
+    def test_files_that_must_not_be_replaced_cost_the_last_rows_only(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(6))
+        fates = iter(["ok"] * 3 + ["exists"] * 3)
+        batch.client.save_fate = lambda: next(fates)
+        assert batch.work().rows.counts() == {"saved": 3, "done": 3}, "max_failed_rows may allow them"
+
 
 class TestTheGatewayIsAway:
     def test_the_batch_waits_and_then_gives_the_try_up(self, tmp_path: Path) -> None:
