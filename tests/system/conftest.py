@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import chromium, find_chromium, new_page
-from tests.support.system.campaign import Campaign
+from tests.support.system.campaign import Campaign, chosen
 
 
 def _own_airflow_home() -> None:
@@ -30,15 +30,9 @@ _own_airflow_home()
 @pytest.fixture(scope="module")
 def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
     """All chosen scenarios of a test module, under way: on Celery's workers, if the module names some."""
-    chosen = [
-        params["scenario"]
-        for item in request.session.items
-        if item.nodeid.startswith(request.node.nodeid)
-        and "scenario" in (params := getattr(getattr(item, "callspec", None), "params", {}))
-    ]
     # SIGTERM ends it as Ctrl-C does: nothing that it started stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    campaign = Campaign(chosen, getattr(request.module, "WORKERS", ()))
+    campaign = Campaign(chosen(request, "scenario"), getattr(request.module, "WORKERS", ()))
     try:
         campaign.start()
         yield campaign

@@ -15,6 +15,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.emulator import picture
 from tests.support.system.deployment import ROOT, Deployment
 from tests.support.system.gateway import Gateway
@@ -25,6 +27,16 @@ from tests.support.system.stage import Outcome, Scenario, Stage
 REPEATS = int(os.environ.get("KIRIN_FAULT_REPEATS", "1"))
 #: Scenarios that do not disturb each other are played at the same time.
 AT_ONCE = 10
+
+
+def chosen(request: pytest.FixtureRequest, name: str) -> list[Any]:
+    """Return the values of a parameter in the tests of a module that this session runs."""
+    return [
+        params[name]
+        for item in request.session.items
+        if item.nodeid.startswith(request.node.nodeid)
+        and name in (params := getattr(getattr(item, "callspec", None), "params", {}))
+    ]
 
 
 class Campaign:
