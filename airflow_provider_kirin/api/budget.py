@@ -27,7 +27,7 @@ def parse_budget(value: Any) -> Decimal:
     try:
         return as_usd(value, "max_cost_usd = ")
     except ValueError as error:
-        raise KirinBudgetError(f"{error}. Nothing was submitted, nothing was spent.") from None
+        raise KirinBudgetError(f"{error}. {_NOTHING}") from None
 
 
 @dataclass(frozen=True)

@@ -379,15 +379,16 @@ class BatchRun:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
         waiting = [state for state in self._downloads.waiting(self.rows) if state.key not in self._wave.stored]
         failed: list[tuple[RowState, KirinError]] = []
+        has_stored = False
         for state, outcome in self._downloads.store(waiting):
             self._wave.stored.add(state.key)
             if isinstance(outcome, KirinError):
                 failed.append((state, outcome))
             else:
+                has_stored = True
                 self._keep(after_download(state, outcome))
-        tried = sum(state.key in self._wave.stored for state in waiting)
         errors = [error for _, error in failed]
-        is_away = self._wave.add_failed_downloads(errors, tried=tried, has_more=self.has_more)
+        is_away = not has_stored and self._wave.add_failed_downloads(errors, has_more=self.has_more)
         if is_away:
             self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
         for state, error in failed:

@@ -45,14 +45,13 @@ class Wave:
         if self.in_a_row >= AWAY_AFTER:
             self.away = error
 
-    def add_failed_downloads(self, errors: Sequence[KirinError], *, tried: int, has_more: bool) -> bool:
+    def add_failed_downloads(self, errors: Sequence[KirinError], *, has_more: bool) -> bool:
         """Return whether the destination counts as away: then nothing is submitted before the next wave.
 
-        :param errors: why videos could not be stored
-        :param tried: the number of videos, with those that were stored
+        :param errors: why the videos could not be stored, if none could
         :param has_more: whether rows are left to be paid; without any, a final error is each row's own
         """
-        is_away = tried == len(errors) >= AWAY_AFTER and all(
+        is_away = len(errors) >= AWAY_AFTER and all(
             isinstance(each, KirinDestinationError) and (has_more or each.retryable) for each in errors
         )
         if is_away:
