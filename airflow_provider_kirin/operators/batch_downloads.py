@@ -45,7 +45,7 @@ class RowDownloads:
 
     @classmethod
     def have_failed(cls, rows: Rows) -> bool:
-        """Return whether videos could not be stored before: then they come first, and nothing is paid in vain."""
+        """Return whether videos could not be stored before: they come first, before more rows are paid."""
         return any(state.code for state in cls.waiting(rows))
 
     def store(self, states: Iterable[RowState]) -> Iterator[tuple[RowState, list[VideoFile] | KirinError]]:

@@ -56,7 +56,7 @@ T = TypeVar("T")
 MAX_READERS = 4
 #: Generations on a page of the gallery.
 PAGE_SIZE = 24
-#: Submissions that one request searches for generations that pass the filters: the first ones are mostly enough.
+#: Submissions that one request searches for generations that pass the filters: the first are usually enough.
 CHUNKS = (2 * PAGE_SIZE, 300, 650)
 #: The records that a filter asks about.
 FILTER_KEYS = {"state": (USAGE_KEY,), "model": (USAGE_KEY, ORDER_KEY), "text": (ORDER_KEY,)}

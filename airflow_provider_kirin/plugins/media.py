@@ -80,7 +80,7 @@ class StoredFile:
         return int(self.fs.size(self.path))
 
     def read(self, wanted: range) -> bytes:
-        """Return some bytes; the file is open no longer."""
+        """Return some bytes, and close the file again."""
         return bytes(self.fs.cat_file(self.path, wanted.start, wanted.stop))
 
 

@@ -1,4 +1,4 @@
-"""A batch of 20 rows in a real Airflow: whatever is killed, and in which phase, each row is paid once and comes home.
+"""A batch of 20 rows in a real Airflow: whatever is killed, and when, each row is paid once and its video stored.
 
 The gateway bills every submission, also a second one under an external task id that is in use.
 """
@@ -228,5 +228,5 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
 
 
 @pytest.mark.parametrize("act", SCENARIOS, ids=lambda act: act.__name__)
-def test_each_row_is_paid_once_and_comes_home(play: Play, act: Callable[[Batch], None]) -> None:
+def test_each_row_is_paid_once_and_its_video_is_stored(play: Play, act: Callable[[Batch], None]) -> None:
     play(act)

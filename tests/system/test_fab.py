@@ -39,7 +39,7 @@ with get_application_builder() as builder:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Site]:
-    """Two DAGs with a generation each, of which one has its video at home."""
+    """Two DAGs with a generation each, of which one has a stored video."""
     manager = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
     with ExitStack() as stack:
         site = Site(tmp_path_factory.mktemp("fab"), stack, AIRFLOW__CORE__AUTH_MANAGER=manager)

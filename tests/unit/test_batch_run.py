@@ -306,7 +306,7 @@ class TestTheGatewayIsAway:
         assert len(batch.gateway.paid) == 5
 
 
-def test_without_credit_what_is_in_flight_comes_home(tmp_path: Path) -> None:
+def test_without_credit_what_is_in_flight_is_stored(tmp_path: Path) -> None:
     batch = Batch(tmp_path, table(5), settings={"max_in_flight": 9})
     submit = batch.gateway.submit_as
 
@@ -531,7 +531,7 @@ class BatchMachine(RuleBasedStateMachine):
             assert all(count <= 1 for count in billed(self.gateway).values()), self.gateway.paid
 
     @rule()
-    def everything_comes_home_without_further_faults(self) -> None:
+    def everything_is_stored_without_further_faults(self) -> None:
         self.gateway.post_fate = self.gateway.get_fate = self.batch.client.save_fate = lambda: "ok"
         self.gateway.hidden.clear()
         self.batch.round += 1
