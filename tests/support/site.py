@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import pickle
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from PIL import Image
 
 from tests.support.browser import api_server
-from tests.support.emulator import KEY, Emulator
+from tests.support.emulator import KEY, Emulator, picture
 from tests.support.raw_server import RawServer
 from tests.support.system.processes import free_port
 from tests.support.waiting import HANG
@@ -71,16 +69,11 @@ class Site:
 
     def submit(self, seconds: float) -> str:
         """Start a generation at the emulator."""
-        image = io.BytesIO()
-        Image.new("RGB", (320, 320), "teal").save(image, "PNG")
-        params = {"image": base64.b64encode(image.getvalue()).decode(), "prompt": f"A disc [[seconds:{seconds}]]"}
-        body = {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
-        created = self.emulator.call("POST", "/model/v1/generation", json=body, headers={"X-Model": "kirin_v1_6_i2v"})
-        return str(created["id"])
+        image = base64.b64encode(picture(320, 320)).decode()
+        return self.emulator.submitted_id(image=image, prompt=f"A disc [[seconds:{seconds}]]")
 
     def save_video(self, kirin_task_id: str) -> Path:
         """Download a finished video."""
-        found = self.emulator.call("GET", f"/model/v1/generation/task/{kirin_task_id}")
         path = self.videos / f"{kirin_task_id}.mp4"
-        path.write_bytes(requests.get(found["output"][0]["content"][0]["url"], timeout=HANG).content)
+        path.write_bytes(requests.get(self.emulator.video_url(kirin_task_id), timeout=HANG).content)
         return path

@@ -74,8 +74,7 @@ class Campaign:
         """Let one gateway render the video that all generations have, and keep it for the others."""
         gateway = Gateway(self.home / "first", "--seconds", "0")
         content = base64.b64encode(picture(320, 320)).decode()
-        body = {"model": "kirin_v1_6_i2v", "input": [{"params": {"image": content, "prompt": "A cup."}}]}
-        gateway.video(gateway.emulator.call("POST", "/model/v1/generation", json=body)["id"])
+        gateway.video(gateway.emulator.submitted_id(image=content, prompt="A cup."))
         gateway.stop()
         shutil.copytree(self.home / "first" / "videos", self._rendered)
 
