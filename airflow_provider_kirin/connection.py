@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_kirin.api.pricing import parse_prices
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import is_web_url, redact_url, short_repr, spellings
+from airflow_provider_kirin.api.redaction import is_web_url, may_be_escaped, redact_url, short_repr, spellings
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -89,7 +89,9 @@ class KirinConnection:
         :param text: a string on its way to a log or an exception
         """
         # A key of up to three characters is not a secret, and would occur in ordinary words.
-        return self._key_pattern.sub("***", text) if len(self.api_key) > 3 else text
+        if len(self.api_key) <= 3 or not (self.api_key in text or may_be_escaped(text)):
+            return text
+        return self._key_pattern.sub("***", text)
 
     @cached_property
     def account(self) -> str:

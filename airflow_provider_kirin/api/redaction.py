@@ -89,6 +89,14 @@ def spellings(secret: str) -> re.Pattern[str]:
     return re.compile("".join(map(_spellings_of, secret)))
 
 
+def may_be_escaped(text: str) -> bool:
+    """Return whether a string can hold a secret in another spelling than its own; see :func:`spellings`.
+
+    :param text: any string
+    """
+    return "\\" in text or "%" in text or "&" in text
+
+
 def _spellings_of(char: str) -> str:
     plain, code = re.escape(char), ord(char)
     digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")

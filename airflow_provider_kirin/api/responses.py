@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line
-from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, sanitize
+from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, is_plain, sanitize
 from airflow_provider_kirin.api.task import KirinTask, unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
 
@@ -30,11 +30,13 @@ def parse_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
     try:
         if raw.count(b"[") + raw.count(b"{") > _MOST_CONTAINERS:
             raise ValueError("too many lists and objects")
-        # NaN and Infinity are not JSON, and the API does not use them.
-        body = json.loads(raw, parse_constant=lambda name: None, parse_float=_finite, parse_int=_integer)
+        body = _DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError):
         # Enough bytes that the cut lies beyond what sanitize() reads.
         body = raw[: 8 * MAX_TEXT + 8].decode("utf-8", errors="replace")
+    else:
+        if is_plain(raw, hide=hide):
+            return body
     clean = sanitize(body, hide=hide)
     return clean[:_LONGEST_TEXT] if isinstance(clean, str) else clean
 
@@ -47,6 +49,10 @@ def _finite(text: str) -> float | None:
 
 def _integer(text: str) -> int | None:
     return int(text) if len(text) <= MAX_DIGITS else None
+
+
+#: NaN and Infinity are not JSON, and the API does not use them.
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite, parse_int=_integer)
 
 
 def envelope_status(body: Any) -> int | None:

@@ -21,6 +21,11 @@ MAX_TEXT = 16_384
 MAX_DIGITS = 30
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+#: A body of up to so many bytes has fewer than MAX_VALUES values, and no longer string than MAX_TEXT.
+_MAX_PLAIN = 2 * MAX_VALUES - 2
+#: Printable ASCII without escape sequences. JSON allows line breaks only between values.
+_PLAIN = re.compile(rb"[\t\n\r -\[\]-~]*")
+_LONG_INTEGER = re.compile(rb"[:,\[\s-]\d{19}")
 
 
 def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
@@ -69,6 +74,25 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
         return None
 
     return clean(value, 0)
+
+
+def is_plain(raw: bytes, *, hide: Callable[[str], str] | None = None) -> bool:
+    """Return whether :func:`sanitize` would leave the JSON of a body as it is. Nearly all bodies are plain.
+
+    Seen in the bytes, which costs a fraction of a walk through the values.
+
+    :param raw: the body as received
+    :param hide: as in :func:`sanitize`
+    """
+    return (
+        raw.startswith(b"{")
+        and len(raw) <= _MAX_PLAIN
+        and raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+        and _PLAIN.fullmatch(raw) is not None
+        and b'"__' not in raw
+        and _LONG_INTEGER.search(raw) is None
+        and (hide is None or hide(text := raw.decode("ascii")) == text)
+    )
 
 
 def clean_text(text: str) -> str:

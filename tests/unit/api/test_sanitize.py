@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kirin.api.sanitize import MAX_DEPTH, MAX_TEXT, MAX_VALUES, sanitize
+from airflow_provider_kirin.api.responses import parse_body
+from airflow_provider_kirin.api.sanitize import MAX_DEPTH, MAX_TEXT, MAX_VALUES, is_plain, sanitize
 
 harmless = st.recursive(
     st.none()
@@ -97,3 +98,63 @@ def test_of_much_only_what_may_be_kept_is_read(value: Any, strings: int, charact
 def test_a_key_that_is_renamed_takes_no_others_place() -> None:
     assert sanitize({"id": "mine", "__id": "bobs"}) == {"id": "mine"}
     assert sanitize({"__id": "mine"}) == {"id": "mine"}
+
+
+class TestAPlainBody:
+    """One that need not be sanitized."""
+
+    @given(
+        st.dictionaries(
+            st.text(max_size=3) | st.sampled_from(["__id", "a__", "sk-1"]),
+            st.recursive(
+                st.text(max_size=5)
+                | st.integers()
+                | st.integers(2**62, 2**70)
+                | st.floats()
+                | st.sampled_from(["sk-1", "x" * 20_000, None, True]),
+                lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+            ),
+            max_size=4,
+        ),
+        st.booleans(),
+        st.sampled_from([None, 1]),
+        st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]),
+    )
+    def test_is_read_as_if_it_had_been_sanitized(
+        self, value: Any, is_ascii: bool, indent: int | None, encoding: str
+    ) -> None:
+        text = json.dumps(value, ensure_ascii=is_ascii, indent=indent)
+        raw = text.encode(encoding, "surrogatepass")
+        # A float of 1e999 is read as None: what sanitize() makes of infinity.
+        expected = sanitize(json.loads(text), hide=_hide)
+        assert parse_body(raw, hide=_hide) == expected
+        if is_plain(raw, hide=_hide):
+            assert sanitize(value, hide=_hide) == value
+
+    def test_is_what_the_gateway_usually_sends(self) -> None:
+        body = {"id": "d1", "status": "in_progress", "progress": 0.4, "created_at": 1764374400123, "metadata": {}}
+        assert is_plain(json.dumps(body).encode(), hide=_hide)
+        assert is_plain(json.dumps(body, indent=2).encode(), hide=_hide)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"__classname__": "x"},
+            {"a": 10**18},
+            {"a": -(10**18)},
+            {"a": "\x00"},
+            {"a": "\ud83d"},
+            {"a": "sk-1"},
+            {"a": [[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]},
+            {"a": [1] * 5000},
+            {"a": "x" * 10_000},
+            [1],
+        ],
+        ids=lambda body: json.dumps(body)[:20],
+    )
+    def test_is_none_that_might_hold_something_to_replace(self, body: Any) -> None:
+        assert not is_plain(json.dumps(body, separators=(",", ":")).encode(), hide=_hide)
+
+
+def _hide(text: str) -> str:
+    return text.replace("sk-1", "***")
