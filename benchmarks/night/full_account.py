@@ -31,12 +31,12 @@ class Way:
     """One way to wait for a place.
 
     :param title: what the table calls it
-    :param operator: the class
+    :param operator: the class; None for a task that does nothing
     :param options: more of its arguments
     """
 
     title: str
-    operator: type[KirinGenerateVideoOperator]
+    operator: type[KirinGenerateVideoOperator] | None
     options: dict[str, Any]
 
 
@@ -44,6 +44,7 @@ WAYS = {
     "deferred": Way("wait for a place in the triggerer", KirinGenerateVideoOperator, {}),
     "pool": Way("a pool of as many slots, deferred tasks included", KirinGenerateVideoOperator, {"pool": POOL}),
     "worker": Way("wait for a place on a worker", _WaitsOnWorker, {}),
+    "empty": Way("an empty task each: what starting a worker costs", None, {}),
 }
 
 
@@ -54,10 +55,18 @@ def build(way: str, count: int, image: str) -> DAG:
     :param count: how many rows
     :param image: the file
     """
-    from airflow.sdk import DAG
+    from airflow.sdk import DAG, task
 
+    operator = WAYS[way].operator
     with DAG(way, schedule=None, catchup=False, max_active_tasks=count) as dag:
-        WAYS[way].operator.partial(
-            task_id="generate", timeout=_LONG, retry_delay=timedelta(seconds=5), **WAYS[way].options
-        ).expand(payload=[{"image": image, "prompt": f"Cup {number}."} for number in range(count)])
+        if operator is None:
+            task(_do_nothing).expand(number=list(range(count)))
+        else:
+            operator.partial(
+                task_id="generate", timeout=_LONG, retry_delay=timedelta(seconds=5), **WAYS[way].options
+            ).expand(payload=[{"image": image, "prompt": f"Cup {number}."} for number in range(count)])
     return dag
+
+
+def _do_nothing(number: int) -> int:
+    return number

@@ -164,10 +164,12 @@ class TestWaitsForAPlace:
 
     def test_the_cost_of_waiting_is_what_exceeds_the_pool(self):
         nights = [self.night("deferred", 400.0, 250), self.night("pool", 300.0, 0), self.night("worker", 2300.0, 900)]
+        nights.append(self.night("empty", 90.0, 0))
         text = capacity.figures(nights, rows=200, ideal=800.0)
         assert cells(text, "wait for a place in the triggerer") == [
             *("900", "1.12", "400", "400", "100", "5%", "1.25", "2", "queued", "1 / 2"),
         ]
+        assert cells(text, WAYS["empty"].title)[3:6] == ["90", "-", "-"]
 
     def test_one_way_alone_has_nothing_to_be_compared_with(self):
         text = capacity.figures([self.night("deferred", 400.0, 250)], rows=200, ideal=800.0)
@@ -176,7 +178,7 @@ class TestWaitsForAPlace:
     @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="the night is one of Airflow 3.3")
     @pytest.mark.parametrize("way", WAYS)
     def test_only_the_pool_s_dag_names_the_pool(self, way):
-        mapped = full_account.build(way, 3, "/cup.png").get_task("generate")
+        (mapped,) = full_account.build(way, 3, "/cup.png").tasks
         assert (mapped.partial_kwargs.get("pool") == full_account.POOL) == (way == "pool")
 
     def test_only_the_worker_s_operator_waits_on_the_worker(self):
