@@ -16,10 +16,9 @@ PYTHONS = $(PYTHON) $(PREFERRED) python3 python3.13 python3.12 python3.11 python
 # $(call python,3.13): where that Python may be, for steps that are to run on it if it is there.
 python = python$(1) $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python3)
 PYTEST = $(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
-REPORT := term:skip-covered
 # Half of a test's time is waiting: two workers for each core.
 WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
-# Each of them starts a real Airflow, so they run one after the other, and nothing runs beside them.
+# Each of them starts a real Airflow, so they run one after the other.
 SYSTEM_TESTS := $(wildcard tests/system/test_*.py tests/system/*/test_*.py)
 
 # Of Airflow's lines before the one that all tests run on: the unit tests of what touches Airflow, and two DAGs.
@@ -58,10 +57,15 @@ ui: $(DEMO_STAMP) ## Airflow with the example DAGs in the browser, against the e
 
 .PHONY: test
 test: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## All tests, on Airflow 3.3, with coverage
-	$(PYTEST) -n $(WORKERS) --dist loadfile --cov-report=$(if $(SYSTEM_TESTS),,$(REPORT)) tests/unit tests/integration
-ifneq ($(SYSTEM_TESTS),)
-	$(PYTEST) --cov-append --cov-report=$(REPORT) tests/system
-endif
+	@mkdir -p build && rm -f .coverage.airflow .coverage.rest
+	@printf '%s\0' $(if $(SYSTEM_TESTS),'$(AIRFLOW_TESTS) >build/tests-system.log 2>&1') '$(OTHER_TESTS)' \
+		| xargs -0 -P 2 -I{} sh -c '{}'; status=$$?; $(if $(SYSTEM_TESTS),cat build/tests-system.log;) exit $$status
+	@test ! -e .coverage.rest || { $(BIN)/coverage combine -q .coverage.rest $(if $(SYSTEM_TESTS),.coverage.airflow); \
+		$(BIN)/coverage report; }
+
+# A real Airflow mostly waits: all other tests run beside it, and give way to it.
+AIRFLOW_TESTS = COVERAGE_FILE=.coverage.airflow $(PYTEST) --cov-report= tests/system
+OTHER_TESTS = COVERAGE_FILE=.coverage.rest nice -n 19 $(PYTEST) --cov-report= -n $(WORKERS) --dist loadfile tests/unit tests/integration
 
 .PHONY: faults
 faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airflow in every way; KIRIN_FAULT_REPEATS=3
