@@ -85,7 +85,7 @@ class Price:
         usd = sum((line.usd or Decimal(0) for line in known), Decimal(0))
         sources = " and ".join(sorted({line.estimate.source for line in known if line.estimate}))
         amount = f"{show_usd(usd)} USD (according to {sources})"
-        return f"at least {amount}; {unknown:,} of them have no price" if unknown else f"about {amount}"
+        return f"at least {amount}; {unknown:,} of them without a price" if unknown else f"about {amount}"
 
 
 class PriceList:

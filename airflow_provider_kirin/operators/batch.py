@@ -70,8 +70,8 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
     :param callback: ``"auto"`` for callbacks of the gateway that begin the next wave as soon as it is worth it; needs
         Airflow 3.1 and the connection's extra ``callback_base_url``
-    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` in the environment says no
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
     :return: ``{"schema_version", "manifest", "folder", "rows", "counts", "cost_usd", "seconds"}``
     """

@@ -39,7 +39,7 @@ class KirinGenerateVideoOperator(FileArguments, KirinSubmitOperator):
     :param poster: whether ``<name>.jpg`` is written beside each video, its first frame; needs the extra ``media``
     :param timeout: seconds (or a timedelta) to wait for the video; the generation itself continues at Kirin
     :param deferrable: whether to wait in the triggerer, for a place in a full account and for the video; the default is
-        yes, unless ``[operators] default_deferrable`` is set
+        yes, unless ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` in the environment says no
     :param poll_interval: seconds between polls; None adapts it to the generation's progress
     :param end_from_trigger: whether the triggerer ends the task if nothing is left to do once the video is finished:
         None if that makes no difference otherwise, False never, True always (or the task is refused)

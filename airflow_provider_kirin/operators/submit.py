@@ -67,7 +67,7 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit if the run's Kirin
         tasks would exceed it, including this one. None for no budget.
     :param deferrable: whether to wait in the triggerer for a place in a full account; the default is yes, unless
-        ``[operators] default_deferrable`` is set
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` in the environment says no
     :param capacity_timeout: seconds (or a timedelta) to wait for a place in a full account, in one try; 0 leaves it to
         the task's retries
     :param callback: ``"auto"`` for a callback of the gateway that ends the wait, of this task or of a

@@ -58,8 +58,8 @@ class KirinTaskSensor(RetriedByDefault, BaseSensorOperator):
     :param kirin_task_id: a Kirin task id, or a list of them (templated): ``submit.output`` of one submit operator or
         of a mapped one
     :param kirin_conn_id: the Airflow connection of type ``kirin`` (templated)
-    :param deferrable: whether to wait in the triggerer; the default is yes, unless ``[operators]
-        default_deferrable`` is set in the environment
+    :param deferrable: whether to wait in the triggerer; the default is yes, unless
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` in the environment says no
     :param timeout: seconds to wait at most; the generation itself continues at Kirin
     :param poke_interval: seconds between polls, in every mode; None adapts them to what is known of the generation
     :param fail_fast: for a list, whether to fail as soon as one generation has no video; False waits for all, then

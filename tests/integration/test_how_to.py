@@ -15,6 +15,8 @@ from tests.support.emulator import KEY
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted((DOCS / "how-to").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A module that a DAG of the page imports, by the name under which its trigger is serialized.
+MODULE = re.compile(r'return "(\w+)\.\w+", self\.arguments$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,19 @@ class Outcome:
     :param files: below ``/data/videos``; a ``*`` stands for an id
     :param edit: what to replace in the DAG, and by what, so that it fails as the page proposes to let it fail
     :param states: of the tasks of which an instance does not succeed
+    :param extra: of the connection
     """
 
     paid: int
     files: list[str] = field(default_factory=list)
     edit: tuple[str, str] | None = None
     states: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict)
 
 
 CIRCLES = "The camera circles the teapot."
 OUTCOMES = {
-    "accounts": Outcome(2, ["two_accounts/*/*-0.mp4"] * 2),
+    "accounts": Outcome(4, ["two_accounts/*/*-0.mp4"] * 2 + ["two_limits/*/*-0.mp4"] * 2),
     "alert": Outcome(0, edit=(CIRCLES, CIRCLES + "[[fail:8002005098]]"), states={"video": "failed"}),
     "batch": Outcome(2, [f"product_batch/*/videos/{name}" for name in ("MUG-1-0.mp4", "TEAPOT-1-0.mp4")]),
     "branch-on-error": Outcome(
@@ -54,7 +58,9 @@ OUTCOMES = {
     "nightly-table": Outcome(2, ["*/000.mp4", "*/001.mp4"]),
     "one-consumer": Outcome(2, ["make_videos/*/*-0.mp4"] * 2),
     "own-code": Outcome(2, ["*.mp4"] * 2),
+    "own-trigger": Outcome(1, ["teapot.mp4"]),
     "presigned-images": Outcome(2, ["private_catalogue/*/*-0.mp4"] * 2),
+    "react": Outcome(1, extra={"callback_base_url": "http://127.0.0.1:9"}),
     "std-then-pro": Outcome(
         1,
         ["teapot.mp4"],
@@ -93,7 +99,8 @@ def deployment(airflow_db, connect, emulator, s3, image_bytes, monkeypatch) -> N
     s3.create_bucket(Bucket="catalogue")
     for name in ("teapot", "mug"):
         s3.put_object(Bucket="catalogue", Key=f"{name}.jpg", Body=image_bytes)
-    Pool.create_or_update_pool("kirin", 5, "Kirin generations at once", include_deferred=True)
+    for name in ("kirin", "kirin_eu", "kirin_us"):
+        Pool.create_or_update_pool(name, 5, "Kirin generations at once", include_deferred=True)
 
 
 def dag_files(page: Path) -> list[str]:
@@ -102,10 +109,16 @@ def dag_files(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if dag_files(page)], ids=lambda page: page.stem)
-def test_its_dags_do_what_the_page_says(page, data, tmp_path, run, deployment, emulator):
+def test_its_dags_do_what_the_page_says(page, data, tmp_path, run, connect, deployment, emulator, monkeypatch):
     from airflow.dag_processing.dagbag import DagBag
 
     expected, states = OUTCOMES[page.stem], {}
+    if expected.extra:
+        connect(emulator.url, timeout=300, **expected.extra)
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if module := MODULE.search(block):
+            (tmp_path / f"{module[1]}.py").write_text(block)
+            monkeypatch.syspath_prepend(tmp_path)
     for number, text in enumerate(dag_files(page)):
         path = tmp_path / f"{page.stem}-{number}.py"
         if expected.edit:

@@ -310,19 +310,21 @@ def _decode(text: str, source_type: SourceType, limit: int) -> bytes:
 
 
 def _load_file(value: Any, source_type: SourceType, field: str, limit: int) -> tuple[str, bytes]:
-    rule = remedy = ""
+    rule = ""
+    remedy = "Check the path and its permissions on the worker, or put the file into storage that workers share."
     try:
         path = (from_file_uri(value) if source_type is SourceType.FILE_URI else Path(os.fsdecode(value))).expanduser()
         if path.is_file():
             with path.open("rb") as file:
                 # In one piece: joining chunks would take as long as encoding the image.
                 return describe(path.name), _read(file, limit, step=limit)
+        if not path.is_absolute():
+            remedy = "It is relative to the worker's current folder, whatever that is: give an absolute path or a URI."
         path.stat()  # raises the reason if the path does not exist or is not accessible
         rule, remedy = "a path must lead to a file", "Use a regular file, not a directory, pipe or device."
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"
         rule = f"the file must be readable where the task runs ({reason})"
-        remedy = "Check the path and its permissions on the worker, or put the file into storage that workers share."
     raise ImageRejected([Problem(field, describe(value), rule, remedy)])
 
 

@@ -230,6 +230,12 @@ class TestLocalFiles:
         (problem,) = rejected("/no/such/teapot.png").problems
         assert problem.value == "/no/such/teapot.png"
         assert "No such file" in problem.rule
+        assert problem.remedy.startswith("Check the path")
+
+    def test_a_missing_file_under_a_relative_path_is_said_to_be_relative(self) -> None:
+        (problem,) = rejected("images/no-such-teapot.png").problems
+        assert "No such file" in problem.rule
+        assert "absolute path" in problem.remedy
 
     def test_a_file_without_permission_is_refused(self, teapot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(self: Path, mode: str) -> None:
