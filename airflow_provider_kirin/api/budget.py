@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kirin.api.pricing import Estimate, as_usd, billed, show_usd
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBudgetError
 
 _REMEDY = (

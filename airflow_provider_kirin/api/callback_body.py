@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from airflow_provider_kirin.api.task import STATUSES, unwrap
+from airflow_provider_kirin.api.task_fields import STATUSES, unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
 
 

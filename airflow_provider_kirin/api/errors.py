@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_kirin.api.redaction import one_line, short_repr
-from airflow_provider_kirin.api.task import KirinTask, read_reason
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.task_fields import read_reason
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from airflow_provider_kirin.api.pricing import billed
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 
 #: The fields that are kept of a record: all records of a deployment are in memory at once, and they may hold more.
 _READ = ("kirin_task_id", "external_task_id", "model", "price_key", "kirin_conn_id", "status", "cost", "error", "files")

@@ -13,7 +13,8 @@ from typing import Any
 
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line, short_repr
-from airflow_provider_kirin.api.task import KirinTask, parse_decimal
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Parameters that affect what a video costs, in their order in a price key: those that are documented to do so, or that

@@ -10,7 +10,8 @@ from typing import Any
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, is_plain, sanitize
-from airflow_provider_kirin.api.task import KirinTask, unwrap
+from airflow_provider_kirin.api.task import KirinTask
+from airflow_provider_kirin.api.task_fields import unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Characters kept of a body that is not JSON.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.budget import BatchRow, Charge, over_budget
 from airflow_provider_kirin.api.pricing import Estimate, price_key, show_usd
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.operators.run_budget import BudgetedClient, find_estimate
 
 if TYPE_CHECKING:

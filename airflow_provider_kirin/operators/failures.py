@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.pricing import billed_cost, show_usd
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinError,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from airflow_provider_kirin.api.batch.state import Status
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.plugins.media import Root, is_manifest_shown
 from airflow_provider_kirin.plugins.records import End, Stored, as_text, first_ends, moment
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from airflow_provider_kirin.api.errors import advice_for, error_from_task
 from airflow_provider_kirin.api.pricing import billed
 from airflow_provider_kirin.api.redaction import is_web_url
-from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, parse_decimal
+from airflow_provider_kirin.api.task import KirinTask, KirinTaskError
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.plugins.media import Root, find_root
 from airflow_provider_kirin.state.keys import FILES_KEY, ORDER_KEY, USAGE_KEY
 

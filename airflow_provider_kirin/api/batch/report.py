@@ -12,7 +12,7 @@ from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState
 from airflow_provider_kirin.api.generations import About
 from airflow_provider_kirin.api.pricing import show_usd
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.exceptions import KirinBatchError
 
 #: What an error says about a row that nothing went wrong with: it was only left behind.

@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from airflow_provider_kirin.api.redaction import one_line
-from airflow_provider_kirin.api.task import parse_decimal
+from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.api.video_file import VideoFile
 
 Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout", "gone"]

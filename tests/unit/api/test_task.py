@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.requests import validate_task_id
-from airflow_provider_kirin.api.task import MAX_VIDEOS, STATUSES, KirinTask, KirinTaskError, KirinUsage, KirinVideo
+from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
+from airflow_provider_kirin.api.task_fields import MAX_VIDEOS, STATUSES
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
 COMPLETED = {
