@@ -7,11 +7,12 @@ Nothing here knows Airflow: an operator drives it, and so can a shell. What to d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import getLogger
 from typing import Any
 
+from airflow_provider_kirin.api.batch.candidates import Candidates
 from airflow_provider_kirin.api.batch.outcomes import (
     after_download,
     after_end,
@@ -26,13 +27,13 @@ from airflow_provider_kirin.api.batch.report import progress_line
 from airflow_provider_kirin.api.batch.row import Row
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
-from airflow_provider_kirin.api.batch.state import RowState, is_to_submit
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError, KirinUnknownSubmitError
+from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError
 from airflow_provider_kirin.operators.batch_downloads import RowDownloads
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
@@ -64,6 +65,7 @@ class BatchRun:
     """
 
     rows: Rows
+    _candidates: Candidates
     _submitter: RowSubmitter
 
     def __init__(
@@ -94,8 +96,6 @@ class BatchRun:
         self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
-        #: Rows whose submission was in doubt, and was looked up again because the lookup can be verified by now.
-        self._reopened: set[str] = set()
         self._downloads = RowDownloads(client, now=now)
         self._wave = Wave()
 
@@ -105,6 +105,7 @@ class BatchRun:
             self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
         )
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
+        self._candidates = Candidates(self.table, self.rows)
         self._submitter = RowSubmitter(
             self.client,
             self.journal,
@@ -142,7 +143,7 @@ class BatchRun:
             return str(self.halted)
         if self._now() >= self.deadline:
             return f"The batch has run out of time (timeout = {self.settings.timeout:.0f} s)."
-        if self._wave.is_exhausted:
+        if self._candidates.is_exhausted:
             return f"Rows that were there when the batch began are no longer in {self.settings.source}."
         return "fail_fast ended it." if self.settings.fail_fast else ""
 
@@ -155,7 +156,7 @@ class BatchRun:
     @property
     def has_more(self) -> bool:
         """Whether rows wait for a place."""
-        return self.rows.left > 0 and self.may_submit and not self._wave.is_exhausted
+        return self.rows.left > 0 and self.may_submit and not self._candidates.is_exhausted
 
     @property
     def is_finished(self) -> bool:
@@ -192,6 +193,7 @@ class BatchRun:
         :raises KirinError: the batch cannot continue; what is in flight stays on record
         """
         self._wave = Wave()
+        self._candidates.begin_wave()
         self._poll()
         if self._downloads.have_failed(self.rows):
             self._store()
@@ -299,12 +301,8 @@ class BatchRun:
         """
         if self._verified.get(self.settings.conn_id) is False or not any(self.rows.known_generations()):
             return False
-        for state in self.rows.having("doubt"):
-            if state.code == KirinUnknownSubmitError.__name__ and state.key not in self._reopened:
-                self._reopened.add(state.key)
-                self._wave.tried.discard(state.key)
-                self._wave.is_exhausted = False
-                self._keep(state.to("intent"))
+        for state in self._candidates.reopen():
+            self._keep(state)
         return self.rows.count("intent") > 0
 
     def _submit_rows(self) -> None:
@@ -312,7 +310,7 @@ class BatchRun:
             return
         submissions = as_completed(
             lambda row: self._submitter.submit(row, self.rows.get(row.key)),
-            self._candidates(),
+            self._candidates,
             threads=self.threads,
             may_start=self._may_start,
         )
@@ -321,18 +319,6 @@ class BatchRun:
 
     def _may_start(self, running: int) -> bool:
         return self.may_submit and self._wave.is_open and self.rows.in_flight + running < self.places
-
-    def _candidates(self) -> Iterator[Row]:
-        """Yield the rows to submit, each at most once a wave: in the table's order, those that had errors last."""
-        for had_errors in (False, True):
-            for row in self.table():
-                state = self.rows.get(row.key)
-                if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._wave.tried:
-                    continue
-                if not row.problems and is_to_submit(state, self.settings.row_retries):
-                    self._wave.tried.add(row.key)
-                    yield row
-        self._wave.is_exhausted = not self._wave.tried
 
     def _after_submission(self, record: RowRecord, outcome: Submitted | KirinError) -> None:
         state = record.state

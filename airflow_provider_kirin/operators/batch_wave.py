@@ -22,10 +22,7 @@ class Wave:
     #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
     transient_errors: list[tuple[str, KirinError]] = field(default_factory=list)
     in_a_row: int = 0
-    #: Whether the table has nothing to submit, although rows are left.
-    is_exhausted: bool = False
-    #: Rows whose submission, and whose download, was tried in this wave.
-    tried: set[str] = field(default_factory=set)
+    #: Rows whose download was tried in this wave.
     stored: set[str] = field(default_factory=set)
 
     @property

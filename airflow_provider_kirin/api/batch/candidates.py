@@ -1,0 +1,54 @@
+"""Which rows of a batch to submit next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from airflow_provider_kirin.api.batch.row import Row
+from airflow_provider_kirin.api.batch.rows import Rows
+from airflow_provider_kirin.api.batch.state import RowState, is_to_submit
+from airflow_provider_kirin.exceptions import KirinUnknownSubmitError
+
+
+class Candidates:
+    """The rows to submit, each at most once a wave.
+
+    :param table: returns the rows of the table, in their order
+    :param rows: what is known about them
+    """
+
+    def __init__(self, table: Callable[[], Iterable[Row]], rows: Rows) -> None:
+        self._table = table
+        self._rows = rows
+        #: Keys of the rows that were yielded in this wave.
+        self._tried: set[str] = set()
+        #: Keys of the rows whose submission was in doubt, and was looked up again.
+        self._reopened: set[str] = set()
+        #: Whether the table has nothing to submit, although rows are left.
+        self.is_exhausted = False
+
+    def begin_wave(self) -> None:
+        """Allow all rows again."""
+        self._tried.clear()
+        self.is_exhausted = False
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows in the table's order, those that had errors last."""
+        for had_errors in (False, True):
+            for row in self._table():
+                state = self._rows.get(row.key)
+                if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
+                    continue
+                if not row.problems and is_to_submit(state, self._rows.row_retries):
+                    self._tried.add(row.key)
+                    yield row
+        self.is_exhausted = not self._tried
+
+    def reopen(self) -> Iterator[RowState]:
+        """Yield new states of rows in doubt that a lookup may resolve by now, each row once in a process."""
+        for state in self._rows.having("doubt"):
+            if state.code == KirinUnknownSubmitError.__name__ and state.key not in self._reopened:
+                self._reopened.add(state.key)
+                self._tried.discard(state.key)
+                self.is_exhausted = False
+                yield state.to("intent")
