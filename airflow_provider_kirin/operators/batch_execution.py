@@ -183,11 +183,16 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
     table = Table(spec.payloads, key=spec.key, model=spec.model)
     # A wave that ended, or an entry in the store, proves that there was a journal.
     has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
-    with closing(KirinHook(spec.kirin_conn_id)) as hook, _retried_if(has_begun):
+    with closing(KirinHook(spec.kirin_conn_id)) as hook:
         connect(hook)
         identity = identity_of(ti, conn_id=spec.kirin_conn_id, take=spec.take, namespace=hook.connection.namespace)
         name = identity.external_task_id(BATCH)
         destination, folder = _destination(spec.files, ti)
+        if has_begun:
+            # The journal, in the same place, shows whether it is out of reach.
+            destination.check_names()
+        else:
+            destination.check()
         # Threads share the session.
         hook.get_conn()
         budget = _budget(spec, context, hook, name)
@@ -212,7 +217,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
                 make_callback_url=make_callback_url,
                 report=_reporter(spec, ti),
             ),
-            Journal(folder, owner=secrets.token_hex(4)),
+            Journal(folder, owner=secrets.token_hex(4), has_begun=has_begun),
             table,
             BatchSettings(
                 source=table.source,
@@ -234,16 +239,6 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         run.on_report = lambda: _show_progress(run, ti)
         run.on_report()
         yield OpenBatch(spec, table, run, hook, budget, has_callbacks=make_callback_url is not None)
-
-
-@contextmanager
-def _retried_if(has_begun: bool) -> Iterator[None]:
-    """Let Airflow retry if a destination that could be written before cannot be written now: videos are paid."""
-    try:
-        yield
-    except KirinDestinationError as error:
-        error.retryable = error.retryable or has_begun
-        raise
 
 
 def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
@@ -275,7 +270,6 @@ def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
         sidecar=files.sidecar,
         poster=files.poster,
     )
-    destination.check()
     return destination, folder
 
 

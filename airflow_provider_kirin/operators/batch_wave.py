@@ -52,5 +52,6 @@ class Wave:
             isinstance(each, KirinDestinationError) and (has_more or each.retryable) for each in errors
         )
         if is_away:
-            self.away = errors[0]
+            # The next try stores what this one could not: these rows are paid.
+            self.away = KirinDestinationError(errors[0].message, retryable=True)
         return is_away

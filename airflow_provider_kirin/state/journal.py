@@ -28,7 +28,7 @@ from typing import Any
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState, merge
 from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors, uri_of
 from airflow_provider_kirin.download.storage import as_path
-from airflow_provider_kirin.exceptions import KirinBatchError
+from airflow_provider_kirin.exceptions import KirinBatchError, KirinDestinationError
 
 MANIFEST = "manifest.jsonl"
 FOLDER = "_journal"
@@ -89,11 +89,13 @@ class Journal:
 
     :param folder: the URI or path of the batch's folder
     :param owner: names this process; different for each
+    :param has_begun: whether an earlier process has written it
     """
 
-    def __init__(self, folder: str, *, owner: str) -> None:
+    def __init__(self, folder: str, *, owner: str, has_begun: bool = False) -> None:
         self.folder = folder.rstrip("/")
         self.owner = owner
+        self._has_begun = has_begun
         self.head = Head("")
         self._segments: list[str] = []
         self._number = 0
@@ -264,10 +266,20 @@ class Journal:
                 states.append(state)
         return states, damaged
 
+    @contextlib.contextmanager
+    def _path(self, name: str) -> Iterator[Any]:
+        """Yield the path of one of the batch's files.
+
+        :raises KirinDestinationError: retryable if it could be written before: that is an outage, and rows are paid
+        """
+        try:
+            yield as_path(f"{self.folder}/{name}")
+        except KirinDestinationError as error:
+            raise KirinDestinationError(error.message, retryable=error.retryable or self._has_begun) from error
+
     def _list(self) -> list[str]:
         """Return the names of the files of changes, oldest first."""
-        path = as_path(f"{self.folder}/{FOLDER}")
-        with storage_errors(path, "read"):
+        with self._path(FOLDER) as path, storage_errors(path, "read"):
             try:
                 if isinstance(path, Path):
                     names = [entry.name for entry in path.iterdir()]
@@ -280,8 +292,7 @@ class Journal:
         return sorted(name for name in names if name.endswith(".jsonl") and name.partition("-")[0].isdecimal())
 
     def _read(self, name: str) -> bytes | None:
-        path = as_path(f"{self.folder}/{name}")
-        with storage_errors(path, "read"):
+        with self._path(name) as path, storage_errors(path, "read"):
             try:
                 if isinstance(path, Path):
                     return path.read_bytes()
@@ -292,12 +303,12 @@ class Journal:
                 return None
 
     def _write(self, name: str, content: str | Iterable[str]) -> None:
-        path = as_path(f"{self.folder}/{name}")
-        with open_atomic(path) as file:
+        with self._path(name) as path, open_atomic(path) as file:
             file.write(b"")
             for part in [content] if isinstance(content, str) else content:
                 file.write(part.encode(errors="replace"))
             file.commit()
+        self._has_begun = True
 
     def _delete(self, name: str) -> None:
         path = as_path(f"{self.folder}/{name}")

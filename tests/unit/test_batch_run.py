@@ -255,12 +255,16 @@ class TestTheDestinationIsFull:
         batch.client.save_fate = lambda: "ok"
         assert batch.work().rows.counts() == {"saved": 30}
 
-    def test_the_try_gives_up_after_a_while(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("fate", "why"), [("full", "No space left"), ("exists", "already exists")])
+    def test_the_try_gives_up_after_a_while_and_the_next_one_may_store_them(
+        self, tmp_path: Path, fate: str, why: str
+    ) -> None:
         batch = Batch(tmp_path, table(30))
-        batch.client.save_fate = lambda: "full"
-        with pytest.raises(KirinDestinationError, match="No space left"):
+        batch.client.save_fate = lambda: fate
+        with pytest.raises(KirinDestinationError, match=why) as caught:
             batch.work()
         assert len(batch.gateway.paid) == 6
+        assert caught.value.retryable
 
     def test_files_that_must_not_be_replaced_cost_the_last_rows_only(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(6))

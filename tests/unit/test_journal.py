@@ -94,12 +94,22 @@ class TestRecords:
         folder, aside = tmp_path / "_journal", tmp_path / "aside"
         folder.rename(aside)
         folder.write_text("not a folder")
-        with pytest.raises(KirinDestinationError):
+        with pytest.raises(KirinDestinationError) as caught:
             journal.record(RowState("a", "sent", 1))
+        assert caught.value.retryable, "it could be written before, so this is an outage"
         folder.unlink()
         aside.rename(folder)
         journal.record(RowState("b", "sent", 1))
         assert set(opened(tmp_path)[1]) == {"a", "b"}
+
+    @pytest.mark.parametrize("has_begun", [False, True])
+    def test_a_folder_out_of_reach_is_a_mistake_until_the_batch_has_begun(
+        self, tmp_path: Path, has_begun: bool
+    ) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        with pytest.raises(KirinDestinationError) as caught:
+            Journal(str(tmp_path / "file"), owner="p", has_begun=has_begun).read_head()
+        assert caught.value.retryable is has_begun
 
 
 class TestOwners:
