@@ -109,18 +109,18 @@ class HookBatchClient:
             return client
         return self._budget.client(client, prepared, record)
 
-    def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation, once."""
-        return self._hook.get_task(kirin_task_id, patience=0)
+    def get_task(self, kirin_task_id: str, *, external_task_id: str | None) -> KirinTask:
+        """Ask for a generation, once; the response need not repeat its external task id."""
+        return self._hook.get_task(kirin_task_id, external_task_id=external_task_id, patience=0)
 
     def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
         """Store the videos of a finished generation, and return what is known of them."""
-        client, known_as = _QuietClient(self._hook, state.key), state.external_task_id
+        client = _QuietClient(self._hook, state.key)
         fresh = kirin_task or fetch_finished(
-            client, str(state.kirin_task_id), pauses=(), is_kirin_id=True, external_task_id=known_as
+            client, str(state.kirin_task_id), pauses=(), is_kirin_id=True, external_task_id=state.external_task_id
         )
         named = replace(self._destination, step={**self._destination.step, "key": state.key})
-        return save_videos(client, replace(fresh, external_task_id=known_as), named, state.order)
+        return save_videos(client, fresh, named, state.order)
 
 
 class _QuietClient:

@@ -274,7 +274,8 @@ class BatchRun:
 
     def _ask(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)
-        return check_response(self.client.get_task(kirin_task_id), kirin_task_id=kirin_task_id)
+        kirin_task = self.client.get_task(kirin_task_id, external_task_id=state.external_task_id)
+        return check_response(kirin_task, kirin_task_id=kirin_task_id)
 
     def _end(self, state: RowState, kirin_task: KirinTask) -> RowState:
         """Report the end of a generation, and return the state of its row."""

@@ -34,8 +34,8 @@ class BatchClient(Protocol):
     def sender(self, prepared: PreparedPayload | None, record: RowRecord) -> GenerationClient:
         """Return the client that submits one payload; without a payload, it only looks up."""
 
-    def get_task(self, kirin_task_id: str) -> KirinTask:
-        """Ask for a generation, once."""
+    def get_task(self, kirin_task_id: str, *, external_task_id: str | None) -> KirinTask:
+        """Ask for a generation, once; the response need not repeat its external task id."""
 
     def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
         """Store the videos of a finished generation, and return what is known of them.

@@ -72,7 +72,7 @@ class ModelClient:
         self.before_sending(record.state.key)
         return ModelSender(self.gateway)
 
-    def get_task(self, kirin_task_id: str) -> KirinTask:
+    def get_task(self, kirin_task_id: str, *, external_task_id: str | None) -> KirinTask:
         return self.gateway.get_task(kirin_task_id, patience=0)
 
     def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
