@@ -6,13 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_kirin.links import kirin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink, video_link
 from airflow_provider_kirin.plugins import generation
 
 SIGNED = "https://cdn.example/v.mp4?Expires=1&Signature=secret"
 LASTING = "https://cdn.example/v.mp4"
+
+with_pages = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="the Kirin pages need Airflow 3.1")
 
 
 def result(url: str = SIGNED, files: list[str] | None = None, **video: Any) -> dict[str, Any]:
@@ -64,18 +66,18 @@ def test_no_link_to_signed_urls_and_to_what_browsers_cannot_open(given: Any) -> 
 class TestGenerationLink:
     TI = SimpleNamespace(dag_id="größe.v1", run_id="manual__2026-11-25T10:00:00+00:00", task_id="make", map_index=2)
 
-    def test_the_dag_is_in_the_path_where_every_airflow_looks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
+    @with_pages
+    def test_the_dag_is_in_the_path_where_every_airflow_looks_for_it(self) -> None:
         assert KirinGenerationLink().get_link(None, ti_key=self.TI) == (
             "kirin/generation/gr%C3%B6%C3%9Fe.v1/manual__2026-11-25T10%3A00%3A00%2B00%3A00/make/2"
         )
 
-    def test_before_airflow_3_1_there_is_neither_link_nor_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", False)
-        monkeypatch.setattr(generation, "AIRFLOW_V_3_1_PLUS", False)
+    @pytest.mark.skipif(AIRFLOW_V_3_1_PLUS, reason="Airflow 3.1 has them")
+    def test_before_airflow_3_1_there_is_neither_link_nor_page(self) -> None:
         assert KirinGenerationLink().get_link(None, ti_key=self.TI) == ""
         assert generation.KirinGenerationPlugin.fastapi_apps == generation.KirinGenerationPlugin.react_apps == []
 
+    @with_pages
     @pytest.mark.parametrize(
         ("base_url", "script"),
         [
@@ -86,14 +88,13 @@ class TestGenerationLink:
     def test_entry_has_an_absolute_path_as_airflow_3_1_imports_it_as_it_is(
         self, monkeypatch: pytest.MonkeyPatch, base_url: str, script: str
     ) -> None:
-        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
         (entry,) = generation.KirinGenerationPlugin.react_apps
         assert entry["bundle_url"].partition("?")[0] == script
 
-    def test_pages_can_be_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kirin, "AIRFLOW_V_3_1_PLUS", True)
-        monkeypatch.setattr(generation, "AIRFLOW_V_3_1_PLUS", False)
+    @with_pages
+    def test_pages_can_be_switched_off_and_callbacks_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__KIRIN__UI", "False")
-        assert generation.KirinGenerationPlugin.fastapi_apps == generation.KirinGenerationPlugin.react_apps == []
+        assert [app["name"] for app in generation.KirinGenerationPlugin.fastapi_apps] == ["Kirin callbacks"]
+        assert generation.KirinGenerationPlugin.react_apps == []
         assert KirinGenerationLink().get_link(None, ti_key=self.TI) == ""

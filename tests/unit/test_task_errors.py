@@ -1,4 +1,4 @@
-"""soft_fail and never_fail do the same in every mode of waiting, and on every Airflow."""
+"""soft_fail and never_fail do the same on every Airflow. In every mode: tests/integration/test_operators.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_kirin.api.polling import PollResult
 from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinError,
@@ -17,7 +16,6 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
     KirinTimeoutError,
 )
-from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.triggers.events import dump_event
 
@@ -37,31 +35,17 @@ def resumed(wait: KirinTaskSensor, event: Any) -> Any:
     return wait.resume_execution("execute_complete", {"event": event}, NOTHING)
 
 
-@pytest.fixture(params=["deferred", "poke"])
-def wait_for(request, monkeypatch):
-    """Return a function that lets a sensor wait for a generation with a given error."""
-
-    def deferred(wait: KirinTaskSensor, end: KirinError) -> Any:
-        return resumed(wait, dict(dump_event([end])))
-
-    def poke(wait: KirinTaskSensor, end: KirinError) -> Any:
-        monkeypatch.setattr(KirinHook, "poll_once", lambda *_: PollResult(outcome=end))
-        return wait.poke(NOTHING)
-
-    return deferred if request.param == "deferred" else poke
-
-
 @pytest.mark.parametrize("end", ENDS)
 class TestGenerationWithoutVideo:
     @pytest.mark.parametrize("asked", ["soft_fail", "never_fail"])
-    def test_skips_with_soft_fail_or_never_fail_and_logs_the_reason(self, wait_for, end, asked, caplog, capfd):
+    def test_skips_with_soft_fail_or_never_fail_and_logs_the_reason(self, end, asked, caplog, capfd):
         with caplog.at_level(logging.WARNING), pytest.raises(AirflowSkipException):
-            wait_for(sensor(**{asked: True}), ENDS[end])
+            resumed(sensor(**{asked: True}), dict(dump_event([ENDS[end]])))
         assert f"because of {asked}: {ENDS[end]}" in caplog.text + "".join(capfd.readouterr())
 
-    def test_fails_without_a_retry_by_default(self, wait_for, end):
+    def test_fails_without_a_retry_by_default(self, end):
         with pytest.raises(LEFT_ALONE[end]):
-            wait_for(sensor(), ENDS[end])
+            resumed(sensor(), dict(dump_event([ENDS[end]])))
 
 
 class TestInvalidId:

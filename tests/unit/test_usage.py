@@ -28,15 +28,10 @@ class Store(dict[str, Any]):
         self[key] = value
 
 
-@pytest.fixture(autouse=True)
-def no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_kirin.state.usage.report_outcome", lambda *_, **__: None)
-
-
 def record(store: Store | None, *ids: str) -> Any:
     """Tell of these generations, as one try of a task does; returns its XCom."""
     pushed: dict[str, Any] = {}
-    ti = SimpleNamespace(xcom_push=pushed.__setitem__, start_date=None)
+    ti = SimpleNamespace(xcom_push=pushed.__setitem__, start_date=None, dag_id="d", task_id="t")
     context: Any = {"ti": ti, "task_state_store": store}
     usage = {"cost": "0.28", "discount": 1}
     outcomes = [
