@@ -80,47 +80,47 @@ class Header:
     height: int
 
 
-def read_header(data: bytes, kind: str) -> Header:
+def read_header(data: bytes, file_format: str) -> Header:
     """Read the header of a file.
 
     :param data: the file, or as much of its beginning as there is
-    :param kind: ``JPEG`` or ``PNG``, by its first bytes
+    :param file_format: ``JPEG`` or ``PNG``, by its first bytes
     :raises InvalidImage: the header is damaged or missing
     """
-    image, _ = _open(without_notes(data) if kind == "PNG" else data, kind)
-    return Header(kind, *image.size)
+    image, _ = _open(strip_metadata(data) if file_format == "PNG" else data, file_format)
+    return Header(file_format, *image.size)
 
 
-def check_whole(data: bytes, kind: str) -> None:
+def check_integrity(data: bytes, file_format: str) -> None:
     """Check the whole file for damage, in bounded memory and time.
 
     :param data: the whole file; anything after its first image (as in MPO files) is ignored
-    :param kind: ``JPEG`` or ``PNG``, by its first bytes
+    :param file_format: ``JPEG`` or ``PNG``, by its first bytes
     :raises IncompleteFile: the file is truncated
     :raises InvalidImage: the file is damaged, animated or a decompression bomb
     """
-    if kind == "PNG":
-        _check_png(without_notes(data))
+    if file_format == "PNG":
+        _check_png(strip_metadata(data))
     else:
         _check_jpeg(data)
 
 
-def without_notes(data: bytes) -> bytes:
+def strip_metadata(data: bytes) -> bytes:
     """Return a PNG without text chunks, profiles, EXIF and other metadata, which some decoders fail on.
 
     :param data: the file, or as much of its beginning as there is
     """
-    view, start, kind = memoryview(data), len(_PNG_START), b""
+    view, start, chunk_type = memoryview(data), len(_PNG_START), b""
     kept = [view[:start]]
-    while start < len(data) and kind != b"IEND":
-        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(view[start : start + 4], "big")
-        if kind[:1].isupper() or kind in _VISIBLE:
+    while start < len(data) and chunk_type != b"IEND":
+        chunk_type, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(view[start : start + 4], "big")
+        if chunk_type[:1].isupper() or chunk_type in _VISIBLE:
             kept.append(view[start:end])
         start = end
     return b"".join(kept)
 
 
-def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
+def _open(data: bytes, file_format: str) -> tuple[ImageFile, int]:
     """Return the image, without decoding its pixels, and the position where Pillow stopped reading."""
     # The classes instead of Image.open: no other plugin is tried, and no bomb warning is emitted (we check the limits).
     from PIL.JpegImagePlugin import JpegImageFile
@@ -129,9 +129,9 @@ def _open(data: bytes, kind: str) -> tuple[ImageFile, int]:
     file = BytesIO(data)
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = (PngImageFile if kind == "PNG" else JpegImageFile)(file)
+            image = (PngImageFile if file_format == "PNG" else JpegImageFile)(file)
     except Exception:  # Pillow does not document what it raises for a malicious file
-        raise CorruptImage(f"this one has no {kind} header") from None
+        raise CorruptImage(f"this one has no {file_format} header") from None
     return image, file.tell()
 
 
@@ -158,14 +158,14 @@ def _check_png(data: bytes) -> None:
 def _check_jpeg(data: bytes) -> None:
     image, scan = _open(data, "JPEG")
     markers = [found[0] for found in islice(_SCAN_OR_END.finditer(data, scan), _MAX_SCANS)]
-    is_cut = _JPEG_END not in markers
-    if is_cut and len(markers) == _MAX_SCANS:
+    is_truncated = _JPEG_END not in markers
+    if is_truncated and len(markers) == _MAX_SCANS:
         raise CorruptImage("this one has far more scans than a photograph")
     try:
         _open(_first_rows(data, image.size, scan), "JPEG")[0].load()
     except Exception:
         raise CorruptImage("the pixels of this one cannot be decoded") from None
-    if is_cut:
+    if is_truncated:
         raise IncompleteFile
 
 

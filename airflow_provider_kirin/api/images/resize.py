@@ -16,11 +16,11 @@ from airflow_provider_kirin.api.images.integrity import (
     CorruptImage,
     IncompleteFile,
     InvalidImage,
-    check_whole,
-    without_notes,
+    check_integrity,
+    strip_metadata,
 )
 from airflow_provider_kirin.api.images.rules import ImageRules
-from airflow_provider_kirin.api.images.validation import recognise
+from airflow_provider_kirin.api.images.validation import detect_format
 from airflow_provider_kirin.exceptions import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_ORIGINAL: Final = 100_000_000
 #: Maximum pixels of an original: above it, Pillow warns of decompression bombs. Decoded they take up to 360 MB.
 MAX_PIXELS: Final = 89_478_485
-#: Readable formats: the name that :func:`recognise` returns, and Pillow's.
+#: Readable formats: the name that :func:`detect_format` returns, and Pillow's.
 _READABLE: Final = {"JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
 #: Modes that Pillow converts to RGB faithfully, besides 16-bit grey. Not among them: Lab, floating point.
 _MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -65,17 +65,17 @@ def fit(data: bytes, *, name: str, field: str, rules: ImageRules) -> Fitted | li
     :param field: the payload's field
     :param rules: what the model accepts
     """
-    found = recognise(data)
-    if found not in _READABLE:
+    file_format = detect_format(data)
+    if file_format not in _READABLE:
         # check() has already reported the problems of such a file.
         return []
     if len(data) >= MAX_ORIGINAL:
         rule = f"an image that is made to fit must have less than {MAX_ORIGINAL:,} bytes"
-        return [Problem(field, f"{name} ({found})", rule, "Scale it down or save it as JPEG.")]
+        return [Problem(field, f"{name} ({file_format})", rule, "Scale it down or save it as JPEG.")]
     try:
-        return _fit(data, found, rules)
-    except InvalidImage as unfit:
-        return [Problem(field, f"{name} ({found}, {len(data):,} bytes)", unfit.rule, unfit.remedy)]
+        return _fit(data, file_format, rules)
+    except InvalidImage as error:
+        return [Problem(field, f"{name} ({file_format}, {len(data):,} bytes)", error.rule, error.remedy)]
 
 
 def plan(width: int, height: int, rules: ImageRules, *, scale: float = 1.0) -> tuple[Size, Size]:
@@ -106,17 +106,19 @@ def _canvas(width: float, height: float, rules: ImageRules) -> Size:
     return max(ceil(width), least), max(ceil(height), least)
 
 
-def _fit(data: bytes, found: str, rules: ImageRules) -> Fitted:
-    image, steps = _read(data, found)
+def _fit(data: bytes, file_format: str, rules: ImageRules) -> Fitted:
+    image, steps = _read(data, file_format)
     scale = 1.0
     while True:
         size, canvas = plan(*image.size, rules, scale=scale)
         made = _pad(_scale(image, size), canvas)
-        for encoded, how in _encodings(made, found, rules, same_size=canvas == image.size):
+        for encoded, how in _encodings(made, file_format, rules, same_size=canvas == image.size):
             if len(encoded) < rules.max_bytes:
                 steps += [f"scaled to {size[0]} x {size[1]} px"] if size != image.size else []
                 steps += [f"padded to {canvas[0]} x {canvas[1]} px"] if size != canvas else []
-                return Fitted(encoded, f"{found}, {_shown(image)}, {len(data):,} bytes: {', '.join([*steps, how])}")
+                return Fitted(
+                    encoded, f"{file_format}, {_shown(image)}, {len(data):,} bytes: {', '.join([*steps, how])}"
+                )
         if scale * min(image.size) < 1:
             raise InvalidImage(f"the file must be smaller than {rules.max_bytes:,} bytes", "Use a simpler image.")
         scale *= _SHRINK
@@ -126,7 +128,7 @@ def _shown(image: Image.Image) -> str:
     return f"{image.width} x {image.height} px"
 
 
-def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
+def _read(data: bytes, file_format: str) -> tuple[Image.Image, list[str]]:
     """Return the pixels, upright, as RGB or RGBA, and the steps that were taken.
 
     :raises InvalidImage: the file is damaged, or Pillow cannot read it
@@ -134,24 +136,24 @@ def _read(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
     from PIL import ImageFile
 
     cut = None
-    if found in ("JPEG", "PNG"):
+    if file_format in ("JPEG", "PNG"):
         try:
-            check_whole(data, found)
+            check_integrity(data, file_format)
         except IncompleteFile as incomplete:
             # Some cameras omit the end marker of a JPEG. Pillow then detects whether pixels are missing.
-            if found == "PNG" or ImageFile.LOAD_TRUNCATED_IMAGES:
+            if file_format == "PNG" or ImageFile.LOAD_TRUNCATED_IMAGES:
                 raise
             cut = incomplete
     try:
-        return _decode(data, found)
+        return _decode(data, file_format)
     except CorruptImage as damaged:
-        if found == "PNG":
+        if file_format == "PNG":
             # Its pixels are intact: Pillow fails on the metadata.
-            return _decode(without_notes(data), found)
+            return _decode(strip_metadata(data), file_format)
         raise cut or damaged from None
 
 
-def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
+def _decode(data: bytes, file_format: str) -> tuple[Image.Image, list[str]]:
     from PIL import Image
 
     steps = []
@@ -160,8 +162,8 @@ def _decode(data: bytes, found: str) -> tuple[Image.Image, list[str]]:
             # Pillow warns of odd metadata, which is harmless, and of decompression bombs, which are rejected.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(BytesIO(data), formats=[_READABLE[found]])
-            if found != "JPEG" and getattr(opened, "is_animated", False):
+            opened = Image.open(BytesIO(data), formats=[_READABLE[file_format]])
+            if file_format != "JPEG" and getattr(opened, "is_animated", False):
                 steps.append("first frame taken")
             orientation = _orientation(opened)
             # Pillow turns a TIFF upright when loading it, and updates its EXIF.
@@ -243,12 +245,14 @@ def _pad(image: Image.Image, canvas: Size) -> Image.Image:
     return padded
 
 
-def _encodings(image: Image.Image, found: str, rules: ImageRules, *, same_size: bool) -> Iterator[tuple[bytes, str]]:
+def _encodings(
+    image: Image.Image, file_format: str, rules: ImageRules, *, same_size: bool
+) -> Iterator[tuple[bytes, str]]:
     """Yield encoded files of an image, the most faithful first."""
     has_alpha = image.mode == "RGBA"
     # A PNG that is too large does not become smaller by saving it again.
-    is_hopeless = found == "PNG" and same_size
-    wants_png = found in _LOSSLESS or has_alpha or "JPEG" not in rules.formats
+    is_hopeless = file_format == "PNG" and same_size
+    wants_png = file_format in _LOSSLESS or has_alpha or "JPEG" not in rules.formats
     if "PNG" in rules.formats and wants_png and not is_hopeless:
         yield _encoded(image, "PNG", optimize=False), "saved as PNG"
     if "JPEG" in rules.formats:

@@ -191,14 +191,15 @@ def is_signed_url(value: object) -> bool:
 def _describe_bytes(data: bytes | bytearray | memoryview) -> str:
     from hashlib import sha256
 
-    from airflow_provider_kirin.api.images.validation import recognise
+    from airflow_provider_kirin.api.images.validation import detect_format
 
     size = _size(data)
     if size > _MAX_HASHED:
         return f"<{size} bytes>"
     whole = bytes(data)
-    found = recognise(whole)
-    what = f"{found} image, " if found in KNOWN_FORMATS else f"{found}, " if found else ""
+    file_format = detect_format(whole)
+    image = " image" if file_format in KNOWN_FORMATS else ""
+    what = f"{file_format}{image}, " if file_format else ""
     return f"<{what}{size} bytes, sha256 {sha256(whole).hexdigest()[:8]}>"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_provider_kirin.api.images.integrity import Header, InvalidImage, check_whole, read_header
+from airflow_provider_kirin.api.images.integrity import Header, InvalidImage, check_integrity, read_header
 from airflow_provider_kirin.api.images.rules import ImageRules
 from airflow_provider_kirin.exceptions import Problem
 
@@ -37,8 +37,8 @@ _SIGNATURES: Final = (
 )
 
 
-def recognise(data: bytes) -> str | None:
-    """Name the format of a file by its content, or None.
+def detect_format(data: bytes) -> str | None:
+    """Return the format of a file by its content; None if it is unknown.
 
     :param data: the file, or its first kilobyte
     """
@@ -66,20 +66,23 @@ def check(data: bytes, *, name: str, field: str, rules: ImageRules) -> tuple[Hea
     if not data:
         return None, [Problem(field, f"{name} (empty)", "an image cannot be empty", "Use a JPEG or PNG file.")]
     problems = _check_size(data, f"{name} ({size})", field, rules)
-    found = recognise(data)
-    if found not in rules.formats:
-        return None, [_wrong_format(found, f"{name} ({found or 'unknown format'}, {size})", field, rules), *problems]
+    file_format = detect_format(data)
+    if file_format not in rules.formats:
+        return None, [
+            _wrong_format(file_format, f"{name} ({file_format or 'unknown format'}, {size})", field, rules),
+            *problems,
+        ]
     try:
-        header = read_header(data, found)
-    except InvalidImage as unfit:
-        return None, problems or [Problem(field, f"{name} ({found}, {size})", unfit.rule, unfit.remedy)]
-    value = f"{name} ({found}, {header.width} x {header.height} px)"
+        header = read_header(data, file_format)
+    except InvalidImage as error:
+        return None, problems or [Problem(field, f"{name} ({file_format}, {size})", error.rule, error.remedy)]
+    value = f"{name} ({file_format}, {header.width} x {header.height} px)"
     too_many_pixels = header.width * header.height > rules.max_pixels
     if not problems and not too_many_pixels:
         try:
-            check_whole(data, found)
-        except InvalidImage as unfit:
-            problems.append(Problem(field, value, unfit.rule, unfit.remedy))
+            check_integrity(data, file_format)
+        except InvalidImage as error:
+            problems.append(Problem(field, value, error.rule, error.remedy))
     return header, problems + _check_shape(header, value, field, rules)
 
 
@@ -90,9 +93,9 @@ def _check_size(data: bytes, value: str, field: str, rules: ImageRules) -> list[
     return [Problem(field, value, rule, "Save it as JPEG at a lower quality, or scale it down.")]
 
 
-def _wrong_format(found: str | None, value: str, field: str, rules: ImageRules) -> Problem:
+def _wrong_format(file_format: str | None, value: str, field: str, rules: ImageRules) -> Problem:
     allowed = " or ".join(rules.formats)
-    remedy = f"Convert it to {allowed}." if found else f"Use a {allowed} file."
+    remedy = f"Convert it to {allowed}." if file_format else f"Use a {allowed} file."
     return Problem(field, value, f"the content of the image must be {allowed}, whatever the file name", remedy)
 
 
