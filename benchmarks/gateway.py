@@ -27,7 +27,7 @@ _READY = "Benchmark gateway ready at "
 #: How an MP4 begins: our download takes nothing else for a video.
 _BEGINNING = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 #: The largest video that `/video/{bytes}` serves; the file behind it is sparse.
-_LARGEST_VIDEO = 4 << 30
+_MAX_VIDEO = 4 << 30
 
 
 def running_ids(count: int, seconds: float) -> list[str]:

@@ -47,7 +47,7 @@ class Charge:
     estimate: Decimal | None = None
     cost: Decimal | None = None
 
-    def counts(self, fallback: Decimal) -> Decimal:
+    def amount(self, fallback: Decimal) -> Decimal:
         """Return the amount to count: the cost if known, else the estimate, else the fallback.
 
         :param fallback: US dollars to count if neither is known
@@ -139,11 +139,11 @@ def over_budget(
     :param row: the row of a batch that it is for
     """
     others = [charge for charge in others if charge.external_task_id != external_task_id]
-    spent = sum((charge.counts(estimate.usd) for charge in others), Decimal(0))
+    spent = sum((charge.amount(estimate.usd) for charge in others), Decimal(0))
     if spent + estimate.usd <= budget:
         return None
     pending = [charge for charge in others if charge.kirin_task_id is None]
-    held = sum((charge.counts(estimate.usd) for charge in pending), Decimal(0))
+    held = sum((charge.amount(estimate.usd) for charge in pending), Decimal(0))
     would_cost = f"would cost {show_usd(estimate.usd)} USD (according to {estimate.source})"
     text = f"max_cost_usd = {show_usd(budget)}: "
     if row is None:

@@ -13,28 +13,28 @@ from airflow_provider_kirin.api.pricing import show_usd
 FIELDS = ("dag", "run", "task", "model", "day")
 
 
-def summarize(spent: Iterable[Generation], by: Sequence[str]) -> list[dict[str, Any]]:
+def summarize(generations: Iterable[Generation], by: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row per group, sorted: the group's fields followed by its :func:`total`.
 
-    :param spent: generations
+    :param generations: generations
     :param by: the :data:`FIELDS` to group by
     """
     groups: dict[tuple[str, ...], list[Generation]] = {}
-    for generation in spent:
+    for generation in generations:
         groups.setdefault(tuple(_value(generation, field) for field in by), []).append(generation)
     return [dict(zip(by, key, strict=True)) | total(groups[key]) for key in sorted(groups)]
 
 
-def total(spent: Sequence[Generation]) -> dict[str, Any]:
+def total(generations: Sequence[Generation]) -> dict[str, Any]:
     """Return the number of generations, their cost in US dollars (a string), and the number of unknown costs.
 
-    :param spent: generations
+    :param generations: generations
     """
-    costs = [generation.cost for generation in spent if generation.cost is not None]
+    costs = [generation.cost for generation in generations if generation.cost is not None]
     return {
-        "generations": len(spent),
+        "generations": len(generations),
         "usd": show_usd(sum(costs, Decimal(0))),
-        "unknown": len(spent) - len(costs),
+        "unknown": len(generations) - len(costs),
     }
 
 

@@ -60,7 +60,7 @@ def listed_price(table: Mapping[str, Decimal], key: str) -> Decimal | None:
     return next((table[prefix] for prefix in prefixes if prefix in table), None)
 
 
-def estimated(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -> Estimate | None:
+def estimate_cost(preview: Decimal | None, table: Mapping[str, Decimal], key: str) -> Estimate | None:
     """Return the expected cost of one generation: the gateway's preview, else the user's price; None without either.
 
     :param preview: the gateway's price in US dollars, if it gave one

@@ -15,10 +15,10 @@ from airflow_provider_kirin.api.task_fields import unwrap
 from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Characters kept of a body that is not JSON.
-_LONGEST_TEXT = 2000
+_MAX_BODY_TEXT = 2000
 #: Maximum number of lists and objects in a JSON body. Tens of thousands of them cause a full garbage collection, which
 #: stops the triggerer's event loop for a tenth of a second, in whichever thread they are created.
-_MOST_CONTAINERS = 2_000
+_MAX_CONTAINERS = 2_000
 _TASK_FIELDS = {"id", "task_id", "output"}
 
 
@@ -29,7 +29,7 @@ def parse_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
     :param hide: removes secrets from a string
     """
     try:
-        if raw.count(b"[") + raw.count(b"{") > _MOST_CONTAINERS:
+        if raw.count(b"[") + raw.count(b"{") > _MAX_CONTAINERS:
             raise ValueError("too many lists and objects")
         body = _DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError):
@@ -39,7 +39,7 @@ def parse_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
         if is_plain(raw, hide=hide):
             return body
     clean = sanitize(body, hide=hide)
-    return clean[:_LONGEST_TEXT] if isinstance(clean, str) else clean
+    return clean[:_MAX_BODY_TEXT] if isinstance(clean, str) else clean
 
 
 def _finite(text: str) -> float | None:

@@ -19,7 +19,7 @@ from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.exceptions import KirinError
 
 Command = Callable[[Namespace], None]
-_LONGEST_LINE = 4000
+_MAX_LINE = 4000
 
 
 def command(function: Command) -> Command:
@@ -56,7 +56,7 @@ def fail(message: Any) -> NoReturn:
 
     :param message: a string or an exception
     """
-    echo(one_line(message, _LONGEST_LINE))
+    echo(one_line(message, _MAX_LINE))
     raise SystemExit(1)
 
 
@@ -134,7 +134,7 @@ class ConsoleLog:
 
         :param message: a format string, as for :mod:`logging`
         """
-        echo(one_line(str(message) % args if args else message, _LONGEST_LINE))
+        echo(one_line(str(message) % args if args else message, _MAX_LINE))
 
     def info(self, message: object, *args: object) -> None:
         """Print nothing: the command prints its own result."""

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_kirin.api.payload.paths import MOST_VALUES, is_larger_than
+from airflow_provider_kirin.api.payload.paths import MAX_VALUES, is_larger_than
 from airflow_provider_kirin.cli._runner import fail
 
 #: A payload with a few images in Base64 is far shorter; an endless file must not fill the memory.
-_MOST_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 256 * 1024 * 1024
 
 
 def read_payload(name: str) -> Any:
@@ -30,12 +30,12 @@ def read_payload(name: str) -> Any:
 
 def _read(name: str) -> bytes:
     if name == "-":
-        raw = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        raw = sys.stdin.buffer.read(_MAX_BYTES + 1)
     else:
         with Path(name).expanduser().open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
-        fail(f"{name} is longer than {_MOST_BYTES:,} bytes.")
+            raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        fail(f"{name} is longer than {_MAX_BYTES:,} bytes.")
     return raw
 
 
@@ -60,8 +60,8 @@ def _read_yaml(name: str, text: str) -> Any:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         # Aliases of aliases grow exponentially when they are expanded, and merge keys copy them.
-        if is_larger_than(MOST_VALUES, root, _children):
-            fail(f"{name} holds more than {MOST_VALUES:,} values, each alias counted in full.")
+        if is_larger_than(MAX_VALUES, root, _children):
+            fail(f"{name} holds more than {MAX_VALUES:,} values, each alias counted in full.")
         return None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         fail(f"{name} is neither JSON nor YAML: {error}")

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.payload import with_example_images
-from airflow_provider_kirin.api.pricing import Estimate, estimated, price_key, show_usd
+from airflow_provider_kirin.api.pricing import Estimate, estimate_cost, price_key, show_usd
 from airflow_provider_kirin.exceptions import KirinError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def find_price(hook: KirinHook, prepared: PreparedPayload) -> Estimate | None:
         usd, _ = hook.precharge(prepared)
     except KirinError:
         usd = None
-    return estimated(usd, hook.connection.prices, price_key(prepared.model, prepared.params))
+    return estimate_cost(usd, hook.connection.prices, price_key(prepared.model, prepared.params))
 
 
 def describe_price(estimate: Estimate | None) -> str:
@@ -119,7 +119,7 @@ class PriceList:
         try:
             return find_price(self._hook, self._hook.prepare(example, model=model))
         except KirinError:
-            return estimated(None, self._hook.connection.prices, key)
+            return estimate_cost(None, self._hook.connection.prices, key)
 
 
 def find_table_price(hook: KirinHook, rows: Iterable[Row], model: str) -> Price:

@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 _ZOOM = 0.12
 _SQUARE_UP_TO = 1.2
-_MOST_TO_CROP = 0.3
+_MAX_CROP = 0.3
 # RGB to limited-range BT.709 YCbCr, what players assume for HD: three rows of four for Image.convert.
 _BT709 = (0.1826, 0.6142, 0.0620, 16, -0.1006, -0.3386, 0.4392, 128, 0.4392, -0.3989, -0.0403, 128)
 _SAMPLE_RATE = 44_100
@@ -109,7 +109,7 @@ def _canvas(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     ground = _even(size[0] * (1 + _ZOOM)), _even(size[1] * (1 + _ZOOM))
     cover = max(ground[0] / picture.width, ground[1] / picture.height)
     shown = ground[0] * ground[1] / (picture.width * picture.height * cover * cover)
-    if 1 - shown <= _MOST_TO_CROP:
+    if 1 - shown <= _MAX_CROP:
         return ImageOps.fit(picture, ground, Image.Resampling.LANCZOS)
     # Cropping would lose too much: show the whole image in front of a blurred and darkened copy of itself.
     small = ImageOps.fit(picture, (ground[0] // 8, ground[1] // 8), Image.Resampling.BOX)

@@ -19,7 +19,7 @@ from airflow_provider_kirin.api.budget import (
     parse_budget,
     read_charges,
 )
-from airflow_provider_kirin.api.pricing import Estimate, billed_cost, estimated, price_key, show_usd
+from airflow_provider_kirin.api.pricing import Estimate, billed_cost, estimate_cost, price_key, show_usd
 from airflow_provider_kirin.api.retry import SubmissionOutcome, classify_submission_error
 from airflow_provider_kirin.exceptions import KirinBudgetError, KirinError
 from airflow_provider_kirin.state.keys import BUDGET_KEY, SUBMISSION_KEY, USAGE_KEY
@@ -98,7 +98,7 @@ def find_estimate(
     """
     key = price_key(prepared.model, prepared.params)
     usd, why, retryable = _ask_for_price(hook, prepared)
-    estimate = estimated(usd, hook.connection.prices, key) or estimate_from_history(history(), key)
+    estimate = estimate_cost(usd, hook.connection.prices, key) or estimate_from_history(history(), key)
     if estimate is None:
         raise no_estimate(limit, key, why, retryable=retryable, row=row)
     return estimate

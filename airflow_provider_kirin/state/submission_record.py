@@ -210,27 +210,27 @@ class SubmissionRecord:
             return dict(recorded)
         return self._inputs if self._inputs_known or external_task_id in self._sent else {}
 
-    def find_submission(self, kirin_task_id: str, submitted_by: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
+    def find_submission(self, kirin_task_id: str, submitters: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
         """Return the :data:`SUBMISSION_KEY` XCom of the task that submitted or adopted a generation.
 
         :param kirin_task_id: the generation
-        :param submitted_by: ids and map indexes of other tasks that may have submitted it; if empty, this task
+        :param submitters: ids and map indexes of other tasks that may have submitted it; if empty, this task
         :return: the XCom's fields, empty if none of these tasks has the generation
         """
-        return self._find(SUBMISSION_KEY, kirin_task_id, submitted_by)
+        return self._find(SUBMISSION_KEY, kirin_task_id, submitters)
 
-    def find_order(self, kirin_task_id: str, submitted_by: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
+    def find_order(self, kirin_task_id: str, submitters: Iterable[tuple[str, int]] = ()) -> Mapping[str, Any]:
         """Return the :data:`ORDER_KEY` XCom of a generation.
 
         :param kirin_task_id: the generation
-        :param submitted_by: see :meth:`find_submission`
+        :param submitters: see :meth:`find_submission`
         :return: the XCom's fields, empty if none of these tasks has the generation
         """
-        return self._find(ORDER_KEY, kirin_task_id, submitted_by)
+        return self._find(ORDER_KEY, kirin_task_id, submitters)
 
-    def _find(self, key: str, kirin_task_id: str, submitted_by: Iterable[tuple[str, int]]) -> Mapping[str, Any]:
+    def _find(self, key: str, kirin_task_id: str, submitters: Iterable[tuple[str, int]]) -> Mapping[str, Any]:
         own = (self._ti.task_id, map_index_of(self._ti))
-        for task_id, map_index in list(submitted_by) or [own]:
+        for task_id, map_index in list(submitters) or [own]:
             entry = self._ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
             if isinstance(entry, Mapping) and entry.get("kirin_task_id") == kirin_task_id:
                 return entry

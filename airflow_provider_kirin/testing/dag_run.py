@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import DAG
 
 #: Seconds. As in ``fast_retries()``.
-_LONGEST_PAUSE = 0.05
+_MAX_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run_dag(dag: DAG, *, fast_retries: bool = True, **options: Any) -> DagTestRu
     _store(dag)
     with contextlib.ExitStack() as stack:
         if fast_retries:
-            stack.enter_context(limited_pauses(_LONGEST_PAUSE))
+            stack.enter_context(limited_pauses(_MAX_PAUSE))
             stack.enter_context(_no_retry_delays(dag))
         return DagTestRun(dag.test(**options))
 

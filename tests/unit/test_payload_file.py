@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.api.payload.paths import MOST_VALUES, is_larger_than
+from airflow_provider_kirin.api.payload.paths import MAX_VALUES, is_larger_than
 from airflow_provider_kirin.cli import payload_file
 from airflow_provider_kirin.cli.payload_file import read_payload
 
@@ -72,7 +72,7 @@ def test_ordinary_aliases_are_accepted(read: Any) -> None:
 
 
 def test_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(payload_file, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(payload_file, "_MAX_BYTES", 1000)
     with pytest.raises(SystemExit):
         read_payload("/dev/zero")
     assert "longer than 1,000 bytes" in capsys.readouterr().err
@@ -88,5 +88,5 @@ def test_a_structure_counts_each_value_each_time() -> None:
     assert is_larger_than(6, [shared, shared])
     holds_itself: list[Any] = []
     holds_itself.append(holds_itself)
-    assert is_larger_than(MOST_VALUES, holds_itself)
-    assert is_larger_than(MOST_VALUES, {"a": {"b": list(range(MOST_VALUES))}})
+    assert is_larger_than(MAX_VALUES, holds_itself)
+    assert is_larger_than(MAX_VALUES, {"a": {"b": list(range(MAX_VALUES))}})

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_kirin.api.payload.paths import (
     MAX_DEPTH,
-    MOST_VALUES,
+    MAX_VALUES,
     FieldPath,
     format_path,
     is_larger_than,
@@ -37,8 +37,8 @@ def as_mapping(payload: Any, model: str) -> dict[str, Any]:
             raise KirinPayloadError([_not_a_mapping(payload)], model=model) from None
     if not isinstance(payload, Mapping) or not all(isinstance(name, str) for name in payload):
         raise KirinPayloadError([_not_a_mapping(payload)], model=model)
-    if is_larger_than(MOST_VALUES, payload):
-        rule = f"must not have more than {MOST_VALUES:,} values"
+    if is_larger_than(MAX_VALUES, payload):
+        rule = f"must not have more than {MAX_VALUES:,} values"
         problem = Problem("payload", "(not shown)", rule, "No Kirin model takes that many: pass only its parameters")
         raise KirinPayloadError([problem], model=model)
     for path, _ in leaves(payload):

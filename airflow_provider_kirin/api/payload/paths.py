@@ -16,7 +16,7 @@ FieldPattern = tuple[str, ...]
 MAX_DEPTH: Final = 20
 #: Maximum number of values. No model takes a tenth of this, but lists that contain the same list many times may hold
 #: billions.
-MOST_VALUES: Final = 10_000
+MAX_VALUES: Final = 10_000
 #: Where Kirin models usually have their images: used for fields that are not documented.
 COMMON_IMAGE_FIELDS: Final[tuple[FieldPattern, ...]] = (
     ("image",),

@@ -33,7 +33,7 @@ from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, P
 
 FitImages = Literal["error", "auto"]
 #: A shorter key belongs to an emulator, and may be an ordinary word in a prompt.
-_SHORTEST_SECRET = 8
+_MIN_SECRET = 8
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def prepare_payload(
     *,
     replacing: Mapping[Any, Any] | None = None,
     open_uri: images.OpenUri | None = None,
-    allow_unknown_model: bool = False,
     fit_images: FitImages = "error",
+    allow_unknown_model: bool = False,
 ) -> PreparedPayload:
     """Validate a whole payload, load and validate its images, and return what will be sent.
 
@@ -151,7 +151,7 @@ def with_example_images(payload: Any, model: str, image: bytes) -> dict[str, Any
     :param payload: the model's parameters
     :param model: the model's id
     :param image: the example
-    :raises KirinPayloadError: it is no mapping, or the model has no schema
+    :raises KirinPayloadError: it is not a mapping
     """
     schema = find_schema(model, allow_unknown=True)
     given = normalize(as_mapping(payload, model), schema)
@@ -159,16 +159,16 @@ def with_example_images(payload: Any, model: str, image: bytes) -> dict[str, Any
     return example
 
 
-def refuse_secret(ready: PreparedPayload, secret: str) -> None:
-    """Reject a payload that contains a secret. Image bytes are not searched, as they may contain any string by chance.
+def refuse_secret(prepared: PreparedPayload, secret: str) -> None:
+    """Refuse a payload that contains a secret. Image bytes are not searched, as they may contain any string by chance.
 
-    :param ready: the prepared payload
+    :param prepared: the prepared payload
     :param secret: the string that must not occur in it
     :raises KirinPayloadError: names the fields, but shows neither their values nor the secret
     """
-    if len(secret) < _SHORTEST_SECRET:
+    if len(secret) < _MIN_SECRET:
         return
-    encoded = {parse_path(name) for name, image in ready.images.items() if image.sha256}
+    encoded = {parse_path(name) for name, image in prepared.images.items() if image.sha256}
     problems = [
         Problem(
             format_path(path)[:80],
@@ -176,11 +176,11 @@ def refuse_secret(ready: PreparedPayload, secret: str) -> None:
             "contains the connection's API key, which is never sent in a payload",
             "Look for a template such as {{ conn... }}: Airflow also renders those in the rows of expand_kwargs()",
         )
-        for path, value in leaves(ready.params)
+        for path, value in leaves(prepared.params)
         if isinstance(value, str) and path not in encoded and secret in value
     ]
     if problems:
-        raise KirinPayloadError(problems, model=ready.model)
+        raise KirinPayloadError(problems, model=prepared.model)
 
 
 def signed_urls(payload: Any) -> dict[FieldPath, str]:

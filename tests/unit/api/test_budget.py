@@ -70,7 +70,7 @@ class TestReading:
     )))  # fmt: skip
     def test_other_peoples_xcoms_do_no_harm(self, junk: list[Any]) -> None:
         for one in read_charges(junk, junk):
-            assert one.counts(PRICE.usd) == one.counts(PRICE.usd)
+            assert one.amount(PRICE.usd) == one.amount(PRICE.usd)
 
 
 class TestDeciding:
@@ -121,7 +121,7 @@ class TestDeciding:
         self, others: list[Charge], budget: Decimal, usd: Decimal
     ) -> None:
         error = over_budget(budget, Estimate(usd, "x"), others, external_task_id="mine")
-        total = sum((one.counts(usd) for one in others), Decimal(0)) + usd
+        total = sum((one.amount(usd) for one in others), Decimal(0)) + usd
         assert (error is None) == (total <= budget)
 
 
