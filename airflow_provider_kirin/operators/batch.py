@@ -10,13 +10,12 @@ from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.payload import FitImages, check_fit_images
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import check_absolute, to_str
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
-from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
-from airflow_provider_kirin.operators.arguments import TemplatedArguments, check_budget
+from airflow_provider_kirin.operators.arguments import check_budget
+from airflow_provider_kirin.operators.file_arguments import FileArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
-from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
+from airflow_provider_kirin.operators.specs import CallbackSpec
 from airflow_provider_kirin.utils.deferral import DEFAULT_WAIT, as_seconds, deferrable_default
 from airflow_provider_kirin.utils.retry_defaults import RetriedByDefault
 from airflow_provider_kirin.utils.task_errors import fail_without_retry
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 86400.0
 
 
-class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault):
+class KirinBatchOperator(FileArguments, RetriedByDefault):
     """Make a video of each row of a table: submit, wait without a worker, download; one task for any number of rows.
 
     Each row is paid once, whatever crashes: a retry or a clear continues with what is there and submits only
@@ -89,6 +88,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
     checked_fields = template_fields
     operator_extra_links = (KirinGenerationLink(),)
     ui_color = "#ece3fb"
+    _placeholders = ("key",)
 
     def __init__(
         self,
@@ -123,9 +123,13 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         if callback not in ("auto", None):
             raise ValueError(f'callback = {callback!r} must be "auto" or None.')
         super().__init__(**kwargs)
+        # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
+        # raised here would be retried.
+        if not is_unmapped_copy(self):
+            check_budget(max_cost_usd)
+        self._set_files(destination, filename_template, overwrite, max_bytes, sidecar, poster)
         self._rows: Any = None
         self.payloads = payloads
-        self.destination = to_str(destination)
         self.key = key
         self.max_in_flight = _at_least(1, max_in_flight, "max_in_flight")
         self.max_cost_usd = max_cost_usd
@@ -139,28 +143,12 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
         self.kirin_conn_id = kirin_conn_id
         self.fit_images: FitImages = check_fit_images(fit_images)
         self.take = take
-        self.filename_template = filename_template
-        self.overwrite = overwrite
-        self.max_bytes = max_bytes
-        self.sidecar = sidecar
-        self.poster = poster
         self.on_unknown_submit: OnUnknownSubmit = _one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
         self.allow_unknown_model = allow_unknown_model
         self.callback = callback
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
-        self._check_static()
         self._hide_rows()
-
-    def _check_static(self) -> None:
-        """Check what is known when the DAG is parsed."""
-        # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
-        # raised here would be retried.
-        if is_unmapped_copy(self):
-            return
-        if isinstance(self.destination, str) and not is_dynamic(self.destination):
-            check_absolute(self.destination)
-        check_budget(self.max_cost_usd)
 
     def _hide_rows(self) -> None:
         """Keep rows out of templates: rendering thousands takes seconds, and they may hold images and signed URLs."""
@@ -224,15 +212,7 @@ class KirinBatchOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault)
             key=self.key,
             model=self.model,
             kirin_conn_id=self.kirin_conn_id,
-            files=FilesSpec(
-                destination=self.destination,
-                filename_template=self.filename_template,
-                overwrite=self.overwrite,
-                max_bytes=self.max_bytes,
-                sidecar=self.sidecar,
-                poster=self.poster,
-                rendering=self._rendering,
-            ),
+            files=self._files_spec(),
             take=self.take,
             max_in_flight=self.max_in_flight,
             max_cost_usd=self.max_cost_usd,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
@@ -27,6 +27,8 @@ class FileArguments(TemplatedArguments, OpenLineageMixin):
     max_bytes: int
     sidecar: bool
     poster: bool
+    #: Placeholders that ``filename_template`` may have besides the usual ones.
+    _placeholders: ClassVar[tuple[str, ...]] = ()
     #: What the task returned, for its link to the video.
     _result: Any = None
 
@@ -39,19 +41,23 @@ class FileArguments(TemplatedArguments, OpenLineageMixin):
         sidecar: bool,
         poster: bool,
     ) -> None:
-        """Keep the arguments; the static ones are checked here, execute() checks rendered ones on the worker."""
+        """Keep the arguments, and check the static ones; execute() checks the rendered ones."""
         self.destination = to_str(destination)
         self.filename_template = filename_template
         self.overwrite = overwrite
         self.max_bytes = max_bytes
         self.sidecar = sidecar
         self.poster = poster
-        if isinstance(self.destination, str) and not is_dynamic(self.destination) and not is_unmapped_copy(self):
+        # On the worker a mapped operator is created again from rendered values: an error raised here would be retried.
+        if is_unmapped_copy(self):
+            return
+        if isinstance(self.destination, str) and not is_dynamic(self.destination):
             check_absolute(self.destination)
         if not is_dynamic(filename_template) and (filename_template is not None or max_bytes != DEFAULT_MAX_BYTES):
             from airflow_provider_kirin.download.destination import check_arguments
+            from airflow_provider_kirin.download.filenames import PLACEHOLDERS
 
-            check_arguments(filename_template, max_bytes)
+            check_arguments(filename_template, max_bytes, placeholders=(*PLACEHOLDERS, *self._placeholders))
 
     def _files_spec(self) -> FilesSpec:
         return FilesSpec(
