@@ -53,7 +53,8 @@ _FAILED = _Meaning(KirinTaskFailedError, "Only a new submission can help")
 _DOWN = _Meaning(KirinUnavailableError, "Try again later")
 
 #: The API's codes. 8002005xxx: kirin_v1_6_i2v; 014002xxx: kirin_duration_extension; 402xx: the gateway's accounts;
-#: four digits: Kling's own.
+#: four digits: Kling's own. The error's class decides whether another try can help, unless a third value does. A code
+#: that only a started generation has also belongs to ``_AFTER_ACCEPTANCE`` in :mod:`.retry`.
 CODES: dict[str, _Meaning] = {
     "8002005001": _Meaning(KirinInputError, "The API found no image: set image or image_tail"),
     "8002005002": _Meaning(KirinInputError, "The API cannot read the image: use a JPEG or PNG that it can reach"),

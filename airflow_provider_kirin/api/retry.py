@@ -156,8 +156,8 @@ def classify_submission_error(error: KirinError) -> SubmissionOutcome:
 def _is_refusal(error: KirinAPIError) -> bool:
     """Return whether it is certain that the gateway accepted nothing, judging by the phase in which it failed.
 
-    This requires an HTTP status that is only sent before a request is accepted. Any other, above all 408 and 5xx, may
-    come from a proxy after the gateway behind it has accepted. The code must not be one of a started generation.
+    This requires an HTTP status that is only sent before a request is accepted. Any other, above all 408 and 5xx (such
+    as a proxy's 504), may come after the gateway has accepted. The code must not be one of a started generation.
     """
     if error.code and _AFTER_ACCEPTANCE.fullmatch(error.code):
         return False

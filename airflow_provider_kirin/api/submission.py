@@ -256,6 +256,11 @@ class Submission:
         return Submitted(kirin_task, external_task_id, adopted=True, differs=differs)
 
     def _submit_with_lookup(self, external_task_id: str) -> Submitted:
+        """Submit a generation, and look it up whenever the outcome of a submission is unknown.
+
+        That is before the first POST, if an earlier try left its outcome open, and after each POST that may have been
+        accepted (a lost response, a 504): there is no other POST without a lookup in between.
+        """
         lookup_untrusted = False
         has_unresolved_intent = self.record.has_unresolved_intent(external_task_id)
         if has_unresolved_intent:

@@ -151,7 +151,7 @@ def with_example_images(payload: Any, model: str, image: bytes) -> dict[str, Any
     :param payload: the model's parameters
     :param model: the model's id
     :param image: the example
-    :raises KirinPayloadError: it is not a mapping
+    :raises KirinPayloadError: it is not a mapping, or the model's id is not valid
     """
     schema = find_schema(model, allow_unknown=True)
     given = normalize(as_mapping(payload, model), schema)
