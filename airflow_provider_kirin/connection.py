@@ -95,7 +95,7 @@ class KirinConnection:
 
     @cached_property
     def account(self) -> str:
-        """A hash of host and key: equal for connections that share an account, and no secret."""
+        """A hash of host and key: equal for connections that share an account, and not a secret."""
         return hashlib.sha256(f"{self.base_url}\n{self.api_key}".encode()).hexdigest()
 
     @cached_property

@@ -16,7 +16,7 @@ FIELDS = ("dag", "run", "task", "model", "day")
 def summarize(generations: Iterable[Generation], by: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row per group, sorted: the group's fields followed by its :func:`total`.
 
-    :param generations: generations
+    :param generations: what to sum
     :param by: the :data:`FIELDS` to group by
     """
     groups: dict[tuple[str, ...], list[Generation]] = {}
@@ -28,7 +28,7 @@ def summarize(generations: Iterable[Generation], by: Sequence[str]) -> list[dict
 def total(generations: Sequence[Generation]) -> dict[str, Any]:
     """Return the number of generations, their cost in US dollars (a string), and the number of unknown costs.
 
-    :param generations: generations
+    :param generations: what to sum
     """
     costs = [generation.cost for generation in generations if generation.cost is not None]
     return {

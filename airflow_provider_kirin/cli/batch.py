@@ -163,7 +163,7 @@ def _settings(args: Namespace, table: Table) -> BatchSettings:
 
 
 def _log(args: Namespace, hook: KirinHook) -> Any:
-    """Return the batch's logger: with a progress bar, a line for each wave would say everything twice."""
+    """Return the batch's logger: with a progress bar, a line for each wave would be redundant."""
     return hook.log if args.verbose or sys.stderr.isatty() else _LinesLog()
 
 

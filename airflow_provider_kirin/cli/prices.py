@@ -104,7 +104,7 @@ class PriceList:
 
         :param payload: the model's parameters; an image in it is not read or sent
         :param model: the model's id
-        :raises KirinPayloadError: it is no payload of this model
+        :raises KirinPayloadError: it is not a payload of this model
         """
         example = with_example_images(payload, model, _example_image())
         key = price_key(model, example)

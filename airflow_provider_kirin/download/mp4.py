@@ -1,7 +1,6 @@
-"""What an MP4 says of itself (ISO/IEC 14496-12), without decoding it: where it may end, and what it shows.
+"""Parse an MP4 (ISO/IEC 14496-12) without decoding it: where it may end, and what its header states.
 
-The bytes come from outside. Whatever they are, reading them ends soon, keeps little, and never fails: what cannot be
-read is unknown.
+The bytes are untrusted: parsing them is bounded in time and memory, and never fails. What cannot be parsed is unknown.
 """
 
 from __future__ import annotations
@@ -67,14 +66,14 @@ class BoxParser:
         # A size of 0 extends to the end of the file, wherever that is; after an impossible size nothing is certain.
         self._is_last = size < len(self._head)
         self._left = 0 if self._is_last else size - len(self._head)
-        # A file has one.
+        # A file has only one movie header.
         self._is_header = self._head[4:8] == b"moov" and not self.movie_header and self._left <= MAX_HEADER
         self._head = b""
 
 
 @dataclass(frozen=True)
 class Movie:
-    """What a movie header says; None for what it does not say.
+    """What a movie header states; None for what it does not state.
 
     :param width: pixels
     :param height: pixels
@@ -115,7 +114,7 @@ def read_movie(header: bytes | bytearray) -> Movie:
 
 
 def _boxes(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield name and content of each box inside of another one, up to the first that is not whole."""
+    """Yield name and content of each box inside of another one, up to the first incomplete one."""
 
     def walk() -> Iterator[tuple[bytes, memoryview]]:
         rest = content

@@ -124,7 +124,7 @@ class HookBatchClient:
 
 
 class _QuietClient:
-    """The hook as a :class:`.VideoClient`, with a log that keeps what is usual for each row to itself."""
+    """The hook as a :class:`.VideoClient`, with a :class:`.QuietLog`."""
 
     def __init__(self, hook: KirinHook, key: str) -> None:
         self.log: Any = QuietLog(hook.log, key)

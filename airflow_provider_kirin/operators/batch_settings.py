@@ -79,14 +79,14 @@ class BatchSettings:
 
 
 class QuietLog:
-    """A logger that names the row, and keeps what is usual for each row out of a log that is read for an hour."""
+    """A logger that names the row, and logs at DEBUG what is routine: a batch may have thousands of rows."""
 
     def __init__(self, log: Any, key: str) -> None:
         self._log = log
         self._key = key
 
     def debug(self, message: str, *args: Any) -> None:
-        """Log a detail that helps to find a mistake."""
+        """Log a detail for debugging."""
         self._log.debug(f"Row %s: {message}", self._key, *args)
 
     #: A batch logs a line a wave, not a line a row.

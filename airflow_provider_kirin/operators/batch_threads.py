@@ -1,4 +1,4 @@
-"""Do something with several rows at the same time."""
+"""Process several rows concurrently."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def as_completed(
 
 
 def or_error(do: Callable[[Item], Result]) -> Callable[[Item], Result | KirinError]:
-    """Return a function that returns the error that another one raises."""
+    """Return a function that does the same, and returns a :class:`.KirinError` instead of raising it."""
 
     def attempt(item: Item) -> Result | KirinError:
         try:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CallbackSpec:
-    """That the gateway is to call back.
+    """A request for a callback of the gateway.
 
-    :param asset: name and URI of the asset that then gets an event
+    :param asset: name and URI of the asset that gets an event then; None for none
     """
 
     asset: tuple[str, str] | None = None

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.operators.submission import SubmitResult
 
-#: What the capacity trigger's event says.
+#: The reasons in the capacity trigger's event, for the log.
 _WOKEN_BECAUSE = {
     "end": "a generation of this account has ended",
     "time": "it is time to ask again",

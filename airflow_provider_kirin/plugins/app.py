@@ -106,7 +106,7 @@ def static(name: str) -> FileResponse:
 async def page(user: GetUserDep, place: str = "", ti: str = "") -> Response:
     """Show the gallery, or the generations of a task instance: in Airflow's frame, or to some roles without it.
 
-    :param place: ``/dag_id/run_id/task_id/map_index``; whatever it lacks, the page says so
+    :param place: ``/dag_id/run_id/task_id/map_index``; the page reports a missing part
     :param ti: the same, as the frame's page has it
     """
     ti = ti or place.strip("/")

@@ -1,8 +1,8 @@
-"""The receiver of Kirin's callbacks: who may knock, and how much may come in.
+"""The receiver of Kirin's callbacks: authentication and limits.
 
-Anybody can send anything to this address. So a request is judged by the token in its URL before its body is read,
-without I/O; what is genuine goes into a bounded queue, and the response says nothing but that it arrived. No thread and
-no database session is held for a request, or while another system is asked.
+The address is open to everyone. So a request is authenticated by the token in its URL before its body is read, without
+I/O; a genuine one goes into a bounded queue, and the response reveals only that it arrived. No thread and no database
+session is held for a request, or while another system is asked.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Receiver:
         return has_room
 
     async def _judge_later(self) -> None:
-        """Look up the connections of tokens that nothing is known about: one at a time, and forgers slowly."""
+        """Look up the connections of unknown tokens: one at a time, with a pause after each forged one."""
         while True:
             token, said = await self._unjudged.get()
             verdict, is_new = self._keys.judge(token, said), False
@@ -159,7 +159,7 @@ async def _look_up_key(kirin_conn_id: str) -> bytes:
 
     connection = await look_up_connection(kirin_conn_id)
     if not connection.callback_base_url:
-        # It signs no tokens. Above all, it may be of another type, and have a password that everybody knows.
+        # It signs no tokens. Above all, it may be of another type, and its password may be public.
         raise KirinConfigError("it has no extra callback_base_url")
     return signing_key(connection.api_key)
 

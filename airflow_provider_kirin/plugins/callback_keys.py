@@ -1,4 +1,4 @@
-"""Tell genuine tokens from forged ones, without a lookup for each of them: anybody may send anything."""
+"""Distinguish genuine tokens from forged ones, which anyone may send, without a connection lookup for each."""
 
 from __future__ import annotations
 

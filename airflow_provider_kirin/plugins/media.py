@@ -1,7 +1,7 @@
 """Where files may be read from: an XCom can be edited in Airflow's UI, so what one names is opened below a root only.
 
-The roots are the setting ``[kirin] media_roots``, none by default. A root also says with which Airflow connection its
-files are read; a connection in an XCom is ignored.
+The roots are the setting ``[kirin] media_roots``, none by default. A root also determines the Airflow connection
+that reads its files; a connection in an XCom is ignored.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def locate(uri: str, roots: Sequence[Root]) -> Path | str | StoredFile | None:
 def byte_range(header: str | None, size: int) -> range | None:
     """Return the bytes that a ``Range`` header asks for.
 
-    :param header: what is not understood asks for all bytes, as HTTP says
+    :param header: the header; an invalid one requests all bytes, as HTTP requires
     :param size: of the file
     :return: None if the file has none of them
     """

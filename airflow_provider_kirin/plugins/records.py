@@ -153,7 +153,7 @@ def matches(submission: Stored, records: Records, *, state: str = "", model: str
 def plain_parts(text: str) -> list[str]:
     """Return the parts of a search that are the same in every database's JSON, in lower case.
 
-    :param text: what somebody searches for
+    :param text: the search text
     """
     # ß counts as ss here, and in no database.
     parts = re.findall(r"[ -~]+", re.sub(r'ss|["\\]', "\0", text.casefold()))

@@ -64,8 +64,8 @@ Shapes and users:
 
 ``kirin_callback``
     ``{"kirin_task_id", "at"}``, with ``"started_at"``, the start of the wait, if it ended one.
-    Written by the callback receiver on the API server. Read by the trigger whose wait was ended, which could not know
-    it from a kill otherwise; and it lets only one of several callbacks emit an Asset event.
+    Written by the callback receiver on the API server. Read by the trigger whose wait was ended, which could not
+    distinguish it from a kill otherwise. It also lets only one of several callbacks emit an Asset event.
 
 ``kirin_budget``
     A list of ``{"external_task_id", "usd", "price_key"}``, with ``"kirin_task_id"`` once restored.
@@ -80,8 +80,8 @@ Shapes and users:
 
 ``kirin:batch``
     ``{"manifest": <URI>}``.
-    Written by ``KirinBatchOperator`` when it begins: it tells a later process that there was a journal. ``kirin
-    costs`` reads the manifest.
+    Written by ``KirinBatchOperator`` when it begins: a later process learns from it that there was a journal.
+    ``kirin costs`` reads the manifest.
 
 ``kirin:latest``
     ``{"external_task_id", "round"}``: the external task id depends on the payload, which may differ on the next try.
@@ -90,7 +90,7 @@ Shapes and users:
 ``kirin:submission:<id>``
     ``{"intent": True, "kirin_conn_id", "price_key", "failed_costs", "model", "inputs"}`` before the request, the same
     with ``"kirin_task_id"`` in place of ``"intent"`` after it, or ``{"sent_as": <external task id>}`` if the payload
-    was submitted under another id. The ``inputs`` have the order, and what ``kirin_submission`` says of them.
+    was submitted under another id. The ``inputs`` are the order and the input fields of ``kirin_submission``.
     Written and read by :class:`.SubmissionRecord`; read by ``kirin costs``.
 """
 
@@ -109,14 +109,14 @@ CALLBACK_KEY = "kirin_callback"
 #: The XCom, and the task state, of what a task holds of its run's budget.
 BUDGET_KEY = "kirin_budget"
 
-#: The XCom that says where the manifest of a batch is.
+#: The XCom with the progress of a batch and the URI of its manifest.
 BATCH_KEY = "kirin_batch"
 
 #: All task state but the budget begins with this.
 STATE_PREFIX = "kirin:"
 #: The task state of the generations that a task saw end.
 USAGE_STATE_KEY = f"{STATE_PREFIX}usage"
-#: The task state that says where the manifest of a batch is.
+#: The task state with the URI of the manifest of a batch.
 BATCH_STATE_KEY = f"{STATE_PREFIX}batch"
 #: The task state of the last external task id that a task submitted under.
 LATEST_KEY = f"{STATE_PREFIX}latest"

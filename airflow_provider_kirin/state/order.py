@@ -13,12 +13,12 @@ MAX_PROMPT = 2500
 #: Images and other parameters that are kept, and characters of each.
 MAX_ENTRIES = 20
 MAX_CHARACTERS = 500
-#: Parameters with a place of their own, or which are an address.
+#: Parameters that are kept elsewhere, or are URLs.
 _APART = {"prompt", "negative_prompt", "external_task_id", "callback_url"}
 
 
 def order_of(prepared: PreparedPayload) -> dict[str, Any]:
-    """Return the contents of :data:`.ORDER_KEY`, but the ids.
+    """Return the contents of :data:`.ORDER_KEY`, except the ids.
 
     :param prepared: the payload to be submitted
     """

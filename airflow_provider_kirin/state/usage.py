@@ -72,7 +72,7 @@ def record_files(context: Context, kirin_task_id: str, files: Sequence[VideoFile
 
 
 def as_result(files: Sequence[VideoFile]) -> dict[str, Any]:
-    """Return what a task's result says of the files that it wrote.
+    """Return the fields of a task's result that describe the files it wrote.
 
     :param files: its videos
     """

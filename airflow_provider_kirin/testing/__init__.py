@@ -1,7 +1,7 @@
 """For the tests of your DAGs: a pytest plugin with an emulator of the Kirin gateway. How: docs/how-to/testing.md.
 
 pytest loads this module in each of its runs where the package is installed, so nothing is imported before it is used.
-Where there is no pytest, :func:`fast_retries` and the other modules of this package work too.
+Without pytest, :func:`fast_retries` and the other modules of this package work too.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class DagTestRun:
 def run_dag(dag: DAG, *, fast_retries: bool = True, **options: Any) -> DagTestRun:
     """Run a DAG once, in this process, and wait until it has ended.
 
-    Deferred tasks continue in this process as well. Tasks that fail are retried as they say.
+    Deferred tasks continue in this process as well. Failed tasks are retried as the DAG asks for.
 
     :param dag: the DAG
     :param fast_retries: shorten this package's waits, and set the ``retry_delay`` of all tasks to 0 for this run

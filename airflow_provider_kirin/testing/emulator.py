@@ -1,4 +1,4 @@
-"""The emulator as a process, and what a test says to it."""
+"""The emulator as a process, and its control by a test."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 class EmulatorProcess:
     """A running emulator on a free port of 127.0.0.1.
 
-    :param arguments: more of its command line
+    :param arguments: further command-line arguments
     :param api_key: the key that it accepts
     :param stderr: where its log goes; ``subprocess.PIPE`` to get it from :meth:`stop`
     """
 
-    #: Seconds, for an emulator that hangs.
+    #: Seconds after which an emulator that hangs is given up.
     patience = 60.0
 
     def __init__(self, *arguments: str, api_key: str = API_KEY, stderr: int | None = None) -> None:
@@ -48,7 +48,7 @@ class EmulatorProcess:
         line = self.process.stdout.readline()
         if not line.startswith(_READY):
             _, log = self.stop()
-            raise RuntimeError(f"The Kirin emulator did not start. {log or 'It says why on stderr.'}")
+            raise RuntimeError(f"The Kirin emulator did not start. {log or 'The reason is on stderr.'}")
         self.url = line.removeprefix(_READY).strip()
 
     def stop(self) -> tuple[int, str | None]:
@@ -65,9 +65,9 @@ class EmulatorProcess:
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send one request and return its response.
 
-        :param method: of HTTP
-        :param path: below the URL
-        :param options: of ``requests``
+        :param method: the HTTP method
+        :param path: the path below the base URL
+        :param options: further arguments of ``requests.request``
         """
         return self.http.request(method, self.url + path, **{"timeout": self.patience, **options})
 
@@ -90,7 +90,7 @@ class EmulatorProcess:
 class KirinEmulator:
     """The emulator of one test, as the fixture ``kirin_emulator`` gives it.
 
-    ``times`` is how many requests something happens to, -1 for all that follow.
+    ``times`` is the number of requests that are affected; -1 for all that follow.
     """
 
     def __init__(self, process: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +108,9 @@ class KirinEmulator:
         return self._process.api_key
 
     def connect(self, conn_id: str = "kirin_default", **extra: Any) -> str:
-        """Let an Airflow connection lead here until the test ends.
+        """Point an Airflow connection at the emulator until the test ends.
 
-        :param conn_id: the connection, which need not exist
+        :param conn_id: the connection id; the connection need not exist
         :param extra: the connection's extra
         :return: the connection id
         """
@@ -129,7 +129,7 @@ class KirinEmulator:
         return dict(self._process.call("GET", "/emulator/ledger"))
 
     def fail(self, code: str = "8002005098", *, times: int = 1) -> None:
-        """Let the next generation fail. It costs nothing.
+        """Make the next generation fail. It costs nothing.
 
         :param code: Kirin's error code
         :param times: how many generations
@@ -137,7 +137,7 @@ class KirinEmulator:
         self.fault(on="submit", kind="directive", directive=f"[[fail:{code}]]", times=times)
 
     def respond(self, status: int, *, on: str = "submit", times: int = 1, retry_after: float | None = None) -> None:
-        """Let the next request have an HTTP error as its response. Such a submission is not accepted.
+        """Answer the next request with an HTTP error. A submission answered like that is not accepted.
 
         :param status: such as 503
         :param on: ``submit``, ``get`` (polls and lookups), ``video`` (downloads), ``price`` or ``any``
@@ -147,14 +147,14 @@ class KirinEmulator:
         self.fault(on=on, kind="status", status=status, times=times, retry_after=retry_after)
 
     def lose_reply(self, *, times: int = 1) -> None:
-        """Let the response to the next submission be lost: the generation was accepted, and is paid.
+        """Lose the response to the next submission: the generation is accepted, and paid.
 
         :param times: how many submissions
         """
         self.fault(on="submit", kind="lose_response", times=times)
 
     def fill_account(self, *, times: int = 1) -> None:
-        """Refuse the next submission, as an account does that already runs as many generations as it may.
+        """Reject the next submission, as a full account does.
 
         :param times: how many submissions
         """
@@ -170,16 +170,16 @@ class KirinEmulator:
 
 
 def refuse_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a Kirin connection to another machine raise an error, which no retry helps, until the test ends.
+    """Make a Kirin connection to another machine raise an error that is not retryable, until the test ends.
 
-    :param monkeypatch: of the test
+    :param monkeypatch: the fixture of the test
     """
 
     def local_base_url(*args: Any, **kwargs: Any) -> str:
         url = base_url(*args, **kwargs)
         if urlsplit(url).hostname not in _THIS_MACHINE:
             raise KirinConfigError(
-                f"A Kirin connection leads to {url}, where a test would cost money. Let it lead to the emulator: "
+                f"A Kirin connection points to {url}, where a test would cost money. Point it at the emulator with "
                 "kirin_emulator.connect(conn_id)."
             )
         return url

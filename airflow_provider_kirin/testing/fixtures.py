@@ -32,10 +32,10 @@ def _emulator_process() -> Iterator[EmulatorProcess]:
 
 @pytest.fixture
 def kirin_emulator(_kirin_emulator_process: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> KirinEmulator:
-    """A Kirin gateway on 127.0.0.1 that has seen nothing yet, and to which the connection ``kirin_default`` leads.
+    """A Kirin gateway on 127.0.0.1 without any generations; the connection ``kirin_default`` points to it.
 
     It is one process in a run of pytest, or in each worker of pytest-xdist. A generation ends at once, unless its
-    prompt says ``[[seconds:N]]``.
+    prompt contains ``[[seconds:N]]``.
     """
     from airflow_provider_kirin.testing.emulator import KirinEmulator
 
@@ -49,7 +49,7 @@ def kirin_emulator(_kirin_emulator_process: EmulatorProcess, monkeypatch: pytest
 def _run_dag(kirin_emulator: KirinEmulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DagTestRun]:
     """Run a DAG in this process: see :func:`airflow_provider_kirin.testing.dag_run.run_dag`.
 
-    While the test lasts, a Kirin connection that leads anywhere but to this machine is refused: a test must not pay.
+    While the test lasts, a Kirin connection to any other machine is refused: a test must not pay.
     """
     from airflow_provider_kirin.testing.dag_run import run_dag
     from airflow_provider_kirin.testing.emulator import refuse_other_hosts

@@ -30,7 +30,7 @@ class Watch:
 
 
 class AccountLine:
-    """Wakes the waiters of one account when the pure line says so."""
+    """Wakes the waiters of one account when :class:`.CapacityLine` decides so."""
 
     # Per event loop: futures and timers must not outlive their loop, and tests have many loops.
     _lines: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Self]]] = WeakKeyDictionary()

@@ -20,7 +20,7 @@ from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arg
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
-#: Seconds between two log lines about the place in the line, which are written if it has changed.
+#: Seconds between log lines about the place in the line; none is written if it has not changed.
 _LOG_INTERVAL = 60.0
 
 
@@ -31,8 +31,8 @@ def deferral_until_place(
 
     :param wait: the wait so far, with the latest refusal
     :param kirin_conn_id: the Airflow connection
-    :param try_number: Airflow's
-    :param retry_after: seconds for which the gateway asked not to be asked again
+    :param try_number: the try that waits
+    :param retry_after: seconds for which the gateway asked not to be called
     """
     now = time.time()
     shortest = max(deferral.min_deferral(), retry_after or 0.0)
@@ -55,8 +55,8 @@ def resumed_wait(event: Mapping[str, Any], *, try_number: int) -> CapacityWait |
     """Return the wait with which a task resumes.
 
     :param event: the payload of the trigger's event
-    :param try_number: Airflow's
-    :return: None if the wait belongs to an earlier try: a clear of a running task hands on the event that it got
+    :param try_number: the try that resumes
+    :return: None if the wait belongs to an earlier try: after a clear of a running task, the next try gets its event
     """
     if event["try_number"] != try_number:
         return None
@@ -66,9 +66,9 @@ def resumed_wait(event: Mapping[str, Any], *, try_number: int) -> CapacityWait |
 class KirinCapacityTrigger(BaseTrigger):
     """Wait until a place may be free in the account, and fire once: a worker then submits again.
 
-    A trigger cannot know: it only says that it is worth asking. Times are wall-clock times, so that neither a restart
-    of the triggerer nor another refusal costs the task its place or extends the wait. Nothing was submitted, so there
-    is nothing to cancel when the task is cleared.
+    A trigger cannot know whether a place is free, only that asking is worthwhile. Times are wall-clock times, so that
+    neither a restart of the triggerer nor another refusal costs the task its place or extends the wait. Nothing was
+    submitted, so there is nothing to cancel when the task is cleared.
 
     :param kirin_conn_id: the Airflow connection
     :param since: when the task was first refused, in seconds since the epoch: the earliest is next
@@ -104,7 +104,7 @@ class KirinCapacityTrigger(BaseTrigger):
         return serialize_arguments(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for a place, and fire one event that says why."""
+        """Wait for a place, and fire one event with the reason."""
         now = time.time()
         ready_at = now + seconds_to_hold(self, deferred_at=self.deferred_at)
         waiter = Waiter(
@@ -115,11 +115,11 @@ class KirinCapacityTrigger(BaseTrigger):
                 reason = await self._wait_in_line(AccountLine.of(hook.connection), waiter)
         except KirinError as error:
             # Only this process may be unable to use the connection. A worker submits, or fails with the reason.
-            self.log.warning("The triggerer cannot use the connection, so it only lets time pass: %s", error)
+            self.log.warning("The triggerer cannot use the connection, so it only waits: %s", error)
             reason = "time"
             await pause_async(min(capacity_pause(self.refusals), self.deadline - now))
         await asyncio.sleep(ready_at - time.time())
-        # The wait goes along: Airflow's dag.test() drops what else an operator defers with.
+        # The event carries the wait: Airflow's dag.test() drops the other arguments of a deferral.
         yield TriggerEvent(
             {
                 "reason": reason,

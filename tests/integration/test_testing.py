@@ -74,7 +74,7 @@ def test_a_test_does_not_pay(dag, kirin_emulator, run_dag, monkeypatch, capfd, c
     with dag:
         video(kirin_conn_id="studio")
     assert run_dag(dag).state == "failed"
-    assert "leads to https://cloud.vtrix.ai" in "".join(capfd.readouterr()) + caplog.text
+    assert "points to https://cloud.vtrix.ai" in "".join(capfd.readouterr()) + caplog.text
     kirin_emulator.connect("studio")
     assert run_dag(dag).state == "success"
     assert len(kirin_emulator.ledger["paid"]) == 1

@@ -244,7 +244,7 @@ def shape_problems(value: object, source_type: SourceType, field: str) -> list[P
 
 def _text_problem(text: str, source_type: SourceType) -> tuple[str, str]:
     if source_type is SourceType.PATH and len(text) > _MAX_PATH:
-        return f"{_EXPECTED}; this long string is neither", "Encode the file with base64.b64encode(...).decode()."
+        return f"{_EXPECTED}; this long string is none of these", "Encode the file with base64.b64encode(...).decode()."
     if source_type is SourceType.DATA_URI and not text[:256].partition(",")[0].rstrip().lower().endswith(";base64"):
         return "a data URI must be like data:image/png;base64,...", "Encode the image in Base64."
     if source_type in (SourceType.URL, SourceType.STORAGE):

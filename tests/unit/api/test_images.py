@@ -257,7 +257,7 @@ class TestLocalFiles:
 
     def test_long_text_that_is_nothing_is_no_path(self) -> None:
         text = "what a lovely teapot! " * 1000
-        assert "this long string is neither" in str(rejected(text))
+        assert "this long string is none of these" in str(rejected(text))
         assert check_without_reading(text, field="image")
         assert describe(text) == "<string of 22000 characters>"
 
