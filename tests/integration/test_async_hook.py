@@ -38,7 +38,7 @@ def submitted(conn_id, image_file):
 
 
 class TestGetAndWait:
-    async def test_it_says_what_the_sync_hook_says(self, conn_id, submitted):
+    async def test_results_are_those_of_the_sync_hook(self, conn_id, submitted):
         kirin_task_id = submitted()
         theirs, ours = KirinHook(conn_id).get_task(kirin_task_id), await KirinAsyncHook(conn_id).get_task(kirin_task_id)
         # Each lookup signs the link again.
@@ -148,7 +148,7 @@ class TestOneSessionForAll:
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
 
     @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
-    async def test_who_is_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):
+    async def test_a_call_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):
         conn_id = connect(counting_gateway().url)
         wait = asyncio.create_task(KirinAsyncHook(conn_id).wait("one", timeout=HANG))
         for _ in range(2):

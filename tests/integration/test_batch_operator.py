@@ -279,7 +279,7 @@ class TestRowsThatFail:
         result = resume(batch(tmp_path, table, on_bad_row="skip"), Instance())
         assert result["counts"] == {"saved": 3, "refused": 1}
 
-    def test_the_others_come_home_and_the_error_names_the_reasons(self, rows, emulator, tmp_path):
+    def test_the_others_are_stored_and_the_error_names_the_reasons(self, rows, emulator, tmp_path):
         table = rows(4)
         table[1]["image"] = "/no/such/file.jpg"
         table[2]["prompt"] = "[[fail:8002005098]]"
@@ -295,7 +295,7 @@ class TestRowsThatFail:
         assert resume(batch(tmp_path, rows(4)), again)["counts"] == {"saved": 4}
         assert len(emulator.ledger()["paid"]) == 4
 
-    def test_some_may_fail(self, rows, emulator, tmp_path):
+    def test_max_failed_rows_allows_failures(self, rows, emulator, tmp_path):
         table = rows(4)
         table[0]["prompt"] = "[[fail:8002005002]]"
         result = resume(batch(tmp_path, table, max_failed_rows=0.25), Instance())

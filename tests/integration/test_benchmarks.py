@@ -1,4 +1,4 @@
-"""The benchmarks still run, and say what they mean to say; how fast anything is, no test asks."""
+"""The benchmarks still run, and measure what they claim to. No test measures speed."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class TestMeasuring:
             assert one.polls_per_second > 0
             assert one.cpu_per_poll > 0
 
-    def test_both_ways_of_submitting_arrive(self, measured):
+    def test_both_ways_of_submitting_are_measured(self, measured):
         assert set(measured.submitting["small"]) == {"kirin", "bare"}
 
-    def test_both_ways_of_downloading_arrive(self, measured):
+    def test_both_ways_of_downloading_are_measured(self, measured):
         assert set(measured.downloading) == {"kirin", "curl"}
 
     def test_every_figure_has_its_place_in_the_page(self, measured, tmp_path):
@@ -95,7 +95,7 @@ class TestGoals:
 
 
 class TestTheGateway:
-    def test_an_id_says_all(self):
+    def test_the_status_follows_from_the_id(self):
         (running,), done = running_ids(1, 60), "bench-0-0-1000"
         assert kirin_task(running)["status"] == "in_progress"
         assert kirin_task(done)["status"] == "completed"

@@ -69,11 +69,11 @@ def submitted(conn_id, image_file):
 
 
 class TestGetAndWait:
-    async def test_a_look(self, either, conn_id, submitted):
+    async def test_a_lookup_returns_the_generation(self, either, conn_id, submitted):
         kirin_task_id = submitted()
         assert (await either(conn_id).get_task(kirin_task_id)).id == kirin_task_id
 
-    async def test_until_there_is_a_video(self, either, conn_id, submitted):
+    async def test_a_wait_returns_the_video(self, either, conn_id, submitted):
         done = await either(conn_id).wait(submitted("[[seconds:0.4]]"), timeout=HANG, poll_interval=0.1)
         assert done.status == "completed" and len(done.videos) == 1
         assert str(done.usage.cost) == "0.28"

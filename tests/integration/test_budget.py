@@ -42,7 +42,7 @@ def spent(emulator: Emulator) -> Decimal:
 
 class TestTheBudgetOfARun:
     @pytest.mark.parametrize("budget", ["0.84", 0.84, Decimal("0.84"), "{{ 0.84 }}"])
-    def test_the_fourth_of_three_is_refused_and_never_sent(self, dag, run, payload, emulator, budget):
+    def test_a_submission_beyond_the_budget_is_refused_and_never_sent(self, dag, run, payload, emulator, budget):
         with dag:
             steps = [
                 KirinGenerateVideoOperator(
@@ -82,7 +82,7 @@ class TestTheBudgetOfARun:
         assert run(dag).states() == {"first": "success", "second": "failed"}
         assert emulator.submitted == 1
 
-    def test_what_failed_at_kirin_gives_its_money_back(self, dag, run, payload, emulator):
+    def test_a_failed_generation_is_refunded(self, dag, run, payload, emulator):
         failing = {**payload, "prompt": "[[fail:8002005098]]"}
         with dag:
             first = KirinSubmitOperator(task_id="first", payload=failing, max_cost_usd="0.28")
@@ -91,7 +91,7 @@ class TestTheBudgetOfARun:
         assert spent(emulator) == Decimal("0.28")
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_unless_it_cost_something(self, dag, run, payload, emulator, deferrable):
+    def test_failed_generations_that_cost_something_use_up_the_budget(self, dag, run, payload, emulator, deferrable):
         """Two tries of a step, each of which cost something for nothing, leave no room for a third."""
         with dag:
             KirinGenerateVideoOperator(
@@ -186,7 +186,7 @@ class TestWhatItWouldCost:
         assert ended.state == "failed" and ended.ti("s").try_number == 1 and emulator.submitted == 0
         assert "the cost of kirin_v1_6_i2v/std/5 is unknown" in ended.log and '"prices"' in ended.log
 
-    def test_what_an_earlier_run_paid_is_learnt(self, dag, run, payload, emulator):
+    def test_the_cost_of_an_earlier_run_is_the_estimate(self, dag, run, payload, emulator):
         with dag:
             submit = KirinSubmitOperator(
                 task_id="s", payload={**payload, "prompt": "[[price:miss]]"}, max_cost_usd="{{ params.budget }}"
@@ -194,7 +194,7 @@ class TestWhatItWouldCost:
             submit >> KirinTaskSensor(task_id="w", kirin_task_id=submit.output, poke_interval=0.1)
         dag.params = {"budget": "0.30"}
         assert run(dag).states()["s"] == "failed"
-        # One run on credit, so to speak: without a budget, it is the run to learn from.
+        # A run without a budget: its cost is the estimate of later ones.
         submit.max_cost_usd = None
         assert run(dag).state == "success"
         submit.max_cost_usd = "{{ params.budget }}"
@@ -219,11 +219,11 @@ class TestWhatItWouldCost:
         assert "may have submitted" not in ended.log
 
     @pytest.mark.parametrize("budget", ["a lot", -1, "NaN", True])
-    def test_a_budget_that_is_none_is_an_import_error(self, payload, budget):
+    def test_an_invalid_budget_is_an_import_error(self, payload, budget):
         with pytest.raises(KirinBudgetError, match=r"max_cost_usd = .* must be an amount of US dollars"):
             KirinSubmitOperator(task_id="s", payload=payload, max_cost_usd=budget)
 
-    def test_nothing_is_asked_for_without_a_budget(self, dag, run, payload, emulator):
+    def test_no_price_is_requested_without_a_budget(self, dag, run, payload, emulator):
         with dag:
             KirinSubmitOperator(task_id="s", payload=payload)
         assert run(dag).state == "success" and emulator.requests("POST", "/precharge") == []

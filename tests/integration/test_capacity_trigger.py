@@ -84,7 +84,7 @@ class TestTheEndOfAGeneration:
         await fired(watching(submit("[[seconds:1]]"), other))
         assert await asyncio.wait_for(woken, HANG) == "end"
 
-    async def test_is_none_of_another_account_s_business(self, submit, connect, emulator):
+    async def test_does_not_affect_another_account(self, submit, connect, emulator):
         stranger = connect(emulator.url, conn_id="stranger", key="sk-another-account-0123456789")
         waits = asyncio.create_task(reason(waiting(-10, conn_id=stranger)))
         await fired(watching(submit("[[seconds:1]]")))

@@ -168,7 +168,7 @@ class TestSubmit:
         assert done.returncode == 0 and emulator.submitted == 1
         assert done.stdout.strip() == emulator.ledger()["paid"][0]["id"]
 
-    def test_it_says_what_it_waits_for(self, kirin, payload, emulator):
+    def test_the_reason_of_a_wait_is_printed(self, kirin, payload, emulator):
         emulator.fault(on="get", kind="status", status=503, times=1)
         emulator.fault(on="submit", kind="status", status=429, times=1)
         done = kirin("submit", "payload.json", "-y")
@@ -224,7 +224,7 @@ class TestStatusAndDownload:
         assert json.loads(kirin("status", one, "-o", "json").stdout)["id"] == one
 
     @pytest.mark.parametrize("output", ["text", "json"])
-    def test_of_one_that_would_speak_to_the_terminal(self, kirin, connect, raw_server, output):
+    def test_control_characters_are_escaped(self, kirin, connect, raw_server, output):
         model = "kirin\x1b]0;owned\x07\x9b31m\u202e"
         gateway = raw_server(replying(whole({"id": "one", "status": "failed", "model": model})))
         connect(gateway.url)
@@ -379,7 +379,7 @@ class TestBatch:
         assert done.returncode == 0 and "submitting 1 of 5 rows" in done.stderr, done
         assert emulator.submitted == 5
 
-    def test_a_bad_table_costs_nothing_and_mended_it_needs_no_resume(self, kirin, table, emulator):
+    def test_a_bad_table_costs_nothing_and_once_corrected_needs_no_resume(self, kirin, table, emulator):
         table(3, s1="7")
         done = kirin(*self.ARGUMENTS, "-y")
         assert done.returncode == 1 and done.stdout == "" and "kirin:   - s1: duration = '7'" in done.stderr
@@ -538,7 +538,7 @@ class TestCosts:
         ):
             assert json.loads(kirin("costs", *only, "-o", "json").stdout)["total"] == total, only
 
-    def test_of_a_day_stay_there_when_the_notes_are_written_again(self, kirin, dag_id, run, image_file):
+    def test_of_a_day_stay_there_when_the_records_are_rewritten(self, kirin, dag_id, run, image_file):
         store = pytest.importorskip("airflow.models.task_state_store", reason="Airflow 3.3 and later")
         with DAG(f"{dag_id}_cleared", schedule=None) as dag:
             KirinGenerateVideoOperator(task_id="generate", payload={"image": image_file}, deferrable=False)

@@ -417,6 +417,6 @@ class TestImagesThatFit:
         ended = run(dag)
         assert ended.state == "failed" and "89,478,485 pixels" in ended.log and emulator.submitted == 0
 
-    def test_a_mistyped_wish_is_an_import_error(self, payload):
+    def test_an_invalid_fit_images_is_an_import_error(self, payload):
         with pytest.raises(ValueError, match="fit_images = 'yes' must be"):
             KirinSubmitOperator(task_id="s", payload=payload, fit_images="yes")

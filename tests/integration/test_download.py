@@ -82,7 +82,7 @@ class TestGoingOnAfterACut:
         hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 10
 
-    def test_no_bytes_in_three_tries_are(self, serve, hook, place):
+    def test_three_attempts_without_a_byte_end_a_download(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 0, 0, 0, 0, 0])
         with pytest.raises(KirinNetworkError, match=r"failed: Connection broken"):
             hook.download(f"{host.url}/v.mp4", place)
@@ -169,7 +169,7 @@ class TestAHostThatDoesNotSayHowLongTheVideoIs:
         assert host.ranges == [None, f"bytes={MEGABYTE}-", f"bytes={MEGABYTE + 500_000}-"]
 
     @pytest.mark.parametrize("after", [10, 24 + 4, 200_000])
-    def test_half_a_video_is_none(self, serve, hook, place, after):
+    def test_half_a_video_is_refused(self, serve, hook, place, after):
         host = serve(video(2 * MEGABYTE), says_length=False, headers={}, turns=[after] * 9)
         with pytest.raises(KirinResponseError, match="in the middle of the video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
@@ -272,7 +272,7 @@ class TestAHostThatSendsNextToNothing:
         brisk_hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 1
 
-    def test_what_came_is_kept(self, hook, place):
+    def test_received_bytes_are_kept(self, hook, place):
         with Tired(video(MEGABYTE)) as host:
             hook.download(f"{host.url}/v.mp4", place)
         assert place.read_bytes() == host.body and len(host.requests) == 2
@@ -388,19 +388,19 @@ class TestOnlyVideosOfASaneLength:
             "image/png",
         ],
     )
-    def test_what_may_be_one_is_taken(self, serve, hook, place, kind):
+    def test_a_possible_video_is_accepted(self, serve, hook, place, kind):
         host = serve(video(1000), kind=kind)
         assert hook.download(f"{host.url}/v.mp4", place) == 1000
 
     @pytest.mark.parametrize("kind", ["text/html", "application/json", "image/svg+xml", "application/xml"])
-    def test_what_says_that_it_is_none_is_refused(self, serve, hook, place, kind):
+    def test_another_content_type_is_refused(self, serve, hook, place, kind):
         host = serve(video(1000), kind=kind)
         with pytest.raises(KirinResponseError, match="not a video") as caught:
             hook.download(f"{host.url}/v.mp4", place)
         assert not caught.value.retryable and files_below(place.parent) == []
 
     @pytest.mark.parametrize("body", [b"<html>Log in</html>", b"\x89PNG\r\n\x1a\n" + bytes(100_000), START[:7]])
-    def test_what_only_says_so_is_refused_too(self, serve, hook, place, body):
+    def test_another_content_is_refused_whatever_its_type(self, serve, hook, place, body):
         host = serve(body)
         with pytest.raises(KirinResponseError, match="not an MP4 file by its content") as caught:
             hook.download(f"{host.url}/v.mp4", place)
@@ -571,7 +571,7 @@ class TestOnlyTheOpenInternet:
         assert host.requests == []
 
     @pytest.mark.parametrize("allowed", [True, "true", ["127.0.0.1"], "10.0.0.0/8, 127.0.0.0/8"])
-    def test_unless_the_connection_allows_it(self, serve, far_hook, place, allowed):
+    def test_a_private_address_is_connected_to_if_the_connection_allows_it(self, serve, far_hook, place, allowed):
         host = serve(video(1000))
         assert far_hook(allow_private_hosts=allowed).download(f"{host.url}/v.mp4", place) == 1000
 
@@ -682,7 +682,7 @@ class TestTheConnectionIsTheOneThatWasJudged:
                 session.get(f"{gateway.url.replace('127.0.0.1', 'videos.test')}/nothing", timeout=5)
 
 
-class TestAStoreWithTroubleOfItsOwn:
+class TestAStorageThatFails:
     @pytest.fixture
     def flaky(self) -> Any:
         """A path in a store that takes half of the third piece, fails, and works from then on."""

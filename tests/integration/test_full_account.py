@@ -145,7 +145,7 @@ def test_no_capacity_timeout_leaves_it_to_the_retries(dag, run, payload, emulato
 
 
 @pytest.mark.parametrize("wrong", [-1, "6h", None, True])
-def test_a_capacity_timeout_that_is_none_is_refused(payload, wrong):
+def test_an_invalid_capacity_timeout_is_refused(payload, wrong):
     with pytest.raises(ValueError, match=r"capacity_timeout = .* must be a number of seconds"):
         KirinSubmitOperator(task_id="video", payload=payload, capacity_timeout=wrong)
 

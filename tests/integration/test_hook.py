@@ -55,7 +55,7 @@ def closed_port() -> int:
         return server.getsockname()[1]
 
 
-class TestSubmitAndLook:
+class TestSubmitAndLookUp:
     def test_a_submission_is_taken_once_and_can_be_asked_for(self, hook, emulator, payload):
         submitted = hook.submit(payload)
         assert submitted.id and submitted.status == "in_progress" and submitted.model == "kirin_v1_6_i2v"

@@ -653,7 +653,7 @@ class TestWhatIsRefused:
         assert ended.ti("submit").try_number == 1 and "no-such.jpg" in ended.log
         assert emulator.requests() == []
 
-    def test_a_refusal_that_stays_is_not_tried_again(self, dag, run, payload, emulator):
+    def test_a_permanent_refusal_is_not_retried(self, dag, run, payload, emulator):
         emulator.fault(on="submit", kind="status", status=402, times=-1)
         with dag:
             KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
@@ -661,7 +661,7 @@ class TestWhatIsRefused:
         assert ended.states() == {"submit": "failed"} and ended.ti("submit").try_number == 1
         assert "Top up the account" in ended.log and emulator.submitted == 0
 
-    def test_a_refusal_that_passes_is(self, dag, run, payload, emulator):
+    def test_a_temporary_refusal_is_retried(self, dag, run, payload, emulator):
         emulator.fault(on="submit", kind="status", status=429, retry_after=0.1)
         with dag:
             KirinSubmitOperator(task_id="submit", payload=payload, **AGAIN)
@@ -1070,7 +1070,7 @@ class TestModels:
                 with pytest.raises(KirinPayloadError, match="Did you mean 'kirin_v2_6_t2v'"):
                     make(task_id=make.__qualname__, model="kirin_v2_6_tv2", payload={"prompt": "p"})
 
-    def test_an_unknown_one_is_tried_with_leave(self, dag, run, emulator, image_file):
+    def test_an_unknown_one_is_submitted_with_allow_unknown_model(self, dag, run, emulator, image_file):
         with dag:
             KirinSubmitOperator(
                 task_id="submit",

@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {"poll_interval": 0.1}
 
 @pytest.fixture
 def calls() -> list[Any]:
-    """What the functions of a test note down."""
+    """The calls of a test's functions."""
     return []
 
 
@@ -82,7 +82,7 @@ class TestTheFunction:
         ended = run(dag)
         assert ended.result("name") == ended.result("video")["id"]
 
-    def test_its_text_is_no_template(self, dag, run, image_file, emulator):
+    def test_returned_strings_are_not_rendered(self, dag, run, image_file, emulator):
         with dag:
 
             @task.kirin(**QUICK)
@@ -110,7 +110,7 @@ class TestTheFunction:
         assert ended.state == "failed" and ended.ti("video").try_number == 1
         assert said in ended.log and emulator.submitted == 0
 
-    def test_what_it_raises_is_retried_as_ever(self, dag, run, image_file, emulator, calls):
+    def test_an_exception_of_the_function_is_retried(self, dag, run, image_file, emulator, calls):
         with dag:
 
             @task.kirin(**QUICK, **AGAIN)
@@ -124,7 +124,7 @@ class TestTheFunction:
         ended = run(dag)
         assert ended.state == "success" and ended.ti("video").try_number == 2 and emulator.submitted == 1
 
-    def test_what_it_cannot_be(self, dag):
+    def test_coroutines_generators_and_a_payload_argument_are_refused(self, dag):
         async def later(): ...
 
         def one_by_one():
@@ -179,7 +179,7 @@ class TestMapped:
 
 
 class TestPaidOnce:
-    """The function says something else each time, as one that asks a language model does."""
+    """The function returns another payload each time, as one that asks a language model does."""
 
     @pytest.fixture
     def whims(self, image_file, calls):

@@ -1,4 +1,4 @@
-"""Many waits of one process: one session, one pace, one view of the gateway's health, one event for a list."""
+"""Many waits of one process: one session, one rate limiter, one circuit breaker, one event for a list."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestOneSession:
         assert session.closed
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_no_more_calls_at_a_time_than_it_has_lanes(self, connect, counting_gateway):
+    async def test_no_more_concurrent_calls_than_connections(self, connect, counting_gateway):
         gateway = counting_gateway()
         connect(gateway.url)
         async with KirinAsyncHook() as hook:
@@ -119,7 +119,7 @@ class TestFailFast:
         assert isinstance(first, KirinUnfinishedError) and isinstance(last, KirinUnfinishedError)
         assert ids[0] in str(first) and "8002005098" in str(failed)
 
-    async def test_is_no_hurry_where_all_is_well(self, submit):
+    async def test_waits_for_all_if_none_fails(self, submit):
         ids = [submit("[[seconds:0.4]]"), submit("[[seconds:0.1]]")]
         assert [end.id for end in await outcomes(trigger(*ids, fail_fast=True))] == ids
 
@@ -161,7 +161,7 @@ class TestStartedInTheTriggerer:
         assert isinstance(late, KirinTimeoutError)
 
     @pytest.mark.parametrize("wrong", ["None", "", 5.0, ["a", ["b"]], None])
-    async def test_what_is_no_id_is_left_to_the_worker_to_say(self, wrong):
+    async def test_an_invalid_id_is_reported_by_the_worker(self, wrong):
         start = self.starting("x")
         start.kirin_task_id = wrong
         (error,) = load_event((await self.fired(start)).payload, expected=1)

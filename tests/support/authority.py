@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own."""
+"""A certificate authority for the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority of one's own, and a server certificate for 127.0.0.1 that it signed."""
+    """A private certificate authority, and a server certificate for 127.0.0.1 that it signed."""
 
     bundle: Path
     server: ssl.SSLContext

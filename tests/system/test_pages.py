@@ -55,7 +55,7 @@ def test_progress_moves_and_then_the_video_plays_from_the_gateway(site, page, sa
     assert "Signature" not in page.content() and KEY not in page.content()
 
 
-def test_a_file_at_home_is_played_and_seeks_without_the_gateway(site, page, sample):
+def test_a_stored_file_is_played_and_seeks_without_the_gateway(site, page, sample):
     path = site.save_video(kirin_task_id := site.submit(0))
     asked = len(site.emulator.requests())
     parts: list[int] = []

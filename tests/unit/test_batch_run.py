@@ -177,7 +177,7 @@ class TestAFailedRow:
         assert run.rows.failed == 1
 
 
-class TestAMendedTable:
+class TestACorrectedTable:
     def test_after_a_clear_only_what_changed_is_submitted(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.work()

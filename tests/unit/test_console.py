@@ -1,4 +1,4 @@
-"""What a command prints cannot speak to the terminal."""
+"""The output of a command cannot control the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process itself: its ready line, its end, its state, arguments that cannot be used, and its pace."""
+"""The process itself: its ready line, its end, its state, invalid arguments, and its durations."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ class TestFailure:
         assert error is not None and not error.retryable
 
     @pytest.mark.parametrize(("allowed", "is_success"), [(1, False), (2, True), (0.019, False), (0.02, True)])
-    def test_some_may_fail(self, allowed: float, is_success: bool) -> None:
+    def test_max_failed_rows_allows_failures(self, allowed: float, is_success: bool) -> None:
         states = [RowState("a", "failed"), RowState("b", "doubt")]
         found = failure(rows(*states, total=100), max_failed_rows=allowed, refused_count=True, manifest="m")
         saved = rows(*states, *(RowState(f"s{n}", "saved") for n in range(98)))
@@ -240,6 +240,6 @@ class TestFailure:
         assert "1 of 2 rows have no video: 1 failed. 1 more were refused, which on_bad_row='skip' allows." in str(error)
 
     @pytest.mark.parametrize("status", ["done", "timeout"])
-    def test_what_another_try_can_bring_home_is_retried(self, status: Any) -> None:
+    def test_what_another_try_can_finish_is_retried(self, status: Any) -> None:
         error = failure(rows(RowState("a", status)), max_failed_rows=0, refused_count=True, manifest="m")
         assert error is not None and error.retryable

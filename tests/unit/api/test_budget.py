@@ -41,7 +41,7 @@ def charge(name: str, *, cost: str | None = None, estimate: str | None = None, i
 
 
 class TestReading:
-    def test_notes_about_one_generation_are_one_charge(self) -> None:
+    def test_records_of_one_generation_are_one_charge(self) -> None:
         notes = [
             {"external_task_id": "a", "usd": "0.28", "price_key": "m/std/5"},
             {"external_task_id": "a", "kirin_task_id": "t1", "price_key": "m/std/5"},
@@ -87,7 +87,7 @@ class TestDeciding:
             assert part in str(error)
         assert "nothing was spent" in str(error) and "Raise max_cost_usd" in str(error)
 
-    def test_the_first_one_that_is_too_dear(self) -> None:
+    def test_a_first_generation_beyond_the_budget_is_refused(self) -> None:
         assert "has spent 0 USD, and" in str(over("0.10"))
 
     def test_a_generation_does_not_count_against_itself(self) -> None:

@@ -109,7 +109,7 @@ class TestMerging:
         assert merge_records([GenerationRecord("d", "r", "t", NOON, about, value) for about in get_args(About)]) == []
 
     @given(st.randoms(use_true_random=False))
-    def test_the_order_of_the_notes_does_not_matter(self, rng: random.Random) -> None:
+    def test_the_order_of_the_records_does_not_matter(self, rng: random.Random) -> None:
         notes = [
             submitted("t1"),
             submitted("t2"),

@@ -119,7 +119,7 @@ def step_id(*, payload: str, **step: Any) -> str:
     return StepIdentity(**step).external_task_id(payload)
 
 
-class TestStepId:
+class TestStepIdentity:
     def test_an_external_task_id_is_short_and_opaque(self) -> None:
         assert re.fullmatch(r"airflow-[a-z2-7]{26}", step_id(**STEP))
 

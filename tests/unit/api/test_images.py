@@ -555,7 +555,7 @@ class TestFormats:
     def test_a_file_may_carry_something_after_its_picture(self, data: bytes) -> None:
         assert accepted(data + b"....ftypmp42 a motion photo").size == len(data) + 27
 
-    def test_notes_in_a_file_are_no_harm(self) -> None:
+    def test_metadata_in_a_file_is_harmless(self) -> None:
         exif = Image.Exif()
         exif[0x010E] = "a teapot"
         assert accepted(picture("JPEG", exif=exif, comment=b"tea", icc_profile=b"x" * 70_000)).format == "JPEG"
@@ -867,7 +867,7 @@ class TestBombsAreSmallInMemory:
         assert peak_growth('"far more data than" in outcome', bomb) < 30
 
     @pytest.mark.parametrize("note", [b"zTXt", b"iTXt", b"iCCP"])
-    def test_gigabytes_of_notes_are_not_unpacked(self, bomb: Path, note: bytes) -> None:
+    def test_gigabytes_of_metadata_are_not_decompressed(self, bomb: Path, note: bytes) -> None:
         start = b"key\0\1\0\0\0" if note == b"iTXt" else b"key\0\0"
         bomb.write_bytes(png(300, 300, grey(300, 300), chunk(note, start + zeros(1 << 30))))
         assert peak_growth('"300 x 300" in outcome', bomb) < 30

@@ -291,7 +291,7 @@ class TestUnknownModel:
         assert len(str(caught.value)) < 1000
 
 
-class TestWithLeave:
+class TestAllowUnknownModel:
     """`allow_unknown_model=True`."""
 
     def test_a_model_without_a_file_allows_everything(self) -> None:

@@ -233,7 +233,7 @@ class TestMode:
         (problem,) = refused(mode=value)
         assert (problem.field, problem.rule) == ("mode", "must be one of 'std', 'pro'")
 
-    def test_a_slip_of_the_finger_is_recognised(self) -> None:
+    def test_a_typo_gets_a_suggestion(self) -> None:
         (problem,) = refused(mode="prro")
         assert problem.value == "'prro'"
         assert problem.remedy == "Did you mean 'pro'?"

@@ -57,7 +57,7 @@ BUSY = task()
 
 
 def after(wait: Poller, outcome: Outcome, now: float) -> PollResult:
-    """Tell the poller how a poll ended."""
+    """Give the poller the outcome of a poll."""
     return wait.on_error(outcome, now) if isinstance(outcome, KirinError) else wait.on_response(outcome, now)
 
 
@@ -69,7 +69,7 @@ def poller(timeout: float = 3600.0, *, jitter: float = 0.5, **options: Any) -> P
 class Run:
     """What a simulated wait did, in seconds since its start."""
 
-    looks: list[float] = field(default_factory=list)
+    polls: list[float] = field(default_factory=list)
     steps: list[PollResult] = field(default_factory=list)
 
     @property
@@ -78,14 +78,14 @@ class Run:
 
     @property
     def gaps(self) -> list[float]:
-        return [later - earlier for earlier, later in pairwise(self.looks)]
+        return [later - earlier for earlier, later in pairwise(self.polls)]
 
 
 def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: float = 0.0, most: int = 1200) -> Run:
-    """Do what the hooks do: look, then sleep as long as the poller says; ``latency`` is the time that a look takes."""
+    """Do what the hooks do: poll, then sleep as long as the poller says; ``latency`` is the time that a poll takes."""
     run, now = Run(), wait.started_at
-    while len(run.looks) < most:
-        run.looks.append(now - wait.started_at)
+    while len(run.polls) < most:
+        run.polls.append(now - wait.started_at)
         outcome = gateway(now - wait.started_at)
         now += latency
         step = after(wait, outcome, now)
@@ -94,7 +94,7 @@ def simulate(wait: Poller, gateway: Callable[[float], Outcome], *, latency: floa
         if step.outcome is not None:
             return run
         now += step.delay
-    raise AssertionError(f"this wait does not end; its last looks: {run.looks[-5:]}")
+    raise AssertionError(f"this wait does not end; its last polls: {run.polls[-5:]}")
 
 
 def generation(
@@ -125,8 +125,8 @@ def cost_of_waiting(
     """Return the mean delay of noticing, as a share of the generation's time, and the mean number of requests."""
     durations = durations or [60 * 10 ** (step / 200) for step in range(201)]
     runs = [simulate(poller(**options), generation(seconds, progress)) for seconds in durations]
-    shares = [(run.looks[-1] - seconds) / seconds for run, seconds in zip(runs, durations, strict=True)]
-    return statistics.mean(shares), statistics.mean(len(run.looks) for run in runs)
+    shares = [(run.polls[-1] - seconds) / seconds for run, seconds in zip(runs, durations, strict=True)]
+    return statistics.mean(shares), statistics.mean(len(run.polls) for run in runs)
 
 
 progresses = st.sampled_from(list(PROGRESS))
@@ -158,7 +158,7 @@ class TestEveryWaitEnds:
     def test_at_the_deadline_when_there_is_none(self, timeout: float, progress: str, jitter: float) -> None:
         run = simulate(poller(timeout, jitter=jitter), lambda now: task(progress=PROGRESS[progress](now / 4000)))
         assert isinstance(run.last.outcome, KirinTimeoutError)
-        assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
+        assert run.polls[-1] == pytest.approx(timeout, abs=TICK)
 
     @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, st.lists(st.none() | errors, max_size=40), jitters, st.floats(10, 2000))
@@ -168,7 +168,7 @@ class TestEveryWaitEnds:
         healthy, ahead = generation(seconds, PROGRESS[progress]), iter(bad)
         run = simulate(poller(timeout, jitter=jitter), lambda now: next(ahead, None) or healthy(now))
         assert run.last.outcome is DONE or isinstance(run.last.outcome, KirinTimeoutError)
-        assert run.looks[-1] <= timeout + TICK
+        assert run.polls[-1] <= timeout + TICK
 
     @settings(max_examples=100)
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), progresses)
@@ -200,13 +200,13 @@ class TestDeadline:
         # The last look falls on the deadline: a generation that ends at the last moment is not missed.
         run = simulate(poller(seconds + 0.01, jitter=jitter), generation(seconds, PROGRESS[progress]))
         assert run.last.outcome is DONE
-        assert run.looks[-1] <= seconds + 0.01 + TICK
+        assert run.polls[-1] <= seconds + 0.01 + TICK
 
     def test_a_timeout_of_zero_still_polls_once(self) -> None:
         assert simulate(poller(0), generation(0)).last.outcome is DONE
         run = simulate(poller(0), generation(1))
         assert isinstance(run.last.outcome, KirinTimeoutError)
-        assert len(run.looks) == 1
+        assert len(run.polls) == 1
 
     def test_a_restart_does_not_grant_the_timeout_again(self) -> None:
         first = poller(600)
@@ -307,8 +307,8 @@ class TestNotFound:
         wait = poller(timeout, jitter=jitter, poll_interval=interval)
         run = simulate(wait, lambda now: NOT_FOUND, latency=latency)
         assert run.last.outcome is NOT_FOUND
-        assert run.looks[-1] <= min(timeout, sum(LOOKUP_RETRY_DELAYS) + len(LOOKUP_RETRY_DELAYS) * latency) + TICK
-        assert len(run.looks) <= len(LOOKUP_RETRY_DELAYS) + 1
+        assert run.polls[-1] <= min(timeout, sum(LOOKUP_RETRY_DELAYS) + len(LOOKUP_RETRY_DELAYS) * latency) + TICK
+        assert len(run.polls) <= len(LOOKUP_RETRY_DELAYS) + 1
 
     @settings(max_examples=200)
     @given(intervals, jitters, st.floats(0, sum(LOOKUP_RETRY_DELAYS) - TICK), st.floats(1, 600), st.floats(1, 600))
@@ -365,8 +365,8 @@ class TestNotFound:
         run = simulate(poller(timeout, jitter=jitter, poll_interval=interval), lambda now: page)
         assert isinstance(run.last.outcome, KirinTimeoutError)
         assert "an HTML page" in str(run.last.outcome)
-        assert run.looks[-1] == pytest.approx(timeout, abs=TICK)
-        assert len(run.looks) <= 10 + timeout / (MAX_BACKOFF / 2)
+        assert run.polls[-1] == pytest.approx(timeout, abs=TICK)
+        assert len(run.polls) <= 10 + timeout / (MAX_BACKOFF / 2)
 
     @pytest.mark.parametrize("page", [NO_GATEWAY, FIREWALL])
     def test_a_page_in_place_of_the_api_is_temporary_like_a_503(self, page: KirinError) -> None:
@@ -390,15 +390,15 @@ class TestIntervals:
         early = [gap for gap in run.gaps[:-1] if gap < 0.95 * MIN_INTERVAL - TICK]
         # The sum of start and delay may round to just before the deadline: one more look, a tick later.
         assert len(early) <= 1
-        assert len(run.looks) <= 2 + timeout / (0.95 * MIN_INTERVAL)
+        assert len(run.polls) <= 2 + timeout / (0.95 * MIN_INTERVAL)
 
     def test_the_second_poll_comes_soon_the_third_after_a_while(self) -> None:
         run = simulate(poller(), generation(300))
         assert run.gaps[0] == pytest.approx(FIRST_INTERVAL)
-        assert run.looks[2] >= 4 * FIRST_INTERVAL
+        assert run.polls[2] >= 4 * FIRST_INTERVAL
 
     @pytest.mark.parametrize(
-        ("progress", "mean_share", "mean_looks"),
+        ("progress", "mean_share", "mean_polls"),
         [
             # Nothing helps: the frontier. docs/explanation/comparison.md shows it beside fixed intervals.
             ("none", 0.08, 14),
@@ -414,20 +414,20 @@ class TestIntervals:
         ],
     )
     def test_the_delay_of_noticing_and_the_requests_for_one_to_ten_minutes(
-        self, progress: str, mean_share: float, mean_looks: float
+        self, progress: str, mean_share: float, mean_polls: float
     ) -> None:
-        delay, looks = cost_of_waiting(PROGRESS[progress])
+        delay, polls = cost_of_waiting(PROGRESS[progress])
         assert delay <= mean_share
-        assert looks <= mean_looks
+        assert polls <= mean_polls
 
     def test_one_that_ends_before_the_earliest_end_is_noticed_by_then(self) -> None:
         early = range(1, int(EARLIEST_END))
-        assert all(simulate(poller(), generation(seconds)).looks[-1] <= EARLIEST_END + TICK for seconds in early)
+        assert all(simulate(poller(), generation(seconds)).polls[-1] <= EARLIEST_END + TICK for seconds in early)
 
     def test_without_progress_the_delay_is_a_bounded_share_of_the_time(self) -> None:
         for seconds in range(int(EARLIEST_END), 700):
             run = simulate(poller(), generation(seconds))
-            assert run.looks[-1] - seconds <= GROWTH * seconds + TICK
+            assert run.polls[-1] - seconds <= GROWTH * seconds + TICK
 
     @settings(max_examples=200)
     @given(st.floats(1, 1200), progresses, jitters)
@@ -438,25 +438,25 @@ class TestIntervals:
     @example(26, "jumps to and fro", 1.0)
     def test_no_misleading_progress_doubles_the_wait(self, seconds: float, progress: str, jitter: float) -> None:
         run = simulate(poller(jitter=jitter), generation(seconds, PROGRESS[progress]))
-        # The second look, and the longest pause after it.
-        assert run.looks[-1] <= max(1.05 * (FIRST_INTERVAL + MAX_INTERVAL), 2.1 * seconds)
+        # The second poll, and the longest pause after it.
+        assert run.polls[-1] <= max(1.05 * (FIRST_INTERVAL + MAX_INTERVAL), 2.1 * seconds)
 
     def test_a_fast_generation_is_noticed_fast(self) -> None:
-        assert all(simulate(poller(), generation(seconds / 10)).looks[-1] <= 3.2 for seconds in range(1, 29))
+        assert all(simulate(poller(), generation(seconds / 10)).polls[-1] <= 3.2 for seconds in range(1, 29))
 
-    def test_honest_progress_saves_looks(self) -> None:
-        looks = {
-            name: sum(len(simulate(poller(), generation(s, PROGRESS[name])).looks) for s in range(60, 601, 30))
+    def test_honest_progress_saves_polls(self) -> None:
+        polls = {
+            name: sum(len(simulate(poller(), generation(s, PROGRESS[name])).polls) for s in range(60, 601, 30))
             for name in ("none", "honest")
         }
-        assert looks["honest"] < looks["none"]
+        assert polls["honest"] < polls["none"]
 
     @pytest.mark.parametrize("seconds", [20.0, 60.0, 300.0])
     def test_while_another_task_waits_for_its_place_an_end_is_noticed_within_seconds(self, seconds: float) -> None:
         """Even without progress, when 20 s would be noticed after 55."""
         for jitter in (0.0, 0.5, 1.0):
             run = simulate(poller(jitter=jitter, is_awaited=lambda: True), generation(seconds))
-            assert run.looks[-1] - seconds <= max(6.0, 0.05 * seconds)
+            assert run.polls[-1] - seconds <= max(6.0, 0.05 * seconds)
 
     def test_jitter_spreads_waits_that_began_together(self) -> None:
         delays = {after(poller(jitter=jitter), BUSY, START).delay for jitter in (0.0, 0.25, 0.5, 1.0)}
@@ -474,7 +474,7 @@ class TestIntervals:
         assert run.last.outcome is DONE
 
     def test_a_given_interval_longer_than_the_wait_ends_at_the_deadline(self) -> None:
-        assert simulate(poller(60, poll_interval=600), generation(1000)).looks == pytest.approx([0, 60])
+        assert simulate(poller(60, poll_interval=600), generation(1000)).polls == pytest.approx([0, 60])
 
     @pytest.mark.parametrize("interval", [0, 0.0, -1.0])
     def test_no_interval_makes_a_hot_loop(self, interval: float) -> None:
@@ -482,7 +482,7 @@ class TestIntervals:
 
     def test_polls_approach_the_end_that_progress_predicts(self) -> None:
         run = simulate(poller(), generation(400, PROGRESS["honest"]))
-        assert run.looks[-2] > 0.9 * 400
+        assert run.polls[-2] > 0.9 * 400
         assert run.gaps[-1] < run.gaps[-3]
 
 
@@ -504,7 +504,7 @@ class TestWhereAWaitBegan:
         assert self.first_pause(created_at) == self.first_pause(START)
 
 
-class TestTroubles:
+class TestErrorsWhilePolling:
     def test_pauses_double_up_to_a_minute(self) -> None:
         wait, now, delays = poller(10_000), START, []
         for _ in range(12):
@@ -548,8 +548,8 @@ class TestTroubles:
         run = simulate(poller(1000), lambda now: KirinNetworkError("connection refused"))
         assert isinstance(run.last.outcome, KirinTimeoutError)
         assert "connection refused" in str(run.last.outcome)
-        assert run.looks[-1] == pytest.approx(1000, abs=TICK)
-        assert len(run.looks) < 40
+        assert run.polls[-1] == pytest.approx(1000, abs=TICK)
+        assert len(run.polls) < 40
 
 
 class TestLogLines:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 
 
-class TestSafeUrl:
+class TestRedactUrl:
     @pytest.mark.parametrize(
         ("url", "shown"),
         [
@@ -105,7 +105,7 @@ class TestOneLine:
         assert one_line(" " * 10_000_000 + "word") == ""
 
 
-class TestShorten:
+class TestShortRepr:
     @pytest.mark.parametrize(
         ("value", "shown"),
         [

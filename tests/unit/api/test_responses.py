@@ -42,7 +42,7 @@ def read(raw: bytes | Any, status: int = 200, **options: Any) -> KirinTask:
     return parse_task(status, {}, parse_body(body), doing="asking for d1", **options)
 
 
-class TestGoodReplies:
+class TestSuccessfulResponses:
     @pytest.mark.parametrize("status", [200, 201, 202, 299])
     def test_a_task_object_is_a_task(self, status: int) -> None:
         assert read(GOOD, status, asked_for="d1").videos[0].duration == 5.0

@@ -40,7 +40,7 @@ def answered(status: int, body: object = None) -> KirinError:
     return error_from_response(status, body, doing="submitting")
 
 
-class TestWhatASubmissionMayHaveBought:
+class TestClassifyingASubmissionError:
     @pytest.mark.parametrize(
         "error",
         [

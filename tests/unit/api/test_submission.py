@@ -67,7 +67,7 @@ def proven(gateway: ModelGateway) -> ModelRecord:
     return ModelRecord(known=[("airflow-earlier", "t1")])
 
 
-class TestBuysOnce:
+class TestSubmitsOnce:
     def test_first_try_looks_up_then_submits(self) -> None:
         gateway = ModelGateway()
         got = submission(gateway, ModelRecord()).submit_or_adopt()
@@ -521,7 +521,7 @@ needs_store = pytest.mark.skipif(not HAS_STORE, reason="the task state store is 
 
 
 @needs_store
-class TestARoundBuysOneGeneration:
+class TestARoundSubmitsOneGeneration:
     @pytest.mark.parametrize("fate", ["ok", "lost after", "killed after", "504 with 1302 after"])
     def test_a_retry_with_another_payload_adopts(
         self, deployment: Deployment, fate: str, caplog: pytest.LogCaptureFixture

@@ -241,7 +241,7 @@ class TestVideos:
             [{"content": [{"type": "image", "url": "https://h/1"}]}],
         ],
     )
-    def test_where_there_is_none_there_is_none(self, output: Any) -> None:
+    def test_a_generation_without_output_has_no_videos(self, output: Any) -> None:
         assert self.read(output) == []
 
     @pytest.mark.parametrize("status", ["in_progress", "failed"])

@@ -120,7 +120,7 @@ class TestContinuation:
             (206, {"Content-Range": "items 5-9/10", "ETag": '"a"'}, RemoteFile(10, '"a"'), False),
         ],
     )
-    def test_continuation_is_recognised(
+    def test_continuation_is_detected(
         self, status: int, headers: dict[str, str], announced: RemoteFile, is_rest: bool
     ) -> None:
         assert is_continuation(status, CaseInsensitiveDict(headers), start=5, remote_file=announced) is is_rest
