@@ -29,7 +29,7 @@ class Schedule(Protocol):
     """What decides when to poll again: the provider's Poller, or a peer's habit."""
 
     def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
-        """Say what follows from a look."""
+        """Decide what to do after a response."""
 
 
 #: Makes the schedule of one wait, which begins at second 0 of its clock.
@@ -40,8 +40,8 @@ MakePoller = Callable[[], Schedule]
 class Point:
     """A schedule's place in the plane, means over all waits.
 
-    :param requests: looks for each generation
-    :param delay: seconds between the end of a generation and the look that sees it
+    :param requests: polls for each generation
+    :param delay: seconds between the end of a generation and the poll that sees it
     :param delay_share: the same as a share of the time that the generation took
     :param worst_share: the share that 95 of 100 waits stay below
     """
@@ -53,9 +53,9 @@ class Point:
 
 
 def simulate(make_poller: MakePoller, durations: Iterable[float], progress: Progress) -> Point:
-    """Let one poller wait for each generation, and say what that cost.
+    """Let one poller wait for each generation, and return what that cost.
 
-    The first look is at second 0, as after a submission.
+    The first poll is at second 0, as after a submission.
 
     :param make_poller: called once for each wait
     :param durations: seconds that the generations take
@@ -64,7 +64,7 @@ def simulate(make_poller: MakePoller, durations: Iterable[float], progress: Prog
     waits = [(duration, *_wait(make_poller(), duration, progress)) for duration in durations]
     shares = [delay / duration for duration, _, delay in waits]
     return Point(
-        requests=statistics.fmean(looks for _, looks, _ in waits),
+        requests=statistics.fmean(polls for _, polls, _ in waits),
         delay=statistics.fmean(delay for *_, delay in waits),
         delay_share=statistics.fmean(shares),
         worst_share=sorted(shares)[math.ceil(0.95 * len(shares)) - 1],
@@ -72,15 +72,15 @@ def simulate(make_poller: MakePoller, durations: Iterable[float], progress: Prog
 
 
 def _wait(poller: Schedule, duration: float, progress: Progress) -> tuple[int, float]:
-    """Return how many looks there were, and how late the last one was."""
-    now, looks = 0.0, 1
+    """Return how many polls there were, and how late the last one was."""
+    now, polls = 0.0, 1
     while now < duration:
         step = poller.on_response(KirinTask("simulated", "in_progress", progress=progress(now / duration)), now)
         assert step.delay > 0, f"{poller} would poll again at once"
         now += step.delay
-        looks += 1
+        polls += 1
     assert poller.on_response(_DONE, now).outcome is _DONE
-    return looks, now - duration
+    return polls, now - duration
 
 
 class Fixed:
@@ -93,7 +93,7 @@ class Fixed:
         self.interval = interval
 
     def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
-        """Say what follows from a look."""
+        """Decide what to do after a response."""
         return PollResult(outcome=kirin_task) if kirin_task.is_final else PollResult(delay=self.interval)
 
 
@@ -111,7 +111,7 @@ class Backoff(Fixed):
         self.longest = longest
 
     def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
-        """Say what follows from a look."""
+        """Decide what to do after a response."""
         self.interval = min(self.interval * self.factor, self.longest)
         return super().on_response(kirin_task, now)
 

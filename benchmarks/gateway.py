@@ -1,7 +1,7 @@
 """A gateway in a process of its own that costs the benchmark next to nothing: no state, no checks, no prices.
 
-What it says of a generation follows from the id alone, so that any number of them can run. It speaks Kirin's protocol,
-and as much of two others as the peers' own triggers need: a URL that is not there until the generation is done
+The state of a generation follows from its id alone, so that any number of them can run. It implements Kirin's protocol,
+and as much of two others as the peers' own triggers need: a URL that is 404 until the generation is done
 (`HttpSensorTrigger`), and OpenAI's batches (`OpenAIBatchTrigger`).
 """
 
@@ -50,7 +50,7 @@ def progress_of(kirin_task_id: str) -> float:
 
 
 def kirin_task(kirin_task_id: str) -> dict[str, Any]:
-    """Return what Kirin would say of a generation."""
+    """Return Kirin's response about a generation."""
     done = progress_of(kirin_task_id)
     task: dict[str, Any] = {"id": kirin_task_id, "created_at": int(time.time()), "model": "kirin_v1_6_i2v"}
     if done < 1:
@@ -60,7 +60,7 @@ def kirin_task(kirin_task_id: str) -> dict[str, Any]:
 
 
 def batch(batch_id: str) -> dict[str, Any]:
-    """Return what OpenAI would say of a batch."""
+    """Return OpenAI's response about a batch."""
     fixed = {"object": "batch", "endpoint": "/v1/responses", "input_file_id": "f", "completion_window": "24h"}
     status = "in_progress" if progress_of(batch_id) < 1 else "completed"
     return fixed | {"id": batch_id, "created_at": int(time.time()), "status": status}
@@ -132,11 +132,11 @@ async def serve() -> None:
         server = web.Server(Gateway(Path(video.name)).handle, access_log=None)
         runner = web.ServerRunner(server)
         await runner.setup()
-        # Ten thousand clients may knock at the same time.
+        # Ten thousand clients may connect at the same time.
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
         await site.start()
         print(_READY + f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-        # Whoever started it holds the other end: it does not outlive them, however they end.
+        # The parent process holds the other end, so this one does not outlive it, however it ends.
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -155,8 +155,8 @@ class RunningGateway:
         :param kind: the path without its last part, such as ``/ready``
         """
         with urlopen(f"{self.url}/counts/") as response:
-            said = json.load(response)
-        return said["requests"].get(kind, 0), said["cpu_seconds"]
+            counts = json.load(response)
+        return counts["requests"].get(kind, 0), counts["cpu_seconds"]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What this provider promises of its costs, and whether a run of the benchmarks bore it out."""
+"""The goals for this provider's costs, and whether a run of the benchmarks met them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Goal:
     """An upper bound.
 
-    :param title: what was measured, and in what
-    :param measured: how much it was
-    :param most: how much it may be
+    :param title: what was measured, with its unit
+    :param measured: the measured value
+    :param most: the upper bound
     """
 
     title: str
@@ -40,7 +40,7 @@ def goals(results: Results) -> list[Goal]:
 def _waiting(results: Results) -> Iterator[Goal]:
     by_peer = {(one.peer, one.waits): one for one in results.waiting}
     for (peer, waits), ours in by_peer.items():
-        # A few waits cost nobody anything.
+        # The cost of a few waits does not matter.
         if peer != "kirin" or waits < 1000:
             continue
         if theirs := by_peer.get(("http", waits)):

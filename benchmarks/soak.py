@@ -97,7 +97,7 @@ class Soaked:
 
 
 def soak(airflow: Deployment, count: int) -> Soaked:
-    """Let so many tasks be deferred and woken, and count what went wrong.
+    """Let a number of tasks be deferred and woken, and count what went wrong.
 
     :param airflow: has the DAG
     :param count: how many; a multiple of :data:`_EACH_RUN`

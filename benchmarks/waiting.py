@@ -34,7 +34,7 @@ _GENERATION_SECONDS = 1800.0
 
 
 class Unable(Exception):
-    """A peer cannot keep up with so many waits on this machine."""
+    """A peer cannot keep up with this many waits on this machine."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Waiting:
 
 
 async def measure(peer: str, waits: int, interval: float, at: RunningGateway, *, seconds: float) -> Waiting:
-    """Start the waits, spread over one interval; measure when all are running, until each was looked at again.
+    """Start the waits, spread over one interval; measure when all are running, until each was polled again.
 
     :param peer: key of :data:`benchmarks.peers.PEERS`
     :param waits: how many at the same time

@@ -18,7 +18,7 @@ from benchmarks.night.full_account import POOL, WAYS
 from benchmarks.night.stage import Stage, new_lines, stage
 from benchmarks.report import table
 
-#: The supervisor of a worker reports its last end up to so many seconds after the DAG run has ended.
+#: The supervisor of a worker reports its last end up to this many seconds after the DAG run has ended.
 _LAST_REPORT = 6.0
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 
@@ -50,7 +50,7 @@ def measure(ready: Stage, way: str, rows: int) -> Night:
 
     :param ready: a running Airflow, with the DAG
     :param way: key of :data:`WAYS`
-    :param rows: how many videos it has to bring
+    :param rows: how many videos it has to make
     :raises AssertionError: a task failed, or a video was not paid for exactly once
     """
     ready.gateway.reset()
@@ -76,8 +76,8 @@ def measure(ready: Stage, way: str, rows: int) -> Night:
 def figures(nights: Sequence[Night], *, rows: int, ideal: float) -> str:
     """Return the table, in Markdown.
 
-    :param nights: one of each way; the pool's tells what is no waiting for a place
-    :param rows: how many videos each brought
+    :param nights: one of each way; the pool's has no waiting for a place, and is what the others are compared with
+    :param rows: how many videos each made
     :param ideal: rows by places, times seconds
     """
     busy = {night.way: night.runs.seconds for night in nights}

@@ -25,7 +25,7 @@ class Measured:
     :param worker_seconds: for which they held a worker
     :param cpu: CPU-seconds by part, less the idle share
     :param posts: requests to the gateway that submit
-    :param gets: requests to the gateway that look
+    :param gets: requests to the gateway that poll
     :param lost: tries of tasks that were lost
     :param blocked: seconds for which the triggerer's event loop stood still, each time that it complained
     :param others: the share of the machine that others used
@@ -133,11 +133,11 @@ def busy_seconds() -> float:
 
 
 def above_idle(before: Cpu, after: Cpu, idle: Cpu, seconds: float) -> Cpu:
-    """Return what was used between two looks, less what would have been used in any case.
+    """Return what was used between two samples, less what would have been used in any case.
 
-    :param before: the first look
+    :param before: the first sample
     :param after: the second
     :param idle: CPU-seconds a second of each part when there is nothing to do
-    :param seconds: between the looks
+    :param seconds: between the samples
     """
     return {part: after[part] - before[part] - idle.get(part, 0.0) * seconds for part in after}

@@ -1,6 +1,6 @@
 """Kirin as the http provider's deferrable sensor needs it: a URL that is 404 until the generation is done.
 
-Kirin has no such URL. It is made here, in favour of that sensor: each look is passed on to the gateway as one look.
+Kirin has no such URL. It is made here, for that sensor: each request is passed on to the gateway as one poll.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ async def serve(gateway: str, key: str) -> None:
     """
     async with ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
 
-        async def look(request: web.Request) -> web.Response:
+        async def poll(request: web.Request) -> web.Response:
             async with http.get(f"{gateway}/model/v1/generation/task/{request.match_info['id']}") as response:
                 is_done = (await response.json())["status"] == "completed"
             return web.Response(status=200 if is_done else 404)
 
         app = web.Application()
-        app.router.add_get("/ready/{id}", look)
+        app.router.add_get("/ready/{id}", poll)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

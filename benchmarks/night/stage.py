@@ -25,7 +25,7 @@ from tests.support.waiting import until
 SETTINGS = {"LOGGING__JSON_LOGS": "True", "WORKERS__EXECUTION_API_TIMEOUT": "60"}
 #: Seconds without work: until Airflow is at rest after its start, and in which its idle share is measured.
 _REST, _IDLE = 20.0, 30.0
-#: What a run leaves to do, as callbacks in the DAG processor, is done after so many seconds, and counted.
+#: Seconds after which the rest of a run's work, such as callbacks in the DAG processor, is done; it is counted.
 _AFTERMATH = 20.0
 #: Whether a run has ended is asked this often, and for so long.
 _POLL, _LONGEST = 1.0, 4 * 3600.0
@@ -63,7 +63,7 @@ class Stage:
         self._runs = 0
 
     def start(self, files: Mapping[str, str]) -> None:
-        """Start Airflow with these DAGs, and tell it where the gateway is.
+        """Start Airflow with these DAGs, and create its connections to the gateway.
 
         :param files: what is in their files, by DAG id
         """

@@ -46,7 +46,7 @@ with DAG("waits", schedule=None, catchup=False, max_active_runs=1000):
             timeout=7200,
         )
 '''
-#: As Airflow judges it: a triggerer that was silent for so long is lost, and its waits are anybody's.
+#: By Airflow's rule: a triggerer without a heartbeat for 30 seconds is lost, and any other may take its waits.
 _HOLDERS = """
 SELECT CASE WHEN job.end_date IS NULL AND job.latest_heartbeat > now() - interval '30 seconds'
   THEN job.hostname ELSE 'none' END AS holder, count(*)
@@ -67,7 +67,7 @@ class State:
     :param memory: MB of each triggerer, which is two processes
     :param blocked: seconds for which an event loop stood still, each time that a triggerer complained, on the way
         to this state and in it
-    :param gets: looks at the gateway a second
+    :param gets: polls of the gateway a second
     :param transactions: of the database, a second
     """
 
@@ -118,14 +118,14 @@ class Waits:
         return self.at.ask(_HOLDERS)
 
     def held(self, count: int) -> Callable[[], bool]:
-        """Return what looks whether triggerers hold so many waits.
+        """Return a function that checks whether triggerers hold this many waits.
 
         :param count: how many
         """
         return lambda: sum(number for name, number in self.holders().items() if name != "none") == count
 
     def runs_ended(self) -> bool:
-        """Tell whether all runs have."""
+        """Return whether all runs have ended."""
         names = [f"run-{number}" for number in range(1, self._runs + 1)]
         return all(self.at.airflow.run_state("waits", name) in ("success", "failed") for name in names)
 
@@ -134,7 +134,7 @@ class Waits:
 
         :param title: what is changed
         :param change: does it
-        :param reached: tells whether it has taken effect
+        :param reached: returns whether it has taken effect
         """
         print(f"... {title}", flush=True)
         lines = [new_lines(self.at.airflow.parts[name].log) for name in TRIGGERERS]
@@ -176,7 +176,7 @@ class Waits:
 
 
 def _within(seconds: float, reached: Callable[[], bool]) -> bool:
-    """Wait for something, and tell whether it came to pass."""
+    """Wait for a condition, and return whether it was met in time."""
     give_up_at = time.monotonic() + seconds
     while not (is_reached := reached()) and time.monotonic() < give_up_at:
         time.sleep(1)
@@ -189,7 +189,7 @@ def _less(after: dict[str, float], before: dict[str, float]) -> dict[str, float]
 
 
 def measure(waits: int, seconds: float, window: float) -> list[State]:
-    """Measure what becomes of so many waits.
+    """Measure a number of waits.
 
     :param waits: how many: a multiple of 200, or four at least, and no more than two triggerers may have
     :param seconds: that a generation takes: longer than all that is measured before the end
@@ -218,7 +218,7 @@ def measure(waits: int, seconds: float, window: float) -> list[State]:
         logs = [file for file in (at.airflow.home / "logs" / "dag_id=waits").rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in logs)
         print(f"{len(logs) / waits:.1f} log files and {size / waits:,.0f} bytes of log for each wait")
-        print(f"{at.gateway.ledger()['gets'] / waits:.1f} looks for each generation of {seconds:g} s")
+        print(f"{at.gateway.ledger()['gets'] / waits:.1f} polls for each generation of {seconds:g} s")
     return states
 
 

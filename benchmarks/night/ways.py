@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MODEL = "kirin_v1_6_i2v"
 #: Seconds. Nothing waits that long here.
 _LONG = 7200
-#: What the http provider's own trigger takes when it is not told.
+#: The default of the http provider's own trigger.
 _HTTP_POKES = 5.0
 #: Generations that a batch has in flight.
 PLACES = 40
