@@ -209,6 +209,11 @@ class TestWalls:
     def test_no_two_modules_import_each_other(self) -> None:
         assert not circles(import_graph())
 
+    def test_the_contributors_guide_names_every_file_of_the_protocol(self) -> None:
+        guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+        files = {path.name for path in (PACKAGE / "api").glob("*.py")} - {"__init__.py"}
+        assert {name for name in files if f"`{name}`" not in guide} == set()
+
     def test_the_protocol_is_free_of_airflow_and_of_io(self) -> None:
         loaded = loaded_by(f"import importlib\nfor name in {modules_of('api')}: importlib.import_module(name)")
         assert set(modules_of("api")) <= loaded
