@@ -95,6 +95,15 @@ def is_plain(raw: bytes, *, hide: Callable[[str], str] | None = None) -> bool:
     )
 
 
+def has_type(value: Any, type_hint: Any) -> bool:
+    """Return whether a JSON value has a type; an integer is a float too, as JSON has one kind of number.
+
+    :param value: decoded JSON
+    :param type_hint: such as ``float | None``
+    """
+    return isinstance(value, type_hint) or (isinstance(value, int) and isinstance(0.0, type_hint))
+
+
 def clean_text(text: str) -> str:
     """Return a string without control characters and lone surrogates.
 

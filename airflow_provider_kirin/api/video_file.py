@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
+from airflow_provider_kirin.api.sanitize import has_type
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFile:
@@ -50,12 +52,7 @@ class VideoFile:
         known = {name: entry[name] for name in _TYPES if name in entry} if isinstance(entry, Mapping) else {}
         if not {"uri", "bytes", "sha256"} <= known.keys():
             return None
-        return cls(**known) if all(_is_of(_TYPES[name], value) for name, value in known.items()) else None
+        return cls(**known) if all(has_type(value, _TYPES[name]) for name, value in known.items()) else None
 
 
 _TYPES = get_type_hints(VideoFile)
-
-
-def _is_of(type_: Any, value: Any) -> bool:
-    # JSON has one kind of number.
-    return isinstance(value, type_) or (isinstance(value, int) and isinstance(0.0, type_))

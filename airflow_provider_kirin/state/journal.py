@@ -21,11 +21,12 @@ import io
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState, merge
+from airflow_provider_kirin.api.sanitize import has_type
 from airflow_provider_kirin.download.atomic_file import open_atomic, storage_errors, uri_of
 from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinBatchError, KirinDestinationError
@@ -67,12 +68,7 @@ class Head:
     is_damaged: bool = False
 
 
-_HEAD_TYPES: dict[str, tuple[type, ...]] = {
-    each.name: {"int": (int,), "float": (int, float), "int | None": (int, type(None)), "bool": (bool,)}.get(
-        str(each.type), (str,)
-    )
-    for each in fields(Head)
-}
+_HEAD_TYPES = get_type_hints(Head)
 
 
 class SupersededError(KirinBatchError):
@@ -119,7 +115,7 @@ class Journal:
         except ValueError:
             return None
         known = {name: entry[name] for name in _HEAD_TYPES if name in entry} if isinstance(entry, dict) else {}
-        if not known.get("batch") or not all(isinstance(value, _HEAD_TYPES[name]) for name, value in known.items()):
+        if not known.get("batch") or not all(has_type(value, _HEAD_TYPES[name]) for name, value in known.items()):
             return None
         return Head(**known)
 
