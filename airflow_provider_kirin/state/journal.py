@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, BinaryIO, get_type_hints
 
 from airflow_provider_kirin.api.batch.state import SCHEMA_VERSION, RowState, merge
 from airflow_provider_kirin.api.sanitize import has_type
@@ -110,8 +110,10 @@ class Journal:
 
         :raises KirinDestinationError: the storage cannot be read
         """
+        with self._opened(_HEAD) as file:
+            content = file.read()
         try:
-            entry = json.loads(self._read(_HEAD) or b"null")
+            entry = json.loads(content or b"null")
         except ValueError:
             return None
         known = {name: entry[name] for name in _HEAD_TYPES if name in entry} if isinstance(entry, dict) else {}
@@ -251,15 +253,16 @@ class Journal:
         """Return the states of a batch (of any, if it is empty) in a file, and how many of its lines cannot be read."""
         states, damaged = [], 0
         # One line at a time: a manifest may have a hundred megabytes.
-        for line in io.BytesIO(self._read(name) or b""):
-            if not line.strip():
-                continue
-            entry = _parse(line.decode(errors="replace"))
-            state = RowState.from_dict(entry)
-            if state is None:
-                damaged += 1
-            elif not batch or entry["batch"] == batch:
-                states.append(state)
+        with self._opened(name) as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                entry = _parse(line.decode(errors="replace"))
+                state = RowState.from_dict(entry)
+                if state is None:
+                    damaged += 1
+                elif not batch or entry["batch"] == batch:
+                    states.append(state)
         return states, damaged
 
     @contextlib.contextmanager
@@ -287,16 +290,18 @@ class Journal:
                 return []
         return sorted(name for name in names if name.endswith(".jsonl") and name.partition("-")[0].isdecimal())
 
-    def _read(self, name: str) -> bytes | None:
-        with self._path(name) as path, storage_errors(path, "read"):
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file; one that does not exist is empty."""
+        with self._path(name) as path, storage_errors(path, "read"), contextlib.ExitStack() as stack:
             try:
-                if isinstance(path, Path):
-                    return path.read_bytes()
-                # Not opened: the size that a library keeps of a replaced object is the old one.
-                content: bytes = path.fs.cat_file(path.path)
-                return content
+                # An object is read at once: the size that a library keeps of one that was replaced is the old one, and
+                # parts of two versions make no file.
+                is_local = isinstance(path, Path)
+                file = stack.enter_context(path.open("rb")) if is_local else io.BytesIO(path.fs.cat_file(path.path))
             except FileNotFoundError:
-                return None
+                file = io.BytesIO()
+            yield file
 
     def _write(self, name: str, content: str | Iterable[str]) -> None:
         with self._path(name) as path, open_atomic(path) as file:
