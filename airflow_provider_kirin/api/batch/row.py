@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
@@ -77,10 +78,15 @@ def read_jsonl(lines: Iterable[str]) -> Iterator[Any]:
 def read_csv(lines: Iterable[str]) -> Iterator[Any]:
     """Yield the records of a CSV file with a header. An empty cell is absent, not an empty string.
 
+    Where a comma is a decimal point, Excel puts semicolons between the cells.
+
     :param lines: the file's lines, with their line breaks
     :raises KirinTableError: it has no header, or a column has no name, or the name of another one
     """
-    reader = csv.reader(lines, strict=True)
+    ahead = iter(lines)
+    first = next(ahead, "")
+    delimiter = next((character for character in ",;\t" if character in first), ",")
+    reader = csv.reader(chain([first], ahead), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         if header:
@@ -121,7 +127,7 @@ def read_rows(records: Iterable[Any], *, key: str | None, model: str) -> Iterato
         else:
             payload = dict(record)
             given = position if key is None else payload.get(key) if is_parameter else payload.pop(key, None)
-            name = _as_key(given)
+            name = _as_key(given) if key in (None, *record) else _no_key(record)
             if isinstance(name, Problem):
                 named = Problem(key or "key", name.value, name.rule, name.remedy)
                 yield Row(_unnamed(position, seen), position, payload, (named,))
@@ -153,6 +159,12 @@ def _id_problems(payload: Mapping[str, Any], ids: set[str]) -> tuple[Problem, ..
         return ()
     rule = "is the id of an earlier row"
     return (Problem("external_task_id", short_repr(own_id), rule, "Give each row an id of its own, or none"),)
+
+
+def _no_key(record: Mapping[str, Any]) -> Problem:
+    """Return the problem of a row without a value in the key column, which may have another name."""
+    rule = f"the row has no such value; it has {short_repr(', '.join(record), 200)}"
+    return Problem("key", "None", rule, "Fill in the key column, or correct `key`; without it, rows go by position")
 
 
 def _as_key(given: Any) -> str | Problem:

@@ -36,6 +36,10 @@ class TestKeys:
         assert row.key == "row 1"
         assert row.problems[0].field == "sku"
 
+    def test_a_key_column_of_another_name_is_named(self) -> None:
+        (row,) = rows([{"SKU": "a", "prompt": "p"}])
+        assert "it has 'SKU, prompt'" in str(row.problems[0])
+
     def test_a_key_may_be_used_once(self) -> None:
         first, second = rows([{"sku": "a"}, {"sku": " a "}])
         assert not first.problems
@@ -72,6 +76,11 @@ class TestFiles:
     def test_an_empty_cell_of_a_csv_file_is_absent(self) -> None:
         found = list(read_csv(["\ufeffsku,prompt,duration\n", 'a,"x, y",\n', "\n", ",,\n", "b,,5\n", "c\n"]))
         assert found == [{"sku": "a", "prompt": "x, y"}, {"sku": "b", "duration": "5"}, {"sku": "c"}]
+
+    @pytest.mark.parametrize("delimiter", [";", "\t"])
+    def test_a_csv_file_may_have_semicolons_or_tabs(self, delimiter: str) -> None:
+        lines = [f"\ufeffsku{delimiter}prompt\r\n", f'a{delimiter}"x, y{delimiter}"\r\n']
+        assert list(read_csv(lines)) == [{"sku": "a", "prompt": f"x, y{delimiter}"}]
 
     def test_too_many_cells_are_one_bad_row(self) -> None:
         found = rows(read_csv(["sku,prompt\n", "a,b,c\n"]))
