@@ -59,6 +59,7 @@ class Destination:
     :param is_first_try: False if an earlier try of the step may have written the file
     :param sidecar: whether a JSON file is written beside each video
     :param poster: whether the first frame of each video is written beside it, as a JPEG
+    :param file_key: what files are named by instead of the step's ``key``; None to use that
     """
 
     path: str
@@ -69,6 +70,7 @@ class Destination:
     is_first_try: bool = True
     sidecar: bool = False
     poster: bool = False
+    file_key: str | None = None
 
     @property
     def is_file(self) -> bool:
@@ -84,6 +86,7 @@ class Destination:
             return self.path
         values = {
             **self.step,
+            **({} if self.file_key is None else {"key": self.file_key}),
             "kirin_task_id": kirin_task.id,
             # Generations without one must not share a name: their videos would replace each other.
             "external_task_id": kirin_task.external_task_id or kirin_task.id,

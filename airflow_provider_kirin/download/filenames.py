@@ -67,8 +67,15 @@ def _value(template: str, name: str, format_spec: str, conversion: str | None, v
     value = values[name]
     if name in _NUMBERS and isinstance(value, int):
         return format(value, format_spec)
-    # The keys "a:b" and "a-b" must not share a file.
-    return safe_part(str(value), plain=_UNIQUE if name == "key" else _DATE_CHARACTERS)
+    return key_part(str(value)) if name == "key" else safe_part(str(value))
+
+
+def key_part(key: str) -> str:
+    """Return a row's key as one path component: the keys "a:b" and "a-b" must not share a file.
+
+    :param key: of a row
+    """
+    return safe_part(key, plain=_UNIQUE)
 
 
 def safe_part(value: str, *, plain: Mapping[int, str] = _DATE_CHARACTERS) -> str:
@@ -85,7 +92,16 @@ def safe_part(value: str, *, plain: Mapping[int, str] = _DATE_CHARACTERS) -> str
     # No "..", and no hidden file.
     if safe.startswith("."):
         safe = "_" + safe[1:]
-    return safe if safe == translated and safe else f"{safe}-{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return safe if safe == translated and safe else with_hash(value, shown=safe)
+
+
+def with_hash(value: str, *, shown: str | None = None) -> str:
+    """Return a value with a short hash of it, which keeps it apart from values that look the same.
+
+    :param value: any string
+    :param shown: what is written instead of the value
+    """
+    return f"{value if shown is None else shown}-{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _check_path(template: str, path: str) -> None:

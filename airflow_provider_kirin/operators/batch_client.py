@@ -113,13 +113,13 @@ class HookBatchClient:
         """Ask for a generation, once; the response need not repeat its external task id."""
         return self._hook.get_task(kirin_task_id, external_task_id=external_task_id, patience=0)
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
+    def save(self, state: RowState, kirin_task: KirinTask | None, *, file_key: str) -> list[VideoFile]:
         """Store the videos of a finished generation, and return what is known of them."""
         client = _QuietClient(self._hook, state.key)
         fresh = kirin_task or fetch_finished(
             client, str(state.kirin_task_id), pauses=(), is_kirin_id=True, external_task_id=state.external_task_id
         )
-        named = replace(self._destination, step={**self._destination.step, "key": state.key})
+        named = replace(self._destination, step={**self._destination.step, "key": state.key}, file_key=file_key)
         return save_videos(client, fresh, named, state.order)
 
 

@@ -67,6 +67,7 @@ class BatchRun:
     rows: Rows
     _candidates: Candidates
     _submitter: RowSubmitter
+    _downloads: RowDownloads
 
     def __init__(
         self,
@@ -96,7 +97,6 @@ class BatchRun:
         self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
-        self._downloads = RowDownloads(client, now=now)
         self._wave = Wave()
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
@@ -106,6 +106,7 @@ class BatchRun:
         )
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
         self._candidates = Candidates(self.table, self.rows)
+        self._downloads = RowDownloads(self.client, self.rows, now=self._now)
         self._submitter = RowSubmitter(
             self.client,
             self.journal,
@@ -161,7 +162,7 @@ class BatchRun:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.rows.in_flight or self.has_more or self._downloads.waiting(self.rows))
+        return not (self.rows.in_flight or self.has_more or self._downloads.waiting())
 
     def wait(self, *, hold: float = 0.0, at_once: bool = False) -> Wait:
         """Return the wait until the next wave, which begins now.
@@ -183,7 +184,7 @@ class BatchRun:
     def _retry_at(self, now: float) -> float | None:
         """Return when to try again what was refused; None if nothing was."""
         idle = self.journal.head.idle_waves
-        if idle or not self._wave.is_open or self._downloads.waiting(self.rows):
+        if idle or not self._wave.is_open or self._downloads.waiting():
             return now + pause_after(max(idle, 1))
         return None
 
@@ -195,7 +196,7 @@ class BatchRun:
         self._wave = Wave()
         self._candidates.begin_wave()
         self._poll()
-        if self._downloads.have_failed(self.rows):
+        if self._downloads.have_failed():
             self._store()
         self._submit()
         reported_at = self._now()
@@ -364,7 +365,7 @@ class BatchRun:
 
     def _store(self) -> bool:
         """Store finished videos for a while; return whether rows should be polled and submitted again."""
-        waiting = [state for state in self._downloads.waiting(self.rows) if state.key not in self._wave.stored]
+        waiting = [state for state in self._downloads.waiting() if state.key not in self._wave.stored]
         failed: list[tuple[RowState, KirinError]] = []
         has_stored = False
         for state, outcome in self._downloads.store(waiting):

@@ -37,11 +37,12 @@ class BatchClient(Protocol):
     def get_task(self, kirin_task_id: str, *, external_task_id: str | None) -> KirinTask:
         """Ask for a generation, once; the response need not repeat its external task id."""
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
+    def save(self, state: RowState, kirin_task: KirinTask | None, *, file_key: str) -> list[VideoFile]:
         """Store the videos of a finished generation, and return what is known of them.
 
         :param state: the row
         :param kirin_task: the generation with fresh links; None to ask for them
+        :param file_key: what the files are named by: the row's key, or one that no other row shares
         """
 
     def report(self, event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:

@@ -75,7 +75,7 @@ class ModelClient:
     def get_task(self, kirin_task_id: str, *, external_task_id: str | None) -> KirinTask:
         return self.gateway.get_task(kirin_task_id, patience=0)
 
-    def save(self, state: RowState, kirin_task: KirinTask | None) -> list[VideoFile]:
+    def save(self, state: RowState, kirin_task: KirinTask | None, *, file_key: str) -> list[VideoFile]:
         fate = self.save_fate()
         if fate == "killed":
             raise Killed
@@ -86,7 +86,7 @@ class ModelClient:
         if fate == "cut":
             raise KirinResponseError("the video was cut off")
         self.saved[state.key] += 1
-        return [VideoFile(uri=f"file:///videos/{state.key}.mp4", bytes=1, sha256="0")]
+        return [VideoFile(uri=f"file:///videos/{file_key}.mp4", bytes=1, sha256="0")]
 
     def report(self, event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
         self.reports.append((event, state.key))

@@ -17,6 +17,7 @@ from airflow_provider_kirin.exceptions import (
     KirinTableError,
     KirinUnavailableError,
 )
+from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
 from tests.support.batch_model import Batch, finish_all, row, table
@@ -178,3 +179,27 @@ def test_two_keys_never_share_a_file(keys: tuple[str, str]) -> None:
     names = {render_filename("{key}-{index}.mp4", {"key": key, "index": 0}) for key in keys}
     assert len(names) == 2
     assert not any("/" in name or name.startswith(".") for name in names)
+
+
+class TestKeysThatDifferInCase:
+    """On the disk of a Mac, a Windows share and some object stores, their files would have the same name."""
+
+    @staticmethod
+    def names(run: BatchRun) -> dict[str, str]:
+        return {state.key: state.files[0].rpartition("/")[2] for state in run.rows.states.values()}
+
+    def test_have_files_of_their_own(self, tmp_path: Path) -> None:
+        names = self.names(Batch(tmp_path, [row("SKU-a"), row("sku-A"), row("sku-b")]).work())
+        assert len({name.lower() for name in names.values()}) == 3
+        assert (names["SKU-a"], names["sku-b"]) == ("SKU-a.mp4", "sku-b.mp4")
+
+    def test_keep_them_while_the_table_grows_and_changes(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, [row("SKU-a")])
+        first = self.names(batch.work())
+        batch.records.insert(0, row("sku-A"))
+        batch.round, batch.try_number = 1, 2
+        second = self.names(batch.work())
+        assert second.items() > first.items() and len({name.lower() for name in second.values()}) == 2
+        batch.records = [row("sku-A"), row("SKU-a", "other")]
+        batch.round, batch.try_number = 2, 3
+        assert self.names(batch.work()) == second
