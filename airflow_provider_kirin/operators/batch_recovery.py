@@ -62,7 +62,9 @@ class BatchRecovery:
             rows=None if same is None or is_new_round else same.rows,
             recorded=0 if same is None else same.recorded,
             target=0 if same is None or is_new_round else same.target,
-            idle_waves=0 if same is None else same.idle_waves,
+            # Another try has its own patience.
+            idle_waves=0 if same is None or same.try_number != try_number else same.idle_waves,
+            unstored=0 if same is None else same.unstored,
             is_damaged=may_be_lost if known is None else same is not None and same.is_damaged,
         )
         states, damaged = self._journal.take_over(head)

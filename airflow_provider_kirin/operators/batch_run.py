@@ -193,7 +193,7 @@ class BatchRun:
 
         :raises KirinError: the batch cannot continue; what is in flight stays on record
         """
-        self._wave = Wave()
+        self._wave = Wave(unstored=self.journal.head.unstored)
         self._candidates.begin_wave()
         self._poll()
         if self._downloads.have_failed():
@@ -222,7 +222,7 @@ class BatchRun:
         )
         idle = head.idle_waves + 1 if not (wave.is_open or wave.submitted) else 0
         self._report()
-        self.journal.write_head(replace(self.journal.head, target=target, idle_waves=idle))
+        self.journal.write_head(replace(self.journal.head, target=target, idle_waves=idle, unstored=wave.unstored))
         if wave.is_full:
             self.log.info(
                 "The account is full with %s generations of this batch in flight.", f"{self.rows.in_flight:,}"
@@ -375,8 +375,7 @@ class BatchRun:
             else:
                 has_stored = True
                 self._keep(after_download(state, outcome))
-        errors = [error for _, error in failed]
-        is_away = not has_stored and self._wave.add_failed_downloads(errors, has_more=self.has_more)
+        is_away = self._wave.add_downloads(failed, has_stored=has_stored, has_more=self.has_more)
         if is_away:
             self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
         for state, error in failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 
 #: Consecutive rows that fail for a reason that may pass, after which the gateway, or the destination, counts as away.
@@ -13,8 +14,10 @@ AWAY_AFTER = 3
 
 @dataclass
 class Wave:
-    """What has happened in the current wave, of which a new one knows nothing."""
+    """What has happened in the current wave, of which a new one knows nothing but ``unstored``."""
 
+    #: Rows whose videos could not be stored, since the last one that could.
+    unstored: int = 0
     submitted: int = 0
     is_full: bool = False
     #: Why nothing more is submitted before the next wave.
@@ -42,16 +45,27 @@ class Wave:
         if self.in_a_row >= AWAY_AFTER:
             self.away = error
 
-    def add_failed_downloads(self, errors: Sequence[KirinError], *, has_more: bool) -> bool:
+    def add_downloads(self, failed: Sequence[tuple[RowState, KirinError]], *, has_stored: bool, has_more: bool) -> bool:
         """Return whether the destination counts as away: then nothing is submitted before the next wave.
 
-        :param errors: why the videos could not be stored, if none could
+        Rows may end one by one, and each wave see one of them fail: so the count goes on from wave to wave.
+
+        :param failed: the rows whose videos could not be stored, as they were before, and why
+        :param has_stored: whether others could
         :param has_more: whether rows are left to be paid; without any, a final error is each row's own
         """
-        is_away = len(errors) >= AWAY_AFTER and all(
-            isinstance(each, KirinDestinationError) and (has_more or each.retryable) for each in errors
+        if has_stored:
+            self.unstored = 0
+            return False
+        refused = [state for state, error in failed if isinstance(error, KirinDestinationError)]
+        # A row that is tried again is counted already.
+        self.unstored += sum(state.code != KirinDestinationError.__name__ for state in refused)
+        is_away = (
+            max(self.unstored, len(refused)) >= AWAY_AFTER
+            and 0 < len(refused) == len(failed)
+            and all(has_more or error.retryable for _, error in failed)
         )
         if is_away:
             # The next try stores what this one could not: these rows are paid.
-            self.away = KirinDestinationError(errors[0].message, retryable=True)
+            self.away = KirinDestinationError(failed[0][1].message, retryable=True)
         return is_away

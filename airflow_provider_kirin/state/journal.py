@@ -53,6 +53,7 @@ class Head:
     :param recorded: the number of rows in the manifest
     :param target: how many generations may be in flight; 0 for the most that is allowed
     :param idle_waves: consecutive waves in which nothing could be submitted
+    :param unstored: rows whose videos could not be stored, since the last one that could
     :param is_damaged: whether a part of the journal was lost
     """
 
@@ -65,6 +66,7 @@ class Head:
     recorded: int = 0
     target: int = 0
     idle_waves: int = 0
+    unstored: int = 0
     is_damaged: bool = False
 
 

@@ -266,6 +266,31 @@ class TestTheDestinationIsFull:
         assert len(batch.gateway.paid) == 6
         assert caught.value.retryable
 
+    @pytest.mark.parametrize("fate", ["full", "exists"])
+    def test_it_is_noticed_although_rows_end_one_by_one(self, tmp_path: Path, fate: str) -> None:
+        batch = Batch(tmp_path, table(30), settings={"max_in_flight": 1})
+        batch.client.save_fate = lambda: fate
+
+        def work_slowly() -> None:
+            for _ in range(10):
+                finish_all(batch.gateway)
+                # Enough waves for the earlier rows to use all their tries up.
+                for _ in range(4):
+                    assert not batch.wave().is_finished
+
+        with pytest.raises(KirinDestinationError):
+            work_slowly()
+        assert len(batch.gateway.paid) <= 4, "three that could not be stored, and what was submitted before the last"
+        batch.client.save_fate = lambda: "ok"
+        batch.try_number = 2
+        assert batch.work().rows.counts() == {"saved": 30} and len(batch.gateway.paid) == 30
+
+    def test_a_row_whose_file_exists_does_not_stop_the_others(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(12), settings={"max_in_flight": 1})
+        fates = iter(["exists", "ok"] * 6)
+        batch.client.save_fate = lambda: next(fates)
+        assert batch.work().rows.counts() == {"saved": 6, "done": 6}
+
     def test_files_that_must_not_be_replaced_cost_the_last_rows_only(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(6))
         fates = iter(["ok"] * 3 + ["exists"] * 3)
@@ -282,6 +307,8 @@ class TestTheGatewayIsAway:
             assert not run.is_finished and run.rows.failed == 0
         with pytest.raises(KirinError):
             batch.wave()
+        batch.try_number = 2
+        assert not batch.wave().is_finished, "another try has its own patience"
         batch.gateway.post_fate = lambda: "ok"
         assert batch.work().rows.counts() == {"saved": 5}
 
