@@ -7,7 +7,7 @@ The schedule (:func:`next_poll_delay`): poll at once and again soon after, as pr
 is. Poll a few times until the earliest plausible end, and after that at intervals proportional to the elapsed time, so
 that the relative delay stays the same however long the generation takes. Progress that moves predicts the end, which is
 approached in shrinking steps. The page Comparison shows how the constants were measured. Where the gateway's callback
-will end the wait, polling is only a safety net (:mod:`.callback_health`).
+will end the wait, polling is only a safety net (:mod:`.callback_health`), also at first.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Poller:
         self.poll_interval = None if poll_interval is None else max(poll_interval, MIN_FIXED_INTERVAL)
         # The user's own interval comes first.
         self._callbacks = callbacks if poll_interval is None else None
-        #: Whether the last poll relied on a callback to end the wait before the next one.
+        #: Whether a callback was relied on to end the wait before the next poll.
         self._expects_callback = False
         self._is_awaited = is_awaited
         self._jitter = jitter
@@ -122,11 +122,25 @@ class Poller:
         #: Whether the gateway asked at the last poll not to be polled for a while, which it asks of the whole account.
         self.has_to_wait = False
         self._logged: tuple[str, float | None] | None = None
-        #: Whether one poll found it in progress and a later one at its end. It may also have ended long before.
+        #: Whether it ended during this wait: it was in progress at an earlier poll, or when the wait began. It may have
+        #: ended long before the poll that found its end.
         self.has_seen_it_end = False
         #: Elapsed seconds and progress when the progress last moved, and the predicted end in elapsed seconds.
         self._moved = (0.0, 0.0)
         self._predicted_end: float | None = None
+
+    def first_delay(self, now: float) -> float:
+        """Return the seconds until the first poll, which is put off if a callback is expected to end the wait.
+
+        For a wait that began when the generation was submitted: an earlier callback may have been missed otherwise. The
+        delay counts from the start of the wait, so that a restart neither extends it nor puts off an overdue poll.
+
+        :param now: the current time
+        """
+        # Clocks may differ: if this one is behind the worker's, the delay is as long as if they agreed.
+        delay = min(self.started_at + SAFETY_NET - now, SAFETY_NET)
+        self._expects_callback = delay > 0 and self._is_callback_expected(now)
+        return self._until_deadline(delay, now) if self._expects_callback else 0.0
 
     def on_response(self, kirin_task: KirinTask, now: float) -> PollResult:
         """Decide what to do after a response.
@@ -143,7 +157,7 @@ class Poller:
         self._error_count = self._not_found_count = 0
         self.is_not_found = self.has_to_wait = False
         if kirin_task.is_final:
-            self.has_seen_it_end = self._logged is not None
+            self.has_seen_it_end = self._logged is not None or self._expects_callback
             if self._callbacks and self._expects_callback:
                 self._callbacks.on_missed(now)
             return PollResult(outcome=error_from_task(kirin_task) or kirin_task)
@@ -219,8 +233,11 @@ class Poller:
         return f"Kirin generation {self.kirin_task_id}: {status}{share}, after {max(now - self.started_at, 0):.0f} s"
 
     def _interval(self, kirin_task: KirinTask, now: float) -> float:
-        self._expects_callback = self._callbacks is not None and self._callbacks.is_expected(now)
+        self._expects_callback = self._is_callback_expected(now)
         return SAFETY_NET if self._expects_callback else self._usual_interval(kirin_task, now)
+
+    def _is_callback_expected(self, now: float) -> bool:
+        return self._callbacks is not None and self._callbacks.is_expected(now)
 
     def _usual_interval(self, kirin_task: KirinTask, now: float) -> float:
         elapsed = max(now - self._began_at(kirin_task), 0.0)

@@ -153,6 +153,9 @@ class KirinAsyncHook(BaseHook):
         :raises KirinConfigError: the connection cannot be used
         """
         async with self:
+            # Not in the sync hook: no callback ends a wait on a worker.
+            if delay := poller.first_delay(time.time()):
+                await pause_async(delay)
             while (polled := log_progress(self.log, await self.poll_once(poller))).outcome is None:
                 await pause_async(polled.delay)
         return polled.outcome

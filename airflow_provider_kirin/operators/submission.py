@@ -50,7 +50,7 @@ class SubmitResult:
     :param kirin_task: the generation, with the external task id it was submitted under
     :param provenance: what it is made from
     :param error: why there will be no video, if it has failed already
-    :param has_callback: whether the gateway was asked to call back
+    :param has_callback: whether this task run asked the gateway to call back
     """
 
     kirin_task: KirinTask

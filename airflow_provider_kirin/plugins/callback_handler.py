@@ -66,11 +66,9 @@ class CallbackHandler:
         found = await self._run(self._reader, wake.find, token)
         if found.batch is not None:
             return await self._bring_batch_on(found.batch, token)
-        if found.kirin_task_id is None:
-            # The worker that submitted it records it in a moment; a wait that begins then polls at once.
-            return Handled("ignored", again=token.asset is not None)
         if not found.waits and found.submission is None:
-            return Handled("ignored")
+            # A worker records its submission in a moment, and the wait that it begins relies on this callback.
+            return Handled("ignored", again=found.may_defer)
         kirin_task = await self._ask_for_end(token, found.kirin_task_id)
         if isinstance(kirin_task, Handled):
             return kirin_task

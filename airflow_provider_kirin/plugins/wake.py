@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import lazyload
 
@@ -77,12 +77,14 @@ class Found:
     :param waits: the task instances that wait for it
     :param submission: the record of the submission, for an asset's event that has not been emitted yet
     :param batch: the batch that waits for it among others
+    :param may_defer: whether the task that submitted it runs and has not waited yet
     """
 
     kirin_task_id: str | None
     waits: Sequence[Wait[KirinTaskTrigger]] = ()
     submission: Mapping[str, Any] | None = None
     batch: Wait[KirinBatchTrigger] | None = None
+    may_defer: bool = False
 
 
 def find(token: CallbackToken) -> Found:
@@ -93,7 +95,7 @@ def find(token: CallbackToken) -> Found:
     :param token: a genuine one
     """
     submitter = TaskInstanceKey(token.dag_id, token.run_id, token.task_id, token.map_index)
-    deferred, batches = _deferred(submitter)
+    deferred, batches, may_defer = _waits_of(submitter)
     if own_batches := [batch for batch in batches if batch.key == submitter]:
         (batch,) = own_batches
         return Found(None, batch=batch if batch.trigger.kirin_conn_id == token.kirin_conn_id else None)
@@ -106,14 +108,14 @@ def find(token: CallbackToken) -> Found:
     submission = _read_xcom(submitter, SUBMISSION_KEY)
     signed = {"external_task_id": token.external_task_id, "kirin_conn_id": token.kirin_conn_id}
     if not isinstance(submission, Mapping) or any(submission.get(name) != value for name, value in signed.items()):
-        return Found(None)
+        return Found(None, may_defer=may_defer)
     kirin_task_id = submission.get("kirin_task_id")
     if not isinstance(kirin_task_id, str):
-        return Found(None)
+        return Found(None, may_defer=may_defer)
     ids = {kirin_task_id, token.external_task_id}
     waits = [wait for wait in waits if ids.intersection(wait.trigger.kirin_task_ids)]
     is_asset_due = token.asset is not None and _read_xcom(submitter, CALLBACK_KEY) is None
-    return Found(kirin_task_id, waits, submission if is_asset_due else None)
+    return Found(kirin_task_id, waits, submission if is_asset_due else None, may_defer=may_defer)
 
 
 def end(wait: Wait[KirinTaskTrigger], kirin_task_id: str, result: TaskResult) -> bool:
@@ -182,37 +184,52 @@ def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Ma
     return False
 
 
-def _deferred(
+def _waits_of(
     submitter: TaskInstanceKey,
-) -> tuple[list[Wait[KirinTaskTrigger]], list[Wait[KirinBatchTrigger]]]:
+) -> tuple[list[Wait[KirinTaskTrigger]], list[Wait[KirinBatchTrigger]], bool]:
     """Return the Kirin waits of a DAG run that can be for a generation of this task instance, and its batches.
 
-    A mapped task that waits for it has the same map index, unless it is mapped over something else.
+    A mapped task that waits for it has the same map index, unless it is mapped over something else. The last value is
+    :attr:`.Found.may_defer`; with one query for all, no deferral is between two.
     """
+    submitter_runs = and_(
+        TaskInstance.task_id == submitter.task_id,
+        TaskInstance.map_index == submitter.map_index,
+        TaskInstance.state == TaskInstanceState.RUNNING,
+    )
     query = (
-        select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.id, Trigger)
-        .join(Trigger, TaskInstance.trigger_id == Trigger.id)
+        select(
+            TaskInstance.task_id,
+            TaskInstance.map_index,
+            TaskInstance.id,
+            TaskInstance.next_method,
+            TaskInstance.state,
+            Trigger,
+        )
+        .outerjoin(Trigger, TaskInstance.trigger_id == Trigger.id)
         .where(
             TaskInstance.dag_id == submitter.dag_id,
             TaskInstance.run_id == submitter.run_id,
             TaskInstance.map_index.in_({submitter.map_index, -1}),
-            TaskInstance.state == TaskInstanceState.DEFERRED,
-            Trigger.classpath.in_(_TRIGGERS),
+            or_(
+                submitter_runs,
+                and_(TaskInstance.state == TaskInstanceState.DEFERRED, Trigger.classpath.in_(_TRIGGERS)),
+            ),
         )
         .options(lazyload("*"))
     )
+    waits: list[Wait[Any]] = []
+    may_defer = False
     with create_session(scoped=False) as session:
-        waits: list[Wait[Any]] = [
-            Wait(
-                TaskInstanceKey(submitter.dag_id, submitter.run_id, task_id, map_index),
-                ti_id,
-                row.id,
-                _TRIGGERS[row.classpath](**row.kwargs),
-            )
-            for task_id, map_index, ti_id, row in session.execute(query)
-        ]
+        for task_id, map_index, ti_id, next_method, state, row in session.execute(query):
+            if state == TaskInstanceState.RUNNING:
+                # A task that resumes after its wait keeps the method's name while it runs.
+                may_defer = next_method != "execute_complete"
+                continue
+            key = TaskInstanceKey(submitter.dag_id, submitter.run_id, task_id, map_index)
+            waits.append(Wait(key, ti_id, row.id, _TRIGGERS[row.classpath](**row.kwargs)))
     batches = [wait for wait in waits if isinstance(wait.trigger, KirinBatchTrigger)]
-    return [wait for wait in waits if isinstance(wait.trigger, KirinTaskTrigger)], batches
+    return [wait for wait in waits if isinstance(wait.trigger, KirinTaskTrigger)], batches, may_defer
 
 
 def _fire(wait: Wait[Any], event: TriggerEvent, values: Mapping[str, Any]) -> bool:

@@ -90,7 +90,8 @@ class KirinTaskTrigger(BaseTrigger):
     :param external_task_id: the external task id of a single generation, which the gateway does not repeat
     :param earliest_event: when a worker may resume the task, in seconds since the epoch: by then the scheduler must
         know that the worker which deferred has ended. Delays neither a poll nor a task that ends here.
-    :param awaits_callback: whether the gateway will call back, so that polling is only a safety net
+    :param awaits_callback: whether the gateway will call back, and cannot have done so before the task run that defers:
+        polling is only a safety net then, and begins late
     """
 
     def __init__(

@@ -154,6 +154,28 @@ def test_polls_again_if_the_gateway_cannot_be_reached(generate, submit, emulator
     assert handle(generate.token("generate", "own-1")) == Handled("resumed")
 
 
+@pytest.mark.parametrize("resumes_from", [None, "resume_submission"], ids=["at first", "after a full account"])
+def test_before_the_task_is_deferred_it_is_looked_at_again(generate, submit, emulator, resumes_from):
+    kirin_task = submit()
+    token = generate.token("generate", "own-1")
+    generate.put_into_state("generate", "running", next_method=resumes_from)
+    assert handle(token) == Handled("ignored", again=True)
+    generate.submitted("generate", kirin_task.id, "own-1")
+    assert handle(token) == Handled("ignored", again=True)
+    assert emulator.requests("GET") == []
+    generate.defer("generate", [kirin_task.id], external_task_id="own-1")
+    assert handle(token) == Handled("resumed")
+
+
+@pytest.mark.parametrize("state", [None, "queued", "success", "failed", "up_for_retry", "running"])
+def test_after_the_wait_or_without_one_it_is_looked_at_once(generate, submit, emulator, state):
+    generate.submitted("generate", submit().id, "own-1")
+    # While it runs: on a worker to which a wait has handed it.
+    generate.put_into_state("generate", state, next_method="execute_complete" if state == "running" else None)
+    assert handle(generate.token("generate", "own-1")) == Handled("ignored")
+    assert emulator.requests("GET") == []
+
+
 @pytest.mark.parametrize("change", [{"external_task_id": "own-0"}, {"run_id": "another"}, {"map_index": 0}])
 def test_a_token_of_another_generation_changes_nothing(generate, submit, emulator, change):
     generate.defer("generate", [submit().id], external_task_id="own-1")
@@ -329,6 +351,7 @@ class TestAnAsset:
 
     def test_waits_for_the_record_of_the_submission(self, asset_dag, submit):
         submit()
+        asset_dag.put_into_state("submit", "running")
         assert handle(self.token(asset_dag)) == Handled("ignored", again=True)
 
     def test_that_no_dag_knows_gets_none(self, asset_dag, submit, logged):

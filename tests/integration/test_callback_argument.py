@@ -7,26 +7,31 @@ import json
 import re
 import socket
 import time
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import Asset
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 
+from airflow_provider_kirin.api.callback_health import SAFETY_NET, CallbackHealth
 from airflow_provider_kirin.api.callback_token import parse_unverified, signing_key, verify
 from airflow_provider_kirin.api.capacity import Waiter
+from airflow_provider_kirin.hooks import poller_factory
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.triggers.account_line import AccountLine
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.support.callbacks import Deferred
 from tests.support.emulator import KEY
 from tests.support.raw_server import RawServer
 from tests.support.triggerer import Comms
-from tests.support.waiting import until
+from tests.support.waiting import HANG, until
 
 pytestmark = pytest.mark.usefixtures("conn_id")
 
@@ -117,6 +122,69 @@ def test_without_what_it_needs_the_generation_is_polled_and_one_line_says_why(
     assert ended.state == "success"
     (line,) = re.findall(r"Kirin will not call back, and the generation is polled: ([^.]+)\.", ended.log)
     assert line == reason
+
+
+def test_only_the_task_run_that_submits_relies_on_the_callback(dag, payload, called, emulator):
+    with dag:
+        operator = KirinGenerateVideoOperator(
+            task_id="generate", payload=payload | {"prompt": "[[seconds:600]]"}, callback="auto"
+        )
+    where = {"dag_id": dag.dag_id, "run_id": "r", "task_id": "generate", "map_index": -1}
+    relies, sent = [], []
+    for try_number in (1, 2):
+        ti = SimpleNamespace(**where, try_number=try_number, max_tries=2, start_date=None)
+        ti.xcom_push, ti.xcom_pull = lambda *args, **options: None, lambda **options: None
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute({"ti": ti})
+        relies.append(deferred.value.trigger.awaits_callback)
+        sent = sent or [request["method"] for request in emulator.requests()]
+    # The callback of a generation that is adopted may have come long ago.
+    assert relies == [True, False] and emulator.submitted == 1
+    assert sent == ["GET", "POST"]
+
+
+class TestTheFirstPoll:
+    @pytest.fixture(autouse=True)
+    def health(self, monkeypatch: pytest.MonkeyPatch) -> CallbackHealth:
+        """What this process knows about callbacks, for one test."""
+        monkeypatch.setattr(poller_factory, "_callback_health", {})
+        return callback_health("kirin_default")
+
+    def pauses(self, payload: dict[str, Any], emulator: Any, wanted: list[float], **options: Any) -> list[float]:
+        """Wait for a generation that has ended, as in a triggerer; return the pauses before the only poll."""
+        kirin_task, now = KirinHook().submit(payload | {"prompt": "[[fail:8002005098]]"}), time.time()
+        until(lambda: KirinHook().get_task(kirin_task.id).is_final, "the generation has ended")
+        asked = len(emulator.requests("GET"))
+        arguments = {"kirin_task_ids": [kirin_task.id], "kirin_conn_id": "kirin_default", "awaits_callback": True}
+        trigger = KirinTaskTrigger(**(arguments | {"started_at": now, "deadline": now + 3600} | options))
+        trigger.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
+
+        async def fire() -> None:
+            async with asyncio.timeout(HANG):
+                await anext(trigger.run())
+
+        wanted.clear()
+        asyncio.run(fire())
+        assert len(emulator.requests("GET")) == asked + 1
+        return wanted
+
+    def test_is_the_safety_net_s(self, payload, emulator, kirin_fast_retries, health):
+        (pause,) = self.pauses(payload, emulator, kirin_fast_retries)
+        assert SAFETY_NET / 2 < pause <= SAFETY_NET
+        # Nobody called back.
+        assert not health.is_expected(time.time())
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"awaits_callback": False}, {"poll_interval": 7}, {"started_at": 1.0}],
+        ids=["adopted", "the user's own interval", "overdue after a restart"],
+    )
+    def test_is_at_once_otherwise(self, payload, emulator, kirin_fast_retries, options):
+        assert self.pauses(payload, emulator, kirin_fast_retries, **options) == []
+
+    def test_is_at_once_where_callbacks_do_not_arrive(self, payload, emulator, kirin_fast_retries, health):
+        health.on_missed(time.time())
+        assert self.pauses(payload, emulator, kirin_fast_retries) == []
 
 
 def test_without_callbacks_asked_for_there_is_no_log_line(dag, run, payload):

@@ -35,6 +35,12 @@ class Deferred:
             session.get(DagModel, self.dag.dag_id).relative_fileloc = "dag.py"
             create_run(self.dag, session)
 
+    def put_into_state(self, task_id: str, state: str | None, *, next_method: str | None = None) -> None:
+        """Put a task into a state in which it is not deferred."""
+        with create_session() as session:
+            ti = self._ti(session, task_id)
+            ti.state, ti.next_method, ti.trigger_id = state, next_method, None
+
     def defer(self, task_id: str, kirin_task_ids: list[str], **options: Any) -> KirinTaskTrigger:
         """Defer a task, as a worker does that has submitted these generations, or waits for them."""
         now = time.time()

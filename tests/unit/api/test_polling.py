@@ -593,13 +593,35 @@ def test_a_wait_that_continues_in_a_new_process_does_not_start_over() -> None:
 
 
 class TestWithACallback:
-    def test_polls_at_once_and_then_only_as_a_safety_net(self) -> None:
+    def test_polls_only_as_a_safety_net(self) -> None:
         waiting = poller(callbacks=CallbackHealth())
+        assert waiting.first_delay(START) == SAFETY_NET
         assert after(waiting, BUSY, START).delay == SAFETY_NET
         assert after(waiting, BUSY, START + SAFETY_NET).delay == SAFETY_NET
 
     def test_the_last_poll_is_at_the_deadline_nevertheless(self) -> None:
+        assert poller(timeout=40, callbacks=CallbackHealth()).first_delay(START) == 40
         assert after(poller(timeout=40, callbacks=CallbackHealth()), BUSY, START).delay == 40
+
+    def test_a_restart_neither_extends_the_first_delay_nor_puts_off_an_overdue_poll(self) -> None:
+        waiting = poller(callbacks=CallbackHealth())
+        assert waiting.first_delay(START + 100) == SAFETY_NET - 100
+        assert waiting.first_delay(START + SAFETY_NET) == waiting.first_delay(START + 3000) == 0
+
+    def test_a_clock_behind_the_worker_s_does_not_extend_the_first_delay(self) -> None:
+        assert poller(callbacks=CallbackHealth()).first_delay(START - 3600) == SAFETY_NET
+
+    def test_polls_at_once_without_a_callback_to_rely_on(self) -> None:
+        distrusted = CallbackHealth()
+        distrusted.on_missed(START)
+        for options in ({}, {"callbacks": distrusted}, {"callbacks": CallbackHealth(), "poll_interval": 7}):
+            assert poller(**options).first_delay(START + 1) == 0
+
+    def test_an_end_that_the_first_poll_has_to_find_is_a_missed_callback(self) -> None:
+        health = CallbackHealth()
+        waiting = poller(callbacks=health)
+        after(waiting, DONE, now := START + waiting.first_delay(START))
+        assert not health.is_expected(now) and waiting.has_seen_it_end
 
     def test_an_end_that_a_poll_has_to_find_returns_the_connection_to_its_usual_pace_for_a_while(self) -> None:
         health = CallbackHealth()
@@ -619,10 +641,11 @@ class TestWithACallback:
         health.on_arrived()
         assert after(poller(callbacks=health), BUSY, START).delay == SAFETY_NET
 
-    def test_an_end_at_the_first_poll_says_nothing(self) -> None:
+    def test_an_end_at_a_first_poll_that_was_not_put_off_says_nothing(self) -> None:
         health = CallbackHealth()
-        after(poller(callbacks=health), DONE, START)
-        assert health.is_expected(START)
+        restarted = poller(callbacks=health)
+        after(restarted, DONE, now := START + SAFETY_NET + restarted.first_delay(START + SAFETY_NET))
+        assert health.is_expected(now) and not restarted.has_seen_it_end
 
     def test_an_end_at_the_usual_pace_says_nothing(self) -> None:
         health = CallbackHealth()
