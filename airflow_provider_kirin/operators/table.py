@@ -143,8 +143,10 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         is_final = isinstance(error, (ValueError, FileNotFoundError, PermissionError, IsADirectoryError))
         is_final = is_final or isinstance(error, UnknownConnectionError) or type(error).__module__.startswith("pyarrow")
         why = one_line(getattr(error, "strerror", None) or f"{type(error).__name__}: {error}")
+        remedy = "Check the path, its Airflow connection and the file."
+        if isinstance(error, UnicodeDecodeError):
+            why, remedy = "it is not UTF-8", 'Save it as UTF-8; in Excel that is "CSV UTF-8".'
         raise KirinTableError(
-            f"payloads = {_shown(path)} cannot be read: {why}. No more rows are submitted. "
-            "Check the path, its Airflow connection and the file.",
+            f"payloads = {_shown(path)} cannot be read: {why}. No more rows are submitted. {remedy}",
             retryable=not is_final,
         ) from error

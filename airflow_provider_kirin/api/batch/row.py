@@ -103,7 +103,8 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
                 yield {name: cell for name, cell in zip(header, cells, strict=False) if cell != ""}
     except csv.Error as error:
         raise KirinTableError(
-            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. No more rows are submitted."
+            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. No more rows are submitted. "
+            "Correct the line, or give the table as .jsonl, which has no limit of a cell's length."
         ) from None
 
 
