@@ -34,6 +34,7 @@ from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.state.journal import SupersededError
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from tests.support.emulator import KEY
+from tests.support.s3 import keys
 from tests.support.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
@@ -385,6 +386,19 @@ class TestWhateverDies:
         out.unlink()
         aside.rename(out)
         assert resume(batch(out, rows(5)), Instance(try_number=2))["counts"] == {"saved": 5}
+        assert len(emulator.ledger()["paid"]) == 5
+
+    def test_a_bucket_that_is_gone_ends_the_submissions_and_the_next_try_stores_what_is_paid(self, rows, emulator, s3):
+        folder: Any = "s3://studio@videos/out"
+        resume(batch(folder, rows(5)), Instance(), waves=1)
+        for key in keys(s3):
+            s3.delete_object(Bucket="videos", Key=key)
+        s3.delete_bucket(Bucket="videos")
+        with pytest.raises(KirinDestinationError, match="videos/out.*bucket.*Check the path") as caught:
+            resume(batch(folder, rows(5)), Instance(), first="execute_complete")
+        assert caught.value.retryable and emulator.submitted == 3
+        s3.create_bucket(Bucket="videos")
+        assert resume(batch(folder, rows(5)), Instance(try_number=2))["counts"] == {"saved": 5}
         assert len(emulator.ledger()["paid"]) == 5
 
     def test_a_retry_after_a_deadline_continues(self, rows, emulator, tmp_path):
