@@ -394,7 +394,7 @@ class TestWhateverDies:
         for key in keys(s3):
             s3.delete_object(Bucket="videos", Key=key)
         s3.delete_bucket(Bucket="videos")
-        with pytest.raises(KirinDestinationError, match="videos/out.*bucket.*Check the path") as caught:
+        with pytest.raises(KirinDestinationError, match=r"videos/out.*bucket.*Check the path") as caught:
             resume(batch(folder, rows(5)), Instance(), first="execute_complete")
         assert caught.value.retryable and emulator.submitted == 3
         s3.create_bucket(Bucket="videos")
