@@ -58,7 +58,7 @@ class TestOneSessionForAll:
         gc.collect()
 
     async def test_two_hundred_waits_share_a_few_sockets(self, connect, counting_gateway):
-        gateway = counting_gateway(looks=2)
+        gateway = counting_gateway(in_progress=2)
         conn_id = connect(gateway.url)
         done = await asyncio.gather(
             *(KirinAsyncHook(conn_id).wait(f"one-{n}", timeout=HANG, poll_interval=0.05) for n in range(200))
@@ -95,7 +95,7 @@ class TestOneSessionForAll:
         assert [gateway.authorizations for gateway in gateways] == [{"Bearer key-0-long"}, {"Bearer key-1-long"}]
 
     def test_every_event_loop_has_its_own(self, connect, counting_gateway):
-        gateway = counting_gateway(looks=1)
+        gateway = counting_gateway(in_progress=1)
         conn_id = connect(gateway.url)
 
         async def several(name):

@@ -12,14 +12,14 @@ from tests.support.waiting import HANG
 
 
 class CountingGateway:
-    """Every generation is in progress until it was asked for ``looks`` times. Reachable at 127.0.0.1 only.
+    """Every generation is in progress until it was polled ``in_progress`` times. Reachable at 127.0.0.1 only.
 
-    :param looks: how many looks see it in progress
+    :param in_progress: how many polls find it in progress
     :param tls: serves https with it
     """
 
-    def __init__(self, *, looks: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self.looks = looks
+    def __init__(self, *, in_progress: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.in_progress = in_progress
         self.asked: dict[str, int] = {}
         self.authorizations: set[str | None] = set()
         self._transports: set[asyncio.BaseTransport] = set()
@@ -49,7 +49,7 @@ class CountingGateway:
 
     async def _serve(self) -> None:
         app = web.Application()
-        app.router.add_get("/model/v1/generation/task/{id}", self._look)
+        app.router.add_get("/model/v1/generation/task/{id}", self._task)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
@@ -59,13 +59,13 @@ class CountingGateway:
         await self._stop.wait()
         await runner.cleanup()
 
-    async def _look(self, request: web.Request) -> web.Response:
+    async def _task(self, request: web.Request) -> web.Response:
         one = request.match_info["id"]
         if request.transport is not None:
             self._transports.add(request.transport)
         self.asked[one] = self.asked.get(one, 0) + 1
         self.authorizations.add(request.headers.get("Authorization"))
-        if self.asked[one] <= self.looks:
+        if self.asked[one] <= self.in_progress:
             return web.json_response({"id": one, "status": "in_progress"})
         output = [{"content": [{"type": "video", "url": f"https://videos.test/{one}.mp4?sig=secret"}]}]
         return web.json_response({"id": one, "status": "completed", "output": output})

@@ -97,12 +97,12 @@ class TestSubmitsOnce:
 
     def test_a_conflict_is_an_adoption(self) -> None:
         """Two tries at once: the other one's submission came first, after our look."""
-        gateway, looks = ModelGateway(), 0
+        gateway, lookups = ModelGateway(), 0
 
         def get_fate() -> str:
-            nonlocal looks
-            looks += 1
-            if looks == 1:
+            nonlocal lookups
+            lookups += 1
+            if lookups == 1:
                 gateway.lag = 1
                 gateway.submit_as(NAME)
             return "ok"
@@ -226,12 +226,12 @@ class TestAfterALostResponse:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost after")  # type: ignore[assignment]
-        really, looks = gateway.get_task, 0
+        really, lookups = gateway.get_task, 0
 
         def deploying(kirin_task_id: str, *, patience: float) -> object:
-            nonlocal looks
-            looks += 1
-            if looks > 1:
+            nonlocal lookups
+            lookups += 1
+            if lookups > 1:
                 error = KirinNotFoundError("an HTML page", http_status=404)
                 error.from_api = False
                 raise error
@@ -247,8 +247,8 @@ class TestAfterALostResponse:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
-        looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
-        gateway.get_fate = fates(*["ok"] * looks, "network")  # type: ignore[assignment]
+        lookups = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
+        gateway.get_fate = fates(*["ok"] * lookups, "network")  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*could not be verified") as caught:
             submission(gateway, record).submit_or_adopt()
         assert caught.value.retryable
@@ -408,12 +408,12 @@ class TestNoErrorIsTakenAtItsWord:
 
     def test_a_load_balancers_404_is_not_a_lookup(self) -> None:
         gateway = ModelGateway(post_fate=fates("429"))  # type: ignore[arg-type]
-        look, looks = gateway.get_task, 0
+        look, lookups = gateway.get_task, 0
 
         def deploying(kirin_task_id: str, *, patience: float) -> object:
-            nonlocal looks
-            looks += 1
-            if looks == 2:
+            nonlocal lookups
+            lookups += 1
+            if lookups == 2:
                 error = KirinNotFoundError("an HTML page", http_status=404)
                 error.from_api = False
                 raise error
@@ -455,8 +455,8 @@ class TestAnAnswerToAnotherQuestion:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.post_fate = fates("lost before")  # type: ignore[assignment]
-        looks = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
-        gateway.get_fate = fates(*["ok"] * looks, answer)  # type: ignore[assignment]
+        lookups = 1 + 1 + len(LOOKUP_RETRY_DELAYS)
+        gateway.get_fate = fates(*["ok"] * lookups, answer)  # type: ignore[assignment]
         with pytest.raises(KirinUnknownSubmitError, match=f"{NAME}.*could not be verified"):
             submission(gateway, record).submit_or_adopt()
         assert gateway.submissions == 1
@@ -697,13 +697,13 @@ class TestAFullAccount:
         assert record.entries == {}, "nothing was submitted, and the record says so"
 
     def test_the_next_run_submits_after_one_lookup(self) -> None:
-        gateway, record, looks = ModelGateway(), ModelRecord(), list[str]()
+        gateway, record, lookups = ModelGateway(), ModelRecord(), list[str]()
         gateway.post_fate = fates("full")  # type: ignore[assignment]
         with pytest.raises(KirinCapacityError):
             submission(gateway, record, capacity_patience=0).submit_or_adopt()
-        gateway.get_fate = lambda: looks.append("") or "ok"  # type: ignore[func-returns-value]
+        gateway.get_fate = lambda: lookups.append("") or "ok"  # type: ignore[func-returns-value]
         assert not submission(gateway, record, capacity_patience=0).submit_or_adopt().adopted
-        assert (gateway.submissions, len(looks)) == (2, 1)
+        assert (gateway.submissions, len(lookups)) == (2, 1)
 
     def test_an_earlier_doubt_stays_on_record_and_in_the_error(self) -> None:
         gateway = ModelGateway()
