@@ -37,7 +37,7 @@ STATUSES: dict[str, Status] = {
 }
 
 #: Maximum length of an amount of money.
-_LONGEST_AMOUNT = 64
+_MAX_AMOUNT_LENGTH = 64
 #: Maximum number of videos of one generation. The models make one; some related ones, up to nine.
 MAX_VIDEOS = 100
 #: Maximum length of a video's URL. Signed URLs have some hundred characters, rarely two thousand.
@@ -258,7 +258,7 @@ def parse_decimal(value: Any) -> Decimal | None:
         return None
     # str() returns the shortest exact form of a float: 0.28 stays 0.28.
     text = str(value).strip() if not isinstance(value, int) else format(value if abs(value) < 10**30 else 0, "d")
-    if len(text) > _LONGEST_AMOUNT:
+    if len(text) > _MAX_AMOUNT_LENGTH:
         return None
     try:
         amount = Decimal(text)

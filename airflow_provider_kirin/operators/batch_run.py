@@ -212,7 +212,7 @@ class BatchRun:
         head, wave = self.journal.head, self._wave
         for key, error in wave.transient_errors:
             state = self.rows.get(key) or RowState(key)
-            self._keep(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
+            self._record(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
                 wave.away = error
         target = (
@@ -237,7 +237,7 @@ class BatchRun:
         self.log.info(progress_line(self.rows, self.places))
         self.on_report()
 
-    def _keep(self, state: RowState) -> None:
+    def _record(self, state: RowState) -> None:
         self.journal.record(state)
         self._set(state)
 
@@ -250,12 +250,12 @@ class BatchRun:
     def _poll(self) -> None:
         """Ask for everything that is in flight."""
         errors = 0
-        polls = as_completed(or_error(self._ask), self.rows.having("sent"), threads=self.threads)
+        polls = as_completed(or_error(self._get_task), self.rows.having("sent"), threads=self.threads)
         for state, outcome in polls:
             if not isinstance(outcome, KirinError):
                 errors = 0
                 if outcome.is_final:
-                    self._keep(self._end(state, outcome))
+                    self._record(self._end(state, outcome))
                 else:
                     self._check_time(state)
             elif (changed := after_poll_error(state, outcome, self._now())) is None:
@@ -266,14 +266,14 @@ class BatchRun:
                     self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
                     return
             elif changed is not state:
-                self._keep(changed)
+                self._record(changed)
 
     def _check_time(self, state: RowState, error: KirinError | None = None) -> None:
         now = self._now()
         if now - (state.since or 0.0) >= self.settings.row_timeout or now >= self.deadline:
-            self._keep(after_timeout(state, now, error))
+            self._record(after_timeout(state, error, now))
 
-    def _ask(self, state: RowState) -> KirinTask:
+    def _get_task(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)
         kirin_task = self.client.get_task(kirin_task_id, external_task_id=state.external_task_id)
         return check_response(kirin_task, kirin_task_id=kirin_task_id)
@@ -304,7 +304,7 @@ class BatchRun:
         if self._verified.get(self.settings.conn_id) is False or not any(self.rows.known_generations()):
             return False
         for state in self._candidates.reopen():
-            self._keep(state)
+            self._record(state)
         return self.rows.count("intent") > 0
 
     def _submit_rows(self) -> None:
@@ -374,14 +374,14 @@ class BatchRun:
                 failed.append((state, outcome))
             else:
                 has_stored = True
-                self._keep(after_download(state, outcome))
+                self._record(after_download(state, outcome))
         is_away = self._wave.add_downloads(failed, has_stored=has_stored, has_more=self.has_more)
         if is_away:
             self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
         for state, error in failed:
             if not is_away:
                 self.log.warning("Row %s: its video could not be stored: %s", state.key, error)
-            self._keep(after_download(state, error, is_away=is_away))
+            self._record(after_download(state, error, is_away=is_away))
         return bool(waiting)
 
 

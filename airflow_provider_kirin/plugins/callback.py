@@ -38,7 +38,7 @@ MAX_BODY = 64 * 1024
 #: Seconds that a body may take.
 BODY_TIMEOUT = 10.0
 #: Callbacks that wait for the lookup of their connection.
-MAX_UNJUDGED = 50
+MAX_UNVERIFIED = 50
 #: Seconds between two lookups of connections that did not prove a token genuine.
 FORGERY_PAUSE = 0.2
 #: Seconds between two reports of what was counted.
@@ -79,14 +79,14 @@ class Receiver:
         self._handler = CallbackHandler(look_up_once)
         self._inbox = Inbox(self._handler.handle, self.count)
         self._keys = SigningKeys(_look_up_key)
-        self._unjudged: asyncio.Queue[tuple[str, CallbackToken]] = asyncio.Queue(MAX_UNJUDGED)
+        self._unverified: asyncio.Queue[tuple[str, CallbackToken]] = asyncio.Queue(MAX_UNVERIFIED)
 
     async def run(self) -> None:
         """Work until it is cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._inbox.run())
-                tasks.create_task(self._judge_later())
+                tasks.create_task(self._verify_unknown())
                 tasks.create_task(self._report())
         finally:
             self._handler.close()
@@ -101,16 +101,16 @@ class Receiver:
         :param request: a POST
         """
         token = request.scope["kirin_token"]
-        said = parse_unverified(token) if token else None
-        verdict = Verdict.FORGED if said is None else self._keys.judge(token, said)
-        if said is None or verdict is Verdict.FORGED:
+        claims = parse_unverified(token) if token else None
+        verdict = Verdict.FORGED if claims is None else self._keys.verify(token, claims)
+        if claims is None or verdict is Verdict.FORGED:
             self.count("rejected")
             return 403
         if verdict is Verdict.UNKNOWN:
-            if self._unjudged.full():
+            if self._unverified.full():
                 self.count("dropped")
                 return 503
-            self._unjudged.put_nowait((token, said))
+            self._unverified.put_nowait((token, claims))
             return 202
         body = await _read(request)
         if body is None:
@@ -119,24 +119,24 @@ class Receiver:
         if reports_progress(body):
             self.count("progress")
             return 202
-        return 202 if self._offer(said) else 503
+        return 202 if self._offer(claims) else 503
 
-    def _offer(self, said: CallbackToken) -> bool:
-        has_room = self._inbox.offer(said)
+    def _offer(self, claims: CallbackToken) -> bool:
+        has_room = self._inbox.offer(claims)
         if not has_room:
             self.count("dropped")
         return has_room
 
-    async def _judge_later(self) -> None:
+    async def _verify_unknown(self) -> None:
         """Look up the connections of unknown tokens: one at a time, with a pause after each forged one."""
         while True:
-            token, said = await self._unjudged.get()
-            verdict, is_new = self._keys.judge(token, said), False
+            token, claims = await self._unverified.get()
+            verdict, is_new = self._keys.verify(token, claims), False
             if verdict is Verdict.UNKNOWN:
-                await self._keys.refresh(said.kirin_conn_id)
-                verdict, is_new = self._keys.judge(token, said), True
+                await self._keys.refresh(claims.kirin_conn_id)
+                verdict, is_new = self._keys.verify(token, claims), True
             if verdict is Verdict.GENUINE:
-                self._offer(said)
+                self._offer(claims)
                 continue
             self.count("rejected")
             if is_new:

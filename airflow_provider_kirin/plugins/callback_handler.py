@@ -65,7 +65,7 @@ class CallbackHandler:
         """
         found = await self._run(self._reader, wake.find, token)
         if found.batch is not None:
-            return await self._bring_batch_on(found.batch, token)
+            return await self._resume_batch(found.batch, token)
         if not found.waits and found.submission is None:
             # A worker records its submission in a moment, and the wait that it begins relies on this callback.
             return Handled("ignored", again=found.may_defer)
@@ -81,7 +81,7 @@ class CallbackHandler:
         waiting = [handled for handled in results if handled.wait is not None]
         return next(iter([*waiting, *results]), Handled("ignored"))
 
-    async def _bring_batch_on(self, wait: wake.Wait[KirinBatchTrigger], token: CallbackToken) -> Handled:
+    async def _resume_batch(self, wait: wake.Wait[KirinBatchTrigger], token: CallbackToken) -> Handled:
         """Begin the next wave of a batch if that is worth a worker by now, or look again when it will be."""
         in_flight = {str(kirin_task_id) for kirin_task_id, _ in wait.trigger.in_flight or ()}
         if not in_flight:

@@ -50,15 +50,15 @@ class SigningKeys:
         self._look_up = look_up
         self._keys: dict[str, _Key] = {}
 
-    def judge(self, token: str, said: CallbackToken) -> Verdict:
+    def verify(self, token: str, claims: CallbackToken) -> Verdict:
         """Return what is known about a token, without I/O.
 
         :param token: the token
-        :param said: what :func:`.parse_unverified` returned for it
+        :param claims: what :func:`.parse_unverified` returned for it
         """
-        if time.time() >= said.expires_at:
+        if time.time() >= claims.expires_at:
             return Verdict.FORGED
-        known = self._keys.get(said.kirin_conn_id)
+        known = self._keys.get(claims.kirin_conn_id)
         if known is None:
             return Verdict.UNKNOWN
         if known.key is not None and verify(token, known.key, now=time.time()):

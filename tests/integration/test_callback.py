@@ -398,7 +398,7 @@ class TestHostileCallers:
         connect("http://127.0.0.1:9", key="another-key", conn_id="foreign", callback_base_url="http://127.0.0.1:9")
         token = deferred.token("generate", "own-1", kirin_conn_id="foreign")
         answers = [knowing.post(path_of(token, KEY)).status_code]
-        until(lambda: answers.append(knowing.post(path_of(token, KEY)).status_code) or 403 in answers, "is judged")
+        until(lambda: answers.append(knowing.post(path_of(token, KEY)).status_code) or 403 in answers, "is verified")
         assert set(answers) == {202, 403}
 
     def test_with_the_password_of_a_connection_without_callbacks(self, knowing, deferred, connect):
@@ -444,7 +444,7 @@ class TestHostileCallers:
         with ThreadPoolExecutor(8) as flood:
             statuses = list(flood.map(lambda path: knowing.post(path).status_code, paths))
         assert set(statuses) <= {202, 403, 503}
-        until(running._unjudged.empty, "all are judged")
+        until(running._unverified.empty, "all are verified")
         assert len(looked_up) <= (time.monotonic() - began) / receiver.FORGERY_PAUSE + 1
         assert len(looked_up) < len(paths) / 2
 

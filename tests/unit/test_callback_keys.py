@@ -42,41 +42,41 @@ def keys(lookups: Lookups) -> SigningKeys:
     return SigningKeys(lookups)
 
 
-def judge(keys: SigningKeys, said: CallbackToken, key: bytes) -> Verdict:
-    return keys.judge(said.sign(key), said)
+def verify(keys: SigningKeys, said: CallbackToken, key: bytes) -> Verdict:
+    return keys.verify(said.sign(key), said)
 
 
 def test_nothing_is_known_before_the_first_lookup(keys: SigningKeys, lookups: Lookups) -> None:
     said = said_by()
-    assert judge(keys, said, KEYS["kirin_default"]) is Verdict.UNKNOWN
+    assert verify(keys, said, KEYS["kirin_default"]) is Verdict.UNKNOWN
     asyncio.run(keys.refresh("kirin_default"))
-    assert judge(keys, said, KEYS["kirin_default"]) is Verdict.GENUINE
-    assert judge(keys, said, signing_key("wrong")) is Verdict.FORGED
+    assert verify(keys, said, KEYS["kirin_default"]) is Verdict.GENUINE
+    assert verify(keys, said, signing_key("wrong")) is Verdict.FORGED
     assert lookups.asked == ["kirin_default"]
 
 
 def test_the_key_of_another_connection_does_not_fit(keys: SigningKeys) -> None:
     asyncio.run(keys.refresh("kirin_default"))
-    assert judge(keys, said_by(), KEYS["other"]) is Verdict.FORGED
+    assert verify(keys, said_by(), KEYS["other"]) is Verdict.FORGED
 
 
 def test_an_expired_token_needs_no_lookup(keys: SigningKeys) -> None:
-    assert judge(keys, said_by(seconds=-1), KEYS["kirin_default"]) is Verdict.FORGED
+    assert verify(keys, said_by(seconds=-1), KEYS["kirin_default"]) is Verdict.FORGED
 
 
 def test_a_connection_that_does_not_exist_looks_the_same_as_a_wrong_key(keys: SigningKeys) -> None:
     asyncio.run(keys.refresh("missing"))
-    assert judge(keys, said_by("missing"), KEYS["other"]) is Verdict.FORGED
+    assert verify(keys, said_by("missing"), KEYS["other"]) is Verdict.FORGED
 
 
 def test_a_new_key_is_noticed_after_a_while(keys: SigningKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(keys.refresh("kirin_default"))
     monkeypatch.setitem(KEYS, "kirin_default", signing_key("rotated"))
     monkeypatch.setattr(callback_keys, "PROOF_SECONDS", 0.0)
-    assert judge(keys, said_by(), KEYS["kirin_default"]) is Verdict.UNKNOWN
+    assert verify(keys, said_by(), KEYS["kirin_default"]) is Verdict.UNKNOWN
     asyncio.run(keys.refresh("kirin_default"))
-    assert judge(keys, said_by(), KEYS["kirin_default"]) is Verdict.GENUINE
-    assert judge(keys, said_by(), signing_key("the-key")) is not Verdict.GENUINE
+    assert verify(keys, said_by(), KEYS["kirin_default"]) is Verdict.GENUINE
+    assert verify(keys, said_by(), signing_key("the-key")) is not Verdict.GENUINE
 
 
 def test_a_key_that_was_known_outlives_an_outage_of_the_secrets_backend(
@@ -86,13 +86,13 @@ def test_a_key_that_was_known_outlives_an_outage_of_the_secrets_backend(
     said, key = said_by(), KEYS["kirin_default"]
     monkeypatch.delitem(KEYS, "kirin_default")
     asyncio.run(keys.refresh("kirin_default"))
-    assert judge(keys, said, key) is Verdict.GENUINE
+    assert verify(keys, said, key) is Verdict.GENUINE
 
 
 def test_forgotten_are_the_names_that_proved_nothing(keys: SigningKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     async def flood() -> Any:
         await keys.refresh("kirin_default")
-        assert judge(keys, said_by(), KEYS["kirin_default"]) is Verdict.GENUINE
+        assert verify(keys, said_by(), KEYS["kirin_default"]) is Verdict.GENUINE
         monkeypatch.setattr(callback_keys, "PROOF_SECONDS", 0.0)
         for number in range(1000):
             await keys.refresh(f"conn_{number}")

@@ -89,7 +89,7 @@ def after_poll_error(state: RowState, error: KirinError, now: float) -> RowState
     return state.with_error("doubt", type(error).__name__, text, retryable=False)
 
 
-def after_timeout(state: RowState, now: float, last_error: KirinError | None) -> RowState:
+def after_timeout(state: RowState, last_error: KirinError | None, now: float) -> RowState:
     """Return the state of a row whose generation has run out of time.
 
     :param last_error: why it was not seen to end, if it could not be polled
