@@ -140,5 +140,5 @@ def test_what_cannot_be_read_is_named_and_not_retried(tmp_path: Path, name: str)
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
 def test_a_file_of_another_encoding_says_how_to_save_it(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "products.csv").write_text("sku;prompt\na;Stühle\n", encoding=encoding)
-    with pytest.raises(KirinTableError, match=r'not UTF-8 .*"CSV UTF-8"'):
+    with pytest.raises(KirinTableError, match=r'not UTF-8\. .*"CSV UTF-8"'):
         payloads(str(tmp_path / "products.csv"))
