@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 #: Seconds that a body may take.
 BODY_TIMEOUT = 10.0
-#: Callbacks that wait for the lookup of their connection.
+#: Callbacks that wait for the lookup of their connection; and those whose bodies are received before that.
 MAX_UNVERIFIED = 50
 #: Seconds between two lookups of connections that did not prove a token genuine.
 FORGERY_PAUSE = 0.2
@@ -80,6 +80,7 @@ class Receiver:
         self._inbox = Inbox(self._handler.handle, self.count)
         self._keys = SigningKeys(_look_up_key)
         self._unverified: asyncio.Queue[tuple[str, CallbackToken]] = asyncio.Queue(MAX_UNVERIFIED)
+        self._receiving = asyncio.Semaphore(MAX_UNVERIFIED)
 
     async def run(self) -> None:
         """Work until it is cancelled."""
@@ -106,20 +107,27 @@ class Receiver:
         if claims is None or verdict is Verdict.FORGED:
             self.count("rejected")
             return 403
-        if verdict is Verdict.UNKNOWN:
-            if self._unverified.full():
-                self.count("dropped")
-                return 503
-            self._unverified.put_nowait((token, claims))
-            return 202
-        body = await _read(request)
+        is_unknown = verdict is Verdict.UNKNOWN
+        if is_unknown and (self._receiving.locked() or self._unverified.full()):
+            self.count("dropped")
+            return 503
+        async with self._receiving if is_unknown else nullcontext():
+            body = await _read(request)
         if body is None:
             self.count("rejected")
             return 413
+        # Nothing is to be done then, whoever says so.
         if reports_progress(body):
             self.count("progress")
             return 202
-        return 202 if self._offer(claims) else 503
+        return 202 if (self._offer_unknown(token, claims) if is_unknown else self._offer(claims)) else 503
+
+    def _offer_unknown(self, token: str, claims: CallbackToken) -> bool:
+        if self._unverified.full():
+            self.count("dropped")
+            return False
+        self._unverified.put_nowait((token, claims))
+        return True
 
     def _offer(self, claims: CallbackToken) -> bool:
         has_room = self._inbox.offer(claims)

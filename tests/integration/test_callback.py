@@ -426,6 +426,11 @@ class TestHostileCallers:
         body = {"task_status": "processing", "task_result": {"videos": []}}
         assert knowing.post(path_of(deferred.token("generate", "own-1"), KEY), json=body).status_code == 202
 
+    def test_with_a_report_of_progress_before_the_key_is_known(self, web, deferred):
+        body, known = {"task_status": "submitted"}, _receiver_of(web)._counts["progress"]
+        assert web.post(path_of(deferred.token("generate", "own-1"), KEY), json=body).status_code == 202
+        assert _receiver_of(web)._counts["progress"] == known + 1
+
     def test_a_flood_of_forged_tokens_looks_up_few_connections(self, knowing, deferred, monkeypatch):
         looked_up: list[str] = []
         running = _receiver_of(knowing)
