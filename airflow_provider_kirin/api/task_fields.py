@@ -108,10 +108,12 @@ def read_status(fields: Mapping[str, Any]) -> tuple[Status, str]:
 
     :param fields: the task object
     """
-    raw_status, error = read_text(fields.get("status")), fields.get("error")
+    raw_status = read_text(fields.get("status"))
+    if (status := STATUSES.get(raw_status.strip().lower())) is not None:
+        return status, raw_status
     # A status that this provider does not know ends the generation if an error is beside it.
-    ends = bool(raw_status and any(_reason_in(fields))) and not _is_success(error)
-    return STATUSES.get(raw_status.strip().lower(), "failed" if ends else "in_progress"), raw_status
+    ends = bool(raw_status and any(_reason_in(fields))) and not _is_success(fields.get("error"))
+    return "failed" if ends else "in_progress", raw_status
 
 
 def _is_success(error: Any) -> bool:
