@@ -55,17 +55,20 @@ demo: $(DEMO_STAMP) ## From an image to a video on this machine: a real DAG run,
 ui: $(DEMO_STAMP) ## Airflow with the example DAGs in the browser, against the emulator
 	@$(BIN)/python scripts/ui.py
 
-.PHONY: test
+.PHONY: test test-airflow test-others
 test: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## All tests, on Airflow 3.3, with coverage
-	@mkdir -p build && rm -f .coverage.airflow .coverage.rest
-	@printf '%s\0' $(if $(SYSTEM_TESTS),'$(AIRFLOW_TESTS) >build/tests-system.log 2>&1') '$(OTHER_TESTS)' \
-		| xargs -0 -P 2 -I{} sh -c '{}'; status=$$?; $(if $(SYSTEM_TESTS),cat build/tests-system.log;) exit $$status
-	@test ! -e .coverage.rest || { $(BIN)/coverage combine -q .coverage.rest $(if $(SYSTEM_TESTS),.coverage.airflow); \
+	@mkdir -p build && rm -f .coverage.airflow .coverage.others
+	@printf '%s\n' $(if $(SYSTEM_TESTS),'airflow >build/test-airflow.log 2>&1') others | xargs -P 2 -I{} sh -c '$(MAKE) test-{}'; \
+		status=$$?; $(if $(SYSTEM_TESTS),cat build/test-airflow.log;) exit $$status
+	@test ! -e .coverage.others || { $(BIN)/coverage combine -q .coverage.others $(if $(SYSTEM_TESTS),.coverage.airflow); \
 		$(BIN)/coverage report; }
 
 # A real Airflow mostly waits: all other tests run beside it, and give way to it.
-AIRFLOW_TESTS = COVERAGE_FILE=.coverage.airflow $(PYTEST) --cov-report= tests/system
-OTHER_TESTS = COVERAGE_FILE=.coverage.rest nice -n 19 $(PYTEST) --cov-report= -n $(WORKERS) --dist loadfile tests/unit tests/integration
+test-airflow: $(DEV_STAMP)
+	COVERAGE_FILE=.coverage.airflow $(PYTEST) --cov-report= tests/system
+
+test-others: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg
+	COVERAGE_FILE=.coverage.others nice -n 19 $(PYTEST) --cov-report= -n $(WORKERS) --dist loadfile tests/unit tests/integration
 
 .PHONY: faults
 faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airflow in every way; KIRIN_FAULT_REPEATS=3
