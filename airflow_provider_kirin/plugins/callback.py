@@ -116,11 +116,12 @@ class Receiver:
         if body is None:
             self.count("rejected")
             return 413
-        # Nothing is to be done then, whoever says so.
+        # Progress needs no action, whoever reports it.
         if reports_progress(body):
             self.count("progress")
             return 202
-        return 202 if (self._offer_unknown(token, claims) if is_unknown else self._offer(claims)) else 503
+        has_room = self._offer_unknown(token, claims) if is_unknown else self._offer(claims)
+        return 202 if has_room else 503
 
     def _offer_unknown(self, token: str, claims: CallbackToken) -> bool:
         if self._unverified.full():

@@ -171,7 +171,7 @@ class TestTheFirstPoll:
     def test_is_the_safety_net_s(self, payload, emulator, kirin_fast_retries, health):
         (pause,) = self.pauses(payload, emulator, kirin_fast_retries)
         assert SAFETY_NET / 2 < pause <= SAFETY_NET
-        # Nobody called back.
+        # No callback came.
         assert not health.is_expected(time.time())
 
     @pytest.mark.parametrize(
