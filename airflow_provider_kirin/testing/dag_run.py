@@ -86,10 +86,23 @@ def run_dag(dag: DAG, *, fast_retries: bool = True, **options: Any) -> DagTestRu
     _check_database()
     _store(dag)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_kept_params(dag))
         if fast_retries:
             stack.enter_context(limited_pauses(_MAX_PAUSE))
             stack.enter_context(_no_retry_delays(dag))
         return DagTestRun(dag.test(**options))
+
+
+@contextlib.contextmanager
+def _kept_params(dag: Any) -> Iterator[None]:
+    """Restore the params afterwards: Airflow writes a run's conf into those of the tasks, whose process ends then."""
+    params = [owner.params.get_param(name) for owner in (dag, *dag.tasks) for name in owner.params]
+    before = [(param, param.value) for param in params]
+    try:
+        yield
+    finally:
+        for param, value in before:
+            param.value = value
 
 
 @contextlib.contextmanager

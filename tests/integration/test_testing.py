@@ -69,6 +69,17 @@ def test_retries_do_not_wait_and_the_dag_stays_as_it_is(dag, kirin_emulator, run
         run.xcom("flaky", map_index=2)
 
 
+def test_the_conf_of_a_run_is_not_seen_by_the_next_one(request, run_dag):
+    with DAG(request.node.name, schedule=None, start_date=datetime(2026, 1, 1), params={"of": "a teapot"}) as dag:
+        @task
+        def picture(params=None):
+            return params["of"]
+
+        picture()
+    assert run_dag(dag, run_conf={"of": "a mug"}).xcom("picture") == "a mug"
+    assert run_dag(dag).xcom("picture") == "a teapot"
+
+
 def test_a_test_does_not_pay(dag, kirin_emulator, run_dag, monkeypatch, capfd, caplog):
     monkeypatch.setenv("AIRFLOW_CONN_STUDIO", '{"conn_type": "kirin", "password": "sa-real"}')
     with dag:
