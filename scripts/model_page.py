@@ -42,7 +42,7 @@ model and each parameter has its source:
 | presumed | All completely known pages have it, so this model probably has it too. |
 
 - If a model's complete page is known, unlisted parameters are refused. Every other model may have more parameters:
-  they are sent unchecked, and the log says so once.
+  they are sent unchecked, and the log says so once, unless a name looks like a misspelling, which is refused.
 - Defaults are sent, except those in brackets, which the gateway itself applies.
 - An image is a URL, path, storage URI, bytes or Base64 ([images](payload.md#images)), and is JPEG or PNG, smaller
   than 10,000,000 bytes, each side at least 300 px, unless another limit is listed.

@@ -120,7 +120,8 @@ class KirinHook(BaseHook):
         :param replacing: values that replace the payload's own, by parameter or by field path
         :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to scale, pad and
             re-encode it until it fits
-        :param allow_unknown_model: whether to accept a model that this provider does not know, unchecked
+        :param allow_unknown_model: whether to accept a model that this provider does not know, unchecked, and
+            parameters that look like a misspelling of a known one
         :raises KirinPayloadError: with every problem found
         """
         prepared = prepare_payload(
@@ -164,7 +165,8 @@ class KirinHook(BaseHook):
         :param payload: the model's parameters, or what :meth:`prepare` returned
         :param model: the model's id
         :param fit_images: see :meth:`prepare`
-        :param allow_unknown_model: whether to submit to a model that this provider does not know, unchecked
+        :param allow_unknown_model: whether to submit to a model that this provider does not know, unchecked, and to
+            send parameters that look like a misspelling of a known one
         :return: the new generation, usually in progress
         :raises KirinPayloadError: with every problem found; nothing was sent
         :raises KirinNetworkError: no response; ``sent`` is False if the gateway cannot have accepted anything

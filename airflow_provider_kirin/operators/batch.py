@@ -66,7 +66,8 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
     :param sidecar: see :class:`.KirinDownloadOperator`; the manifest names the file
     :param poster: see :class:`.KirinDownloadOperator`; the manifest names the file
     :param on_unknown_submit: see :class:`.KirinSubmitOperator`
-    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
+    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked, and
+        to send parameters that look like a misspelling of a known one
     :param callback: ``"auto"`` for callbacks of the gateway that begin the next wave as soon as it is worth it; needs
         Airflow 3.1 and the connection's extra ``callback_base_url``
     :param deferrable: whether to wait in the triggerer; the default is yes, unless

@@ -63,7 +63,8 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
     :param take: increase it for a new, paid take of the same payload in the same run (templated)
     :param on_unknown_submit: what to do if a submission may have been accepted and the gateway's lookup is not proven
         to work: ``"stop"`` with an error that names the id, or ``"resubmit"`` and possibly pay twice
-    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked
+    :param allow_unknown_model: whether to submit to a model that this provider does not know, parameters unchecked, and
+        to send parameters that look like a misspelling of a known one
     :param max_cost_usd: the budget of the DAG run, in US dollars (templated): refuse to submit if the run's Kirin
         tasks would exceed it, including this one. None for no budget.
     :param deferrable: whether to wait in the triggerer for a place in a full account; the default is yes, unless

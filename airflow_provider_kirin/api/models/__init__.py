@@ -73,6 +73,12 @@ def load_schema(model: Any) -> dict[str, Any]:
 
 
 @functools.cache
+def all_parameters() -> frozenset[str]:
+    """Return the names of the parameters of all models."""
+    return frozenset(name for model in model_names() for name in _read_schema(model)["properties"])
+
+
+@functools.cache
 def _read_schema(model: str) -> dict[str, Any]:
     schema: dict[str, Any] = _without_references(_read_file(f"{model}.json"))
     return schema

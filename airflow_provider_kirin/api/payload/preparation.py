@@ -25,7 +25,7 @@ from airflow_provider_kirin.api.payload.paths import (
     parse_path,
     replace_at,
 )
-from airflow_provider_kirin.api.payload.validation import validate
+from airflow_provider_kirin.api.payload.validation import find_misspelled, validate
 from airflow_provider_kirin.api.payload.warnings import find_warnings
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
@@ -79,7 +79,7 @@ def prepare_payload(
     :param open_uri: opens a storage URI such as ``s3://bucket/key`` for reading
     :param fit_images: what to do with an image that breaks a limit: ``"error"``, or ``"auto"`` to make it fit
     :param allow_unknown_model: whether the payload of a model without a schema is sent unchecked, with images prepared
-        in the usual fields
+        in the usual fields, and that of a partly documented one with names that resemble a parameter
     :raises KirinPayloadError: lists all problems
     """
     fitting = check_fit_images(fit_images) == "auto"
@@ -89,6 +89,8 @@ def prepare_payload(
     given = normalize(whole, schema)
     found = list(_images_of(given, schema))
     problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema)
+    if not allow_unknown_model:
+        problems.extend(find_misspelled(whole, schema))
     prepared: dict[FieldPath, images.PreparedImage] = {}
     for path, value, rules in found:
         try:
@@ -127,15 +129,18 @@ def check_static(
     :param payload: the operator's argument, in which any value may still be a template or an XComArg
     :param model: the model's id
     :param is_dynamic: returns whether a value is only known at run time
-    :param allow_unknown_model: whether to accept a model without a schema
+    :param allow_unknown_model: whether to accept a model without a schema, and names that resemble a parameter
     :raises KirinPayloadError: lists all problems found so far
     """
     if is_dynamic(payload) or is_dynamic(model):
         return
     schema = find_schema(model, allow_unknown=allow_unknown_model)
-    given = normalize(as_mapping(payload, model), schema)
+    whole = as_mapping(payload, model)
+    given = normalize(whole, schema)
     found = list(_images_of(given, schema))
     problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema, skip=is_dynamic)
+    if not allow_unknown_model:
+        problems.extend(find_misspelled(whole, schema))
     for path, value, _ in found:
         if not is_dynamic(value):
             problems.extend(images.check_without_reading(value, field=format_path(path)))

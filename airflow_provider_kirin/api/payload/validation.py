@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kirin.api.models import all_parameters
 from airflow_provider_kirin.api.payload.keywords import keywords
 from airflow_provider_kirin.api.payload.paths import leaves
 from airflow_provider_kirin.api.redaction import redact_url, short_repr
@@ -24,6 +25,9 @@ _TYPE_NAMES = {
     "object": "an object",
     "array": "a list",
 }
+
+#: How alike two names are of which one is a misspelling of the other: "promt" and "duratoin" are, "ratio" is not.
+_TYPO = 0.8
 
 
 def _nothing(value: Any) -> bool:
@@ -46,6 +50,41 @@ def validate(
         if not skip(error.instance):
             problems.extend(problem for problem in _problems(error, skip) if problem not in problems)
     return problems
+
+
+def find_misspelled(given: Mapping[str, Any], schema: dict[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each name that a partly documented model may know, but that is more likely a typo.
+
+    It resembles a parameter that is not given, and is not a parameter of another model.
+
+    :param given: the payload, without the defaults
+    :param schema: a model's JSON Schema
+    """
+    is_given = {name for name, value in given.items() if value is not None}
+    unknown = is_given - all_parameters()
+    if not unknown or not schema["additionalProperties"]:
+        return
+    missing = tuple(name for name in schema["properties"] if name not in is_given)
+    for name in sorted(unknown):
+        if near := _misspelled(name, missing):
+            rule = "is not a known parameter of this model"
+            remedy = f"Did you mean {near!r}? To send it as it is, set allow_unknown_model=True"
+            yield Problem(field=name[:80], value="(not shown)", rule=rule, remedy=remedy)
+
+
+@functools.lru_cache
+def _misspelled(name: str, known: tuple[str, ...]) -> str | None:
+    """Return the parameter that a name is a misspelling of. The rows of a table repeat their names."""
+    import difflib
+
+    letters = {_letters(other): other for other in known}
+    near = difflib.get_close_matches(_letters(name), letters, n=1, cutoff=_TYPO)
+    return letters[near[0]] if near else None
+
+
+def _letters(name: str) -> str:
+    """Return a name without what differs between the spellings ``negative_prompt``, ``negativePrompt`` and others."""
+    return "".join(filter(str.isalnum, name[:100].casefold()))
 
 
 def _without_unresolved_rules(

@@ -24,10 +24,9 @@ def find_warnings(model: str, given: Mapping[str, Any], schema: Mapping[str, Any
 
 def _unchecked(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     confidence = schema.get("x-confidence", DOCUMENTED)
-    known = [name for name in schema["properties"] if name != "model"]
     names = [name for name, value in given.items() if name not in schema["properties"] and value is not None]
-    listed = ", ".join(_with_hint(name, known) for name in names)
-    if not known:
+    listed = ", ".join(short_repr(name, 40) for name in names)
+    if set(schema["properties"]) == {"model"}:
         return f"{model} is not a model that this provider knows: none of its parameters were checked."
     if confidence == UNKNOWN:
         end = f" Sent unchecked: {listed}." if names else ""
@@ -35,13 +34,6 @@ def _unchecked(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) 
     if names and confidence == PARTLY:
         return f"{model} is only partly documented: {listed} {'are' if len(names) > 1 else 'is'} sent unchecked."
     return ""
-
-
-def _with_hint(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name[:100], known, n=1, cutoff=0.8)
-    return f"{short_repr(name, 40)} (did you mean {near[0]!r}?)" if near else short_repr(name, 40)
 
 
 def _expensive_default(model: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

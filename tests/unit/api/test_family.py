@@ -105,19 +105,46 @@ def test_shots_without_a_duration_cannot_be_added_up(shot: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_unknown_parameters_are_refused_only_where_all_are_documented(model: str) -> None:
-    payload = {**LEAST[model], "promptt": "x"}
+    payload = {**LEAST[model], "seed": "x"}
     if load_schema(model)["x-confidence"] == "documented":
         (problem,) = refused(payload, model)
-        assert problem.field == "promptt"
+        assert problem.field == "seed"
         return
     prepared = prepare_payload(payload, model)
-    assert prepared.params["promptt"] == "x"
-    assert sum("promptt" in notice for notice in prepared.warnings) == 1
+    assert prepared.params["seed"] == "x"
+    assert sum("seed" in notice for notice in prepared.warnings) == 1
 
 
-def test_a_likely_typo_gets_a_suggestion() -> None:
-    (notice,) = prepare_payload({"prompt": "p", "negativ_prompt": "x", "seed": 3}, "kirin_v2_6_t2v").warnings
-    assert "'negativ_prompt' (did you mean 'negative_prompt'?), 'seed' are sent unchecked" in notice
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("negativ_prompt", "negative_prompt"),
+        ("negativePrompt", "negative_prompt"),
+        ("Negative Prompt", "negative_prompt"),
+        # These have a default.
+        ("duratoin", "duration"),
+        ("MODE", "mode"),
+    ],
+)
+def test_a_likely_typo_is_refused_unless_it_is_meant(name: str, meant: str) -> None:
+    payload, model = {"prompt": "p", name: "x"}, "kirin_v2_6_t2v"
+    (problem,) = refused(payload, model)
+    assert problem.field == name and f"Did you mean {meant!r}?" in problem.remedy
+    with pytest.raises(KirinPayloadError, match="Did you mean"):
+        check_static(payload, model, is_dynamic=lambda value: False)
+    check_static(payload, model, is_dynamic=lambda value: False, allow_unknown_model=True)
+    prepared = prepare_payload(payload, model, allow_unknown_model=True)
+    assert prepared.params[name] == "x" and f"{name!r} is sent unchecked" in prepared.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    # The parameter itself is there, it is not given, or another model has it.
+    [{"prompt_de": "x"}, {"duratoin": None}, {"callback": "https://example.com/hook"}],
+    ids=str,
+)
+def test_a_name_that_is_probably_meant_is_sent(other: dict[str, Any]) -> None:
+    prepare_payload({"prompt": "p", **other}, "kirin_v1_6_t2v")
 
 
 def test_an_undocumented_model_warns_each_time_and_a_documented_one_never() -> None:

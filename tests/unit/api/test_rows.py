@@ -109,6 +109,15 @@ class TestChecks:
         (row,) = rows([{"sku": "a", "prompt": "p", "duration": "5", "cfg_scale": "0.5"}])
         assert not check_row(row, MODEL).problems
 
+    def test_a_misspelled_column_is_a_problem_of_each_row_that_has_a_value_in_it(self) -> None:
+        table = read_csv(["sku,prompt,negativ_prompt,seed\n", "a,p,no text,3\n", "b,p,,4\n"])
+        bad = BadRows()
+        checked = [check_row(row, MODEL) for row in rows(table)]
+        bad.add(checked[0])
+        assert not checked[1].problems
+        (line,) = bad.lines()
+        assert line.startswith("a: negativ_prompt = (not shown)") and "Did you mean 'negative_prompt'?" in line
+
     def test_one_error_names_the_first_bad_rows_and_counts_the_others(self) -> None:
         bad = BadRows()
         for row in rows([{"sku": f"s{number}", "duration": "7", "prompt": "p"} for number in range(60)]):
