@@ -29,10 +29,11 @@ from airflow_provider_kirin.download.storage import as_path
 from airflow_provider_kirin.exceptions import KirinError, KirinTableError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import BATCH, HookBatchClient
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
+from airflow_provider_kirin.operators.destinations import BATCH_TEMPLATE
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Journal
 
@@ -135,7 +136,7 @@ def _identity(args: Namespace, name: str, namespace: str = "") -> StepIdentity:
 
 
 def _client(args: Namespace, hook: KirinHook, folder: str, name: str, budget: BatchBudget | None) -> HookBatchClient:
-    destination = Destination(folder, TEMPLATE, {"key": ""}, is_first_try=False)
+    destination = Destination(folder, BATCH_TEMPLATE, {"key": ""}, is_first_try=False)
     destination.check()
     return HookBatchClient(
         hook,

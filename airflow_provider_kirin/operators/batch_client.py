@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.hooks.kirin import KirinHook
     from airflow_provider_kirin.operators.batch_budget import BatchBudget
 
-#: The default path of a row's video below the destination.
-TEMPLATE = "{key}-{index}.mp4"
 #: What the identity of a batch itself is made from, instead of a payload.
 BATCH = "batch"
 

@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_kirin.api.batch.progress import progress
 from airflow_provider_kirin.api.batch.report import failure, summary
 from airflow_provider_kirin.api.batch.state import RowState
-from airflow_provider_kirin.api.redaction import short_repr
-from airflow_provider_kirin.download.destination import Destination
-from airflow_provider_kirin.download.filenames import safe_part
-from airflow_provider_kirin.exceptions import KirinDestinationError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance, set_outlet_extras
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import BATCH, TEMPLATE, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import BATCH, HookBatchClient
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.callback import url_maker
+from airflow_provider_kirin.operators.destinations import batch_destination
 from airflow_provider_kirin.operators.generation_client import connect
 from airflow_provider_kirin.operators.run_budget import budget_limit, charges_of_run, kirin_task_ids
 from airflow_provider_kirin.operators.table import Table
@@ -34,7 +31,7 @@ from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
-from airflow_provider_kirin.utils.task_instance import identity_of, map_index_of, where_of
+from airflow_provider_kirin.utils.task_instance import identity_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -45,9 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.exceptions import KirinError
     from airflow_provider_kirin.operators.batch_settings import OnBadRow
     from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
-
-#: A template without any of these would give all rows the same file.
-_NAMES_A_ROW = ("{key}", "{kirin_task_id}", "{external_task_id}")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -187,7 +181,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         connect(hook)
         identity = identity_of(ti, conn_id=spec.kirin_conn_id, take=spec.take, namespace=hook.connection.namespace)
         name = identity.external_task_id(BATCH)
-        destination, folder = _destination(spec.files, ti)
+        destination, folder = batch_destination(spec.files, ti)
         if has_begun:
             # The journal, in the same place, shows whether it is out of reach.
             destination.check_names()
@@ -239,38 +233,6 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         run.on_report = lambda: _show_progress(run, ti)
         run.on_report()
         yield OpenBatch(spec, table, run, hook, budget, has_callbacks=make_callback_url is not None)
-
-
-def _destination(files: FilesSpec, ti: Any) -> tuple[Destination, str]:
-    """Return where the videos go, and the folder of the batch: its manifest and its journal."""
-    if empty := files.rendering.empty_arguments("destination", "filename_template"):
-        raise KirinDestinationError(" ".join(map(str, empty)))
-    path = files.destination
-    if not isinstance(path, str) or path.lower().endswith(".mp4"):
-        raise KirinDestinationError(
-            f"destination = {short_repr(path)} must be a folder, as a string, a Path or an ObjectStoragePath: a batch "
-            "has a file for each row."
-        )
-    map_index = map_index_of(ti)
-    parts = [ti.dag_id, ti.run_id, ti.task_id, *([str(map_index)] if map_index >= 0 else [])]
-    folder = "/".join([path.rstrip("/"), *map(safe_part, parts)])
-    template = files.filename_template
-    if template is not None and not any(name in template for name in _NAMES_A_ROW):
-        raise KirinDestinationError(
-            f"filename_template = {short_repr(template, 120)} would give all rows the same file. It must have one of "
-            f"{', '.join(_NAMES_A_ROW)}. The default is {TEMPLATE}, in the folder of the batch."
-        )
-    destination = Destination(
-        folder if template is None else path,
-        template or TEMPLATE,
-        {**where_of(ti), "key": ""},
-        files.overwrite,
-        files.max_bytes,
-        is_first_try=False,
-        sidecar=files.sidecar,
-        poster=files.poster,
-    )
-    return destination, folder
 
 
 def _budget(spec: BatchSpec, context: Context, hook: KirinHook, batch: str) -> BatchBudget | None:

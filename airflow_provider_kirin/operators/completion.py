@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kirin.api.polling import Outcome
-from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
-from airflow_provider_kirin.download.destination import Destination, fetch_finished, save_videos
-from airflow_provider_kirin.download.storage import to_str
-from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
+from airflow_provider_kirin.download.destination import fetch_finished, save_videos
+from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.hooks.poller_factory import new_poller
 from airflow_provider_kirin.lineage import Provenance
+from airflow_provider_kirin.operators.destinations import step_destination
 from airflow_provider_kirin.operators.failures import record_failure
 from airflow_provider_kirin.state.submission_record import SubmissionRecord
 from airflow_provider_kirin.state.usage import as_result, record_files, record_outcomes
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.utils.hook_lineage import report_lineage
-from airflow_provider_kirin.utils.task_instance import where_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -46,7 +44,7 @@ class VideoResult:
 def check_destination(files: FilesSpec | None, context: Context) -> None:
     """Check the destination, if there is one, before anything is submitted."""
     if files is not None:
-        _destination(files, context).check()
+        step_destination(files, context["ti"]).check()
 
 
 def wait(spec: WaitSpec, context: Context, kirin_task: KirinTask) -> VideoResult:
@@ -84,7 +82,7 @@ def download(spec: DownloadSpec, context: Context) -> VideoResult:
         files = save_videos(
             hook,
             replace(kirin_task, external_task_id=external_task_id),
-            _destination(spec.files, context),
+            step_destination(spec.files, context["ti"]),
             _order(spec.files, context, kirin_task.id, spec.submitters),
         )
         record_files(context, kirin_task.id, files)
@@ -107,7 +105,7 @@ def _conclude(
         report_lineage(hook, inputs=submission.get("images") or ())
     files: list[VideoFile] = []
     if spec.files is not None:
-        destination = _destination(spec.files, context)
+        destination = step_destination(spec.files, context["ti"])
         # Links expire, and the task may have been queued for a long time since the trigger received them.
         kirin_task = fetch_finished(
             hook,
@@ -127,29 +125,3 @@ def _order(
 ) -> Mapping[str, Any]:
     """Return what a generation was ordered with, if that is to be written beside its video, and known."""
     return SubmissionRecord(context).find_order(kirin_task_id, submitters) if files.sidecar else {}
-
-
-def _destination(files: FilesSpec, context: Context) -> Destination:
-    """Return the destination that rendered arguments describe.
-
-    :raises KirinDestinationError: ``destination`` is not a path, or rendered to nothing
-    """
-    if empty := files.rendering.empty_arguments("destination", "filename_template"):
-        raise KirinDestinationError(" ".join(map(str, empty)))
-    path = to_str(files.destination)
-    if not isinstance(path, str):
-        raise KirinDestinationError(
-            f"destination = {short_repr(path)} must be a string, a Path or an ObjectStoragePath. "
-            f"Check what its template or upstream task returns{files.rendering.native_rendering('destination')}."
-        )
-    ti = context["ti"]
-    return Destination(
-        path,
-        files.filename_template,
-        where_of(ti),
-        files.overwrite,
-        files.max_bytes,
-        is_first_try=ti.try_number <= 1,
-        sidecar=files.sidecar,
-        poster=files.poster,
-    )
