@@ -115,6 +115,7 @@ class OpenBatch:
                 in_flight=in_flight if fits else None,
                 folder=None if fits else self.run.folder,
                 deferred_at=wait.since,
+                polled_at=self.run.polled_at,
                 earliest_event=wait.earliest,
                 deadline=wait.deadline,
                 has_more=wait.has_more,

@@ -97,6 +97,8 @@ class BatchRun:
         self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
+        #: When everything in flight was last asked for, in seconds since the epoch; 0 if an answer is missing.
+        self.polled_at = 0.0
         self._wave = Wave()
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
@@ -249,9 +251,12 @@ class BatchRun:
 
     def _poll(self) -> None:
         """Ask for everything that is in flight."""
+        self.polled_at = self._now()
         errors = 0
         polls = as_completed(or_error(self._get_task), self.rows.having("sent"), threads=self.threads)
         for state, outcome in polls:
+            if isinstance(outcome, KirinError):
+                self.polled_at = 0.0
             if not isinstance(outcome, KirinError):
                 errors = 0
                 if outcome.is_final:

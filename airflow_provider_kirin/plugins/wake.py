@@ -32,7 +32,7 @@ from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.lineage import Provenance
 from airflow_provider_kirin.metrics import report_outcome
-from airflow_provider_kirin.state.keys import CALLBACK_KEY, SUBMISSION_KEY, USAGE_KEY
+from airflow_provider_kirin.state.keys import BATCH_KEY, CALLBACK_KEY, SUBMISSION_KEY, USAGE_KEY
 from airflow_provider_kirin.state.usage import usage_entries
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.encoding import make_event
@@ -77,7 +77,7 @@ class Found:
     :param waits: the task instances that wait for it
     :param submission: the record of the submission, for an asset's event that has not been emitted yet
     :param batch: the batch that waits for it among others
-    :param may_defer: whether the task that submitted it runs and has not waited yet
+    :param may_defer: whether the task that submitted it runs, and may wait for it later
     """
 
     kirin_task_id: str | None
@@ -95,7 +95,7 @@ def find(token: CallbackToken) -> Found:
     :param token: a genuine one
     """
     submitter = TaskInstanceKey(token.dag_id, token.run_id, token.task_id, token.map_index)
-    deferred, batches, may_defer = _waits_of(submitter)
+    deferred, batches, next_method = _waits_of(submitter)
     if own_batches := [batch for batch in batches if batch.key == submitter]:
         (batch,) = own_batches
         return Found(None, batch=batch if batch.trigger.kirin_conn_id == token.kirin_conn_id else None)
@@ -105,6 +105,10 @@ def find(token: CallbackToken) -> Found:
         own = [wait for wait in waits if wait.key == submitter]
         matching = [wait for wait in own if wait.trigger.external_task_id == token.external_task_id]
         return Found(matching[0].trigger.kirin_task_ids[0] if matching else None, matching)
+    # A task that resumes after its wait keeps the method's name while it runs. Only a batch waits again.
+    may_defer = next_method is not None and (
+        next_method != "execute_complete" or _read_xcom(submitter, BATCH_KEY) is not None
+    )
     submission = _read_xcom(submitter, SUBMISSION_KEY)
     signed = {"external_task_id": token.external_task_id, "kirin_conn_id": token.kirin_conn_id}
     if not isinstance(submission, Mapping) or any(submission.get(name) != value for name, value in signed.items()):
@@ -186,11 +190,11 @@ def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Ma
 
 def _waits_of(
     submitter: TaskInstanceKey,
-) -> tuple[list[Wait[KirinTaskTrigger]], list[Wait[KirinBatchTrigger]], bool]:
+) -> tuple[list[Wait[KirinTaskTrigger]], list[Wait[KirinBatchTrigger]], str | None]:
     """Return the Kirin waits of a DAG run that can be for a generation of this task instance, and its batches.
 
     A mapped task that waits for it has the same map index, unless it is mapped over something else. The last value is
-    :attr:`.Found.may_defer`; with one query for all, no deferral is between two.
+    the method that the task which submitted it runs, if it does; with one query for all, no deferral is between two.
     """
     submitter_runs = and_(
         TaskInstance.task_id == submitter.task_id,
@@ -219,17 +223,16 @@ def _waits_of(
         .options(lazyload("*"))
     )
     waits: list[Wait[Any]] = []
-    may_defer = False
+    running: str | None = None
     with create_session(scoped=False) as session:
         for task_id, map_index, ti_id, next_method, state, row in session.execute(query):
             if state == TaskInstanceState.RUNNING:
-                # A task that resumes after its wait keeps the method's name while it runs.
-                may_defer = next_method != "execute_complete"
+                running = next_method or "execute"
                 continue
             key = TaskInstanceKey(submitter.dag_id, submitter.run_id, task_id, map_index)
             waits.append(Wait(key, ti_id, row.id, _TRIGGERS[row.classpath](**row.kwargs)))
     batches = [wait for wait in waits if isinstance(wait.trigger, KirinBatchTrigger)]
-    return [wait for wait in waits if isinstance(wait.trigger, KirinTaskTrigger)], batches, may_defer
+    return [wait for wait in waits if isinstance(wait.trigger, KirinTaskTrigger)], batches, running
 
 
 def _fire(wait: Wait[Any], event: TriggerEvent, values: Mapping[str, Any]) -> bool:

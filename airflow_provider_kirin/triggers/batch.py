@@ -24,6 +24,8 @@ from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arg
 _MAX_ARGUMENTS = 40_000
 #: Seconds for which a poll may continue after the deadline: the trigger ends before it.
 _MARGIN = 3600.0
+#: Seconds for which a callback surely finds the wait that begins after it. The API server looks for one for 13 seconds.
+_CALLBACK_KEPT = 8.0
 
 
 def fits_into_arguments(in_flight: Sequence[Any]) -> bool:
@@ -50,6 +52,7 @@ class KirinBatchTrigger(BaseTrigger):
     :param retry_at: when to try again what was refused; None if nothing was
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
     :param awaits_callback: whether the gateway calls back, so that polling is only a safety net
+    :param polled_at: when the worker last asked for all of them, in seconds since the epoch; 0 if it did not
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class KirinBatchTrigger(BaseTrigger):
         retry_at: float | None,
         poll_interval: float | None,
         awaits_callback: bool = False,
+        polled_at: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kirin_conn_id = kirin_conn_id
@@ -77,6 +81,7 @@ class KirinBatchTrigger(BaseTrigger):
         self.retry_at = retry_at
         self.poll_interval = poll_interval
         self.awaits_callback = awaits_callback
+        self.polled_at = polled_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which any triggerer can recreate this trigger."""
@@ -176,6 +181,9 @@ class KirinBatchTrigger(BaseTrigger):
             callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
         )
         with AccountLine.of(hook.connection).watch() as watch:
+            # After a longer wave, a callback may have come and gone since the worker asked.
+            if self.deferred_at - self.polled_at <= _CALLBACK_KEPT and (delay := poller.first_delay(time.time())):
+                await pause_async(delay)
             while (polled := await hook.poll_once(poller)).outcome is None:
                 await pause_async(polled.delay)
             watch.has_ended = poller.has_seen_it_end

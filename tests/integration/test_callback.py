@@ -297,6 +297,16 @@ class TestABatch:
         assert handle(batch.token("videos", "own-0", kirin_conn_id="foreign")).result == "ignored"
         assert len(emulator.requests()) == asked and batch.ti("videos").state == "deferred"
 
+    def test_while_a_worker_runs_a_wave_it_is_looked_at_again(self, batch, rows, emulator):
+        batch.defer_batch("videos", [rows[3].id])
+        batch.pushed("videos", "kirin_batch", {})
+        batch.put_into_state("videos", "running", next_method="execute_complete")
+        asked = len(emulator.requests("GET"))
+        assert handle(batch.token("videos", "own-0")) == Handled("ignored", again=True)
+        assert len(emulator.requests("GET")) == asked
+        batch.defer_batch("videos", [rows[0].id])
+        assert handle(batch.token("videos", "own-0")) == Handled("resumed")
+
     def test_held_back_until_the_scheduler_knows_that_the_worker_has_ended(self, batch, rows):
         batch.defer_batch("videos", [rows[0].id], deferred_at=time.time(), earliest_event=time.time() + 3600)
         handled = handle(batch.token("videos", "own-0"))

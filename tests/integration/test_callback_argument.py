@@ -26,6 +26,7 @@ from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.triggers.account_line import AccountLine
+from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.support.callbacks import Deferred
 from tests.support.emulator import KEY
@@ -152,11 +153,20 @@ class TestTheFirstPoll:
 
     def pauses(self, payload: dict[str, Any], emulator: Any, wanted: list[float], **options: Any) -> list[float]:
         """Wait for a generation that has ended, as in a triggerer; return the pauses before the only poll."""
-        kirin_task, now = KirinHook().submit(payload | {"prompt": "[[fail:8002005098]]"}), time.time()
-        until(lambda: KirinHook().get_task(kirin_task.id).is_final, "the generation has ended")
-        asked = len(emulator.requests("GET"))
+        kirin_task, now = self.ended(payload), time.time()
         arguments = {"kirin_task_ids": [kirin_task.id], "kirin_conn_id": "kirin_default", "awaits_callback": True}
         trigger = KirinTaskTrigger(**(arguments | {"started_at": now, "deadline": now + 3600} | options))
+        return self.pauses_of(trigger, emulator, wanted)
+
+    def ended(self, payload: dict[str, Any]) -> Any:
+        """Return a generation that has ended."""
+        kirin_task = KirinHook().submit(payload | {"prompt": "[[fail:8002005098]]"})
+        until(lambda: KirinHook().get_task(kirin_task.id).is_final, "the generation has ended")
+        return kirin_task
+
+    def pauses_of(self, trigger: Any, emulator: Any, wanted: list[float]) -> list[float]:
+        """Let a trigger wait for a generation that has ended, and return the pauses before the only poll."""
+        asked = len(emulator.requests("GET"))
         trigger.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
 
         async def fire() -> None:
@@ -181,6 +191,50 @@ class TestTheFirstPoll:
     )
     def test_is_at_once_otherwise(self, payload, emulator, kirin_fast_retries, options):
         assert self.pauses(payload, emulator, kirin_fast_retries, **options) == []
+
+    @pytest.mark.parametrize(
+        ("seconds", "pauses"), [(1, 1), (60, 0)], ids=["in a short wave", "in a long wave, or not at all"]
+    )
+    def test_of_a_batch_is_the_safety_net_s_if_the_worker_has_just_asked(
+        self, payload, emulator, kirin_fast_retries, seconds, pauses
+    ):
+        kirin_task, now = self.ended(payload), time.time()
+        trigger = KirinBatchTrigger(
+            kirin_conn_id="kirin_default",
+            in_flight=[[kirin_task.id, now]],
+            folder=None,
+            deferred_at=now,
+            polled_at=now - seconds,
+            earliest_event=now,
+            deadline=now + 3600,
+            has_more=False,
+            retry_at=None,
+            poll_interval=None,
+            awaits_callback=True,
+        )
+        assert len(self.pauses_of(trigger, emulator, kirin_fast_retries)) == pauses
+
+    @pytest.mark.usefixtures("kirin_fast_retries")
+    def test_of_a_batch_knows_when_the_worker_asked(self, dag, payload, called, emulator, tmp_path):
+        with dag:
+            operator = KirinBatchOperator(
+                task_id="videos",
+                payloads=[payload | {"prompt": "[[seconds:600]]"}],
+                destination=str(tmp_path),
+                callback="auto",
+            )
+        ti = SimpleNamespace(dag_id=dag.dag_id, run_id="r", task_id="videos", map_index=-1, try_number=1, max_tries=2)
+        ti.start_date, ti.xcom_push, ti.xcom_pull = None, lambda *args, **options: None, lambda **options: None
+        asked = []
+        for answers in (True, False):
+            if not answers:
+                emulator.fault(on="get", kind="status", status=503, times=12)
+            with pytest.raises(TaskDeferred) as deferred:
+                operator.execute({"ti": ti, "dag": SimpleNamespace(tasks=[])})
+            trigger = deferred.value.trigger
+            assert trigger.awaits_callback
+            asked.append(0 < trigger.polled_at <= trigger.deferred_at)
+        assert asked == [True, False] and emulator.submitted == 1
 
     def test_is_at_once_where_callbacks_do_not_arrive(self, payload, emulator, kirin_fast_retries, health):
         health.on_missed(time.time())

@@ -71,10 +71,13 @@ class Deferred:
     def submitted(self, task_id: str, kirin_task_id: str, external_task_id: str) -> None:
         """Leave the record of a submission, as a worker does."""
         ids = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
-        value = ids | {"kirin_conn_id": "kirin_default"}
+        self.pushed(task_id, SUBMISSION_KEY, ids | {"kirin_conn_id": "kirin_default"})
+
+    def pushed(self, task_id: str, key: str, value: Any) -> None:
+        """Leave an XCom, as a worker does."""
         with create_session() as session:
             XComModel.set(
-                SUBMISSION_KEY,
+                key,
                 value,
                 dag_id=self.dag.dag_id,
                 task_id=task_id,
