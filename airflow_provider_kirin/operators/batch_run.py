@@ -39,15 +39,15 @@ from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
 from airflow_provider_kirin.operators.batch_submission import RowSubmitter
 from airflow_provider_kirin.operators.batch_threads import as_completed, or_error
-from airflow_provider_kirin.operators.batch_wave import AWAY_AFTER, Wave
+from airflow_provider_kirin.operators.batch_wave import UNAVAILABLE_AFTER, Wave
 from airflow_provider_kirin.state.journal import Journal
 
 #: Rows that are submitted or polled at the same time.
 SUBMIT_THREADS = 8
 #: Seconds between two reports of a long wave's progress.
 _REPORT_SECONDS = 60.0
-#: Consecutive waves with a gateway that is away, after which the batch gives up until it is retried.
-_MAX_AWAY_WAVES = 10
+#: Consecutive waves in which nothing could be submitted, after which the batch gives up until it is retried.
+_MAX_IDLE_WAVES = 10
 
 
 class BatchRun:
@@ -216,7 +216,7 @@ class BatchRun:
             state = self.rows.get(key) or RowState(key)
             self._record(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
-                wave.away = error
+                wave.paused_by = error
         target = (
             target_after_full(self.rows.in_flight)
             if wave.is_full
@@ -229,8 +229,8 @@ class BatchRun:
             self.log.info(
                 "The account is full with %s generations of this batch in flight.", f"{self.rows.in_flight:,}"
             )
-        if wave.away is not None and idle >= _MAX_AWAY_WAVES:
-            raise wave.away
+        if wave.paused_by is not None and idle >= _MAX_IDLE_WAVES:
+            raise wave.paused_by
 
     def _report(self) -> None:
         """Write the manifest, and log the batch's progress."""
@@ -266,8 +266,8 @@ class BatchRun:
             elif (changed := after_poll_error(state, outcome, self._now())) is None:
                 errors += 1
                 self._check_time(state, outcome)
-                if errors >= AWAY_AFTER:
-                    self._wave.away = outcome
+                if errors >= UNAVAILABLE_AFTER:
+                    self._wave.paused_by = outcome
                     self.log.warning("The gateway does not answer; it is asked again in the next wave: %s", outcome)
                     return
             elif changed is not state:
@@ -298,11 +298,11 @@ class BatchRun:
     def _submit(self) -> None:
         """Submit rows until all places are taken, the account is full, or nothing is left."""
         self._submit_rows()
-        if self._reopen_doubts():
+        if self._reopen_unknown():
             self._submit_rows()
 
-    def _reopen_doubts(self) -> bool:
-        """Return whether rows in doubt can be resolved by now: a generation that is known to exist proves the lookup.
+    def _reopen_unknown(self) -> bool:
+        """Return whether unknown rows can be resolved by now: a generation that is known to exist proves the lookup.
 
         After a crash in the first seconds of a batch there is none; the first row that is accepted is one.
         """
@@ -347,8 +347,8 @@ class BatchRun:
         match scope_of(error):
             case "full":
                 self._wave.is_full = True
-            case "away":
-                self._wave.away = error
+            case "unavailable":
+                self._wave.paused_by = error
                 self.log.warning("Nothing more is submitted: %s", error)
             case "halted":
                 # Threads submit the next rows too: one reason is enough.
@@ -357,7 +357,7 @@ class BatchRun:
                     self.log.warning("Nothing more is submitted: %s", error)
             case "again":
                 self._wave.add_transient_error(state.key, error)
-                if self._wave.away is error:
+                if self._wave.paused_by is error:
                     self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
             case "row":
                 self.log.warning("Row %s: %s", state.key, error)
@@ -380,13 +380,13 @@ class BatchRun:
             else:
                 has_stored = True
                 self._record(after_download(state, outcome))
-        is_away = self._wave.add_downloads(failed, has_stored=has_stored, has_more=self.has_more)
-        if is_away:
+        is_unavailable = self._wave.add_downloads(failed, has_stored=has_stored, has_more=self.has_more)
+        if is_unavailable:
             self.log.warning("Nothing more is submitted until videos can be stored: %s", failed[0][1])
         for state, error in failed:
-            if not is_away:
+            if not is_unavailable:
                 self.log.warning("Row %s: its video could not be stored: %s", state.key, error)
-            self._record(after_download(state, error, is_away=is_away))
+            self._record(after_download(state, error, is_unavailable=is_unavailable))
         return bool(waiting)
 
 

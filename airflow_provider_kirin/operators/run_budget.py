@@ -108,7 +108,7 @@ def _ask_for_price(hook: KirinHook, prepared: PreparedPayload) -> tuple[Decimal 
     try:
         return *hook.precharge(prepared), False
     except KirinError as error:
-        # The preview cannot start a generation, so its failure leaves no doubt about a submission.
+        # The preview cannot start a generation, so its failure leaves no submission unresolved.
         hook.log.warning("The gateway's price preview failed: %s", error)
         return None, f"the gateway's price preview failed: {error}", error.retryable
 

@@ -372,7 +372,7 @@ class TestWhateverDies:
         result = resume(batch(tmp_path, rows(5)), Instance(try_number=2), first="execute_complete")
         assert result["counts"] == {"saved": 5} and len(emulator.ledger()["paid"]) == 5
 
-    def test_a_destination_that_is_away_is_retried_once_rows_are_paid(self, rows, emulator, tmp_path):
+    def test_a_destination_that_is_unavailable_is_retried_once_rows_are_paid(self, rows, emulator, tmp_path):
         out, aside = tmp_path / "out", tmp_path / "aside"
         out.write_text("not a folder")
         with pytest.raises(AirflowFailException, match="cannot be written"):

@@ -140,7 +140,7 @@ def gateway_away(batch: Batch) -> None:
     batch.gateway.start()
 
 
-def destination_away(batch: Batch) -> None:
+def destination_unavailable(batch: Batch) -> None:
     batch.wait_for_state("deferred")
     aside = batch.out.with_name("aside")
     batch.out.rename(aside)
@@ -166,7 +166,7 @@ IN_A_CAMPAIGN: list[Callable[[Batch], None]] = [
     task_killed_in_its_second_wave,
     scheduler_killed,
     gateway_away,
-    destination_away,
+    destination_unavailable,
     journal_lost,
 ]
 SCENARIOS = IN_EVERY_RUN + (IN_A_CAMPAIGN if "KIRIN_FAULT_REPEATS" in os.environ else [])

@@ -118,7 +118,7 @@ class TestOneGenerationThatCannotBePolled:
         finish_all(batch.gateway)
         self.refuse(batch, "t1", KirinInputError("bad id", http_status=400))
         run = batch.wave()
-        assert run.rows.counts() == {"saved": 1, "doubt": 1}
+        assert run.rows.counts() == {"saved": 1, "unknown": 1}
         state = run.rows.get("s0")
         assert state is not None and state.kirin_task_id == "t1" and "bad id" in str(state.error)
         for batch.try_number, batch.round in ((2, 0), (3, 3)):
@@ -126,14 +126,14 @@ class TestOneGenerationThatCannotBePolled:
         assert len(batch.gateway.paid) == 2
 
 
-def test_a_row_rejected_after_a_submission_that_may_be_billed_stays_in_doubt(tmp_path: Path) -> None:
+def test_a_row_rejected_after_a_submission_that_may_be_billed_stays_unknown(tmp_path: Path) -> None:
     batch = Batch(tmp_path, table(1))
     fates = ["lost before", "400 input"]
     batch.gateway.post_fate = lambda: fates.pop(0) if fates else "ok"
     batch.verified = {"c": True}
     run = batch.wave()
     state = run.rows.get("s0")
-    assert state is not None and state.status == "doubt"
+    assert state is not None and state.status == "unknown"
     assert state.external_task_id == "s0.p0" and "s0.p0" in str(state.error)
 
 

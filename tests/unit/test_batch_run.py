@@ -298,7 +298,7 @@ class TestTheDestinationIsFull:
         assert batch.work().rows.counts() == {"saved": 3, "done": 3}, "max_failed_rows may allow them"
 
 
-class TestTheGatewayIsAway:
+class TestTheGatewayIsUnavailable:
     def test_the_batch_waits_and_then_gives_the_try_up(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(5))
         batch.gateway.post_fate = lambda: "connection refused"
@@ -451,7 +451,7 @@ class TestALostJournal:
         batch.gateway.finds_by_external_id = False
         batch.gateway.rejects_duplicates = False
         run = batch.work()
-        assert run.rows.counts() == {"doubt": 3}
+        assert run.rows.counts() == {"unknown": 3}
         assert len(batch.gateway.paid) == 3
 
     @pytest.mark.parametrize("content", ["", "{", "null", '{"key": "s0"}\n', "\x00\xff", "[]\n[]\n"])
@@ -569,8 +569,8 @@ class BatchMachine(RuleBasedStateMachine):
         self.batch.try_number += 1
         run = self.batch.work()
         self.batch.may_be_lost = True
-        # A submission that was lost, and a lookup that was never seen to work, leave a doubt; nothing else is left.
-        assert set(run.rows.counts()) <= {"saved", "doubt"}
+        # A submission that was lost, and a lookup never seen to work, leave an unknown outcome; nothing else is left.
+        assert set(run.rows.counts()) <= {"saved", "unknown"}
         assert billed(self.gateway).total() >= run.rows.count("saved")
 
 
@@ -591,7 +591,7 @@ def test_input_errors_of_the_gateway_name_their_code(tmp_path: Path) -> None:
     assert failure(run.rows, max_failed_rows=1, refused_count=True, manifest="m") is None
 
 
-def test_a_doubt_of_the_first_seconds_is_resolved_by_the_first_row_that_is_accepted(tmp_path: Path) -> None:
+def test_an_unknown_outcome_of_the_first_seconds_is_resolved_by_the_first_row_that_is_accepted(tmp_path: Path) -> None:
     """Nothing had been seen to work when the process was killed, so the lookup's "not found" proved nothing."""
     batch = Batch(tmp_path, table(4))
     batch.gateway.post_fate = fates("killed before")

@@ -22,7 +22,7 @@ class Candidates:
         self._rows = rows
         #: Keys of the rows that were yielded in this wave.
         self._tried: set[str] = set()
-        #: Keys of the rows whose submission was in doubt, and was looked up again.
+        #: Keys of the rows whose outcome was unknown, and which were looked up again.
         self._reopened: set[str] = set()
         #: Whether the table has nothing to submit, although rows are left.
         self.is_exhausted = False
@@ -45,8 +45,8 @@ class Candidates:
         self.is_exhausted = not self._tried
 
     def reopen(self) -> Iterator[RowState]:
-        """Yield new states of rows in doubt that a lookup may resolve by now, each row once in a process."""
-        for state in self._rows.having("doubt"):
+        """Yield new states of unknown rows that a lookup may resolve by now, each row once in a process."""
+        for state in self._rows.having("unknown"):
             if state.code == KirinUnknownSubmitError.__name__ and state.key not in self._reopened:
                 self._reopened.add(state.key)
                 self._tried.discard(state.key)

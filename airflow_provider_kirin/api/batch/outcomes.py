@@ -32,7 +32,7 @@ _LOST_AFTER = 60.0
 
 #: What a failed submission is about: the account's places, the gateway, the account itself, or a single row, which is
 #: tried again after the others or not at all.
-Scope = Literal["full", "away", "halted", "again", "row"]
+Scope = Literal["full", "unavailable", "halted", "again", "row"]
 
 
 def scope_of(error: KirinError) -> Scope:
@@ -42,7 +42,7 @@ def scope_of(error: KirinError) -> Scope:
     if isinstance(error, KirinPayloadError):
         return "row"
     if isinstance(error, (KirinBudgetError, KirinCreditError, KirinAuthError, KirinConfigError)):
-        return "away" if error.retryable else "halted"
+        return "unavailable" if error.retryable else "halted"
     return "again" if error.retryable else "row"
 
 
@@ -54,19 +54,19 @@ def after_rejection(state: RowState, error: KirinError) -> RowState:
     # With the intent still on record, an earlier submission may have been accepted.
     is_unresolved = state.status == "intent" and not isinstance(error, KirinTaskFailedError)
     if is_unresolved or isinstance(error, (KirinUnknownSubmitError, KirinConflictError, KirinLostTaskError)):
-        return state.with_error("doubt", name, error, retryable=False)
+        return state.with_error("unknown", name, error, retryable=False)
     code = error.code if isinstance(error, KirinAPIError) and error.code else name
     return state.with_error("failed", code, error, retryable=False, failures=state.failures + 1)
 
 
 def after_transient_error(state: RowState, error: KirinError, *, are_others_accepted: bool) -> RowState:
     """Return the state of a row to try again, or to give up if that fails again and again while others are accepted."""
-    # After an unknown outcome the lookup worked: the gateway is not away.
+    # After an unknown outcome the lookup worked: the gateway is available.
     is_about_row = are_others_accepted or isinstance(error, KirinUnknownSubmitError)
     if state.transient_errors + 1 < MAX_TRANSIENT_ERRORS or not is_about_row:
         return state.to(state.status, transient_errors=state.transient_errors + 1)
-    status: Literal["doubt", "failed"] = "doubt" if state.status == "intent" else "failed"
-    return state.with_error(status, type(error).__name__, error, retryable=status == "doubt")
+    status: Literal["unknown", "failed"] = "unknown" if state.status == "intent" else "failed"
+    return state.with_error(status, type(error).__name__, error, retryable=status == "unknown")
 
 
 def after_poll_error(state: RowState, error: KirinError, now: float) -> RowState | None:
@@ -79,14 +79,14 @@ def after_poll_error(state: RowState, error: KirinError, now: float) -> RowState
         if now - (state.since or 0.0) <= _LOST_AFTER:
             return state
         text = f"The gateway no longer knows Kirin generation {state.kirin_task_id}."
-        return state.with_error("doubt", "KirinLostTaskError", text, retryable=False)
+        return state.with_error("unknown", "KirinLostTaskError", text, retryable=False)
     is_proxy = isinstance(error, KirinAPIError) and not error.from_api
     if error.retryable or is_proxy:
         return None
     if isinstance(error, (KirinAuthError, KirinConfigError, KirinCreditError)):
         raise error
     text = f"Kirin generation {state.kirin_task_id} cannot be polled: {error}"
-    return state.with_error("doubt", type(error).__name__, text, retryable=False)
+    return state.with_error("unknown", type(error).__name__, text, retryable=False)
 
 
 def after_timeout(state: RowState, last_error: KirinError | None, now: float) -> RowState:
@@ -122,11 +122,11 @@ def after_end(state: RowState, kirin_task: KirinTask, now: float) -> RowState:
     )
 
 
-def after_download(state: RowState, outcome: list[VideoFile] | KirinError, *, is_away: bool = False) -> RowState:
+def after_download(state: RowState, outcome: list[VideoFile] | KirinError, *, is_unavailable: bool = False) -> RowState:
     """Return the state of a row after its videos were stored, or could not be.
 
     :param outcome: the files, or why there are none
-    :param is_away: whether no video can be stored, which says nothing about this row
+    :param is_unavailable: whether no video can be stored, which says nothing about this row
     """
     if not isinstance(outcome, KirinError):
         files = {"files": tuple(file.uri for file in outcome), "file_details": tuple(outcome)}
@@ -134,6 +134,6 @@ def after_download(state: RowState, outcome: list[VideoFile] | KirinError, *, is
     if isinstance(outcome, KirinTaskFailedError):
         return state.with_error("failed", outcome.code or type(outcome).__name__, outcome, retryable=False, order=None)
     transient_errors = state.transient_errors + 1 if outcome.retryable else MAX_TRANSIENT_ERRORS
-    if is_away:
+    if is_unavailable:
         transient_errors = state.transient_errors
     return state.with_error("done", type(outcome).__name__, outcome, transient_errors=transient_errors)

@@ -26,7 +26,7 @@ def progress(rows: Rows, *, manifest: str, model: str, places: int, started_at: 
     """
     # A row that is submitted again is not one without a video yet.
     without_video = [
-        state for state in rows.having("failed", "refused", "doubt", "timeout") if not rows.is_again(state)
+        state for state in rows.having("failed", "refused", "unknown", "timeout") if not rows.is_again(state)
     ]
     reasons = Counter((state.status, state.code or "") for state in without_video)
     left = seconds_left(rows, places)

@@ -12,7 +12,7 @@ from airflow_provider_kirin.api.record import EarlierSubmission
 from airflow_provider_kirin.api.task import KirinTask
 
 #: A submission may have been sent, and its response is not on record.
-_UNRESOLVED = ("intent", "doubt")
+_UNRESOLVED = ("intent", "unknown")
 
 
 class RowRecord:

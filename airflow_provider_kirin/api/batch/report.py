@@ -100,7 +100,7 @@ def failure(
 
 def _may_change(state: RowState) -> bool:
     """Return whether another try, without a clear, can produce the row's video."""
-    return state.status in ("done", "timeout", "sent", "intent") or (state.status == "doubt" and state.retryable)
+    return state.status in ("done", "timeout", "sent", "intent") or (state.status == "unknown" and state.retryable)
 
 
 def generation_entries(state: RowState) -> Iterator[tuple[About, dict[str, Any]]]:

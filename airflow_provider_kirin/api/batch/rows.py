@@ -57,13 +57,13 @@ class Rows:
     @property
     def left(self) -> int:
         """How many rows are to be submitted."""
-        known = self.count("sent", "done", "saved", "failed", "refused", "doubt", "timeout")
+        known = self.count("sent", "done", "saved", "failed", "refused", "unknown", "timeout")
         return max(self.total - known, 0) + self._again
 
     @property
     def failed(self) -> int:
         """How many rows have ended without a video."""
-        return self.count("failed", "refused", "doubt", "timeout") - self._again
+        return self.count("failed", "refused", "unknown", "timeout") - self._again
 
     @property
     def cost(self) -> Decimal:

@@ -14,7 +14,7 @@ _PATIENCE_AT_END = 60.0
 _WORTH_A_WORKER = 0.25
 #: Up to this many places, each of them counts.
 _FEW_PLACES = 10
-#: Seconds until an account that was full, or a gateway that was away, is tried again.
+#: Seconds until an account that was full, or a gateway that was unavailable, is tried again.
 MIN_PAUSE, MAX_PAUSE = 15.0, 60.0
 
 
@@ -36,7 +36,7 @@ def target_after_wave(target: int, maximum: int) -> int:
 
 
 def pause_after(idle_waves: int) -> float:
-    """Return the seconds until an account that was full, or a gateway that was away, is tried again.
+    """Return the seconds until an account that was full, or a gateway that was unavailable, is tried again.
 
     :param idle_waves: consecutive waves in which nothing could be submitted
     """

@@ -10,7 +10,7 @@ A batch works through the rows of a table, each under a key of its own. A row is
 ``saved``      the video is stored
 ``failed``     it ended without a video, or was rejected by the gateway
 ``refused``    the row or its image breaks a rule; nothing was sent
-``doubt``      it may have been accepted, and cannot be found
+``unknown``    it may have been accepted, and cannot be found
 ``timeout``    it did not end in time; it may continue at Kirin
 ``gone``       it was submitted, and its row is no longer in the table; only its id and its cost are kept
 =============  =====================================================================================================
@@ -32,7 +32,7 @@ from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.task_fields import parse_decimal
 from airflow_provider_kirin.api.video_file import VideoFile
 
-Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout", "gone"]
+Status = Literal["todo", "intent", "sent", "done", "saved", "failed", "refused", "unknown", "timeout", "gone"]
 
 #: The version of what is written: the head of the journal, the manifest, the summary.
 SCHEMA_VERSION = 1
@@ -184,7 +184,7 @@ def at_new_try(state: RowState) -> RowState:
 
     :param state: what the earlier try left
     """
-    if state.status == "doubt":
+    if state.status == "unknown":
         return state.to("intent")
     if state.status == "timeout":
         return state.to("sent")

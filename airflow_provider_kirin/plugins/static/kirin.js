@@ -370,7 +370,7 @@ function pause(milliseconds, signal) {
 
 const ROWS = {
   saved: ["with their video", "saved"], done: ["to download", "done"], sent: ["in flight", "sent"], intent: ["in flight", "sent"],
-  failed: ["failed", "bad"], refused: ["refused", "bad"], timeout: ["not ended in time", "bad"], doubt: ["in doubt", "bad"],
+  failed: ["failed", "bad"], refused: ["refused", "bad"], timeout: ["not ended in time", "bad"], unknown: ["unknown", "bad"],
   todo: ["to submit", "todo"],
 };
 

@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_
 from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, is_to_submit, merge
 from airflow_provider_kirin.api.video_file import VideoFile
 
-STATUSES = ["todo", "intent", "sent", "done", "saved", "failed", "refused", "doubt", "timeout"]
+STATUSES = ["todo", "intent", "sent", "done", "saved", "failed", "refused", "unknown", "timeout"]
 MONEY = st.none() | st.decimals(0, 9, places=2).map(str)
 STATES: st.SearchStrategy[RowState] = st.builds(
     RowState,
@@ -78,18 +78,18 @@ class TestStates:
     @given(STATES)
     def test_a_new_try_looks_up_again_and_a_new_round_submits_what_is_missing(self, state: RowState) -> None:
         retried, cleared = at_new_try(state), at_new_round(state, state.digest)
-        assert retried.status == {"doubt": "intent", "timeout": "sent"}.get(state.status, state.status)
+        assert retried.status == {"unknown": "intent", "timeout": "sent"}.get(state.status, state.status)
         assert cleared.status == {"failed": "todo", "refused": "todo"}.get(state.status, retried.status)
         assert at_new_round(cleared, state.digest) == cleared
         assert cleared.money == retried.money == state.money
 
-    @pytest.mark.parametrize("status", ["sent", "done", "saved", "timeout", "doubt"])
+    @pytest.mark.parametrize("status", ["sent", "done", "saved", "timeout", "unknown"])
     def test_a_row_that_changed_is_submitted_after_a_clear(self, status: Any) -> None:
         state = RowState(
             "a", status, 3, digest="old", external_task_id="e1", kirin_task_id="k1", cost="0.28", files=("f",)
         )
         changed = at_new_round(state, "new")
-        expected = "intent" if status == "doubt" else "todo"
+        expected = "intent" if status == "unknown" else "todo"
         assert (changed.status, changed.digest) == (expected, "new")
         assert (changed.external_task_id, str(changed.money)) == ("e1", "0.28")
 
@@ -102,7 +102,7 @@ class TestStates:
             (RowState("a", "failed", retryable=True, failures=1), True),
             (RowState("a", "failed", retryable=True, failures=2), False),
             (RowState("a", "failed", failures=1), False),
-            *((RowState("a", status), False) for status in ("sent", "done", "saved", "refused", "doubt", "timeout")),
+            *((RowState("a", status), False) for status in ("sent", "done", "saved", "refused", "unknown", "timeout")),
         ],
     )
     def test_rows_are_submitted_by_their_state(self, state: RowState | None, expected: bool) -> None:
@@ -226,7 +226,7 @@ class TestFailure:
 
     @pytest.mark.parametrize(("allowed", "is_success"), [(1, False), (2, True), (0.019, False), (0.02, True)])
     def test_max_failed_rows_allows_failures(self, allowed: float, is_success: bool) -> None:
-        states = [RowState("a", "failed"), RowState("b", "doubt")]
+        states = [RowState("a", "failed"), RowState("b", "unknown")]
         found = failure(rows(*states, total=100), max_failed_rows=allowed, refused_count=True, manifest="m")
         saved = rows(*states, *(RowState(f"s{n}", "saved") for n in range(98)))
         assert found is not None, "98 were not submitted"

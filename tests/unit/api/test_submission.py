@@ -146,7 +146,7 @@ class TestAfterALostResponse:
         assert got.adopted
         assert gateway.billed == 1
 
-    def test_a_refusal_of_the_repetition_names_what_is_still_in_doubt(self) -> None:
+    def test_a_refusal_of_the_repetition_names_what_is_still_unresolved(self) -> None:
         """The first submission may have used up the credit that the second one misses."""
         gateway = ModelGateway()
         record = proven(gateway)
@@ -199,7 +199,7 @@ class TestAfterALostResponse:
             with pytest.raises(KirinUnknownSubmitError, match="each may be billed") as caught:
                 submission(gateway, record, on_unknown_submit="resubmit").submit_or_adopt()
             assert not caught.value.retryable
-            assert gateway.submissions == paid, "the doubt that an earlier try left is the one that is allowed"
+            assert gateway.submissions == paid, "the unknown outcome of an earlier try is the one that is allowed"
 
     def test_an_id_that_our_own_lost_submission_used_is_looked_up_again(self) -> None:
         gateway = ModelGateway()
@@ -321,7 +321,7 @@ class TestNothingIsPaid:
         submission(gateway, record).submit_or_adopt()
         assert submission(gateway, record).submit_or_adopt().adopted
 
-    def test_refusals_that_may_pass_are_waited_out_and_leave_no_doubt_behind(self) -> None:
+    def test_refusals_that_may_pass_are_waited_out_and_leave_no_intent_behind(self) -> None:
         gateway = ModelGateway(post_fate=fates("429", "connection refused", "ok"))  # type: ignore[arg-type]
         pauses: list[float] = []
         record = ModelRecord()
@@ -336,7 +336,7 @@ class TestNothingIsPaid:
             submission(gateway, record).submit_or_adopt()
         assert record.entries == {}, "nothing was accepted, so the next try has nothing to look for"
 
-    def test_a_refusal_does_not_wipe_out_an_earlier_doubt(self) -> None:
+    def test_a_refusal_does_not_clear_an_earlier_intent(self) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         fate = fates("lost before", *["429"] * 50)
@@ -557,7 +557,7 @@ class TestARoundSubmitsOneGeneration:
             deployment.gateway.finish("failed")
         assert names == ["airflow-a", "airflow-b", "airflow-b-2", "airflow-a-2"]
 
-    def test_a_doubt_is_settled_under_the_id_it_is_about(self, deployment: Deployment) -> None:
+    def test_an_unresolved_intent_is_resolved_under_the_id_it_is_about(self, deployment: Deployment) -> None:
         """So that a gateway that refuses a used id refuses the first submission, should it arrive after all."""
         deployment.gateway.post_fate = fates("killed before")  # type: ignore[assignment]
         with pytest.raises(Killed):
@@ -571,7 +571,7 @@ class TestARoundSubmitsOneGeneration:
         assert (again.adopted, again.kirin_task.id) == (True, got.kirin_task.id)
         assert deployment.gateway.billed == 2, "the proof, and this one"
 
-    def test_a_resolved_doubt_does_not_submit_again_what_an_earlier_round_submitted(
+    def test_a_resolved_intent_does_not_submit_again_what_an_earlier_round_submitted(
         self, deployment: Deployment
     ) -> None:
         first = deployment.attempt("a")
@@ -606,7 +606,7 @@ class TestARoundSubmitsOneGeneration:
         assert first.kirin_task.id in said
         assert "airflow-a" in said
 
-    def test_a_doubt_that_cannot_be_settled_stops_the_next_payload_too(self) -> None:
+    def test_an_intent_that_cannot_be_resolved_stops_the_next_payload_too(self) -> None:
         deployment = Deployment(ModelGateway(finds_by_external_id=False))
         deployment.gateway.post_fate = fates("killed after")  # type: ignore[assignment]
         with pytest.raises(Killed):
@@ -617,7 +617,7 @@ class TestARoundSubmitsOneGeneration:
         assert deployment.gateway.submissions == 1
 
     @pytest.mark.parametrize("fate", ["killed after", "lost after"])
-    def test_a_users_own_id_in_doubt_is_not_submitted_through_another_connection(self, fate: str) -> None:
+    def test_a_users_own_id_of_an_unknown_outcome_is_not_submitted_through_another_connection(self, fate: str) -> None:
         """On the other account the lookup surely finds nothing."""
         deployment, other = Deployment(ModelGateway()), ModelGateway()
         deployment.gateway.post_fate = fates(fate)  # type: ignore[assignment]
@@ -705,7 +705,7 @@ class TestAFullAccount:
         assert not submission(gateway, record, capacity_patience=0).submit_or_adopt().adopted
         assert (gateway.submissions, len(lookups)) == (2, 1)
 
-    def test_an_earlier_doubt_stays_on_record_and_in_the_error(self) -> None:
+    def test_an_earlier_intent_stays_on_record_and_in_the_error(self) -> None:
         gateway = ModelGateway()
         record = proven(gateway)
         gateway.lag = 99
