@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_kirin.api.pricing import parse_prices
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import is_web_url, may_be_escaped, redact_url, short_repr, spellings
+from airflow_provider_kirin.api.redaction import is_web_url, may_be_escaped, one_line, redact_url, short_repr, spellings
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -111,7 +111,11 @@ def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:
     :param conn_id: the connection id
     :param error: the error that Airflow raised
     """
-    return KirinConfigError(f"There is no Airflow connection {conn_id!r}: {error}", retryable=True)
+    return KirinConfigError(
+        f"There is no Airflow connection {conn_id!r}: {one_line(error).rstrip('.')}. Create it, with the type kirin "
+        "and the API key as its password, or correct the id.",
+        retryable=True,
+    )
 
 
 def read_connection(conn: AirflowConnection, extra: Any) -> KirinConnection:

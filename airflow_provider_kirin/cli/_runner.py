@@ -20,6 +20,18 @@ from airflow_provider_kirin.exceptions import KirinError
 
 Command = Callable[[Namespace], None]
 _MAX_LINE = 4000
+#: How messages name an operator's argument, and how a shell does.
+_SHELL_WORDS = {
+    "payloads = ": "the table ",
+    "must be a list of rows, or the path": "must be the path",
+    "set allow_unknown_model=True": "give --allow-unknown-model",
+    'set on_bad_row="skip"': "give --on-bad-row skip",
+    'on_bad_row="skip"': "--on-bad-row skip",
+    "on_bad_row='skip'": "--on-bad-row skip",
+    "max_cost_usd": "--max-cost-usd",
+    "`key`": "--key",
+    "overwrite=False": "--no-overwrite",
+}
 
 
 def command(function: Command) -> Command:
@@ -86,6 +98,8 @@ def absolute(path: str) -> str:
 
 def echo(message: str) -> None:
     """Print a message to stderr; results go to stdout, through :func:`show`."""
+    for argument, option in _SHELL_WORDS.items():
+        message = message.replace(argument, option)
     print(f"kirin: {printable(message)}", file=sys.stderr)
 
 
@@ -94,7 +108,8 @@ def show(result: str) -> None:
 
     :param result: text or JSON, in which escaping a character does not change the value
     """
-    print(printable(result))
+    # Flushed, so that what goes to stderr afterwards also stands after it in a log of both.
+    print(printable(result), flush=True)
 
 
 def show_rows(rows: list[dict[str, Any]], output: str) -> None:

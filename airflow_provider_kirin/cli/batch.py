@@ -48,8 +48,8 @@ _INTERRUPTED = 128 + signal.SIGINT
 def work(args: Namespace) -> None:
     """Work through a table, or continue it.
 
-    :param args: table, destination, resume, conn_id, model, key, max_in_flight, max_cost_usd, on_bad_row, row_retries,
-        fail_fast, timeout, row_timeout, fit_images, yes, output
+    :param args: table, destination, resume, conn_id, model, allow_unknown_model, key, max_in_flight, max_cost_usd,
+        on_bad_row, row_retries, fail_fast, timeout, row_timeout, fit_images, yes, output
     """
     table = Table(absolute(args.table), key=args.key, model=args.model)
     if "://" not in args.table:
@@ -144,6 +144,7 @@ def _client(args: Namespace, hook: KirinHook, folder: str, name: str, budget: Ba
         destination,
         model=args.model,
         fit_images=args.fit_images,
+        allow_unknown_model=args.allow_unknown_model,
         budget=budget,
         report=lambda event, state, outcome: None,
     )
@@ -160,6 +161,7 @@ def _settings(args: Namespace, table: Table) -> BatchSettings:
         on_bad_row=args.on_bad_row,
         timeout=args.timeout,
         row_timeout=args.row_timeout,
+        allow_unknown_model=args.allow_unknown_model,
     )
 
 

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 def validate(args: Namespace) -> None:
     """Validate a payload; print what would be sent and cost, or each problem on a line of its own.
 
-    :param args: payload, model, conn_id
+    :param args: payload, model, allow_unknown_model, conn_id
     """
     try:
-        prepared = prepare_payload(read_payload(args.payload), args.model, open_uri=open_uri)
+        prepared = prepare_payload(
+            read_payload(args.payload), args.model, open_uri=open_uri, allow_unknown_model=args.allow_unknown_model
+        )
     except KirinPayloadError as error:
         for problem in error.problems:
             echo(str(problem))
@@ -55,10 +57,12 @@ def validate(args: Namespace) -> None:
 def price(args: Namespace) -> None:
     """Print what a payload will probably cost.
 
-    :param args: payload, model, conn_id
+    :param args: payload, model, allow_unknown_model, conn_id
     """
     with open_hook(args) as hook:
-        prepared = hook.prepare(read_payload(args.payload), model=args.model)
+        prepared = hook.prepare(
+            read_payload(args.payload), model=args.model, allow_unknown_model=args.allow_unknown_model
+        )
         estimate = find_price(hook, prepared)
         key = price_key(prepared.model, prepared.params)
     if estimate is None:
@@ -82,7 +86,7 @@ def models(args: Namespace) -> None:
 def plan(args: Namespace) -> None:
     """Print what a table, or the DAGs of a file, would submit and cost.
 
-    :param args: source, dag_id, model, key, conn_id, output
+    :param args: source, dag_id, model, allow_unknown_model, key, conn_id, output
     """
     from airflow_provider_kirin.cli import plan as planning
 
@@ -111,12 +115,17 @@ def version(args: Namespace) -> None:
 def submit(args: Namespace) -> None:
     """Start a generation and print its id, or adopt one that has the same external task id.
 
-    :param args: payload, model, conn_id, external_task_id, yes, wait, timeout, download
+    :param args: payload, model, allow_unknown_model, conn_id, external_task_id, yes, wait, timeout, download
     """
     destination = None if args.download is None else _destination(args.download)
     with open_hook(args) as hook:
         user_id = {"external_task_id": args.external_task_id} if args.external_task_id else {}
-        prepared = hook.prepare(read_payload(args.payload), model=args.model, replacing=user_id)
+        prepared = hook.prepare(
+            read_payload(args.payload),
+            model=args.model,
+            replacing=user_id,
+            allow_unknown_model=args.allow_unknown_model,
+        )
         # The hook has printed the payload's warnings already.
         echo(f"{prepared.model}: {prepared.describe()}")
         price = describe_price(find_price(hook, prepared))

@@ -16,8 +16,9 @@ def list_generations(args: Namespace) -> None:
 
     :param args: dag_id, run_id, task_id, status, from_, to, limit, output
     """
+    generations = read_generations()
     found = select(
-        read_generations(),
+        generations,
         dag=args.dag_id,
         run=args.run_id,
         task=args.task_id,
@@ -28,6 +29,13 @@ def list_generations(args: Namespace) -> None:
     found.sort(key=lambda generation: generation.at, reverse=True)
     shown = found[: args.limit] if args.limit else found
     show_rows([_row(generation) for generation in shown], args.output)
+    if not generations:
+        echo(
+            "no task of this Airflow has submitted a generation yet. `submit PAYLOAD` starts one without a DAG; "
+            "what it starts is not listed here: `status ID` shows it, and for a table the manifest in its folder."
+        )
+    elif not found:
+        echo(f"none of the {len(generations):,} generations on record is selected")
     if len(shown) < len(found):
         echo(f"the latest {len(shown):,} of {len(found):,}; --limit 0 lists all")
 

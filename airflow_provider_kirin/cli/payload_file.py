@@ -32,8 +32,11 @@ def _read(name: str) -> bytes:
     if name == "-":
         raw = sys.stdin.buffer.read(_MAX_BYTES + 1)
     else:
-        with Path(name).expanduser().open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
+        try:
+            with Path(name).expanduser().open("rb") as file:
+                raw = file.read(_MAX_BYTES + 1)
+        except OSError as error:
+            fail(f"{name} cannot be read: {error.strerror}.")
     if len(raw) > _MAX_BYTES:
         fail(f"{name} is longer than {_MAX_BYTES:,} bytes.")
     return raw

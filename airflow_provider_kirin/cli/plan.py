@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_kirin.api.batch.row import Row, check_row
+from airflow_provider_kirin.api.payload.validation import NOT_A_PARAMETER
 from airflow_provider_kirin.api.pricing import Estimate, show_usd
 from airflow_provider_kirin.cli._runner import absolute, echo, fail, show, show_rows
 from airflow_provider_kirin.cli.hook import open_hook
 from airflow_provider_kirin.cli.prices import Price, PriceLine, PriceList, find_table_price
 from airflow_provider_kirin.cli.purchases import Purchase, purchases_of
 from airflow_provider_kirin.compat import dagbag_module
+from airflow_provider_kirin.exceptions import KirinConfigError
+from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.table import Table
 
 #: Rows that break a rule and are described one by one.
@@ -26,32 +29,51 @@ _MAX_NAMED = 10
 def plan(args: Namespace) -> None:
     """Print what would be submitted.
 
-    :param args: source, dag_id, model, key, conn_id, output
+    :param args: source, dag_id, model, allow_unknown_model, key, conn_id, output
     """
     (_plan_dags if args.source.lower().endswith(".py") else _plan_table)(args)
 
 
 def _plan_table(args: Namespace) -> None:
     table = Table(absolute(args.source), key=args.key, model=args.model)
-    bad: list[str] = []
+    bad: list[Row] = []
     with open_hook(args) as hook:
-        price = find_table_price(hook, _good_rows(table(), args.model, bad), args.model)
-    show_rows([_fields(line) for line in price.lines], args.output)
+        price = find_table_price(hook, _good_rows(args, table(), bad), args.model)
+    for row in bad[:_MAX_NAMED]:
+        name = "" if row.key in (str(row.position), f"row {row.position}") else f" ({row.key})"
+        echo(f"row {row.position:,}{name}: {' '.join(map(str, row.problems))}")
+    if len(bad) > _MAX_NAMED:
+        echo(f"and {len(bad) - _MAX_NAMED:,} more rows")
+    _show([_fields(line) for line in price.lines], args.output)
     if args.output == "table" and price.lines:
         show(f"\n{price.count:,} generations, {price}")
-    for problem in bad[:_MAX_NAMED]:
-        echo(problem)
     if bad:
-        fail(f"rows that break a rule, and are not counted: {len(bad):,}")
+        what = f"{len(bad):,} of {len(bad) + price.count:,} rows break a rule, and are not counted."
+        fail(f"{what}{'' if args.key else _key_hint(bad)}")
+    if not price.lines:
+        echo(f"{table.source} has no rows.")
 
 
-def _good_rows(rows: Iterable[Row], model: str, bad: list[str]) -> Iterator[Row]:
-    """Yield the rows without problems, and describe the others; images are not read."""
+def _good_rows(args: Namespace, rows: Iterable[Row], bad: list[Row]) -> Iterator[Row]:
+    """Yield the rows without problems, and collect the others; images are not read."""
     for row in rows:
-        if problems := check_row(row, model).problems:
-            bad.append(f"row {row.position:,} ({row.key}): {' '.join(map(str, problems))}")
+        checked = check_row(row, args.model, allow_unknown_model=args.allow_unknown_model)
+        if checked.problems:
+            bad.append(checked)
         else:
             yield row
+
+
+def _key_hint(bad: Sequence[Row]) -> str:
+    """Return what to do if a column that is not a parameter is meant to name the rows."""
+    columns = {problem.field for row in bad for problem in row.problems if problem.rule == NOT_A_PARAMETER}
+    return f" If {' or '.join(sorted(columns))} names the rows, give it as --key." if columns else ""
+
+
+def _show(rows: list[dict[str, Any]], output: str) -> None:
+    # Airflow's table without rows says "No data found", which is not the reason.
+    if rows or output in ("json", "yaml"):
+        show_rows(rows, output)
 
 
 @dataclass(frozen=True)
@@ -67,15 +89,13 @@ class _Step:
 
 def _plan_dags(args: Namespace) -> None:
     purchases = [purchase for dag in _load(args.source, args.dag_id) for purchase in purchases_of(dag)]
+    conn_ids = sorted({purchase.conn_id for purchase in purchases if purchase.payload is not None})
     with ExitStack() as hooks:
-        prices: dict[str, PriceList] = {}
+        prices = {conn_id: PriceList(hooks.enter_context(hook)) for conn_id, hook in _hooks(args, conn_ids)}
 
         def step(purchase: Purchase) -> _Step:
             key, estimate = "", None
             if purchase.payload is not None:
-                if purchase.conn_id not in prices:
-                    hook = open_hook(Namespace(conn_id=purchase.conn_id, verbose=args.verbose))
-                    prices[purchase.conn_id] = PriceList(hooks.enter_context(hook))
                 key, estimate = prices[purchase.conn_id].find(purchase.payload, purchase.model)
             return _Step(purchase.dag_id, purchase.task_id, purchase.is_counted, key, estimate)
 
@@ -85,12 +105,28 @@ def _plan_dags(args: Namespace) -> None:
         {"dag_id": step.dag_id, "task_id": step.task_id, **_fields(line, is_counted=step.is_counted)}
         for step, line in lines.items()
     ]
-    show_rows(rows, args.output)
-    if args.output == "table" and steps:
+    _show(rows, args.output)
+    if not steps:
+        echo(f"no task of {args.source} would submit a generation.")
+    elif args.output == "table":
         uncounted = len({(step.dag_id, step.task_id) for step in steps if not step.is_counted})
         more = f"; and those of {uncounted} tasks, whose number is known only at run time" if uncounted else ""
         price = Price([line for step, line in lines.items() if step.is_counted])
         show(f"\nIf every task runs once: {price.count:,} generations, {price}{more}")
+
+
+def _hooks(args: Namespace, conn_ids: Iterable[str]) -> Iterator[tuple[str, closing[KirinHook]]]:
+    """Yield the hook of each connection; exit if one is missing, after naming all that are."""
+    missing = []
+    for conn_id in conn_ids:
+        try:
+            yield conn_id, open_hook(Namespace(conn_id=conn_id, verbose=args.verbose))
+        except KirinConfigError as error:
+            missing.append(error)
+    for missed in missing:
+        echo(str(missed))
+    if missing:
+        raise SystemExit(1)
 
 
 def _load(file: str, dag_id: str | None) -> list[Any]:

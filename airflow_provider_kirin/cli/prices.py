@@ -117,7 +117,7 @@ class PriceList:
 
     def _ask(self, example: Any, model: str, key: str) -> Estimate | None:
         try:
-            return find_price(self._hook, self._hook.prepare(example, model=model))
+            return find_price(self._hook, self._hook.prepare(example, model=model, allow_unknown_model=True))
         except KirinError:
             return estimate_cost(None, self._hook.connection.prices, key)
 

@@ -593,12 +593,39 @@ class TestPlan:
         rows = ["image,prompt,mode,duration", "a.jpg,x,std,5", "b.jpg,x,std,5", "c.jpg,x,pro,10", "d.jpg,x,std,7"]
         (tmp_path / "rows.csv").write_text("\n".join(rows))
         done = kirin("plan", "rows.csv", "-o", "json", by="airflow")
-        assert done.returncode == 1 and "row 4" in done.stderr and "duration" in done.stderr
+        assert done.returncode == 1 and "row 4: duration = " in done.stderr
+        assert done.stderr.splitlines()[-1] == "kirin: 1 of 4 rows break a rule, and are not counted."
         assert [(row["priced_by"], row["generations"], row["usd"]) for row in json.loads(done.stdout)] == [
             ("kirin_v1_6_i2v/std/5", "2", "0.56"),
             ("kirin_v1_6_i2v/pro/10", "1", "0.98"),
         ]
         assert emulator.submitted == 0
+
+    def test_of_a_table_with_a_column_that_names_the_rows(self, kirin, tmp_path):
+        (tmp_path / "rows.csv").write_text("sku,image,prompt\nmug,a.jpg,x\n")
+        done = kirin("plan", "rows.csv")
+        assert (done.returncode, done.stdout) == (1, "") and "If sku names the rows, give it as --key." in done.stderr
+        assert kirin("plan", "rows.csv", "--key", "sku").returncode == 0
+
+    def test_a_model_that_is_not_known(self, kirin, payload, tmp_path):
+        (tmp_path / "rows.csv").write_text("prompt\nx\n")
+        for arguments in (["plan", "rows.csv"], ["validate", "payload.json"]):
+            done = kirin(*arguments, "--model", "kirin_v9_i2v")
+            assert done.returncode == 1 and "To send it unchecked, give --allow-unknown-model." in done.stderr
+            assert kirin(*arguments, "--model", "kirin_v9_i2v", "--allow-unknown-model").returncode == 0
+
+    def test_all_missing_connections_are_named(self, kirin, tmp_path):
+        (tmp_path / "shop.py").write_text(
+            "from airflow.sdk import DAG\n"
+            "from airflow_provider_kirin.operators.kirin import KirinSubmitOperator\n"
+            "with DAG('shop', schedule=None):\n"
+            "    for name in ('mugs', 'kirin_default', 'pots'):\n"
+            "        KirinSubmitOperator(task_id=name, kirin_conn_id=name, payload={'image': 'a.jpg', 'prompt': 'x'})\n"
+        )
+        done = kirin("plan", "shop.py")
+        assert (done.returncode, done.stdout) == (1, "")
+        mugs, pots = done.stderr.splitlines()
+        assert "no Airflow connection 'mugs'" in mugs and "no Airflow connection 'pots'" in pots
 
     def test_of_a_dag_file(self, kirin, tmp_path, emulator):
         (tmp_path / "shop.py").write_text(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
+#: The rule that a parameter breaks if the model does not have it.
+NOT_A_PARAMETER = "is not a parameter of this model"
 _TYPE_NAMES = {
     "string": "a string",
     "number": "a number",
@@ -203,7 +205,7 @@ def _unknown_parameter(name: str, known: list[str], path: str) -> Problem:
         remedy = _did_you_mean(name, known) or f"Known parameters: {', '.join(known)}"
     # The value is not shown: under a misspelt name it may be a secret.
     full = f"{path}.{name}" if path else name
-    return Problem(field=full[:80], value="(not shown)", rule="is not a parameter of this model", remedy=remedy)
+    return Problem(field=full[:80], value="(not shown)", rule=NOT_A_PARAMETER, remedy=remedy)
 
 
 def _missing_parameter(name: str, path: str, schema: dict[str, Any]) -> Problem:
