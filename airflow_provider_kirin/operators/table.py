@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airflow_provider_kirin.api.batch.row import Row, read_csv, read_jsonl, read_rows
+from airflow_provider_kirin.api.batch.row import Row, check_header, read_csv, read_jsonl, read_rows
 from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.download.storage import UnknownConnectionError, open_uri
@@ -112,6 +112,7 @@ def _read_parquet(path: str) -> Iterator[Any]:
     with _opened(path) as file:
         # Otherwise a whole column of a row group is read at once: often of all rows.
         parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+        check_header(parquet.schema_arrow.names, "Parquet file")
         for batch in parquet.iter_batches(_BATCH_ROWS):
             yield from map(_as_json, batch.to_pylist())
 

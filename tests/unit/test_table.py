@@ -106,6 +106,16 @@ class TestParquet:
         (row,) = Table(write({"sku": [day], "prompt": ["p"]}), key="sku", model=MODEL)()
         assert "sku = <datetime>: must name the row" in str(row.problems[0])
 
+    def test_two_columns_of_a_name_are_refused(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = [pyarrow.array([value]) for value in ("a", "p", "q")]
+        table = pyarrow.Table.from_arrays(columns, names=["sku", "prompt", "prompt"])
+        parquet.write_table(table, tmp_path / "table.parquet")
+        with pytest.raises(KirinTableError, match="'prompt' is the name of two columns"):
+            payloads(str(tmp_path / "table.parquet"))
+
     def test_a_file_that_is_none_is_named(self, tmp_path: Path) -> None:
         pytest.importorskip("pyarrow")
         (tmp_path / "table.parquet").write_bytes(b"sku,prompt")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -70,37 +70,72 @@ def read_jsonl(lines: Iterable[str]) -> Iterator[Any]:
         if not text:
             continue
         try:
-            yield json.loads(text)
+            yield json.loads(text, object_pairs_hook=_with_each_name_once)
+        except _RepeatedNameError:
+            yield Unreadable(short_repr(text), "each name must be in an object once")
         except (ValueError, RecursionError):
             yield Unreadable(short_repr(text), "each line must be a JSON object")
 
 
+class _RepeatedNameError(ValueError):
+    """An object has a name twice."""
+
+
+def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _RepeatedNameError
+    return made
+
+
+def check_header(names: Sequence[str], file: str) -> None:
+    """Check the names of a file's columns: any other one would be lost, or sent under a name that nobody meant.
+
+    :param names: of all columns
+    :param file: what the file is called in the message
+    :raises KirinTableError: a name is missing, not printable, or there twice
+    """
+    for number, name in enumerate(names, 1):
+        if not name:
+            why, remedy = f"column {number} has no name", "Name it, or remove it"
+        elif not name.isprintable():
+            why, remedy = f"the name {name!a:.80} of column {number} is not printable", "Save the file as UTF-8 text"
+        elif name in names[: number - 1]:
+            why, remedy = f"{short_repr(name)} is the name of two columns", "Rename or remove one of them"
+        else:
+            continue
+        raise KirinTableError(
+            f"The columns of a {file} must each have a name of their own; {why} ({short_repr(', '.join(names), 200)}). "
+            f"No row is submitted. {remedy}."
+        )
+
+
 def read_csv(lines: Iterable[str]) -> Iterator[Any]:
-    """Yield the records of a CSV file with a header. An empty cell is absent, not an empty string.
+    """Yield the records of a CSV file with a header. A cell that is empty or blank is absent, not an empty string.
 
     Where a comma is a decimal point, Excel puts semicolons between the cells.
 
     :param lines: the file's lines, with their line breaks
-    :raises KirinTableError: it has no header, or a column has no name, or the name of another one
+    :raises KirinTableError: it has no header, or :func:`check_header` refuses it
     """
     ahead = iter(lines)
-    first = next(ahead, "")
+    # Before quotes are looked for: the first name may have some.
+    first = next(ahead, "").lstrip("\ufeff")
     delimiter = next((character for character in ",;\t" if character in first), ",")
     reader = csv.reader(chain([first], ahead), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if header:
-            header[0] = header[0].lstrip("\ufeff").strip()
-        if not header or "" in header or len(set(header)) < len(header):
+        if not header:
             raise KirinTableError(
-                f"The first line of a CSV file must name its columns, each with a name of its own; it is "
-                f"{short_repr(', '.join(header))}. No row is submitted."
+                "The first line of a CSV file must name its columns; it is empty. No row is submitted. Add it."
             )
+        check_header(header, "CSV file")
         for cells in reader:
             if len(cells) > len(header):
-                yield Unreadable(short_repr(cells), f"a line must not have more than {len(header)} cells")
-            elif any(cells):
-                yield {name: cell for name, cell in zip(header, cells, strict=False) if cell != ""}
+                rule = f"has {len(cells)} cells, but only {len(header)} columns are named"
+                yield Unreadable(short_repr(delimiter.join(cells)), f"{rule}; a cell with {delimiter!r} needs quotes")
+            elif record := {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}:
+                yield record
     except csv.Error as error:
         raise KirinTableError(
             f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. No more rows are submitted. "

@@ -138,12 +138,14 @@ def check_static(
     whole = as_mapping(payload, model)
     given = normalize(whole, schema)
     found = list(_images_of(given, schema))
-    problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema, skip=is_dynamic)
+    params: dict[str, Any] = replace_at(given, {path: "" for path, _, _ in found})
+    problems = validate(params, schema, skip=is_dynamic)
     if not allow_unknown_model:
         problems.extend(find_misspelled(whole, schema))
     for path, value, _ in found:
         if not is_dynamic(value):
             problems.extend(images.check_without_reading(value, field=format_path(path)))
+    problems.extend(_unserializable(params, problems, skip=is_dynamic))
     if not is_dynamic(given.get("external_task_id")):
         problems.extend(_unusable_id(given))
     if problems:
@@ -236,10 +238,13 @@ def _shown(value: Any) -> str:
     return images.describe(value) if images.is_inline(value) else short_repr(value)
 
 
-def _unserializable(params: dict[str, Any], problems: list[Problem]) -> list[Problem]:
+def _unserializable(
+    params: dict[str, Any], problems: list[Problem], *, skip: Callable[[Any], bool] | None = None
+) -> list[Problem]:
     """Return a problem for each value that is not JSON serializable, in fields without another problem."""
     reported = {problem.field.partition(".")[0] for problem in problems}
-    return [problem for problem in find_unserializable(params) if problem.field.partition(".")[0] not in reported]
+    found = find_unserializable(params, skip=skip)
+    return [problem for problem in found if problem.field.partition(".")[0] not in reported]
 
 
 def _in_order(problems: list[Problem], schema: dict[str, Any]) -> list[Problem]:

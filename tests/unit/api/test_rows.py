@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -84,16 +85,39 @@ class TestFiles:
 
     def test_too_many_cells_are_one_bad_row(self) -> None:
         found = rows(read_csv(["sku,prompt\n", "a,b,c\n"]))
-        assert "more than 2 cells" in found[0].problems[0].rule
+        (problem,) = found[0].problems
+        assert problem.value == "'a,b,c'" and "3 cells" in problem.rule and "quotes" in problem.rule
 
-    @pytest.mark.parametrize("lines", [[], ["\n"], ["a,a\n"], ["a,,b\n"]])
+    @pytest.mark.parametrize("lines", [[], ["\n"]])
     def test_a_csv_file_needs_a_header(self, lines: list[str]) -> None:
         with pytest.raises(KirinTableError, match="must name its columns"):
             list(read_csv(lines))
 
-    def test_the_error_shows_the_header(self) -> None:
-        with pytest.raises(KirinTableError, match="it is 'sku, prompt, sku'"):
-            list(read_csv(["sku,prompt,sku\n"]))
+    @pytest.mark.parametrize(
+        ("header", "why"),
+        [
+            ("sku,prompt,sku", "'sku' is the name of two columns ('sku, prompt, sku')"),
+            ("sku,,prompt", "column 2 has no name"),
+            # A comma at the end of each line.
+            ("sku,prompt,", "column 3 has no name"),
+            # UTF-16 without a byte order mark is valid UTF-8.
+            ("s\0k\0u\0,\0p\0", "column 1 is not printable"),
+        ],
+    )
+    def test_each_column_needs_a_name_of_its_own(self, header: str, why: str) -> None:
+        with pytest.raises(KirinTableError, match="a name of their own") as caught:
+            list(read_csv([f"{header}\n", "a,b,c\n"]))
+        assert why in str(caught.value)
+
+    def test_the_first_name_may_have_a_byte_order_mark_and_quotes(self) -> None:
+        assert list(read_csv(['\ufeff"prompt","sku"\r\n', '"p","a"\r\n'])) == [{"prompt": "p", "sku": "a"}]
+
+    def test_blank_cells_are_absent_and_a_blank_line_is_no_row(self) -> None:
+        assert list(read_csv(["prompt,sku\n", "   \n", " ,a\n", " , \n"])) == [{"sku": "a"}]
+
+    def test_a_name_that_is_in_an_object_twice_is_one_bad_row(self) -> None:
+        found = rows(read_jsonl(['{"sku": "a", "prompt": "x", "prompt": "y"}\n', '{"sku": "b", "prompt": "x"}\n']))
+        assert "once" in found[0].problems[0].rule and not found[1].problems
 
     def test_a_csv_file_that_cannot_be_read_names_the_line(self) -> None:
         with pytest.raises(KirinTableError, match="Line 2"):
@@ -108,6 +132,12 @@ class TestChecks:
     def test_cells_are_converted_as_the_schema_says(self) -> None:
         (row,) = rows([{"sku": "a", "prompt": "p", "duration": "5", "cfg_scale": "0.5"}])
         assert not check_row(row, MODEL).problems
+
+    @pytest.mark.parametrize("value", [datetime(2026, 1, 1), b"\x00", float("nan"), "half \ud83d"], ids=repr)
+    def test_what_json_cannot_express_is_found_before_the_first_row_is_paid(self, value: Any) -> None:
+        (row,) = rows([{"sku": "a", "prompt": "p", "noted": value}])
+        (problem,) = check_row(row, MODEL).problems
+        assert (problem.field, problem.rule) == ("noted", "is not JSON serializable")
 
     def test_a_misspelled_column_is_a_problem_of_each_row_that_has_a_value_in_it(self) -> None:
         table = read_csv(["sku,prompt,negativ_prompt,seed\n", "a,p,no text,3\n", "b,p,,4\n"])
