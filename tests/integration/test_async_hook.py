@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import threading
 import time
-from dataclasses import replace
 
 import pytest
+from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from airflow_provider_kirin.connection import read_connection
 from airflow_provider_kirin.exceptions import (
     KirinAuthError,
     KirinConfigError,
@@ -236,11 +236,12 @@ class TestOneHookForMany:
 
     async def test_a_backend_with_a_key_for_each_lookup_is_asked_again_once(self, conn_id, submitted, monkeypatch):
         kirin_task_id, numbers = submitted(), itertools.count()
+        read = EnvironmentVariablesBackend.get_conn_value
 
-        def another(*args):
-            return replace(read_connection(*args), api_key=f"wrong-key-{next(numbers)}")
+        def another(*args, **how):
+            return json.dumps(json.loads(read(*args, **how)) | {"password": f"wrong-key-{next(numbers)}"})
 
-        monkeypatch.setattr("airflow_provider_kirin.hooks.shared_session.read_connection", another)
+        monkeypatch.setattr(EnvironmentVariablesBackend, "get_conn_value", another)
         async with asyncio.timeout(HANG):
             with pytest.raises(KirinAuthError):
                 await KirinAsyncHook(conn_id).get_task(kirin_task_id)

@@ -362,16 +362,23 @@ class TestAccess:
         assert get(f"/kirin/api/generations?dag={submitted.dag_id}").json()["cards"] == []
         assert len(emulator.requests()) == asked
 
-    def test_gallery_shows_none_of_a_dag_that_began_while_it_was_searched(self, submitted, get, monkeypatch):
+    def test_gallery_shows_none_of_a_dag_that_began_while_it_was_searched(self, airflow_db, get, request, monkeypatch):
         from airflow.api_fastapi.app import get_auth_manager
 
-        from airflow_provider_kirin.plugins import query
+        known, new = (f"{name}_{abs(hash(request.node.nodeid))}" for name in ("known", "new"))
+        store([Sample(known, known, "r", datetime.now(UTC))])
+        later = [Sample(new, new, "r", datetime.now(UTC))]
 
-        monkeypatch.setattr(query, "kirin_dags", lambda: {"another"})
-        monkeypatch.setattr(
-            get_auth_manager(), "is_authorized_dag", lambda *, details=None, **_: details.id in (None, "another")
-        )
-        assert get("/kirin/api/generations").json()["cards"] == []
+        def may_read_all_but_the_new_one(*, details: Any = None, **_: Any) -> bool:
+            if details is not None and details.id == known and later:
+                store([later.pop()])
+            return details is None or details.id != new
+
+        with monkeypatch.context() as limited:
+            limited.setattr(get_auth_manager(), "is_authorized_dag", may_read_all_but_the_new_one)
+            shown = {card["dag_id"] for card in get("/kirin/api/generations").json()["cards"]}
+        assert not later and known in shown and new not in shown
+        assert new in {card["dag_id"] for card in get("/kirin/api/generations").json()["cards"]}
 
 
 class TestShell:

@@ -133,7 +133,7 @@ def scheduler_killed(batch: Batch) -> None:
     part.start()
 
 
-def gateway_away(batch: Batch) -> None:
+def gateway_unavailable(batch: Batch) -> None:
     batch.wait_for_state("deferred")
     batch.gateway.kill()
     time.sleep(20)
@@ -165,7 +165,7 @@ IN_EVERY_RUN: list[Callable[[Batch], None]] = [
 IN_A_CAMPAIGN: list[Callable[[Batch], None]] = [
     task_killed_in_its_second_wave,
     scheduler_killed,
-    gateway_away,
+    gateway_unavailable,
     destination_unavailable,
     journal_lost,
 ]
