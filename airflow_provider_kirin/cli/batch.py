@@ -162,6 +162,7 @@ def _settings(args: Namespace, table: Table) -> BatchSettings:
         timeout=args.timeout,
         row_timeout=args.row_timeout,
         allow_unknown_model=args.allow_unknown_model,
+        by_position=args.key is None,
     )
 
 

@@ -226,6 +226,7 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
                 row_timeout=spec.row_timeout,
                 on_unknown_submit=spec.on_unknown_submit,
                 allow_unknown_model=spec.allow_unknown_model,
+                by_position=spec.key is None,
             ),
             log=log,
         )

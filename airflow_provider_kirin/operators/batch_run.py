@@ -33,7 +33,7 @@ from airflow_provider_kirin.api.lookup import check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError
+from airflow_provider_kirin.exceptions import KirinError, KirinTableError, KirinTaskFailedError
 from airflow_provider_kirin.operators.batch_downloads import RowDownloads
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
@@ -107,7 +107,9 @@ class BatchRun:
             self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
         )
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
-        self._candidates = Candidates(self.table, self.rows)
+        self._candidates = Candidates(
+            self.table, self.rows, model=self.settings.model, by_position=self.settings.by_position
+        )
         self._downloads = RowDownloads(self.client, self.rows, now=self._now)
         self._submitter = RowSubmitter(
             self.client,
@@ -323,6 +325,13 @@ class BatchRun:
         )
         for _, (record, outcome) in submissions:
             self._after_submission(record, outcome)
+        if self.halted is None and (row := self._candidates.misplaced) is not None:
+            self.halted = KirinTableError(
+                f"Row {row.position} of {self.settings.source} has changed since the batch began: it is not what was "
+                "submitted as that row. Without `key`, rows are known by their position. Put them back in order before "
+                "you clear the task, which pays again for rows in another place."
+            )
+            self.log.warning("Nothing more is submitted: %s", self.halted)
 
     def _may_start(self, running: int) -> bool:
         return self.may_submit and self._wave.is_open and self.rows.in_flight + running < self.places

@@ -64,6 +64,7 @@ class BatchSettings:
     :param row_timeout: seconds for one generation
     :param on_unknown_submit: see :class:`.Submission`
     :param allow_unknown_model: whether to submit to a model without a schema
+    :param by_position: whether rows have no key of their own
     """
 
     source: str
@@ -77,6 +78,7 @@ class BatchSettings:
     row_timeout: float
     on_unknown_submit: OnUnknownSubmit = "stop"
     allow_unknown_model: bool = False
+    by_position: bool = False
 
 
 class QuietLog:

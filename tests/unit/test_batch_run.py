@@ -191,6 +191,23 @@ class TestACorrectedTable:
         assert [name for name, _ in batch.gateway.paid[3:]] == ["s1.better", "new.x"]
         assert str(run.rows.cost) == "1.40"
 
+    @pytest.mark.parametrize("change", ["reversed", "inserted", "removed"])
+    def test_rows_without_a_key_that_move_while_it_runs_are_not_paid(self, tmp_path: Path, change: str) -> None:
+        records = [{"image": IMAGE, "prompt": f"p{number}"} for number in range(6)]
+        batch = Batch(tmp_path, list(records), key=None, settings={"by_position": True})
+        batch.wave()
+        moved = {"reversed": records[::-1], "inserted": [records[5], *records], "removed": records[1:]}
+        batch.records[:] = moved[change]
+        finish_all(batch.gateway)
+        run = batch.wave()
+        assert run.is_finished and run.rows.counts() == {"todo": 3, "saved": 3}
+        assert "Row 3" in run.why_stopped and "has changed since the batch began" in run.why_stopped
+        # Once they are back in order, a clear buys what is missing.
+        batch.records[:] = records
+        batch.round, batch.try_number = 3, 2
+        assert batch.work().rows.counts() == {"saved": 6}
+        assert sorted(name for name, _ in batch.gateway.paid) == [f"{number + 1}.p{number}" for number in range(6)]
+
     def test_a_row_that_is_gone_is_forgotten(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.work()
