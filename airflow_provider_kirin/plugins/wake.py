@@ -37,6 +37,7 @@ from airflow_provider_kirin.state.usage import usage_entries
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, TaskResult
+from airflow_provider_kirin.utils.task_instance import where_of
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Ma
     mark = _serialize(submitter, CALLBACK_KEY, _mark(kirin_task.id))
     name, uri = token.asset or ("", "")
     with suppress(IntegrityError), create_session(scoped=False) as session:
-        ti = session.scalar(_task_instances(submitter))
+        ti = session.scalar(select(TaskInstance).filter_by(**where_of(submitter)))
         asset = session.scalar(select(AssetModel).filter_by(name=name, uri=uri))
         if ti is None or asset is None:
             log.warning("There is no event for the asset %s: no DAG of this Airflow knows it.", name)
@@ -274,29 +275,17 @@ def _mark(kirin_task_id: str, wait: Wait[Any] | None = None) -> dict[str, Any]:
 
 def _serialize(key: TaskInstanceKey, name: str, value: Any) -> Any:
     """Return a value as the deployment's XCom backend stores it."""
-    return XCom.serialize_value(
-        value, key=name, task_id=key.task_id, dag_id=key.dag_id, run_id=key.run_id, map_index=key.map_index
-    )
+    return XCom.serialize_value(value, key=name, **where_of(key))
 
 
 def _xcom(ti: TaskInstance, key: str, value: Any) -> XComModel:
     """Return a row; the model's own ``set`` encodes the value once more before Airflow 3.2."""
-    return XComModel(
-        dag_run_id=ti.dag_run.id,
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=ti.map_index,
-        key=key,
-        value=value,
-    )
+    return XComModel(dag_run_id=ti.dag_run.id, key=key, value=value, **where_of(ti))
 
 
 def _read_xcom(of: TaskInstanceKey, key: str) -> Any:
     """Return an XCom, read through the deployment's XCom backend; None if there is none, or it cannot be read."""
-    query = select(XComModel).filter_by(
-        dag_id=of.dag_id, run_id=of.run_id, task_id=of.task_id, map_index=of.map_index, key=key
-    )
+    query = select(XComModel).filter_by(key=key, **where_of(of))
     with create_session(scoped=False) as session:
         row = session.scalar(query)
     try:
@@ -305,9 +294,3 @@ def _read_xcom(of: TaskInstanceKey, key: str) -> Any:
     except Exception:
         log.warning("The XCom %s of %s cannot be read.", key, of, exc_info=True)
         return None
-
-
-def _task_instances(of: TaskInstanceKey) -> Any:
-    return select(TaskInstance).filter_by(
-        dag_id=of.dag_id, run_id=of.run_id, task_id=of.task_id, map_index=of.map_index
-    )

@@ -12,7 +12,7 @@ from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.metrics import report_outcome
 from airflow_provider_kirin.state.keys import CALLBACK_KEY, USAGE_KEY
 from airflow_provider_kirin.state.usage import usage_entries
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import where_of
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -77,23 +77,14 @@ async def was_woken(ti: Any, started_at: float, log: Any) -> bool:
 def _read_mark(ti: Any) -> Any:
     from airflow.sdk.execution_time.xcom import XCom
 
-    return XCom.get_one(
-        key=CALLBACK_KEY, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index_of(ti)
-    )
+    return XCom.get_one(key=CALLBACK_KEY, **where_of(ti))
 
 
 def _store(ti: Any, values: Mapping[str, Any]) -> None:
     from airflow.sdk.execution_time.xcom import XCom
 
     for key, value in values.items():
-        XCom.set(
-            key=key,
-            value=value,
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=map_index_of(ti),
-        )
+        XCom.set(key=key, value=value, **where_of(ti))
 
 
 def _report(ti: Any, done: Sequence[KirinTask], kirin_conn_id: str, seconds: float) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.events import hand_back_to_worker
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, serialize_arguments
 from airflow_provider_kirin.utils.start_from_trigger import has_template
-from airflow_provider_kirin.utils.task_instance import map_index_of
+from airflow_provider_kirin.utils.task_instance import where_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -151,4 +151,4 @@ def _delete_results(ti: Any) -> None:
     from airflow.sdk.execution_time.xcom import XCom
 
     for key in (XCom.XCOM_RETURN_KEY, USAGE_KEY):
-        XCom.delete(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=map_index_of(ti))
+        XCom.delete(key=key, **where_of(ti))
