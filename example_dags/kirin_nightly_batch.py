@@ -28,7 +28,7 @@ VIDEOS = Asset("kirin-nightly-batch")
     doc_md=__doc__,
 )
 def kirin_nightly_batch() -> None:
-    @task
+    @task(retries=2)
     def export_products() -> str:
         """Stand in for the shop's export: one line a product, an empty cell where the default will do."""
         path = Path(OUTPUT) / "products.csv"

@@ -199,10 +199,11 @@ def _confirm(args: Namespace, hook: KirinHook, table: Table, run: BatchRun) -> N
     rows = (row for row in table() if not row.problems and is_to_submit(run.rows.get(row.key), args.row_retries))
     price = find_table_price(hook, rows, args.model)
     some = f"{price.count:,}" if price.count == run.rows.total else f"{price.count:,} of {run.rows.total:,}"
+    some += " row" if run.rows.total == 1 else " rows"
     limit = f", and at most {args.max_cost_usd} USD" if args.max_cost_usd is not None else ""
     if args.yes:
-        echo(f"submitting {some} rows of {table.source} for {price}{limit}")
-    confirm(args, f"submit {some} rows of {table.source} to {hook.connection.base_url} for {price}{limit}")
+        echo(f"submitting {some} of {table.source} for {price}{limit}")
+    confirm(args, f"submit {some} of {table.source} to {hook.connection.base_url} for {price}{limit}")
 
 
 def _finish(args: Namespace, hook: KirinHook, run: BatchRun, budget: BatchBudget | None, bar: ShowProgress) -> None:

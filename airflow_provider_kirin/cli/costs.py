@@ -16,7 +16,7 @@ from airflow_provider_kirin.api.generations import Generation, select
 from airflow_provider_kirin.api.pricing import billed_cost
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.cli._runner import echo, fail, printable, show, show_rows
-from airflow_provider_kirin.cli.records import day, read_generations
+from airflow_provider_kirin.cli.records import NONE_ON_RECORD, day, read_generations
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 
@@ -31,7 +31,10 @@ def report(args: Namespace) -> None:
         fail(f"--by {short_repr(unknown[0])} must be one or more of {', '.join(FIELDS)}, separated by commas.")
     first, last = day(args.from_, "--from"), day(args.to, "--to")
     # Filter after merging: which task submitted a generation, and when it ended, may be in another DAG's records.
-    costs = select(read_generations(), dag=args.dag_id, run=args.run_id, first=first, last=last)
+    generations = read_generations()
+    if not generations:
+        echo(NONE_ON_RECORD)
+    costs = select(generations, dag=args.dag_id, run=args.run_id, first=first, last=last)
     if args.ask:
         costs = list(_with_current_costs(costs))
     _print(summarize(costs, by), total(costs), output=args.output)

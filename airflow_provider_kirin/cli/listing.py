@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_kirin.api.generations import Generation, select
 from airflow_provider_kirin.api.pricing import show_usd
 from airflow_provider_kirin.cli._runner import echo, show_rows
-from airflow_provider_kirin.cli.records import day, read_generations
+from airflow_provider_kirin.cli.records import NONE_ON_RECORD, day, read_generations
 
 
 def list_generations(args: Namespace) -> None:
@@ -30,10 +30,7 @@ def list_generations(args: Namespace) -> None:
     shown = found[: args.limit] if args.limit else found
     show_rows([_row(generation) for generation in shown], args.output)
     if not generations:
-        echo(
-            "no task of this Airflow has submitted a generation yet. `submit PAYLOAD` starts one without a DAG; "
-            "what it starts is not listed here: `status ID` shows it, and for a table the manifest in its folder."
-        )
+        echo(NONE_ON_RECORD)
     elif not found:
         echo(f"none of the {len(generations):,} generations on record is selected")
     if len(shown) < len(found):

@@ -39,14 +39,20 @@ def list_parameters(model: str) -> list[dict[str, str]]:
 
 
 def _required(schema: dict[str, Any]) -> str:
-    return ", ".join(name for name in schema.get("required", ()) if name != "model")
+    """Return what every payload needs: parameters, or one of several."""
+    names = [name for name in schema.get("required", ()) if name != "model"]
+    for rule in schema.get("allOf", ()):
+        if choices := rule.get("anyOf"):
+            names.append(" or ".join(choice["required"][0] for choice in choices))
+    return ", ".join(names)
 
 
 def _types(rules: dict[str, Any]) -> list[str]:
-    found = rules.get("type", [])
+    found = rules.get("type") or sorted({_JSON_TYPES[type(value)] for value in rules.get("enum", ())})
     return [found] if isinstance(found, str) else list(found)
 
 
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 #: Keyword of JSON Schema -> how it reads.
 _LIMITS = {"minimum": "at least {}", "maximum": "at most {}", "maxLength": "at most {} characters"}
 

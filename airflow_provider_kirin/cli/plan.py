@@ -46,9 +46,9 @@ def _plan_table(args: Namespace) -> None:
         echo(f"and {len(bad) - _MAX_NAMED:,} more rows")
     _show([_fields(line) for line in price.lines], args.output)
     if args.output == "table" and price.lines:
-        show(f"\n{price.count:,} generations, {price}")
+        show(f"\n{_count(price.count, 'generation')}, {price}")
     if bad:
-        what = f"{len(bad):,} of {len(bad) + price.count:,} rows break a rule, and are not counted."
+        what = f"of {_count(len(bad) + price.count, 'row')} {len(bad):,} cannot be used, and are not counted."
         fail(f"{what}{'' if args.key else _key_hint(bad)}")
     if not price.lines:
         echo(f"{table.source} has no rows.")
@@ -68,6 +68,10 @@ def _key_hint(bad: Sequence[Row]) -> str:
     """Return what to do if a column that is not a parameter is meant to name the rows."""
     columns = {problem.field for row in bad for problem in row.problems if problem.rule == NOT_A_PARAMETER}
     return f" If {' or '.join(sorted(columns))} names the rows, give it as --key." if columns else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _show(rows: list[dict[str, Any]], output: str) -> None:
@@ -110,9 +114,11 @@ def _plan_dags(args: Namespace) -> None:
         echo(f"no task of {args.source} would submit a generation.")
     elif args.output == "table":
         uncounted = len({(step.dag_id, step.task_id) for step in steps if not step.is_counted})
-        more = f"; and those of {uncounted} tasks, whose number is known only at run time" if uncounted else ""
         price = Price([line for step, line in lines.items() if step.is_counted])
-        show(f"\nIf every task runs once: {price.count:,} generations, {price}{more}")
+        parts = [f"{_count(price.count, 'generation')}, {price}"] if price.count else []
+        if uncounted:
+            parts.append(f"those of {_count(uncounted, 'task')}, whose number is known only at run time")
+        show(f"\nIf every task runs once: {'; and '.join(parts)}")
 
 
 def _hooks(args: Namespace, conn_ids: Iterable[str]) -> Iterator[tuple[str, closing[KirinHook]]]:

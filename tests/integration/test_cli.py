@@ -305,7 +305,9 @@ class TestModels:
     def test_all_and_one(self, kirin):
         rows = json.loads(kirin("models", "-o", "json").stdout)
         assert [row["model"] for row in rows] == list(model_names())
+        assert {row["model"]: row["required"] for row in rows}["kirin_v1_6_i2v"] == "image or image_tail"
         rows = {row["parameter"]: row for row in json.loads(kirin("models", "kirin_v1_6_i2v", "-o", "json").stdout)}
+        assert rows["duration"]["type"] == "string"
         assert rows["duration"]["limits"] == 'one of "5" "10"' and rows["duration"]["default"] == '"5"'
         assert rows["prompt"]["limits"] == "at most 2500 characters"
 
@@ -594,7 +596,7 @@ class TestPlan:
         (tmp_path / "rows.csv").write_text("\n".join(rows))
         done = kirin("plan", "rows.csv", "-o", "json", by="airflow")
         assert done.returncode == 1 and "row 4: duration = " in done.stderr
-        assert done.stderr.splitlines()[-1] == "kirin: 1 of 4 rows break a rule, and are not counted."
+        assert done.stderr.splitlines()[-1] == "kirin: of 4 rows 1 cannot be used, and are not counted."
         assert [(row["priced_by"], row["generations"], row["usd"]) for row in json.loads(done.stdout)] == [
             ("kirin_v1_6_i2v/std/5", "2", "0.56"),
             ("kirin_v1_6_i2v/pro/10", "1", "0.98"),
