@@ -199,7 +199,8 @@ def download(args: Namespace) -> None:
     """
     destination = _destination(args.destination, overwrite=not args.no_overwrite)
     with open_hook(args) as hook:
-        kirin_task = fetch_finished(hook, args.kirin_task_id, pauses=())
+        remedy = f"`wait {args.kirin_task_id}` waits for it."
+        kirin_task = fetch_finished(hook, args.kirin_task_id, remedy=remedy, pauses=())
         _save(hook, kirin_task, destination)
 
 

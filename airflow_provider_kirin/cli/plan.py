@@ -48,7 +48,7 @@ def _plan_table(args: Namespace) -> None:
     if args.output == "table" and price.lines:
         show(f"\n{_count(price.count, 'generation')}, {price}")
     if bad:
-        what = f"of {_count(len(bad) + price.count, 'row')} {len(bad):,} cannot be used, and are not counted."
+        what = f"{len(bad):,} of {_count(len(bad) + price.count, 'row')} cannot be used."
         fail(f"{what}{'' if args.key else _key_hint(bad)}")
     if not price.lines:
         echo(f"{table.source} has no rows.")

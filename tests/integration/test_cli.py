@@ -263,7 +263,7 @@ class TestStatusAndDownload:
         assert (tmp_path / "mine.mp4").read_text() == "mine"
 
     @pytest.mark.parametrize(
-        ("prompt", "said"), [("[[seconds:600]]", "is not finished"), ("[[no-video]]", "without a video")]
+        ("prompt", "said"), [("[[seconds:600]]", "waits for it"), ("[[no-video]]", "without a video")]
     )
     def test_download_of_what_is_not_there(self, kirin, made, prompt, said):
         assert_one_line(kirin("download", made(prompt), "videos"), said)
@@ -596,7 +596,7 @@ class TestPlan:
         (tmp_path / "rows.csv").write_text("\n".join(rows))
         done = kirin("plan", "rows.csv", "-o", "json", by="airflow")
         assert done.returncode == 1 and "row 4: duration = " in done.stderr
-        assert done.stderr.splitlines()[-1] == "kirin: of 4 rows 1 cannot be used, and are not counted."
+        assert done.stderr.splitlines()[-1] == "kirin: 1 of 4 rows cannot be used."
         assert [(row["priced_by"], row["generations"], row["usd"]) for row in json.loads(done.stdout)] == [
             ("kirin_v1_6_i2v/std/5", "2", "0.56"),
             ("kirin_v1_6_i2v/pro/10", "1", "0.98"),
