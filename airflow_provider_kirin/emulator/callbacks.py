@@ -76,7 +76,11 @@ class Callbacks:
                     (generation.id, url, status, due),
                 )
         if generation.callback_urls:
-            self._changed.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Look again at what is due."""
+        self._changed.set()
 
     async def _run(self) -> None:
         while True:

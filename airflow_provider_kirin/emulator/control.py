@@ -30,6 +30,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get("/", front_page)
     router.add_get("/emulator/ledger", ledger)
     router.add_get("/emulator/requests", requests)
+    router.add_post("/emulator/finish", finish)
     router.add_post("/emulator/reset", reset)
     router.add_get("/emulator/faults", show_faults)
     router.add_post("/emulator/faults", add_faults)
@@ -68,6 +69,14 @@ def _row(generation: Generation, now: int) -> dict[str, Any]:
 async def requests(request: web.Request) -> web.Response:
     """The last requests, oldest first, except those to the control plane."""
     return web.json_response({"requests": list(services_of(request).journal.requests)})
+
+
+async def finish(request: web.Request) -> web.Response:
+    """End the generations that run, however long they would have taken. Their callbacks follow."""
+    services = services_of(request)
+    finished = services.store.finish(now_ms())
+    services.callbacks.wake()
+    return web.json_response({"finished": finished})
 
 
 async def reset(request: web.Request) -> web.Response:

@@ -108,6 +108,17 @@ class Store:
         )
         return int(self.db.execute(sql, (owner, now)).fetchone()[0])
 
+    def finish(self, now: int) -> int:
+        """End all running generations; return how many. Those whose images are still to be fetched run on."""
+        running = "SELECT id FROM generations WHERE done_ms > ? AND NOT waiting"
+        self.db.execute(
+            f"UPDATE deliveries SET due_ms = ? WHERE status = 'final' AND due_ms > ? AND generation IN ({running})",
+            (now, now, now),
+        )
+        return self.db.execute(
+            "UPDATE generations SET done_ms = ? WHERE done_ms > ? AND NOT waiting", (now, now)
+        ).rowcount
+
     def clear(self) -> None:
         """Delete all generations and deliveries; the signing secret stays."""
         self.db.execute("DELETE FROM generations")

@@ -78,6 +78,10 @@ class EmulatorProcess:
             raise ValueError(f"{method} {path}: HTTP {response.status_code} {response.text}")
         return response.json()
 
+    def finish(self) -> None:
+        """End all running generations."""
+        self.call("POST", "/emulator/finish")
+
     def reset(self) -> None:
         """Forget everything but rendered videos."""
         self.call("POST", "/emulator/reset")
@@ -159,6 +163,10 @@ class KirinEmulator:
         :param times: how many submissions
         """
         self.fault(on="submit", kind="full", times=times)
+
+    def finish(self) -> None:
+        """End all running generations, such as one with ``[[seconds:600]]``."""
+        self._process.finish()
 
     def fault(self, **fault: Any) -> None:
         """Plan any fault that docs/reference/emulator.md lists: ``fault(on="get", kind="garbage", body="<html>")``."""

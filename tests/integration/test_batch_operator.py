@@ -402,9 +402,10 @@ class TestWhateverDies:
         assert len(emulator.ledger()["paid"]) == 5
 
     def test_a_retry_after_a_deadline_continues(self, rows, emulator, tmp_path):
-        slow = rows(2, "Row {}. [[seconds:3]]")
+        slow = rows(2, "Row {}. [[seconds:600]]")
         with pytest.raises(KirinBatchError, match="did not end within"):
             resume(batch(tmp_path, slow, row_timeout=0.5), Instance())
+        emulator.finish()
         result = resume(batch(tmp_path, slow, row_timeout=timedelta(seconds=60)), Instance(try_number=2))
         assert result["counts"] == {"saved": 2} and len(emulator.ledger()["paid"]) == 2
 

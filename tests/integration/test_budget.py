@@ -135,12 +135,13 @@ class TestTheBudgetOfARun:
         with dag:
             KirinGenerateVideoOperator(
                 task_id="g",
-                payload={**payload, "prompt": "[[seconds:3]]"},
+                payload={**payload, "prompt": "[[seconds:600]]"},
                 max_cost_usd="0.28",
                 timeout=0.2,
                 deferrable=False,
-                retries=100,
+                retries=2,
                 retry_delay=timedelta(0),
+                on_retry_callback=lambda _: emulator.finish(),
             )
         ended = run(dag)
         assert ended.state == "success" and ended.ti("g").try_number > 1

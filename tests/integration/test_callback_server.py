@@ -87,7 +87,8 @@ def submit(conn_id: str, image_file: str, deferred: Deferred, server: Server) ->
 
 
 def test_the_gateway_s_callback_ends_the_task_and_no_log_has_its_token(submit, deferred, server, logged, emulator):
-    url = submit("[[seconds:2]]")
+    url = submit("[[seconds:600]]")
+    emulator.finish()
     until(lambda: deferred.ti("generate").state == "success", "the task has ended")
     assert deferred.xcoms("generate")["return_value"]["videos"]
     # One submission; the lookups are the server's. Two at best; a callback that comes early is looked up again.

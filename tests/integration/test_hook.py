@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -138,9 +139,16 @@ class TestWait:
             hook.wait(kirin_task.id, timeout=0.5, poll_interval=0.1)
         assert caught.value.kirin_task_ids == (kirin_task.id,)
 
-    def test_an_unknown_status_counts_as_in_progress_and_is_logged(self, hook, payload, capfd):
-        kirin_task = hook.submit({**payload, "prompt": "[[status:pondering-deeply]] [[seconds:3]]"})
-        assert hook.wait(kirin_task.id, timeout=HANG, poll_interval=0.1).status == "completed"
+    def test_an_unknown_status_counts_as_in_progress_and_is_logged(self, hook, emulator, payload, capfd):
+        kirin_task = hook.submit({**payload, "prompt": "[[status:pondering-deeply]] [[seconds:600]]"})
+
+        def finish() -> None:
+            emulator.until_asked("GET", kirin_task.id, 2)
+            emulator.finish()
+
+        with ThreadPoolExecutor() as pool:
+            pool.submit(finish)
+            assert hook.wait(kirin_task.id, timeout=HANG, poll_interval=0.1).status == "completed"
         assert capfd.readouterr().out.count("unknown status 'pondering-deeply'") == 1
 
     def test_a_response_to_a_submission_that_describes_another_generation(self, connect, raw_server, payload):

@@ -280,12 +280,12 @@ class TestGenerate:
         with dag:
             KirinGenerateVideoOperator(
                 task_id="generate",
-                payload={**payload, "prompt": "[[seconds:6]]"},
+                payload={**payload, "prompt": "[[seconds:600]]"},
                 timeout=0.5,
                 poll_interval=0.1,
                 deferrable=deferrable,
-                retries=100,
-                retry_delay=timedelta(0),
+                on_retry_callback=lambda _: emulator.finish(),
+                **AGAIN,
             )
         ended = run(dag)
         assert ended.state == "success" and ended.ti("generate").try_number > 1
@@ -307,21 +307,19 @@ class TestGenerate:
     def test_a_listener_added_later_does_not_fail_a_try_that_adopts(self, dag, run, payload, emulator):
         listeners = get_listener_manager()
 
-        def listen(ti: Any) -> str:
-            if ti.try_number > 1 and not listeners.pm.is_registered(listener):
-                listeners.add_listener(listener)
-            return ""
+        def listen_and_finish(context: Any) -> None:
+            listeners.add_listener(listener)
+            emulator.finish()
 
-        dag.user_defined_macros = {"listen": listen}
         with dag:
             KirinGenerateVideoOperator.partial(
                 task_id="generate",
                 timeout=0.5,
                 poll_interval=0.1,
                 end_from_trigger=True,
-                retries=100,
-                retry_delay=timedelta(0),
-            ).expand(payload=[{**payload, "prompt": "[[seconds:6]]{{ listen(ti) }}"}])
+                on_retry_callback=listen_and_finish,
+                **AGAIN,
+            ).expand(payload=[{**payload, "prompt": "[[seconds:600]]"}])
         try:
             ended = run(dag)
         finally:

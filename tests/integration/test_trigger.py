@@ -356,11 +356,20 @@ class TestLogsAndRepr:
             assert query not in text and "Signature=" not in text
         assert KEY not in json.dumps(event.payload)
 
-    async def test_show_progress_when_it_changes(self, submit, capfd):
-        kirin_task_id = submit("[[seconds:4]]")
-        await fired(trigger_for(kirin_task_id))
-        lines = [line for line in capfd.readouterr().out.splitlines() if f"{kirin_task_id}: in_progress" in line]
-        assert len(lines) >= 2 and "%" in lines[0]
+    async def test_show_progress_when_it_changes(self, submit, capfd, emulator):
+        kirin_task_id, lines = submit("[[seconds:90]]"), []
+
+        def has_moved() -> bool:
+            lines.extend(
+                line for line in capfd.readouterr().out.splitlines() if f"{kirin_task_id}: in_progress" in line
+            )
+            return len(lines) >= 2
+
+        wait = asyncio.create_task(fired(trigger_for(kirin_task_id)))
+        await asyncio.to_thread(until, has_moved, "it shows progress twice")
+        emulator.finish()
+        await wait
+        assert "%" in lines[0]
         progress = [line.split("in_progress")[1].split(" after")[0] for line in lines]
         assert len(set(progress)) == len(progress), "the same progress was logged twice"
 

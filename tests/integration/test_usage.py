@@ -167,10 +167,16 @@ class TestMetrics:
         assert len(named(statsd.lines(), "submissions")) == emulator.submitted == 1
 
     def test_what_a_later_try_adopts_is_not_counted_again(self, dag, run, image_file, statsd, emulator):
-        payload = {"image": image_file, "prompt": "[[seconds:3]]"}
+        payload = {"image": image_file, "prompt": "[[seconds:600]]"}
         with dag:
             KirinGenerateVideoOperator(
-                task_id="g", payload=payload, timeout=0.2, deferrable=False, retries=100, retry_delay=timedelta(0)
+                task_id="g",
+                payload=payload,
+                timeout=0.2,
+                deferrable=False,
+                retries=2,
+                retry_delay=timedelta(0),
+                on_retry_callback=lambda _: emulator.finish(),
             )
         ended = run(dag)
         assert ended.state == "success" and ended.ti("g").try_number > 1

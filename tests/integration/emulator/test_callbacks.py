@@ -70,3 +70,13 @@ def test_the_kling_style(start_emulator, image, receiver):
     assert done["task_id"] != id_
     assert done["task_info"]["external_task_id"] == "mine"
     assert done["task_result"]["videos"][0]["duration"] == "5"
+
+
+def test_what_runs_ends_on_request_and_is_called_back(emulator, image, receiver):
+    prompt = "[[seconds:600]] [[fail:8002005098]]"
+    id_ = emulator.submitted_id(image=image, callback_url=receiver.url, prompt=prompt)
+    assert [body["status"] for body in bodies(receiver.wait_for(1))] == ["in_progress"]
+    assert emulator.call("POST", "/emulator/finish") == {"finished": 1}
+    assert [body["status"] for body in bodies(receiver.wait_for(2))] == ["in_progress", "failed"]
+    assert emulator.task(id_)["status"] == "failed"
+    assert emulator.call("POST", "/emulator/finish") == {"finished": 0}

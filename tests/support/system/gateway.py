@@ -50,6 +50,10 @@ class Gateway:
         """Let go what is held."""
         self.emulator.call("POST", "/emulator/release")
 
+    def finish(self) -> None:
+        """End what is being generated."""
+        self.emulator.finish()
+
     def held(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until this many requests are held, and return them."""
 

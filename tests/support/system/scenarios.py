@@ -10,6 +10,8 @@ from tests.support.system.stage import Expected, Scenario, Stage
 from tests.support.waiting import until
 
 TASK = "/generation/task/"
+#: Seconds of a generation that has to run on until the act ends it.
+ENDLESS = 3600
 
 
 def _paid(stage: Stage, count: int = 1) -> None:
@@ -102,6 +104,7 @@ def killed_after_the_response_was_stored(stage: Stage) -> None:
     asked = stage.gateway.asked("GET", TASK, status=200)
     until(lambda: stage.gateway.asked("GET", TASK, status=200) > asked, "it waits in the worker")
     stage.kill_task()
+    stage.gateway.finish()
 
 
 def killed_after_storing_without_a_lookup(stage: Stage) -> None:
@@ -345,6 +348,7 @@ def cleared_while_deferred(stage: Stage) -> None:
     stage.begin()
     stage.wait_for_state("deferred")
     stage.airflow.clear(stage.dag_id, stage.run_id, [stage.submitter])
+    stage.gateway.finish()
 
 
 def cleared_without_a_lookup(stage: Stage) -> None:
@@ -373,6 +377,8 @@ def execution_timeout_in_the_post(stage: Stage) -> None:
 
 def wait_times_out(stage: Stage) -> None:
     stage.begin()
+    until(lambda: stage.ti()["try_number"] > 1, "the next try begins")
+    stage.gateway.finish()
 
 
 def generation_fails_and_is_cleared(stage: Stage) -> None:
@@ -392,12 +398,14 @@ def triggerer_killed(stage: Stage) -> None:
     until(lambda: _holder(stage) != victim, "the other triggerer holds it")
     stage.airflow.parts[victim].start()
     until(stage.airflow.is_healthy, "both triggerers live")
+    stage.gateway.finish()
 
 
 def both_triggerers_killed(stage: Stage) -> None:
     stage.begin()
     _holder(stage)
     _kill_triggerers(stage)
+    stage.gateway.finish()
 
 
 def _wait_for_a_place(stage: Stage) -> None:
@@ -474,6 +482,7 @@ def scheduler_killed_while_deferred(stage: Stage) -> None:
     stage.airflow.parts["scheduler"].kill()
     stage.airflow.parts["scheduler"].start()
     until(stage.airflow.is_healthy, "the scheduler lives")
+    stage.gateway.finish()
 
 
 def api_server_down_when_the_response_comes(stage: Stage) -> None:
@@ -571,7 +580,7 @@ SCENARIOS = (
         act=killed_after_the_response_was_stored,
         shape="generate",
         options={"deferrable": False},
-        seconds=4,
+        seconds=ENDLESS,
         expected=ADOPTS,
     ),
     Scenario(
@@ -580,7 +589,7 @@ SCENARIOS = (
         shape="generate",
         emulator=("--no-external-lookup",),
         options={"deferrable": False},
-        seconds=4,
+        seconds=ENDLESS,
         expected=ADOPTS,
     ),
     Scenario(
@@ -637,7 +646,7 @@ SCENARIOS = (
         shape="generate",
         emulator=("--no-external-lookup",),
         options={"deferrable": False},
-        seconds=4,
+        seconds=ENDLESS,
         differs=True,
         expected=DIFFERS,
     ),
@@ -733,7 +742,9 @@ SCENARIOS = (
         expected=Expected(state="failed", paid=0, says=("may bill, a generation with the external task id airflow-",)),
     ),
     Scenario(title="cleared while submitting, after acceptance", act=cleared_while_submitting, expected=ADOPTS),
-    Scenario(title="cleared while deferred", act=cleared_while_deferred, shape="generate", seconds=6, expected=ADOPTS),
+    Scenario(
+        title="cleared while deferred", act=cleared_while_deferred, shape="generate", seconds=ENDLESS, expected=ADOPTS
+    ),
     Scenario(title="whole run cleared after success", act=cleared_after_success, expected=ADOPTS),
     Scenario(
         title="`@task.kirin` whose prompt differs on each try: whole run cleared after success",
@@ -766,7 +777,7 @@ SCENARIOS = (
     Scenario(
         title="execution_timeout in the POST, after acceptance",
         act=execution_timeout_in_the_post,
-        options={"execution_timeout": 4},
+        options={"execution_timeout": 20},
         expected=ADOPTS,
     ),
     Scenario(
@@ -774,20 +785,20 @@ SCENARIOS = (
         act=wait_times_out,
         shape="generate",
         options={"timeout": 3},
-        seconds=8,
+        seconds=ENDLESS,
         expected=ADOPTS,
     ),
     Scenario(
         title="triggerer killed while it waits for the sensor; another takes over",
         act=triggerer_killed,
-        seconds=20,
+        seconds=ENDLESS,
         alone=True,
     ),
     Scenario(
         title="both triggerers killed and restarted, operator deferred",
         act=both_triggerers_killed,
         shape="generate",
-        seconds=10,
+        seconds=ENDLESS,
         alone=True,
     ),
     Scenario(
@@ -812,7 +823,7 @@ SCENARIOS = (
         title="scheduler killed while deferred",
         act=scheduler_killed_while_deferred,
         shape="generate",
-        seconds=5,
+        seconds=ENDLESS,
         alone=True,
     ),
     Scenario(title="API server down when the response comes", act=api_server_down_when_the_response_comes, alone=True),
