@@ -309,7 +309,8 @@ class TestTheTriggerWhoseWaitHasEnded:
         self.kill(deferred, later)
         assert "was stopped" in logged()
 
-    def test_wakes_those_that_wait_for_a_place(self, deferred, payload):
+    def test_wakes_those_that_wait_for_a_place(self, deferred, payload, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.api.capacity.MAX_PAUSE", HANG)
         kirin_task = KirinHook().submit(payload | {"external_task_id": "own-1"})
         trigger = deferred.defer("generate", [kirin_task.id], external_task_id="own-1")
         (wait,) = wake.find(deferred.token("generate", "own-1")).waits

@@ -46,8 +46,11 @@ def web(airflow_db) -> Iterator[Any]:
 
 
 @pytest.fixture
-def get(web) -> Callable[..., Any]:
+def get(web, monkeypatch) -> Callable[..., Any]:
     """Open a path as a user with a role; None for an anonymous one."""
+    # A page gives up after five seconds. On a machine that stands still, that is no defect.
+    for module in ("app", "generation_lookup"):
+        monkeypatch.setattr(f"airflow_provider_kirin.plugins.{module}.TIMEOUT", HANG)
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 

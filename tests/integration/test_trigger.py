@@ -47,7 +47,7 @@ def submit(conn_id, image_file):
     hook.close()
 
 
-def trigger_for(*ids: str, conn_id: str = "kirin_default", seconds: float = 30, waited: float = 0, every=0.1):
+def trigger_for(*ids: str, conn_id: str = "kirin_default", seconds: float = 3600, waited: float = 0, every=0.1):
     now = time.time() - waited
     return KirinTaskTrigger(
         kirin_task_ids=ids, kirin_conn_id=conn_id, started_at=now, deadline=now + seconds, poll_interval=every
@@ -357,7 +357,7 @@ class TestLogsAndRepr:
         assert KEY not in json.dumps(event.payload)
 
     async def test_show_progress_when_it_changes(self, submit, capfd, emulator):
-        kirin_task_id, lines = submit("[[seconds:90]]"), []
+        kirin_task_id, lines = submit("[[seconds:60]]"), []
 
         def has_moved() -> bool:
             lines.extend(
