@@ -63,12 +63,13 @@ def _describe(error: BaseException) -> str:
     return described
 
 
-def fail(message: Any) -> NoReturn:
+def fail(message: Any, *, in_shell_words: bool = True) -> NoReturn:
     """Print one line to stderr and exit with code 1.
 
     :param message: a string or an exception
+    :param in_shell_words: see :func:`echo`
     """
-    echo(one_line(message, _MAX_LINE))
+    echo(one_line(message, _MAX_LINE), in_shell_words=in_shell_words)
     raise SystemExit(1)
 
 
@@ -96,10 +97,14 @@ def absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if "://" not in path and path.strip() else path
 
 
-def echo(message: str) -> None:
-    """Print a message to stderr; results go to stdout, through :func:`show`."""
-    for argument, option in _SHELL_WORDS.items():
-        message = message.replace(argument, option)
+def echo(message: str, *, in_shell_words: bool = True) -> None:
+    """Print a message to stderr; results go to stdout, through :func:`show`.
+
+    :param in_shell_words: whether to name options instead of an operator's arguments
+    """
+    if in_shell_words:
+        for argument, option in _SHELL_WORDS.items():
+            message = message.replace(argument, option)
     print(f"kirin: {printable(message)}", file=sys.stderr)
 
 

@@ -28,7 +28,9 @@ _VERBOSE = Arg(("-v", "--verbose"), action="store_true", help="show logs, and a 
 _FILE = Arg(("payload",), help="the model's parameters: a JSON or YAML file, or - for standard input")
 _MODEL = Arg(("-m", "--model"), default=DEFAULT_MODEL, help="the model's id (default: %(default)s)")
 _UNKNOWN_MODEL = Arg(
-    ("--allow-unknown-model",), action="store_true", help="accept a model that this provider does not know, unchecked"
+    ("--allow-unknown-model",),
+    action="store_true",
+    help="accept a model that this provider does not know, unchecked, and parameters that look misspelled",
 )
 _YES = Arg(("-y", "--yes"), action="store_true", help="do not ask before paying")
 _WAIT = Arg(("--timeout",), type=_whole(1), default=3600, metavar="SECONDS", help="to wait (default: %(default)s)")

@@ -142,7 +142,7 @@ def _load(file: str, dag_id: str | None) -> list[Any]:
     # Without the heuristic that skips files in which the words DAG and Airflow do not occur.
     bag = dagbag_module().DagBag(dag_folder=absolute(file), safe_mode=False, load_op_links=False)
     for error in bag.import_errors.values():
-        fail(f"{file} cannot be imported: {error.strip().splitlines()[-1]}")
+        fail(f"{file} cannot be imported: {error.strip().splitlines()[-1]}", in_shell_words=False)
     dags = [dag for name, dag in sorted(bag.dags.items()) if dag_id in (None, name)]
     if not dags:
         fail(f"{file} has no DAG{'' if dag_id is None else f' {dag_id}'}.")

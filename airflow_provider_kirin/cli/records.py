@@ -30,8 +30,8 @@ from airflow_provider_kirin.state.keys import (
 
 #: Why there is nothing to list or to sum.
 NONE_ON_RECORD = (
-    "no task of this Airflow has submitted a generation yet. `submit PAYLOAD` starts one without a DAG; what it starts "
-    "is not on record here: `status ID` shows it, and for a table the manifest in its folder."
+    "no task of this Airflow has submitted a generation yet. `submit PAYLOAD` starts one without a DAG. What a shell "
+    "starts is not listed here: use `status ID`, or the manifest in the folder of a batch."
 )
 _ABOUT: dict[str, About] = {SUBMISSION_KEY: "submission", USAGE_KEY: "end", FILES_KEY: "files", BATCH_KEY: "submission"}
 

@@ -42,7 +42,7 @@ class HookBatchClient:
     :param destination: where the videos go; a row's key is one of its placeholders
     :param model: the model
     :param fit_images: what to do with an image that breaks a limit
-    :param allow_unknown_model: whether to submit to a model without a schema
+    :param allow_unknown_model: whether to submit to a model without a schema, and names that resemble a parameter
     :param budget: the budget, if there is one
     :param make_callback_url: makes the callback URL of an external task id; None for no callbacks
     :param report: counts submissions and ends

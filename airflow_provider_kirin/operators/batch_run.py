@@ -328,8 +328,8 @@ class BatchRun:
         if self.halted is None and (row := self._candidates.misplaced) is not None:
             self.halted = KirinTableError(
                 f"Row {row.position} of {self.settings.source} has changed since the batch began: it is not what was "
-                "submitted as that row. Without `key`, rows are known by their position. Put them back in order before "
-                "you clear the task, which pays again for rows in another place."
+                "submitted as that row. Without `key`, rows are known by their position. Put them back in their order "
+                "first: otherwise rows in another place are paid again."
             )
             self.log.warning("Nothing more is submitted: %s", self.halted)
 

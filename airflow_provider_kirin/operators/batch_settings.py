@@ -63,7 +63,7 @@ class BatchSettings:
     :param timeout: seconds for the whole batch
     :param row_timeout: seconds for one generation
     :param on_unknown_submit: see :class:`.Submission`
-    :param allow_unknown_model: whether to submit to a model without a schema
+    :param allow_unknown_model: whether to submit to a model without a schema, and names that resemble a parameter
     :param by_position: whether rows have no key of their own
     """
 

@@ -356,17 +356,16 @@ class TestLogsAndRepr:
             assert query not in text and "Signature=" not in text
         assert KEY not in json.dumps(event.payload)
 
-    async def test_show_progress_when_it_changes(self, submit, capfd, emulator):
-        kirin_task_id, lines = submit("[[seconds:60]]"), []
-
-        def has_moved() -> bool:
-            lines.extend(
-                line for line in capfd.readouterr().out.splitlines() if f"{kirin_task_id}: in_progress" in line
-            )
-            return len(lines) >= 2
-
+    async def test_show_progress_when_it_changes(self, submit, capfd, emulator, monkeypatch):
+        # A percent every three seconds: it moves soon, and runs on even if the machine stands still.
+        monkeypatch.setattr("airflow_provider_kirin.api.polling.PROGRESS_LOG_STEP", 0.01)
+        kirin_task_id, lines = submit("[[seconds:300]]"), []
         wait = asyncio.create_task(fired(trigger_for(kirin_task_id)))
-        await asyncio.to_thread(until, has_moved, "it shows progress twice")
+        async with asyncio.timeout(HANG):
+            while len(lines) < 2:
+                await asyncio.sleep(0.1)
+                shown = capfd.readouterr().out.splitlines()
+                lines.extend(line for line in shown if f"{kirin_task_id}: in_progress" in line)
         emulator.finish()
         await wait
         assert "%" in lines[0]

@@ -208,6 +208,24 @@ class TestACorrectedTable:
         assert batch.work().rows.counts() == {"saved": 6}
         assert sorted(name for name, _ in batch.gateway.paid) == [f"{number + 1}.p{number}" for number in range(6)]
 
+    def test_a_failed_row_without_a_key_that_moved_is_not_paid_again(self, tmp_path: Path) -> None:
+        records = [{"image": IMAGE, "prompt": f"p{number}"} for number in range(6)]
+        batch = Batch(tmp_path, list(records), key=None, settings={"by_position": True, "row_retries": 1})
+        batch.wave()
+        finish(batch.gateway, 0, "failed")
+        finish_all(batch.gateway)
+        batch.records.reverse()
+        run = batch.wave()
+        assert "Row 1" in run.why_stopped and len(batch.gateway.paid) == 3
+
+    def test_rows_without_a_key_are_not_taken_for_moved_after_an_outage(self, tmp_path: Path) -> None:
+        records = [{"image": IMAGE, "prompt": f"p{number}"} for number in range(6)]
+        batch = Batch(tmp_path, records, key=None, settings={"by_position": True, "max_in_flight": 2})
+        batch.gateway.get_fate = lambda: "503"
+        batch.wave()
+        batch.gateway.get_fate = lambda: "ok"
+        assert batch.work().rows.counts() == {"saved": 6}
+
     def test_a_row_that_is_gone_is_forgotten(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
         batch.work()

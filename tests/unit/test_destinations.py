@@ -20,7 +20,8 @@ def files(destination: Any, filename_template: str | None = None) -> FilesSpec:
     return FilesSpec(destination=destination, filename_template=filename_template, overwrite=True, max_bytes=9)
 
 
-@pytest.mark.parametrize("path", ["/v", Path("/v"), ObjectStoragePath("file:///v")], ids=str)
+# Airflow 3.0 with the newest upath does not take a URI.
+@pytest.mark.parametrize("path", ["/v", Path("/v"), ObjectStoragePath("/v", protocol="file")], ids=str)
 def test_an_upstream_task_may_return_any_kind_of_path(path: Any) -> None:
     root = str(path).rstrip("/")
     assert step_destination(files(path), TI).path.rstrip("/") == root

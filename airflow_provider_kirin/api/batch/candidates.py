@@ -48,9 +48,10 @@ class Candidates:
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
                     continue
                 if not row.problems and is_to_submit(state, self._rows.row_retries):
-                    if previous is not None and self._is_misplaced(previous):
-                        self.misplaced = previous
-                        return
+                    for each in (previous, row):
+                        if each is not None and self._is_misplaced(each):
+                            self.misplaced = each
+                            return
                     self._tried.add(row.key)
                     yield row
         self.is_exhausted = not self._tried

@@ -72,7 +72,7 @@ def read_jsonl(lines: Iterable[str]) -> Iterator[Any]:
         try:
             yield json.loads(text, object_pairs_hook=_with_each_name_once)
         except _RepeatedNameError:
-            yield Unreadable(short_repr(text), "each name must be in an object once")
+            yield Unreadable(short_repr(text), "a name must occur only once in an object")
         except (ValueError, RecursionError):
             yield Unreadable(short_repr(text), "each line must be a JSON object")
 
@@ -89,17 +89,17 @@ def _with_each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_header(names: Sequence[str], file: str) -> None:
-    """Check the names of a file's columns: any other one would be lost, or sent under a name that nobody meant.
+    """Check the names of a file's columns: otherwise a column would be lost, or sent under an unintended name.
 
     :param names: of all columns
     :param file: what the file is called in the message
-    :raises KirinTableError: a name is missing, not printable, or there twice
+    :raises KirinTableError: a name is missing, has null characters (UTF-16), or is there twice
     """
     for number, name in enumerate(names, 1):
         if not name:
             why, remedy = f"column {number} has no name", "Name it, or remove it"
-        elif not name.isprintable():
-            why, remedy = f"the name {name!a:.80} of column {number} is not printable", "Save the file as UTF-8 text"
+        elif "\0" in name:
+            why, remedy = f"the name {name!a:.80} of column {number} has null characters", "Save the file as UTF-8"
         elif name in names[: number - 1]:
             why, remedy = f"{short_repr(name)} is the name of two columns", "Rename or remove one of them"
         else:
@@ -221,7 +221,7 @@ def check_row(row: Row, model: str, *, allow_unknown_model: bool = False) -> Row
 
     :param row: what :func:`read_rows` yielded
     :param model: the model's id
-    :param allow_unknown_model: whether to accept a model without a schema
+    :param allow_unknown_model: whether to accept a model without a schema, and names that resemble a parameter
     """
     if row.problems:
         return row

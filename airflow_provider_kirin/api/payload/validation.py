@@ -28,8 +28,8 @@ _TYPE_NAMES = {
     "array": "a list",
 }
 
-#: How alike two names are of which one is a misspelling of the other: "promt" and "duratoin" are, "ratio" is not.
-_TYPO = 0.8
+#: How alike two names are of which one is a misspelling of the other: "promt" and "duratoin" are, "image_title" is not.
+_TYPO = 0.85
 
 
 def _nothing(value: Any) -> bool:

@@ -140,7 +140,12 @@ def test_a_likely_typo_is_refused_unless_it_is_meant(name: str, meant: str) -> N
 @pytest.mark.parametrize(
     "other",
     # The parameter itself is there, it is not given, or another model has it.
-    [{"prompt_de": "x"}, {"duratoin": None}, {"callback": "https://example.com/hook"}],
+    [
+        {"prompt_de": "x"},
+        {"duratoin": None},
+        {"callback": "https://example.com/hook"},
+        {"image_title": "x", "external_id": "x", "watermark": "x", "mode_id": "x"},
+    ],
     ids=str,
 )
 def test_a_name_that_is_probably_meant_is_sent(other: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class TestFiles:
             # A comma at the end of each line.
             ("sku,prompt,", "column 3 has no name"),
             # UTF-16 without a byte order mark is valid UTF-8.
-            ("s\0k\0u\0,\0p\0", "column 1 is not printable"),
+            ("s\0k\0u\0,\0p\0", "column 1 has null characters"),
         ],
     )
     def test_each_column_needs_a_name_of_its_own(self, header: str, why: str) -> None:
