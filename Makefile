@@ -68,7 +68,7 @@ test-airflow: $(DEV_STAMP)
 	COVERAGE_FILE=.coverage.airflow $(PYTEST) --cov-report= tests/system
 
 test-others: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg
-	COVERAGE_FILE=.coverage.others nice -n 10 $(PYTEST) --cov-report= -n $(WORKERS) --dist loadfile tests/unit tests/integration
+	COVERAGE_FILE=.coverage.others nice -n 15 $(PYTEST) --cov-report= -n $(WORKERS) --dist loadfile tests/unit tests/integration
 
 .PHONY: faults
 faults: $(DEV_STAMP) $(AIRFLOW_HOME)/airflow.cfg ## Kill and cut off a real Airflow in every way; KIRIN_FAULT_REPEATS=3
