@@ -79,7 +79,7 @@ class Callbacks:
             self.wake()
 
     def wake(self) -> None:
-        """Look again at what is due."""
+        """Deliver what has become due."""
         self._changed.set()
 
     async def _run(self) -> None:

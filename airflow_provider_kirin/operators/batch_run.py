@@ -97,7 +97,7 @@ class BatchRun:
         self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
-        #: When everything in flight was last asked for, in seconds since the epoch; 0 if an answer is missing.
+        #: When everything in flight was last polled, in seconds since the epoch; 0 if a response is missing.
         self.polled_at = 0.0
         self._wave = Wave()
 
@@ -214,9 +214,9 @@ class BatchRun:
 
     def _end_wave(self) -> None:
         head, wave = self.journal.head, self._wave
-        for key, error in wave.transient_errors:
-            state = self.rows.get(key) or RowState(key)
-            self._record(after_transient_error(state, error, are_others_accepted=wave.submitted > 0))
+        for state, error in wave.transient_errors:
+            known = self.rows.get(state.key) or state
+            self._record(after_transient_error(known, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
                 wave.paused_by = error
         target = (
@@ -252,7 +252,7 @@ class BatchRun:
     # Polling ------------------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        """Ask for everything that is in flight."""
+        """Poll everything that is in flight."""
         self.polled_at = self._now()
         errors = 0
         polls = as_completed(or_error(self._get_task), self.rows.having("sent"), threads=self.threads)
@@ -365,7 +365,7 @@ class BatchRun:
                     self.halted = error
                     self.log.warning("Nothing more is submitted: %s", error)
             case "again":
-                self._wave.add_transient_error(state.key, error)
+                self._wave.add_transient_error(state, error)
                 if self._wave.paused_by is error:
                     self.log.warning("The gateway accepts nothing; it is tried again in the next wave: %s", error)
             case "row":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_kirin.api.batch.record import RowRecord
@@ -57,10 +56,7 @@ class RowSubmitter:
         :param state: what is known about it; None for nothing
         :raises KirinError: no row can be submitted: the journal cannot be written, or is another process's now
         """
-        state = state or RowState(row.key)
-        # There may be a state without values: of a row whose lookup failed before anything was submitted.
-        if not state.digest:
-            state = replace(state, row=row.position, digest=row.digest(self._settings.model))
+        state = state or RowState(row.key, row=row.position, digest=row.digest(self._settings.model))
         record = self._record(state, self._journal.head.round)
         try:
             try:

@@ -24,7 +24,7 @@ class Wave:
     #: Why nothing more is submitted before the next wave.
     paused_by: KirinError | None = None
     #: Rows that could not be submitted for a reason that may pass, and how many since the last one that was accepted.
-    transient_errors: list[tuple[str, KirinError]] = field(default_factory=list)
+    transient_errors: list[tuple[RowState, KirinError]] = field(default_factory=list)
     in_a_row: int = 0
     #: Rows whose download was tried in this wave.
     stored: set[str] = field(default_factory=set)
@@ -39,9 +39,9 @@ class Wave:
         self.submitted += 1
         self.in_a_row = 0
 
-    def add_transient_error(self, key: str, error: KirinError) -> None:
+    def add_transient_error(self, state: RowState, error: KirinError) -> None:
         """Keep a row's error, which may pass. After several in a row, the gateway counts as unavailable."""
-        self.transient_errors.append((key, error))
+        self.transient_errors.append((state, error))
         self.in_a_row += 1
         if self.in_a_row >= UNAVAILABLE_AFTER:
             self.paused_by = error

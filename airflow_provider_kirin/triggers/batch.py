@@ -52,7 +52,7 @@ class KirinBatchTrigger(BaseTrigger):
     :param retry_at: when to try again what was refused; None if nothing was
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
     :param awaits_callback: whether the gateway calls back, so that polling is only a safety net
-    :param polled_at: when the worker last asked for all of them, in seconds since the epoch; 0 if it did not
+    :param polled_at: when the worker last polled all of them, in seconds since the epoch; 0 if it did not
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class KirinBatchTrigger(BaseTrigger):
             callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
         )
         with AccountLine.of(hook.connection).watch() as watch:
-            # After a longer wave, a callback may have come and gone since the worker asked.
+            # After a longer wave, a callback may have come and gone since the worker polled.
             if self.deferred_at - self.polled_at <= _CALLBACK_KEPT and (delay := poller.first_delay(time.time())):
                 await pause_async(delay)
             while (polled := await hook.poll_once(poller)).outcome is None:

@@ -225,7 +225,7 @@ class TestTheFirstPoll:
             )
         ti = SimpleNamespace(dag_id=dag.dag_id, run_id="r", task_id="videos", map_index=-1, try_number=1, max_tries=2)
         ti.start_date, ti.xcom_push, ti.xcom_pull = None, lambda *args, **options: None, lambda **options: None
-        asked = []
+        was_polled = []
         for answers in (True, False):
             if not answers:
                 emulator.fault(on="get", kind="status", status=503, times=12)
@@ -233,8 +233,8 @@ class TestTheFirstPoll:
                 operator.execute({"ti": ti, "dag": SimpleNamespace(tasks=[])})
             trigger = deferred.value.trigger
             assert trigger.awaits_callback
-            asked.append(0 < trigger.polled_at <= trigger.deferred_at)
-        assert asked == [True, False] and emulator.submitted == 1
+            was_polled.append(0 < trigger.polled_at <= trigger.deferred_at)
+        assert was_polled == [True, False] and emulator.submitted == 1
 
     def test_is_at_once_where_callbacks_do_not_arrive(self, payload, emulator, kirin_fast_retries, health):
         health.on_missed(time.time())

@@ -202,7 +202,7 @@ class TestACorrectedTable:
         run = batch.wave()
         assert run.is_finished and run.rows.counts() == {"todo": 3, "saved": 3}
         assert "Row 3" in run.why_stopped and "has changed since the batch began" in run.why_stopped
-        # Once they are back in order, a clear buys what is missing.
+        # Once they are back in order, a clear submits what is missing.
         batch.records[:] = records
         batch.round, batch.try_number = 3, 2
         assert batch.work().rows.counts() == {"saved": 6}

@@ -48,10 +48,9 @@ class Candidates:
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
                     continue
                 if not row.problems and is_to_submit(state, self._rows.row_retries):
-                    for each in (previous, row):
-                        if each is not None and self._is_misplaced(each):
-                            self.misplaced = each
-                            return
+                    self.misplaced = next((each for each in (previous, row) if each and self._is_misplaced(each)), None)
+                    if self.misplaced is not None:
+                        return
                     self._tried.add(row.key)
                     yield row
         self.is_exhausted = not self._tried
@@ -59,8 +58,8 @@ class Candidates:
     def _is_misplaced(self, row: Row) -> bool:
         """Return whether a row known by its position has other values than when it was submitted.
 
-        Rows that were moved or inserted while the batch runs shift all that follow. So the one before a candidate
-        shows it, and the others need no hash.
+        Rows that were moved or inserted while the batch runs shift all that follow. So a candidate and the one before
+        it show it, and the others need no hash.
         """
         state = self._rows.get(row.key) if self._by_position else None
         if state is None or state.external_task_id is None:

@@ -63,11 +63,12 @@ def find_misspelled(given: Mapping[str, Any], schema: dict[str, Any]) -> Iterato
     :param schema: a model's JSON Schema
     """
     is_given = {name for name, value in given.items() if value is not None}
-    unknown = is_given - all_parameters()
+    unknown = is_given - schema["properties"].keys()
+    # The other models' schemas are read only where a name is unknown.
     if not unknown or not schema["additionalProperties"]:
         return
     missing = tuple(name for name in schema["properties"] if name not in is_given)
-    for name in sorted(unknown):
+    for name in sorted(unknown - all_parameters()):
         if near := _misspelled(name, missing):
             rule = "is not a known parameter of this model"
             remedy = f"Did you mean {near!r}? To send it as it is, set allow_unknown_model=True"
