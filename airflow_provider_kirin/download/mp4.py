@@ -103,7 +103,7 @@ def read_movie(header: bytes | bytearray) -> Movie:
     # An entry begins with its size and format; width and height are 24 bytes behind that.
     width, height = _unpack(">HH", _find(samples, "stsd"), 40) or (0, 0)
     frames = _unpack(">I", _find(samples, "stsz"), 8)
-    shown = _duration(_find(video, "mdhd"))
+    shown = _frame_seconds(_find(video, "mdhd"), _find(samples, "stts"))
     return Movie(
         width=width or None,
         height=height or None,
@@ -136,13 +136,30 @@ def _find(content: memoryview, *path: str) -> memoryview:
 
 
 def _duration(header: memoryview) -> float | None:
-    """Return the seconds that a movie's or a track's header states."""
-    version = header[0] if header else 0
-    layout, offset = (">IQ", 20) if version == 1 else (">II", 12)
-    scale, length = _unpack(layout, header, offset) or (0, 0)
+    """Return the seconds that a movie's header states."""
+    version, scale, length = _times(header)
     # All bits set: unknown.
     is_known = scale and length and length != (2**64 if version == 1 else 2**32) - 1
     return length / scale if is_known else None
+
+
+def _frame_seconds(header: memoryview, sample_times: memoryview) -> float | None:
+    """Return the seconds of all frames of a track.
+
+    The length in the track's header would be too long where frames are reordered: some encoders add the delay to it.
+    """
+    _, scale, _ = _times(header)
+    entries = sample_times[8:]
+    ticks = sum(count * each for count, each in struct.iter_unpack(">II", entries[: len(entries) // 8 * 8]))
+    return ticks / scale if scale and ticks else None
+
+
+def _times(header: memoryview) -> tuple[int, int, int]:
+    """Return the version of a movie's or a track's header, its ticks a second and its length in ticks."""
+    version = header[0] if header else 0
+    layout, offset = (">IQ", 20) if version == 1 else (">II", 12)
+    scale, length = _unpack(layout, header, offset) or (0, 0)
+    return version, scale, length
 
 
 def _unpack(layout: str, content: memoryview, offset: int) -> tuple[int, ...] | None:

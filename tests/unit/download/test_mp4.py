@@ -63,25 +63,36 @@ def test_nothing_is_certain_after_a_box_without_a_valid_size(last: bytes) -> Non
     assert is_cut(TWO + last[:-1])
 
 
-def made_video(*, size: tuple[int, int] = (64, 36), rate: Fraction | int = 24, frames: int = 12, audio: bool) -> bytes:
-    """Return a video of a real encoder."""
+def made_video(
+    *, size: tuple[int, int] = (64, 36), rate: Fraction | int = 24, frames: int = 12, audio: bool, reordered: int = 0
+) -> bytes:
+    """Return a video of a real encoder.
+
+    :param reordered: frames in a row that are stored after a later one that they refer to (B-frames)
+    """
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate)
+        stream = container.add_stream("libx264", rate=rate, options={"bf": str(reordered), "b_strategy": "0"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         sound = container.add_stream("aac", rate=44100) if audio else None
         for _ in range(frames):
-            container.mux(stream.encode(av.VideoFrame(*size, "yuv420p")))
+            picture = av.VideoFrame(*size, "yuv420p")
+            _blank(picture)
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
         if sound:
             frame = av.AudioFrame("fltp", "stereo", 1024)
             frame.sample_rate = 44100
-            for plane in frame.planes:
-                # Silence. What memory happens to hold may not be a number, and the encoder refuses that.
-                plane.update(bytes(plane.buffer_size))
+            _blank(frame)
             container.mux(sound.encode(frame))
             container.mux(sound.encode())
     return out.getvalue()
+
+
+def _blank(frame: av.VideoFrame | av.AudioFrame) -> None:
+    """Overwrite what memory happens to hold: it would decide how a video is encoded, and may not even be a number."""
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
 
 
 def said(data: bytes) -> Movie:
@@ -97,8 +108,9 @@ def full_box(name: str, content: bytes) -> bytes:
 
 class TestWhatItSays:
     @pytest.mark.parametrize("audio", [True, False])
-    def test_of_a_video_of_a_real_encoder(self, audio):
-        movie = said(made_video(size=(96, 64), rate=24, frames=36, audio=audio))
+    @pytest.mark.parametrize("reordered", [0, 1, 2])
+    def test_of_a_video_of_a_real_encoder(self, audio, reordered):
+        movie = said(made_video(size=(96, 64), rate=24, frames=36, audio=audio, reordered=reordered))
         assert movie == Movie(width=96, height=64, frame_rate=24.0, seconds=1.5, has_audio=audio)
 
     def test_a_frame_rate_is_rounded(self):
