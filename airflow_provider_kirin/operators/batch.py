@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
+    from airflow_provider_kirin.operators.batch_execution import BatchSpec
     from airflow_provider_kirin.operators.batch_settings import OnBadRow
     from airflow_provider_kirin.operators.table import Table
 
@@ -165,12 +166,12 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
 
     def static_table(self) -> Table | None:
         """Return the table if it is known before a run; None if it is another task's output, or has a template."""
-        payloads = self.payloads if self._rows is None else self._rows
-        if any(is_dynamic(value) for value in (payloads, self.key, self.model)):
-            return None
+        return None if any(map(is_dynamic, (self.payloads, self.key, self.model))) else self._table()
+
+    def _table(self) -> Table:
         from airflow_provider_kirin.operators.table import Table
 
-        return Table(payloads, key=self.key, model=self.model)
+        return Table(self.payloads if self._rows is None else self._rows, key=self.key, model=self.model)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Work through the first wave, or continue where an earlier try ended."""
@@ -201,31 +202,36 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
         batch_execution.add_asset_event(context, self.outlets, result, self.log)
         return result
 
-    def _spec(self) -> Any:
+    def _spec(self) -> BatchSpec:
         """Describe the batch, after rendering."""
         from airflow_provider_kirin.exceptions import KirinTableError
         from airflow_provider_kirin.operators.batch_execution import BatchSpec
+        from airflow_provider_kirin.operators.batch_settings import BatchSettings
 
         if empty := self._rendering.empty_arguments("payloads", "key", "model", "kirin_conn_id", "take"):
             raise KirinTableError(f"{' '.join(map(str, empty))} Nothing was submitted by this try.")
+        table = self._table()
         return BatchSpec(
-            payloads=self.payloads if self._rows is None else self._rows,
-            key=self.key,
-            model=self.model,
-            kirin_conn_id=self.kirin_conn_id,
+            table=table,
+            settings=BatchSettings(
+                source=table.source,
+                model=self.model,
+                conn_id=self.kirin_conn_id,
+                max_in_flight=self.max_in_flight,
+                row_retries=self.row_retries,
+                fail_fast=self.fail_fast,
+                on_bad_row=self.on_bad_row,
+                timeout=self.timeout,
+                row_timeout=self.row_timeout,
+                on_unknown_submit=self.on_unknown_submit,
+                allow_unknown_model=self.allow_unknown_model,
+                by_position=self.key is None,
+            ),
             files=self._files_spec(),
             take=self.take,
-            max_in_flight=self.max_in_flight,
             max_cost_usd=self.max_cost_usd,
             max_failed_rows=self.max_failed_rows,
-            row_retries=self.row_retries,
-            fail_fast=self.fail_fast,
-            on_bad_row=self.on_bad_row,
             fit_images=self.fit_images,
-            allow_unknown_model=self.allow_unknown_model,
-            on_unknown_submit=self.on_unknown_submit,
-            timeout=self.timeout,
-            row_timeout=self.row_timeout,
             poll_interval=self.poll_interval,
             # A callback cannot begin a wave on a worker that waits.
             callback=CallbackSpec() if self.callback and self.deferrable else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,15 +17,13 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance, set_outlet_extras
 from airflow_provider_kirin.metrics import report_outcome, report_submission
 from airflow_provider_kirin.operators.batch_budget import BatchBudget
-from airflow_provider_kirin.operators.batch_client import BATCH, HookBatchClient
+from airflow_provider_kirin.operators.batch_client import BATCH, HookBatchClient, Report
 from airflow_provider_kirin.operators.batch_run import BatchRun
-from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.callback import url_maker
 from airflow_provider_kirin.operators.destinations import batch_destination
 from airflow_provider_kirin.operators.generation_client import connect
 from airflow_provider_kirin.operators.run_budget import budget_limit, charges_of_run, kirin_task_ids
-from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Journal
 from airflow_provider_kirin.state.keys import BATCH_KEY, BATCH_STATE_KEY, BUDGET_KEY
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
@@ -37,34 +35,27 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kirin.api.payload import FitImages
-    from airflow_provider_kirin.api.submission_errors import OnUnknownSubmit
     from airflow_provider_kirin.api.task import KirinTask
     from airflow_provider_kirin.exceptions import KirinError
-    from airflow_provider_kirin.operators.batch_settings import OnBadRow
+    from airflow_provider_kirin.operators.batch_settings import BatchSettings
     from airflow_provider_kirin.operators.specs import CallbackSpec, FilesSpec
+    from airflow_provider_kirin.operators.table import Table
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class BatchSpec:
-    """What a batch is to do. See :class:`.KirinBatchOperator` for the arguments."""
+    """What a batch is to do. See :class:`.KirinBatchOperator` for the arguments.
 
-    payloads: Any
-    key: str | None
-    model: str
-    kirin_conn_id: str
+    :param settings: what its engine has to know
+    """
+
+    table: Table
+    settings: BatchSettings
     files: FilesSpec
     take: Any
-    max_in_flight: int
     max_cost_usd: Any
     max_failed_rows: float
-    row_retries: int
-    fail_fast: bool
-    on_bad_row: OnBadRow
     fit_images: FitImages
-    allow_unknown_model: bool
-    on_unknown_submit: OnUnknownSubmit
-    timeout: float
-    row_timeout: float
     poll_interval: float | None
     callback: CallbackSpec | None
 
@@ -73,7 +64,6 @@ class OpenBatch:
     """A batch that this process works on.
 
     :param spec: what it is to do
-    :param table: its rows
     :param run: carries it out
     :param hook: polls while the worker itself waits
     :param budget: the budget, if there is one
@@ -83,7 +73,6 @@ class OpenBatch:
     def __init__(
         self,
         spec: BatchSpec,
-        table: Table,
         run: BatchRun,
         hook: KirinHook,
         budget: BatchBudget | None,
@@ -91,7 +80,6 @@ class OpenBatch:
         has_callbacks: bool,
     ) -> None:
         self._spec = spec
-        self._table = table
         self._hook = hook
         self._budget = budget
         self._has_callbacks = has_callbacks
@@ -111,7 +99,7 @@ class OpenBatch:
         fits = fits_into_arguments(in_flight)
         return {
             "trigger": KirinBatchTrigger(
-                kirin_conn_id=self._spec.kirin_conn_id,
+                kirin_conn_id=self._spec.settings.conn_id,
                 in_flight=in_flight if fits else None,
                 folder=None if fits else self.run.folder,
                 deferred_at=wait.since,
@@ -131,13 +119,13 @@ class OpenBatch:
 
     def wait_here(self) -> None:
         """Wait on the worker until the next wave is worth it."""
-        wait_for_ends(self.run, self._hook, timeout=self._spec.timeout, poll_interval=self._spec.poll_interval)
+        wait_for_ends(self.run, self._hook, timeout=self._spec.settings.timeout, poll_interval=self._spec.poll_interval)
 
     def provenance(self) -> Provenance:
         """Return what the batch was made from, and what it made, for OpenLineage."""
         return Provenance(
             self.run.journal.head.batch,
-            inputs=[self._table.uri] if self._table.uri else [],
+            inputs=[self._spec.table.uri] if self._spec.table.uri else [],
             outputs=[self.run.journal.manifest_uri],
         )
 
@@ -150,7 +138,7 @@ class OpenBatch:
         error = failure(
             run.rows,
             max_failed_rows=self._spec.max_failed_rows,
-            refused_count=self._spec.on_bad_row == "error",
+            refused_count=self._spec.settings.on_bad_row == "error",
             manifest=run.journal.manifest_uri,
             why=run.why_stopped,
         )
@@ -175,12 +163,12 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
     """
     fields: Any = context
     ti, store = fields["ti"], fields.get("task_state_store")
-    table = Table(spec.payloads, key=spec.key, model=spec.model)
+    settings = spec.settings
     # A wave that ended, or an entry in the store, proves that there was a journal.
     has_begun = is_resumed or (store is not None and store.get(BATCH_STATE_KEY) is not None)
-    with closing(KirinHook(spec.kirin_conn_id)) as hook:
+    with closing(KirinHook(settings.conn_id)) as hook:
         connect(hook)
-        identity = identity_of(ti, conn_id=spec.kirin_conn_id, take=spec.take, namespace=hook.connection.namespace)
+        identity = identity_of(ti, conn_id=settings.conn_id, take=spec.take, namespace=hook.connection.namespace)
         name = identity.external_task_id(BATCH)
         destination, folder = batch_destination(spec.files, ti)
         if has_begun:
@@ -194,9 +182,9 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
         make_callback_url = url_maker(
             spec.callback,
             ti=ti,
-            kirin_conn_id=spec.kirin_conn_id,
+            kirin_conn_id=settings.conn_id,
             connection=hook.connection,
-            model=spec.model,
+            model=settings.model,
             params={},
             log=log,
         )
@@ -205,36 +193,23 @@ def opened(spec: BatchSpec, context: Context, log: Any, *, is_resumed: bool) -> 
                 hook,
                 identity,
                 destination,
-                model=spec.model,
+                model=settings.model,
                 fit_images=spec.fit_images,
-                allow_unknown_model=spec.allow_unknown_model,
+                allow_unknown_model=settings.allow_unknown_model,
                 budget=budget,
                 make_callback_url=make_callback_url,
-                report=_reporter(spec, ti),
+                report=_reporter(settings, ti),
             ),
             Journal(folder, owner=secrets.token_hex(4), has_begun=has_begun),
-            table,
-            BatchSettings(
-                source=table.source,
-                model=spec.model,
-                conn_id=spec.kirin_conn_id,
-                max_in_flight=spec.max_in_flight,
-                row_retries=spec.row_retries,
-                fail_fast=spec.fail_fast,
-                on_bad_row=spec.on_bad_row,
-                timeout=spec.timeout,
-                row_timeout=spec.row_timeout,
-                on_unknown_submit=spec.on_unknown_submit,
-                allow_unknown_model=spec.allow_unknown_model,
-                by_position=spec.key is None,
-            ),
+            spec.table,
+            settings,
             log=log,
         )
         run.open(batch=name, try_number=ti.try_number, round=ti.max_tries, may_be_lost=has_begun)
         _point_to(run.journal.manifest_uri, store, has_begun=has_begun)
         run.on_report = lambda: _show_progress(run, ti)
         run.on_report()
-        yield OpenBatch(spec, table, run, hook, budget, has_callbacks=make_callback_url is not None)
+        yield OpenBatch(spec, run, hook, budget, has_callbacks=make_callback_url is not None)
 
 
 def _budget(spec: BatchSpec, context: Context, hook: KirinHook, batch: str) -> BatchBudget | None:
@@ -253,15 +228,13 @@ def _budget(spec: BatchSpec, context: Context, hook: KirinHook, batch: str) -> B
     )
 
 
-def _reporter(
-    spec: BatchSpec, ti: Any
-) -> Callable[[Literal["submitted", "ended"], RowState, KirinTask | KirinError], None]:
+def _reporter(settings: BatchSettings, ti: Any) -> Report:
     def report(event: Literal["submitted", "ended"], state: RowState, outcome: KirinTask | KirinError) -> None:
         if event == "submitted":
-            report_submission(ti=ti, kirin_conn_id=spec.kirin_conn_id, model=spec.model)
+            report_submission(ti=ti, kirin_conn_id=settings.conn_id, model=settings.model)
             return
         seconds = None if state.since is None else time.time() - state.since
-        report_outcome(outcome, ti=ti, kirin_conn_id=spec.kirin_conn_id, model=spec.model, seconds=seconds)
+        report_outcome(outcome, ti=ti, kirin_conn_id=settings.conn_id, model=settings.model, seconds=seconds)
 
     return report
 
