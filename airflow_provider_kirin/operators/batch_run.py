@@ -107,8 +107,9 @@ class BatchRun:
             self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
         )
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
+        wanted = self.settings
         self._candidates = Candidates(
-            self.table, self.rows, model=self.settings.model, by_position=self.settings.by_position
+            self.table, self.rows, source=wanted.source, model=wanted.model, by_position=wanted.by_position
         )
         self._downloads = RowDownloads(self.client, self.rows, now=self._now)
         self._submitter = RowSubmitter(
@@ -174,23 +175,17 @@ class BatchRun:
         :param hold: seconds before which the next wave must not begin
         :param at_once: whether it begins as soon as one generation has ended
         """
-        now = self._now()
+        now, idle = self._now(), self.journal.head.idle_waves
+        is_refused = idle > 0 or not self._wave.is_open or bool(self._downloads.waiting())
         ends = (float(state.since or now) + self.settings.row_timeout for state in self.rows.having("sent"))
         return Wait(
             since=now,
             deadline=min([self.deadline, *ends]),
             earliest=now + hold,
             has_more=self.has_more,
-            retry_at=self._retry_at(now),
+            retry_at=now + pause_after(max(idle, 1)) if is_refused else None,
             at_once=at_once,
         )
-
-    def _retry_at(self, now: float) -> float | None:
-        """Return when to try again what was refused; None if nothing was."""
-        idle = self.journal.head.idle_waves
-        if idle or not self._wave.is_open or self._downloads.waiting():
-            return now + pause_after(max(idle, 1))
-        return None
 
     def wave(self) -> None:
         """Poll, submit, store, and submit again; return when there is nothing to do but wait.
@@ -219,6 +214,8 @@ class BatchRun:
             self._record(after_transient_error(known, error, are_others_accepted=wave.submitted > 0))
             if not wave.submitted:
                 wave.paused_by = error
+        if self.is_finished and not self.rows.left:
+            self._find_added()
         target = (
             target_after_full(self.rows.in_flight)
             if wave.is_full
@@ -233,6 +230,14 @@ class BatchRun:
             )
         if wave.paused_by is not None and idle >= _MAX_IDLE_WAVES:
             raise wave.paused_by
+
+    def _find_added(self) -> None:
+        """Halt if the table has grown: as many rows are paid as were there when the round began."""
+        try:
+            self.rows.total += self._candidates.find_added()
+        except KirinTableError as error:
+            self.log.warning("All rows were submitted. Whether more have been added meanwhile is unknown: %s", error)
+        self._halt(self._candidates.error)
 
     def _report(self) -> None:
         """Write the manifest, and log the batch's progress."""
@@ -325,16 +330,18 @@ class BatchRun:
         )
         for _, (record, outcome) in submissions:
             self._after_submission(record, outcome)
-        if self.halted is None and (row := self._candidates.misplaced) is not None:
-            self.halted = KirinTableError(
-                f"Row {row.position} of {self.settings.source} has changed since the batch began: it is not what was "
-                "submitted as that row. Without `key`, rows are known by their position. Put them back in their order "
-                "first: otherwise rows in another place are paid again."
-            )
-            self.log.warning("Nothing more is submitted: %s", self.halted)
+        self._halt(self._candidates.error)
+
+    def _halt(self, error: KirinError | None) -> None:
+        # Threads submit the next rows too: one reason is enough.
+        if error is not None and self.halted is None:
+            self.halted = error
+            self.log.warning("Nothing more is submitted: %s", error)
 
     def _may_start(self, running: int) -> bool:
-        return self.may_submit and self._wave.is_open and self.rows.in_flight + running < self.places
+        # The table may have more rows by now than were checked.
+        free = min(self.places - self.rows.in_flight, self.rows.left) - running
+        return free > 0 and self.may_submit and self._wave.is_open
 
     def _after_submission(self, record: RowRecord, outcome: Submitted | KirinError) -> None:
         state = record.state
@@ -360,10 +367,7 @@ class BatchRun:
                 self._wave.paused_by = error
                 self.log.warning("Nothing more is submitted: %s", error)
             case "halted":
-                # Threads submit the next rows too: one reason is enough.
-                if self.halted is None:
-                    self.halted = error
-                    self.log.warning("Nothing more is submitted: %s", error)
+                self._halt(error)
             case "again":
                 self._wave.add_transient_error(state, error)
                 if self._wave.paused_by is error:

@@ -20,7 +20,7 @@ from airflow_provider_kirin.exceptions import (
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
-from tests.support.batch_model import Batch, finish_all, row, table
+from tests.support.batch_model import IMAGE, Batch, finish_all, row, table
 from tests.support.gateway_model import MODEL
 
 
@@ -67,6 +67,56 @@ class TestATableThatChanges:
         assert run.rows.counts() == {"todo": 2, "saved": 3}
         error = failure(run.rows, max_failed_rows=5, refused_count=True, manifest="m", why=run.why_stopped)
         assert error is not None and "2 not submitted" in str(error) and "no longer in products.jsonl" in str(error)
+
+    @pytest.mark.parametrize(("at", "left_out"), [(1, "s4"), (5, "new")])
+    def test_as_many_rows_are_paid_as_it_had_and_the_others_are_named(
+        self, tmp_path: Path, at: int, left_out: str
+    ) -> None:
+        batch = Batch(tmp_path, table(5))
+        batch.wave()
+        batch.records.insert(at, row("new"))
+        for _ in range(2):
+            run = batch.work()
+            assert run.rows.counts() == {"todo": 1, "saved": 5} and len(batch.gateway.paid) == 5
+            error = failure(run.rows, max_failed_rows=5, refused_count=True, manifest="m", why=run.why_stopped)
+            assert error is not None and "products.jsonl has changed" in str(error)
+            assert f"Left out: '{left_out}'." in str(error) and not error.retryable
+            batch.try_number += 1
+        batch.round = 3
+        assert batch.work().rows.counts() == {"saved": 6}
+
+    def test_a_row_that_is_back_while_a_later_batch_runs_is_left_out(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(3))
+        batch.work()
+        gone = batch.records.pop(0)
+        batch.round, batch.try_number = 3, 2
+        batch.wave()
+        batch.records.append(gone)
+        run = batch.work()
+        assert run.rows.counts() == {"todo": 1, "saved": 2} and "Left out: 's0'" in run.why_stopped
+
+    def test_without_a_key_a_row_that_is_inserted_at_the_end_of_the_batch_is_seen(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, [{"prompt": f"p{n}", "image": IMAGE} for n in range(3)], key=None)
+        batch.settings["by_position"] = True
+        batch.wave()
+        batch.records.insert(1, {"prompt": "new", "image": IMAGE})
+        run = batch.work()
+        assert run.rows.counts() == {"todo": 1, "saved": 3}
+        assert "Row 3 of products.jsonl has changed" in run.why_stopped
+
+    def test_a_table_that_is_gone_at_the_end_takes_no_video_away(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        batch = Batch(tmp_path, table(2))
+        batch.wave()
+
+        def gone() -> Any:
+            raise KirinTableError("products.jsonl cannot be read: No such file.")
+
+        batch.table = gone  # type: ignore[method-assign]
+        run = batch.work()
+        assert (run.rows.counts(), run.why_stopped) == ({"saved": 2}, "")
+        assert "No such file" in caplog.text
 
     def test_what_rows_that_are_gone_cost_stays_on_record(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))

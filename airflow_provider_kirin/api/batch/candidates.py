@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from airflow_provider_kirin.api.batch.row import Row
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.state import RowState, is_to_submit
-from airflow_provider_kirin.exceptions import KirinUnknownSubmitError
+from airflow_provider_kirin.api.redaction import short_repr
+from airflow_provider_kirin.exceptions import KirinTableError, KirinUnknownSubmitError
+
+#: How many rows that were added an error names.
+_MAX_NAMED = 5
 
 
 class Candidates:
@@ -15,13 +19,17 @@ class Candidates:
 
     :param table: returns the rows of the table, in their order
     :param rows: what is known about them
+    :param source: where the rows come from, safe to show
     :param model: the model's id
     :param by_position: whether rows have no key of their own
     """
 
-    def __init__(self, table: Callable[[], Iterable[Row]], rows: Rows, *, model: str, by_position: bool) -> None:
+    def __init__(
+        self, table: Callable[[], Iterable[Row]], rows: Rows, *, source: str, model: str, by_position: bool
+    ) -> None:
         self._table = table
         self._rows = rows
+        self._source = source
         self._model = model
         self._by_position = by_position
         #: Keys of the rows that were yielded in this wave.
@@ -30,8 +38,8 @@ class Candidates:
         self._reopened: set[str] = set()
         #: Whether the table has nothing to submit, although rows are left.
         self.is_exhausted = False
-        #: A row without a key of its own that is in the place of another one, after which nothing is yielded.
-        self.misplaced: Row | None = None
+        #: Why the table's rows are not what they were, after which nothing is yielded.
+        self.error: KirinTableError | None = None
 
     def begin_wave(self) -> None:
         """Allow all rows again."""
@@ -48,23 +56,46 @@ class Candidates:
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
                     continue
                 if not row.problems and is_to_submit(state, self._rows.row_retries):
-                    self.misplaced = next((each for each in (previous, row) if each and self._is_misplaced(each)), None)
-                    if self.misplaced is not None:
+                    if self._find_misplaced(previous, row):
                         return
                     self._tried.add(row.key)
                     yield row
         self.is_exhausted = not self._tried
 
-    def _is_misplaced(self, row: Row) -> bool:
-        """Return whether a row known by its position has other values than when it was submitted.
+    def find_added(self) -> int:
+        """Return how many rows were added, after all that there were have been submitted."""
+        added: list[str] = []
+        before: Row | None = None
+        for row in self._table():
+            state = self._rows.get(row.key)
+            if not row.problems and (state is None or state.status == "gone"):
+                self._find_misplaced(before)
+                added.append(short_repr(row.key))
+            before = row
+        if added and self.error is None:
+            more = f" and {len(added) - _MAX_NAMED:,} more" if len(added) > _MAX_NAMED else ""
+            self.error = KirinTableError(
+                f"{self._source} has changed since the batch began: no more rows are submitted than it had then. "
+                f"Left out: {', '.join(added[:_MAX_NAMED])}{more}."
+            )
+        return len(added)
+
+    def _find_misplaced(self, *rows: Row | None) -> bool:
+        """Return whether one of these rows, known by its position, has other values than when it was submitted.
 
         Rows that were moved or inserted while the batch runs shift all that follow. So a candidate and the one before
         it show it, and the others need no hash.
         """
-        state = self._rows.get(row.key) if self._by_position else None
-        if state is None or state.external_task_id is None:
-            return False
-        return state.digest != row.digest(self._model)
+        for row in rows:
+            state = self._rows.get(row.key) if row and self._by_position else None
+            if row and state and state.external_task_id and state.digest != row.digest(self._model):
+                self.error = KirinTableError(
+                    f"Row {row.position} of {self._source} has changed since the batch began: it is not what was "
+                    "submitted as that row. Without `key`, rows are known by their position. Put them back in their "
+                    "order first: otherwise rows in another place are paid again."
+                )
+                return True
+        return False
 
     def reopen(self) -> Iterator[RowState]:
         """Yield new states of unknown rows that a lookup may resolve by now, each row once in a process."""
