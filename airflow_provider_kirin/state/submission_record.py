@@ -54,7 +54,8 @@ class SubmissionRecord:
         self._sent: set[str] = set()
         #: External task ids of submissions whose outcome was not on record before this try.
         self._open: set[str] = set()
-        self._latest: str | None = None
+        #: What is in the store, as far as this process knows: each request to it takes a worker 10 to 40 ms.
+        self._known: dict[str, Any] = {}
         #: Kirin task id -> cost, for the failed generations of this step.
         self.failed_costs: dict[str, str] = {}
 
@@ -71,6 +72,8 @@ class SubmissionRecord:
         """Return whether an earlier try may have sent a submission whose outcome is not on record."""
         if self._store is None:
             return bool(self._ti.try_number > 1)
+        # Read anew, as money depends on it: Airflow may have taken a try for dead that is still running.
+        self._known.pop(submission_state_key(external_task_id), None)
         return "intent" in self._entry(external_task_id)
 
     def latest(self) -> EarlierSubmission | None:
@@ -118,7 +121,8 @@ class SubmissionRecord:
     def clear_intent(self, external_task_id: str) -> None:
         """Delete the intent, because the gateway rejected the submission."""
         if self._store is not None:
-            self._store.delete(submission_state_key(external_task_id))
+            self._known.pop(key := submission_state_key(external_task_id), None)
+            self._store.delete(key)
 
     def mark_failed(self, external_task_id: str, kirin_task: KirinTask) -> None:
         """Record a failed generation, which may have cost something."""
@@ -178,21 +182,28 @@ class SubmissionRecord:
         return int(self._ti.max_tries)
 
     def _read_latest(self) -> Mapping[str, Any]:
-        latest = self._store.get(LATEST_KEY) if self._store is not None else None
-        return latest if isinstance(latest, Mapping) else {}
+        return self._get(LATEST_KEY)
 
     def _keep(self, external_task_id: str, entry: dict[str, Any]) -> None:
         self._set(submission_state_key(external_task_id), entry)
-        if self._store is not None and self._latest != external_task_id:
-            self._set(LATEST_KEY, {"external_task_id": external_task_id, "round": self._round})
-            self._latest = external_task_id
+        latest = {"external_task_id": external_task_id, "round": self._round}
+        if self._read_latest() != latest:
+            self._set(LATEST_KEY, latest)
+
+    def _get(self, key: str) -> Mapping[str, Any]:
+        if self._store is not None and key not in self._known:
+            self._known[key] = self._store.get(key)
+        value = self._known.get(key)
+        return value if isinstance(value, Mapping) else {}
 
     def _set(self, key: str, value: dict[str, Any]) -> None:
         if self._store is not None:
             from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # loaded lazily
 
+            self._known.pop(key, None)
             # Kept as long as the run itself: what is on record is never submitted again.
             self._store.set(key, value, retention=NEVER_EXPIRE)
+            self._known[key] = value
 
     def _push(self, kirin_task_id: str, external_task_id: str, xcom_fields: Mapping[str, Any]) -> None:
         ids = {"kirin_task_id": kirin_task_id, "external_task_id": external_task_id}
@@ -250,8 +261,7 @@ class SubmissionRecord:
         return self._ti.xcom_pull(task_ids=self._ti.task_id, key=SUBMISSION_KEY, **how)
 
     def _entry(self, external_task_id: str) -> Mapping[str, Any]:
-        entry = self._store.get(submission_state_key(external_task_id)) if self._store is not None else None
-        entry = entry if isinstance(entry, Mapping) else {}
+        entry = self._get(submission_state_key(external_task_id))
         if "intent" in entry:
             self._open.add(external_task_id)
         return entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -518,6 +518,46 @@ def deployment() -> Deployment:
 
 
 needs_store = pytest.mark.skipif(not HAS_STORE, reason="the task state store is of Airflow 3.3")
+
+
+@dataclass
+class CountedStore(Store):
+    """Remembers what it was asked."""
+
+    requests: list[str] = field(default_factory=list)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.requests.append(f"get {key}")
+        return super().get(key, default)
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.requests.append(f"set {key}")
+        super().set(key, value, retention=retention)
+
+
+@needs_store
+class TestRequestsToTheStore:
+    def test_no_entry_is_read_twice_without_a_reason(self, deployment: Deployment) -> None:
+        deployment.store = store = CountedStore()
+        deployment.attempt("a")
+        own = "kirin:submission:airflow-a"
+        # Read again before it is decided to pay.
+        expected = ["get kirin:latest", f"get {own}", f"get {own}", f"set {own}", "set kirin:latest", f"set {own}"]
+        assert store.requests == expected
+
+    def test_what_another_try_does_meanwhile_is_seen_before_anything_is_paid(self, deployment: Deployment) -> None:
+        """Airflow may take a try for dead that is still running."""
+        really, gateway = deployment.gateway.get_task, deployment.gateway
+        gateway.finds_by_external_id = False
+
+        def meanwhile(*given: Any, **how: Any) -> KirinTask:
+            deployment.store.set("kirin:submission:airflow-a", {"intent": True})
+            return really(*given, **how)
+
+        gateway.get_task = meanwhile  # type: ignore[method-assign]
+        with pytest.raises(KirinUnknownSubmitError, match="airflow-a"):
+            deployment.attempt("a")
+        assert gateway.submissions == 0
 
 
 @needs_store
