@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow_provider_kirin.api.payload.paths import FieldPath, format_path, leaves
 from airflow_provider_kirin.api.redaction import short_repr
@@ -20,6 +20,8 @@ from airflow_provider_kirin.utils.task_instance import arguments_from_outputs
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Context
+
+T = TypeVar("T")
 
 _RULE = "it was written as a template or as another task's output, and that turned out to be empty"
 _REMEDY = "Check where the value comes from, or give a default there. If nothing is meant, leave {} out"
@@ -125,6 +127,18 @@ def check_budget(max_cost_usd: Any) -> None:
         from airflow_provider_kirin.api.budget import parse_budget
 
         parse_budget(max_cost_usd)
+
+
+def one_of(value: T, name: str, *allowed: T) -> T:
+    """Return an argument that takes one of two values.
+
+    :param name: the argument's name, for the error message
+    :raises ValueError: it is neither
+    """
+    if value not in allowed:
+        shown = ("None" if each is None else f'"{each}"' for each in allowed)
+        raise ValueError(f"{name} = {value!r} must be {' or '.join(shown)}.")
+    return value
 
 
 def _dynamic(operator: Any, names: Iterable[str]) -> Iterator[tuple[FieldPath, Any]]:

@@ -12,7 +12,7 @@ from airflow_provider_kirin.compat import is_unmapped_copy
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
-from airflow_provider_kirin.operators.arguments import check_budget
+from airflow_provider_kirin.operators.arguments import check_budget, one_of
 from airflow_provider_kirin.operators.file_arguments import FileArguments
 from airflow_provider_kirin.operators.payload_templates import is_dynamic
 from airflow_provider_kirin.operators.specs import CallbackSpec
@@ -122,8 +122,6 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
         poll_interval: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        if callback not in ("auto", None):
-            raise ValueError(f'callback = {callback!r} must be "auto" or None.')
         super().__init__(**kwargs)
         # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
         # raised here would be retried.
@@ -135,7 +133,7 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
         self.key = key
         self.max_in_flight = _at_least(1, max_in_flight, "max_in_flight")
         self.max_cost_usd = max_cost_usd
-        self.on_bad_row: OnBadRow = _one_of(on_bad_row, "on_bad_row", "error", "skip")
+        self.on_bad_row: OnBadRow = one_of(on_bad_row, "on_bad_row", "error", "skip")
         self.row_retries = _at_least(0, row_retries, "row_retries")
         self.max_failed_rows = _number_or_share(max_failed_rows, "max_failed_rows")
         self.fail_fast = fail_fast
@@ -145,9 +143,9 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
         self.kirin_conn_id = kirin_conn_id
         self.fit_images: FitImages = check_fit_images(fit_images)
         self.take = take
-        self.on_unknown_submit: OnUnknownSubmit = _one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
+        self.on_unknown_submit: OnUnknownSubmit = one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
         self.allow_unknown_model = allow_unknown_model
-        self.callback = callback
+        self.callback = one_of(callback, "callback", "auto", None)
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.poll_interval = None if poll_interval is None else as_seconds(poll_interval, "poll_interval")
         self._hide_rows()
@@ -259,9 +257,3 @@ def _number_or_share(value: Any, name: str) -> float:
     raise ValueError(
         f"{name} = {value!r} must be a number of rows, 0 or more, or a share of them below 1, such as 0.02."
     )
-
-
-def _one_of(value: Any, name: str, first: str, second: str) -> Any:
-    if value not in (first, second):
-        raise ValueError(f'{name} = {value!r} must be "{first}" or "{second}".')
-    return value

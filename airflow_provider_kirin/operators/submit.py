@@ -20,7 +20,7 @@ from airflow_provider_kirin.exceptions import KirinCapacityError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.lineage import OpenLineageMixin
 from airflow_provider_kirin.links.kirin import KirinGenerationLink
-from airflow_provider_kirin.operators.arguments import TemplatedArguments, check_budget
+from airflow_provider_kirin.operators.arguments import TemplatedArguments, check_budget, one_of
 from airflow_provider_kirin.operators.payload_templates import extract_inline_images, is_dynamic, reject_inline_images
 from airflow_provider_kirin.operators.specs import CallbackSpec, SubmitSpec
 from airflow_provider_kirin.utils.deferral import as_seconds, deferrable_default
@@ -103,12 +103,8 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if callback not in ("auto", None):
-            raise ValueError(f'callback = {callback!r} must be "auto" or None.')
         if not (callback_asset is None or isinstance(callback_asset, Asset)):
             raise ValueError(f"callback_asset = {short_repr(callback_asset)} must be an Asset.")
-        if on_unknown_submit not in ("stop", "resubmit"):
-            raise ValueError(f'on_unknown_submit = {on_unknown_submit!r} must be "stop" or "resubmit".')
         # On the worker a mapped operator is created again from rendered values, which execute() validates: an error
         # raised here would be retried.
         if not is_unmapped_copy(self):
@@ -120,13 +116,13 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         self.external_task_id = external_task_id
         self.fit_images: FitImages = check_fit_images(fit_images)
         self.take = take
-        self.on_unknown_submit: OnUnknownSubmit = on_unknown_submit
+        self.on_unknown_submit: OnUnknownSubmit = one_of(on_unknown_submit, "on_unknown_submit", "stop", "resubmit")
         self.allow_unknown_model = allow_unknown_model
         self.max_cost_usd = max_cost_usd
         self.deferrable = deferrable_default() if deferrable is None else deferrable
         self.capacity_timeout = as_seconds(capacity_timeout, "capacity_timeout")
         self._waiting: CapacityWait | None = None
-        self.callback = callback
+        self.callback = one_of(callback, "callback", "auto", None)
         self.callback_asset = callback_asset
         self._in_flight: InFlight | None = None
         self._kirin_task_id: str | None = None
