@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_kirin.api.batch.row import Row, check_row
-from airflow_provider_kirin.api.payload.validation import NOT_A_PARAMETER
+from airflow_provider_kirin.api.batch.row import BadRows, Row, check_row
 from airflow_provider_kirin.api.pricing import Estimate, show_usd
 from airflow_provider_kirin.cli._runner import absolute, echo, fail, show, show_rows
 from airflow_provider_kirin.cli.hook import open_hook
@@ -21,9 +20,6 @@ from airflow_provider_kirin.compat import dagbag_module
 from airflow_provider_kirin.exceptions import KirinConfigError
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.table import Table
-
-#: Rows that break a rule and are described one by one.
-_MAX_NAMED = 10
 
 
 def plan(args: Namespace) -> None:
@@ -36,38 +32,28 @@ def plan(args: Namespace) -> None:
 
 def _plan_table(args: Namespace) -> None:
     table = Table(absolute(args.source), key=args.key, model=args.model)
-    bad: list[Row] = []
+    bad = BadRows(by_position=args.key is None)
     with open_hook(args) as hook:
         price = find_table_price(hook, _good_rows(args, table(), bad), args.model)
-    for row in bad[:_MAX_NAMED]:
-        name = "" if row.key in (str(row.position), f"row {row.position}") else f" ({row.key})"
-        echo(f"row {row.position:,}{name}: {' '.join(map(str, row.problems))}")
-    if len(bad) > _MAX_NAMED:
-        echo(f"and {len(bad) - _MAX_NAMED:,} more rows")
+    for line in bad.lines():
+        echo(line)
     _show([_fields(line) for line in price.lines], args.output)
     if args.output == "table" and price.lines:
         show(f"\n{_count(price.count, 'generation')}, {price}")
-    if bad:
-        what = f"{len(bad):,} of {_count(len(bad) + price.count, 'row')} cannot be used."
-        fail(f"{what}{'' if args.key else _key_hint(bad)}")
+    if bad.count:
+        fail(f"{bad.count:,} of {_count(bad.count + price.count, 'row')} cannot be used.{bad.key_hint}")
     if not price.lines:
         echo(f"{table.source} has no rows.")
 
 
-def _good_rows(args: Namespace, rows: Iterable[Row], bad: list[Row]) -> Iterator[Row]:
+def _good_rows(args: Namespace, rows: Iterable[Row], bad: BadRows) -> Iterator[Row]:
     """Yield the rows without problems, and collect the others; images are not read."""
     for row in rows:
         checked = check_row(row, args.model, allow_unknown_model=args.allow_unknown_model)
         if checked.problems:
-            bad.append(checked)
+            bad.add(checked)
         else:
             yield row
-
-
-def _key_hint(bad: Sequence[Row]) -> str:
-    """Return what to do if a column that is not a parameter is meant to name the rows."""
-    columns = {problem.field for row in bad for problem in row.problems if problem.rule == NOT_A_PARAMETER}
-    return f" If {' or '.join(sorted(columns))} names the rows, give it as --key." if columns else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -108,7 +108,7 @@ class BatchRecovery:
         head = self._journal.head
         if head.rows is not None:
             return Rows(states, total=head.rows, row_retries=self._settings.row_retries)
-        bad, total, found = BadRows(), 0, dict[str, RowState]()
+        bad, total, found = BadRows(by_position=self._settings.by_position), 0, dict[str, RowState]()
         for row in self._table():
             total += 1
             checked = check_row(row, self._settings.model, allow_unknown_model=self._settings.allow_unknown_model)
@@ -126,8 +126,8 @@ class BatchRecovery:
                 total, source=self._settings.source, model=self._settings.model, has_submitted=has_submitted
             )
         if bad.count:
-            text = '%s of the %s rows break a rule; on_bad_row="skip" continues without them:'
-            self._log.warning(text, f"{bad.count:,}", f"{total:,}")
+            text = '%s of the %s rows break a rule.%s on_bad_row="skip" continues without them:'
+            self._log.warning(text, f"{bad.count:,}", f"{total:,}", bad.key_hint)
             for line in bad.lines():
                 self._log.warning("  %s", line)
         if states:

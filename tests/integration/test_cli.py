@@ -608,6 +608,8 @@ class TestPlan:
         done = kirin("plan", "rows.csv")
         assert (done.returncode, done.stdout) == (1, "") and "If sku names the rows, give it as --key." in done.stderr
         assert kirin("plan", "rows.csv", "--key", "sku").returncode == 0
+        done = kirin("batch", "rows.csv", "--destination", "videos", "--yes")
+        assert done.returncode == 1 and "If sku names the rows, give it as --key." in done.stderr
 
     def test_a_model_that_is_not_known(self, kirin, payload, tmp_path):
         (tmp_path / "rows.csv").write_text("prompt\nx\n")

@@ -15,9 +15,12 @@ from typing import Any
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.payload.validation import NOT_A_KNOWN_PARAMETER, NOT_A_PARAMETER
 from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, KirinTableError, Problem
 
+#: What is wrong with a column, and the same in each row that has a value in it.
+_ABOUT_COLUMN = (NOT_A_PARAMETER, NOT_A_KNOWN_PARAMETER)
 #: How many bad rows an error names.
 MAX_NAMED = 50
 #: A longer key is a mistake: it has to fit a file name.
@@ -123,6 +126,7 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
     first = next(ahead, "").lstrip("\ufeff")
     delimiter = next((character for character in ",;\t" if character in first), ",")
     reader = csv.reader(chain([first], ahead), delimiter=delimiter, strict=True)
+    begins = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         if not header:
@@ -130,16 +134,21 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
                 "The first line of a CSV file must name its columns; it is empty. No row is submitted. Add it."
             )
         check_header(header, "CSV file")
+        begins = reader.line_num + 1
         for cells in reader:
+            begins = reader.line_num + 1
             if len(cells) > len(header):
                 rule = f"has {len(cells)} cells, but only {len(header)} columns are named"
                 yield Unreadable(short_repr(delimiter.join(cells)), f"{rule}; a cell with {delimiter!r} needs quotes")
             elif record := {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}:
                 yield record
     except csv.Error as error:
+        # A quote that is not closed takes all lines after it into its cell.
+        ends = f", and ends in line {reader.line_num}," if reader.line_num > begins else ""
         raise KirinTableError(
-            f"Line {reader.line_num} of the CSV file cannot be read: {one_line(error)}. No more rows are submitted. "
-            "Correct the line, or give the table as .jsonl, which has no limit of a cell's length."
+            f"The row that begins in line {begins} of the CSV file{ends} cannot be read: {one_line(error)}. No more "
+            "rows are submitted. Correct it (are all its quotes closed?), or give the table as .jsonl, which has no "
+            "limit of a cell's length."
         ) from None
 
 
@@ -238,22 +247,52 @@ def _is_never_dynamic(value: Any) -> bool:
 
 
 class BadRows:
-    """Collects the rows that cannot be used, and makes one error of them."""
+    """Collects the rows that cannot be used, and makes one error of them.
 
-    def __init__(self) -> None:
+    :param by_position: whether rows have no key of their own
+    """
+
+    def __init__(self, *, by_position: bool) -> None:
         self.count = 0
+        self._by_position = by_position
         self._named: list[str] = []
+        self._unnamed = 0
+        #: What is wrong with a column -> the first row that has a value in it, and how many have.
+        self._columns: dict[Problem, tuple[str, int]] = {}
 
     def add(self, row: Row) -> None:
         """Add a row that has problems."""
         self.count += 1
-        if self.count <= MAX_NAMED:
-            self._named += [f"{row.key}: {problem}" for problem in row.problems]
+        name = f"row {row.key}" if row.key == str(row.position) else row.key
+        own = []
+        for problem in row.problems:
+            if problem.rule in _ABOUT_COLUMN and (problem in self._columns or len(self._columns) < MAX_NAMED):
+                first, count = self._columns.get(problem, (name, 0))
+                self._columns[problem] = first, count + 1
+            else:
+                own.append(f"{name}: {problem}")
+        if len(self._named) < MAX_NAMED:
+            self._named += own
+        else:
+            self._unnamed += bool(own)
 
     def lines(self) -> list[str]:
-        """Return what is wrong with the first of them, a line for each problem, and how many more there are."""
-        more = self.count - MAX_NAMED
-        return [*self._named, f"and {more:,} more."] if more > 0 else self._named
+        """Return what is wrong with columns, and with the first rows, a line for each, and how many more there are."""
+        columns = [
+            f"{first}{f' and {count - 1:,} more' if count > 1 else ''}: {problem}"
+            for problem, (first, count) in self._columns.items()
+        ]
+        return [*columns, *self._named, *([f"and {self._unnamed:,} more."] if self._unnamed else [])]
+
+    @property
+    def key_hint(self) -> str:
+        """What to do if a column that is not a parameter is meant to name the rows; empty if none can be."""
+        columns = {problem.field for problem in self._columns if problem.rule == NOT_A_PARAMETER}
+        return (
+            f" If {' or '.join(sorted(columns))} names the rows, give it as `key`."
+            if self._by_position and columns
+            else ""
+        )
 
     def error(self, rows: int, *, source: str, model: str, has_submitted: bool) -> KirinTableError:
         """Return the error that names them.
@@ -266,6 +305,6 @@ class BadRows:
         listed = "".join(f"\n  - {line}" for line in self.lines())
         nothing = "nothing more was submitted" if has_submitted else "nothing was sent, nothing was spent"
         return KirinTableError(
-            f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; {nothing}. Correct them, or "
-            f'set on_bad_row="skip" to continue without them:{listed}'
+            f"{self.count:,} of the {rows:,} rows of {source} cannot be used for {model}; {nothing}.{self.key_hint} "
+            f'Correct them, or set on_bad_row="skip" to continue without them:{listed}'
         )

@@ -90,7 +90,7 @@ def prepare_payload(
     found = list(_images_of(given, schema))
     problems = validate(replace_at(given, {path: "" for path, _, _ in found}), schema)
     if not allow_unknown_model:
-        problems.extend(find_misspelled(whole, schema))
+        problems.extend(find_misspelled(_without_defaults(given, whole), schema))
     prepared: dict[FieldPath, images.PreparedImage] = {}
     for path, value, rules in found:
         try:
@@ -141,7 +141,7 @@ def check_static(
     params: dict[str, Any] = replace_at(given, {path: "" for path, _, _ in found})
     problems = validate(params, schema, skip=is_dynamic)
     if not allow_unknown_model:
-        problems.extend(find_misspelled(whole, schema))
+        problems.extend(find_misspelled(_without_defaults(given, whole), schema))
     for path, value, _ in found:
         if not is_dynamic(value):
             problems.extend(images.check_without_reading(value, field=format_path(path)))
@@ -231,6 +231,10 @@ def _unusable_id(given: Mapping[str, Any]) -> Iterator[Problem]:
         except KirinIdError:
             rule = "must be a printable string of at most 512 characters, not None, . or .., not a list"
             yield Problem("external_task_id", short_repr(own), rule, 'Use an id such as "order-17"')
+
+
+def _without_defaults(given: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if whole.get(name) is not None}
 
 
 def _shown(value: Any) -> str:

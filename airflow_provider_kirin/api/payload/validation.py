@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The rule that a parameter breaks if the model does not have it.
 NOT_A_PARAMETER = "is not a parameter of this model"
+#: The same if the model is only partly documented, and the name looks like a misspelling.
+NOT_A_KNOWN_PARAMETER = "is not a known parameter of this model"
 _TYPE_NAMES = {
     "string": "a string",
     "number": "a number",
@@ -54,35 +56,47 @@ def validate(
     return problems
 
 
-def find_misspelled(given: Mapping[str, Any], schema: dict[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each name that a partly documented model may know, but that is more likely a typo.
+def find_misspelled(given: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
+    """Yield a problem for each name that a partly documented object may know, but that is more likely a typo.
 
-    It resembles a parameter that is not given, and is not a parameter of another model.
+    It spells a known name in another way, or resembles one that is not given, and is no parameter of another model.
 
-    :param given: the payload, without the defaults
-    :param schema: a model's JSON Schema
+    :param given: the payload, converted, without the defaults
+    :param schema: a model's JSON Schema, or that of an object in it
+    :param path: of the object, with a dot at its end
     """
-    is_given = {name for name, value in given.items() if value is not None}
-    unknown = is_given - schema["properties"].keys()
-    # The other models' schemas are read only where a name is unknown.
-    if not unknown or not schema["additionalProperties"]:
-        return
-    missing = tuple(name for name in schema["properties"] if name not in is_given)
-    for name in sorted(unknown - all_parameters()):
-        if near := _misspelled(name, missing):
-            rule = "is not a known parameter of this model"
-            remedy = f"Did you mean {near!r}? To send it as it is, set allow_unknown_model=True"
-            yield Problem(field=name[:80], value="(not shown)", rule=rule, remedy=remedy)
+    known = schema.get("properties", {})
+    unknown = [name for name in given if name not in known and isinstance(name, str)]
+    # Where all is documented, any other name is refused anyway. The other models' schemas are read only if needed.
+    if unknown and known and schema.get("additionalProperties", True):
+        missing = tuple(name for name in known if name not in given)
+        for name in sorted(set(unknown) - all_parameters()):
+            if near := _misspelled(name, missing, tuple(known)):
+                hint = (
+                    f"Did you mean {near!r}?" if near in missing else f"{near!r} is given, too: leave one of them out."
+                )
+                remedy = f"{hint} To send it as it is, set allow_unknown_model=True"
+                yield Problem(f"{path}{name}"[:80], "(not shown)", NOT_A_KNOWN_PARAMETER, remedy)
+    for name in given.keys() & known.keys():
+        value, rules = given[name], known[name]
+        if isinstance(value, Mapping):
+            yield from find_misspelled(value, rules, f"{path}{name}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from find_misspelled(item, rules.get("items", {}), f"{path}{name}.{index}.")
 
 
 @functools.lru_cache
-def _misspelled(name: str, known: tuple[str, ...]) -> str | None:
+def _misspelled(name: str, missing: tuple[str, ...], known: tuple[str, ...]) -> str | None:
     """Return the parameter that a name is a misspelling of. The rows of a table repeat their names."""
     import difflib
 
-    letters = {_letters(other): other for other in known}
-    near = difflib.get_close_matches(_letters(name), letters, n=1, cutoff=_TYPO)
-    return letters[near[0]] if near else None
+    spelled = {_letters(other): other for other in known}
+    if same := spelled.get(_letters(name)):
+        return same
+    near = difflib.get_close_matches(_letters(name), map(_letters, missing), n=1, cutoff=_TYPO)
+    return spelled[near[0]] if near else None
 
 
 def _letters(name: str) -> str:

@@ -137,6 +137,31 @@ def test_a_likely_typo_is_refused_unless_it_is_meant(name: str, meant: str) -> N
     assert prepared.params[name] == "x" and f"{name!r} is sent unchecked" in prepared.warnings[0]
 
 
+@pytest.mark.parametrize("name", ["Prompt", "PROMPT", "negativePrompt"])
+def test_two_spellings_of_a_parameter_are_refused_because_one_value_would_be_lost(name: str) -> None:
+    (problem,) = refused({"prompt": "p", "negative_prompt": "n", name: "x"}, "kirin_v2_6_t2v")
+    meant = "prompt" if "eg" not in name else "negative_prompt"
+    assert problem.field == name and f"{meant!r} is given, too: leave one of them out." in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("model", "payload", "field", "meant"),
+    [
+        ("kirin_v1_t2v", {"camera_control": {"typ": "down_back"}}, "camera_control.typ", "type"),
+        # As a cell of a CSV file has it.
+        ("kirin_v1_t2v", {"camera_control": '{"Type": "down_back"}'}, "camera_control.Type", "type"),
+        ("kirin_v3_t2v", {**MULTI, "multi_prompt": [{**SHOTS[0], "Index": 1}, *SHOTS[1:]]}, "multi_prompt.0.Index", ""),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_the_same_holds_in_an_object(model: str, payload: dict[str, Any], field: str, meant: str) -> None:
+    payload = {**LEAST[model], **payload}
+    (problem,) = (each for each in refused(payload, model) if each.field == field)
+    assert (f"Did you mean {meant!r}?" if meant else "is given, too") in problem.remedy
+    with pytest.raises(KirinPayloadError, match="a known parameter"):
+        check_static(payload, model, is_dynamic=lambda value: False)
+
+
 @pytest.mark.parametrize(
     "other",
     # The parameter itself is there, it is not given, or another model has it.

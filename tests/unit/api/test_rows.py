@@ -13,6 +13,8 @@ from airflow_provider_kirin.api.batch.row import MAX_NAMED, BadRows, Row, check_
 from airflow_provider_kirin.exceptions import KirinTableError
 
 MODEL = "kirin_v1_6_t2v"
+#: All of its parameters are known.
+DOCUMENTED = "kirin_v1_6_i2v"
 
 
 def rows(records: Any, key: str | None = "sku") -> list[Row]:
@@ -119,9 +121,22 @@ class TestFiles:
         found = rows(read_jsonl(['{"sku": "a", "prompt": "x", "prompt": "y"}\n', '{"sku": "b", "prompt": "x"}\n']))
         assert "once" in found[0].problems[0].rule and not found[1].problems
 
-    def test_a_csv_file_that_cannot_be_read_names_the_line(self) -> None:
-        with pytest.raises(KirinTableError, match="Line 2"):
-            list(read_csv(["a,b\n", '"a"x,b\n']))
+    @pytest.mark.parametrize(
+        ("lines", "where"),
+        [
+            (['"a"x,b\n'], "begins in line 2 of the CSV file cannot be read"),
+            # The quote in line 3 takes the others into its cell.
+            (["a,b\n", 'c,"d\n', *["e,f\n"] * 9], "begins in line 3 of the CSV file, and ends in line 12, cannot be"),
+            (["a,b\n", 'c,"d\n', 'e,"f"\n'], "begins in line 3 of the CSV file, and ends in line 4, cannot be"),
+            (['a,"b\n', 'c"\n', '"d\n'], "begins in line 4 of the CSV file cannot be read"),
+            ([], "begins in line 1 of the CSV file cannot be read"),
+        ],
+    )
+    def test_a_csv_file_that_cannot_be_read_names_the_line_in_which_the_row_begins(
+        self, lines: list[str], where: str
+    ) -> None:
+        with pytest.raises(KirinTableError, match=where):
+            list(read_csv(["a,b\n" if lines else '"a,b\n', *lines]))
 
 
 class TestChecks:
@@ -141,15 +156,29 @@ class TestChecks:
 
     def test_a_misspelled_column_is_a_problem_of_each_row_that_has_a_value_in_it(self) -> None:
         table = read_csv(["sku,prompt,negativ_prompt,seed\n", "a,p,no text,3\n", "b,p,,4\n"])
-        bad = BadRows()
+        bad = BadRows(by_position=False)
         checked = [check_row(row, MODEL) for row in rows(table)]
         bad.add(checked[0])
         assert not checked[1].problems
         (line,) = bad.lines()
         assert line.startswith("a: negativ_prompt = (not shown)") and "Did you mean 'negative_prompt'?" in line
 
+    def test_a_column_that_is_no_parameter_is_named_once_with_a_hint_at_the_key(self) -> None:
+        bad = BadRows(by_position=True)
+        for row in read_rows(
+            [{"sku": f"s{n}", "prompt": "p", "duration": 6 + n} for n in range(60)], key=None, model=DOCUMENTED
+        ):
+            bad.add(check_row(row, DOCUMENTED))
+        first, column, *others = str(
+            bad.error(60, source="products.csv", model=DOCUMENTED, has_submitted=False)
+        ).splitlines()
+        assert "If sku names the rows, give it as `key`. Correct them" in first
+        assert column.startswith("  - row 1 and 59 more: sku = (not shown): is not a parameter of this model.")
+        assert others[0].startswith("  - row 1: image = (missing)") and not any("sku" in line for line in others)
+        assert "`key`" not in str(BadRows(by_position=False).key_hint)
+
     def test_one_error_names_the_first_bad_rows_and_counts_the_others(self) -> None:
-        bad = BadRows()
+        bad = BadRows(by_position=False)
         for row in rows([{"sku": f"s{number}", "duration": "7", "prompt": "p"} for number in range(60)]):
             bad.add(check_row(row, MODEL))
         text = str(bad.error(100, source="products.csv", model=MODEL, has_submitted=False))
