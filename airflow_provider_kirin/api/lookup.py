@@ -8,7 +8,7 @@ adoption, nor "not found", nor evidence that the lookup works.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from logging import getLogger
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from airflow_provider_kirin.exceptions import (
 PATIENCE = 120.0
 #: How many earlier generations at most are looked up to verify that the lookup works.
 MAX_VERIFICATIONS = 5
+#: Connection id -> whether its lookup by external task id works, as far as this process knows.
+LOOKUP_VERIFIED: dict[str, bool] = {}
 
 
 class LookupClient(Protocol):
@@ -105,8 +107,7 @@ class Lookup:
 
     :param client: the API client
     :param conn_id: the Airflow connection id, the key in ``verified``
-    :param verified: maps each connection id to whether its lookup by external task id works; lives as long as the
-        process
+    :param verified: see :data:`LOOKUP_VERIFIED`
     :param sleep: called with the seconds to wait
     :param log: the logger to write to; by default this module's
     """
@@ -117,13 +118,13 @@ class Lookup:
         *,
         conn_id: str,
         sleep: Callable[[float], None],
-        verified: MutableMapping[str, bool] | None = None,
+        verified: dict[str, bool] = LOOKUP_VERIFIED,
         log: Any = None,
     ) -> None:
         self._client = client
         self._conn_id = conn_id
         self._sleep = sleep
-        self._verified = _verified if verified is None else verified
+        self._verified = verified
         self._log = log or getLogger(__name__)
 
     @property
@@ -213,7 +214,3 @@ def _require_api_answer(error: KirinNotFoundError) -> None:
     """Accept a 404 only from the API itself: one from a load balancer does not mean that the generation is missing."""
     if not error.from_api:
         raise KirinUnavailableError(error.message, http_status=404) from error
-
-
-#: Connection id -> whether its lookup by external task id works. Lives as long as the process.
-_verified: dict[str, bool] = {}

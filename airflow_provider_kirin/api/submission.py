@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from airflow_provider_kirin.api.capacity import capacity_pause, no_place
 from airflow_provider_kirin.api.idempotency import attempt_id, is_of_series
-from airflow_provider_kirin.api.lookup import PATIENCE, Lookup, LookupClient, is_certain_failure
+from airflow_provider_kirin.api.lookup import LOOKUP_VERIFIED, PATIENCE, Lookup, LookupClient, is_certain_failure
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.record import InFlight, Record
 from airflow_provider_kirin.api.retry import (
@@ -84,7 +84,7 @@ class Submission:
     :param is_user_id: whether the user chose that id: then it is sent unchanged, and only once
     :param model: the model to submit to
     :param on_unknown_submit: what to do if a submission may have been accepted and cannot be looked up
-    :param lookup_verified: maps each connection id to whether its lookup works; lives as long as the process
+    :param lookup_verified: see :data:`.LOOKUP_VERIFIED`
     :param conn_id: the Airflow connection id
     :param capacity_patience: seconds to wait here for a place in a full account; 0 to raise the refusal at once, for a
         caller that waits elsewhere
@@ -102,7 +102,7 @@ class Submission:
         is_user_id: bool = False,
         model: str = "",
         on_unknown_submit: OnUnknownSubmit = "stop",
-        lookup_verified: dict[str, bool] | None = None,
+        lookup_verified: dict[str, bool] = LOOKUP_VERIFIED,
         conn_id: str = "",
         capacity_patience: float = PATIENCE,
         in_flight: InFlight | None = None,

@@ -267,7 +267,7 @@ def _fail_in_lines(error: KirinError, *more: str) -> NoReturn:
 def _report(args: Namespace, run: BatchRun) -> None:
     manifest = run.journal.manifest_uri
     seconds = time.time() - run.journal.head.started_at
-    result = summary(run.rows, manifest=manifest, folder=run.folder, seconds=seconds)
+    result = summary(run.rows, manifest=manifest, folder=run.journal.folder, seconds=seconds)
     show(json.dumps(result, indent=2, ensure_ascii=False) if args.output == "json" else manifest)
     error = failure(
         run.rows,

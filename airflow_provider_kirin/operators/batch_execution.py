@@ -101,7 +101,7 @@ class OpenBatch:
             "trigger": KirinBatchTrigger(
                 kirin_conn_id=self._spec.settings.conn_id,
                 in_flight=in_flight if fits else None,
-                folder=None if fits else self.run.folder,
+                folder=None if fits else self.run.journal.folder,
                 deferred_at=wait.since,
                 polled_at=self.run.polled_at,
                 earliest_event=wait.earliest,
@@ -147,7 +147,7 @@ class OpenBatch:
         return summary(
             run.rows,
             manifest=run.journal.manifest_uri,
-            folder=run.folder,
+            folder=run.journal.folder,
             seconds=time.time() - run.journal.head.started_at,
         )
 

@@ -29,7 +29,7 @@ from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.api.errors import error_from_task
-from airflow_provider_kirin.api.lookup import check_response
+from airflow_provider_kirin.api.lookup import LOOKUP_VERIFIED, check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
@@ -61,7 +61,7 @@ class BatchRun:
     :param threads: how many rows are submitted at the same time
     :param now: returns the time, in seconds since the epoch
     :param sleep: called with the seconds to wait
-    :param lookup_verified: see :class:`.Submission`
+    :param lookup_verified: see :data:`.LOOKUP_VERIFIED`
     """
 
     rows: Rows
@@ -80,7 +80,7 @@ class BatchRun:
         threads: int = SUBMIT_THREADS,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = pause,
-        lookup_verified: dict[str, bool] | None = None,
+        lookup_verified: dict[str, bool] = LOOKUP_VERIFIED,
     ) -> None:
         self.client = client
         self.journal = journal
@@ -90,7 +90,7 @@ class BatchRun:
         self.threads = threads
         self._now = now
         self._sleep = sleep
-        self._verified = lookup_verified if lookup_verified is not None else _verified
+        self._verified = lookup_verified
         #: Called after each change of a row.
         self.on_change: Callable[[], object] = lambda: None
         #: Called at the end of each wave, and once a minute in a long one.
@@ -122,11 +122,6 @@ class BatchRun:
             now=self._now,
             sleep=self._sleep,
         )
-
-    @property
-    def folder(self) -> str:
-        """The batch's folder."""
-        return self.journal.folder
 
     # Waves --------------------------------------------------------------------------------------------------------
 
@@ -401,7 +396,3 @@ class BatchRun:
                 self.log.warning("Row %s: its video could not be stored: %s", state.key, error)
             self._record(after_download(state, error, is_unavailable=is_unavailable))
         return bool(waiting)
-
-
-#: Connection id -> whether its lookup by external task id works. Lives as long as the process.
-_verified: dict[str, bool] = {}

@@ -22,7 +22,7 @@ class RowSubmitter:
     :param journal: what survives a crash
     :param settings: what the user wants
     :param known_generations: returns pairs of external task id and Kirin task id that belong together
-    :param lookup_verified: see :class:`.Submission`
+    :param lookup_verified: see :data:`.LOOKUP_VERIFIED`
     :param log: the logger to write to
     :param now: returns the time, in seconds since the epoch
     :param sleep: called with the seconds to wait
