@@ -185,6 +185,8 @@ class SubmissionRecord:
         return self._get(LATEST_KEY)
 
     def _keep(self, external_task_id: str, entry: dict[str, Any]) -> None:
+        if self._store is None:
+            return
         self._set(submission_state_key(external_task_id), entry)
         latest = {"external_task_id": external_task_id, "round": self._round}
         if self._read_latest() != latest:
