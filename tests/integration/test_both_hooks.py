@@ -144,9 +144,11 @@ class TestAMisbehavingGateway:
 
     @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])
     async def test_a_lost_response_may_have_been_sent(self, either, connect, raw_server, way):
+        server = raw_server(WAYS[way])
         with pytest.raises(KirinNetworkError) as caught:
-            await either(connect(raw_server(WAYS[way]).url, timeout=1)).get_task("one")
-        assert caught.value.sent is True
+            await either(connect(server.url, timeout=1)).get_task("one")
+        # The time may be up before anything is sent, if this process stands still.
+        assert caught.value.sent is True or not server.requests
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_redirects_are_not_followed(self, either, connect, raw_server, counting_gateway, status):

@@ -87,6 +87,15 @@ def submit(conn_id: str, image_file: str, deferred: Deferred, server: Server) ->
 
 
 def test_the_gateway_s_callback_ends_the_task_and_no_log_has_its_token(submit, deferred, server, logged, emulator):
+    def knows_the_key() -> bool:
+        """A lookup that takes too long while the server still imports leaves all tokens rejected for a while."""
+        statuses = [
+            requests.post(server.url + path_of(deferred.token("generate", "unknown"), key), timeout=HANG).status_code
+            for key in ("wrong", KEY)
+        ]
+        return statuses == [403, 202]
+
+    until(knows_the_key, "the server has looked up the key")
     url = submit("[[seconds:600]]")
     emulator.finish()
     until(lambda: deferred.ti("generate").state == "success", "the task has ended")

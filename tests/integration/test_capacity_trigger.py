@@ -71,6 +71,12 @@ def submit(conn_id, image_file):
 
 
 class TestTheEndOfAGeneration:
+    @pytest.fixture(autouse=True)
+    def only_an_end_wakes(self, monkeypatch):
+        """However long this process stands still, no waiter is woken because of the time, and an end counts."""
+        for name in ("MIN_PAUSE", "MAX_PAUSE", "END_COUNTS"):
+            monkeypatch.setattr(f"airflow_provider_kirin.api.capacity.{name}", 2 * HANG)
+
     async def test_wakes_the_task_that_has_waited_longest(self, submit):
         later, first = (asyncio.create_task(reason(waiting(since))) for since in (-10, -20))
         await fired(watching(submit("[[seconds:1]]")))

@@ -108,8 +108,9 @@ class TestTooManyRequests:
         assert {end[0].status for end in ended} == {"completed"}
         seen = emulator.requests("GET", "/task/")
         refused = next(one["time"] for one in seen if one["status"] == 429)
-        silent = [one["time"] for one in seen if refused + 3 < one["time"] < refused + 5.9]
-        assert not silent, "retry_after holds for all, not only for the one that received it"
+        too_soon = [one for one in seen if refused < one["time"] < refused + 5.9]
+        # Each of the others may have been on its way. Alone, each would have asked ten times a second.
+        assert len(too_soon) < 2 * len(ids), "retry_after holds for all, not only for the one that received it"
 
 
 class TestFailFast:

@@ -13,6 +13,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import KirinNotFoundError, KirinUnavailableError
 from airflow_provider_kirin.plugins import generation_lookup
 from airflow_provider_kirin.plugins.generation_lookup import MAX_LOOKUPS, GenerationLookup
+from tests.support.waiting import HANG
 
 
 class Gateway:
@@ -43,6 +44,13 @@ class Gateway:
             yield
         finally:
             self.running -= 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_ages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long this process stands still."""
+    monkeypatch.setattr(generation_lookup, "TIMEOUT", HANG)
+    monkeypatch.setattr(generation_lookup, "CACHE_SECONDS", HANG)
 
 
 async def test_pages_of_one_generation_share_a_lookup_and_few_run_at_a_time() -> None:

@@ -11,7 +11,9 @@ def bodies(posts):
 
 def test_both_changes_are_sent_without_the_key(emulator, image, receiver):
     url = f"{receiver.url}/hook?id=1"
-    id_ = emulator.submitted_id(image=image, callback_url=url, callback=url, prompt="[[seconds:0.2]]")
+    id_ = emulator.submitted_id(image=image, callback_url=url, callback=url, prompt="[[seconds:600]]")
+    receiver.wait_for(1)
+    emulator.finish()
     posts = receiver.wait_for(2)
     first, last = bodies(posts)
     assert [path for path, _, _ in posts] == ["/hook?id=1"] * 2
@@ -39,15 +41,19 @@ def test_both_fields_are_served(emulator, image, receiver):
 
 def test_a_callback_that_the_receiver_fails_is_sent_again(emulator, image, receiver):
     receiver.answers = [200, 503]
-    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[fail:8002005098]] [[seconds:0.1]]")
+    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[fail:8002005098]] [[seconds:600]]")
+    receiver.wait_for(1)
+    emulator.finish()
     statuses = [body["status"] for body in bodies(receiver.wait_for(3))]
     assert statuses == ["in_progress", "failed", "failed"]
 
 
-def test_faults_lose_double_and_garble(emulator, image, receiver):
+def test_faults_lose_double_and_garble(emulator, image, receiver, until):
     emulator.fault(on="callback", kind="cut_before")
     emulator.fault(on="callback", kind="lose_response")
-    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[seconds:0.1]]")
+    emulator.submitted_id(image=image, callback_url=receiver.url, prompt="[[seconds:600]]")
+    until(lambda: emulator.call("GET", "/emulator/faults")["faults"], lambda left: len(left) == 1)
+    emulator.finish()
     assert [body["status"] for body in bodies(receiver.wait_for(2))] == ["completed", "completed"]
     emulator.fault(on="callback", kind="garbage", body="not json")
     emulator.submitted_id(image=image, callback_url=receiver.url)

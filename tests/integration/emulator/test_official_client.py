@@ -18,13 +18,18 @@ def body(**params):
     return {"model": "kirin_v1_6_i2v", "input": [{"params": params}]}
 
 
-def test_success(client, image):
-    task = client.modal.create(body(image=image, prompt="[[seconds:0.2]]"))
+def test_success(client, image, emulator):
+    task = client.modal.create(body(image=image, prompt="[[seconds:600]]"))
     seen = []
+
+    def on_poll(status, progress):
+        seen.append((status, progress))
+        emulator.finish()
+
     done = task.wait(
         sdk.with_poll_interval(0.05),
         sdk.with_poll_timeout(HANG),
-        sdk.with_poll_callback(lambda status, progress: seen.append((status, progress))),
+        sdk.with_poll_callback(on_poll),
     )
     assert done.status == "completed"
     assert seen[0][0] == "in_progress"
