@@ -33,7 +33,7 @@ from airflow_provider_kirin.api.lookup import LOOKUP_VERIFIED, check_response
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.submission import Submitted
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.exceptions import KirinError, KirinTableError, KirinTaskFailedError
+from airflow_provider_kirin.exceptions import KirinError, KirinTaskFailedError
 from airflow_provider_kirin.operators.batch_downloads import RowDownloads
 from airflow_provider_kirin.operators.batch_recovery import BatchRecovery
 from airflow_provider_kirin.operators.batch_settings import BatchClient, BatchSettings
@@ -227,11 +227,10 @@ class BatchRun:
             raise wave.paused_by
 
     def _find_added(self) -> None:
-        """Halt if the table has grown: as many rows are paid as were there when the round began."""
-        try:
-            self.rows.total += self._candidates.find_added()
-        except KirinTableError as error:
-            self.log.warning("All rows were submitted. Whether more have been added meanwhile is unknown: %s", error)
+        """Look for rows that were added meanwhile: as many are paid as were there when the round began."""
+        self.rows.total += self._candidates.find_added(self.journal.head.keys)
+        if self._candidates.notice:
+            self.log.warning("%s", self._candidates.notice)
         self._halt(self._candidates.error)
 
     def _report(self) -> None:

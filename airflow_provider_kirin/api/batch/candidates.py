@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 from airflow_provider_kirin.api.batch.row import Row
@@ -12,6 +13,22 @@ from airflow_provider_kirin.exceptions import KirinTableError, KirinUnknownSubmi
 
 #: How many rows that were added an error names.
 _MAX_NAMED = 5
+
+
+class KeysHash:
+    """A hash of the keys of a table's rows, in their order: whether they are the same rows, without keeping them."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, key: str) -> None:
+        """Add the next row."""
+        self._hash.update(f"{len(key)}:{key}".encode(errors="surrogatepass"))
+
+    @property
+    def value(self) -> str:
+        """The hash of the rows so far."""
+        return self._hash.hexdigest()
 
 
 class Candidates:
@@ -40,6 +57,8 @@ class Candidates:
         self.is_exhausted = False
         #: Why the table's rows are not what they were, after which nothing is yielded.
         self.error: KirinTableError | None = None
+        #: What a person should know of the table at the end; usually empty.
+        self.notice = ""
 
     def begin_wave(self) -> None:
         """Allow all rows again."""
@@ -62,21 +81,37 @@ class Candidates:
                     yield row
         self.is_exhausted = not self._tried
 
-    def find_added(self) -> int:
-        """Return how many rows were added, after all that there were have been submitted."""
+    def find_added(self, keys: str) -> int:
+        """Return how many rows are left out because others took their place, once as many as there were have a video.
+
+        That is an :attr:`error`. Rows at the table's end, and a table that cannot be read, are only a :attr:`notice`.
+
+        :param keys: the hash of the keys when the batch began
+        """
         added: list[str] = []
         before: Row | None = None
-        for row in self._table():
-            state = self._rows.get(row.key)
-            if not row.problems and (state is None or state.status == "gone"):
-                self._find_misplaced(before)
-                added.append(short_repr(row.key))
-            before = row
+        known, is_longer = KeysHash(), False
+        try:
+            for count, row in enumerate(self._table(), 1):
+                known.add(row.key)
+                is_longer = is_longer or (count == self._rows.total and known.value == keys)
+                state = self._rows.get(row.key)
+                if not row.problems and (state is None or state.status == "gone"):
+                    self._find_misplaced(before)
+                    added.append(short_repr(row.key))
+                before = row
+        except KirinTableError as error:
+            self.notice = f"All rows were submitted. Whether more have been added meanwhile is unknown: {error}"
+            return 0
+        named = ", ".join(added[:_MAX_NAMED])
+        more = f" and {len(added) - _MAX_NAMED:,} more" if len(added) > _MAX_NAMED else ""
+        if added and is_longer and self.error is None:
+            self.notice = f"Added at the end of {self._source}, for the next run or a clear: {named}{more}."
+            return 0
         if added and self.error is None:
-            more = f" and {len(added) - _MAX_NAMED:,} more" if len(added) > _MAX_NAMED else ""
             self.error = KirinTableError(
                 f"{self._source} has changed since the batch began: no more rows are submitted than it had then. "
-                f"Left out: {', '.join(added[:_MAX_NAMED])}{more}."
+                f"Left out: {named}{more}."
             )
         return len(added)
 
