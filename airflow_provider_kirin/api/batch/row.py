@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,10 +16,14 @@ from typing import Any
 from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.payload import check_static
+from airflow_provider_kirin.api.payload.normalize import normal_id
 from airflow_provider_kirin.api.payload.validation import NOT_A_KNOWN_PARAMETER, NOT_A_PARAMETER
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.presigned import without_signature
+from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, KirinTableError, Problem
 
+#: What a formula of a spreadsheet leaves in a cell if it fails, in English and German.
+_EXCEL_ERROR = re.compile(r"#(N/A|NV|DIV/0!|[A-ZÜ]+[!?])")
 #: What is wrong with a column, and the same in each row that has a value in it.
 _ABOUT_COLUMN = (NOT_A_PARAMETER, NOT_A_KNOWN_PARAMETER)
 #: How many bad rows an error names.
@@ -140,6 +145,9 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
             if len(cells) > len(header):
                 rule = f"has {len(cells)} cells, but only {len(header)} columns are named"
                 yield Unreadable(short_repr(delimiter.join(cells)), f"{rule}; a cell with {delimiter!r} needs quotes")
+            elif broken := next((cell for cell in cells if cell[:1] == "#" and _EXCEL_ERROR.fullmatch(cell)), None):
+                rule = f"must not have the error {broken} of a spreadsheet"
+                yield Unreadable(short_repr(delimiter.join(cells)), rule)
             elif record := {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}:
                 yield record
     except csv.Error as error:
@@ -196,7 +204,7 @@ def _unnamed(position: int, seen: set[str], name: str = "") -> str:
 
 def _id_problems(payload: Mapping[str, Any], ids: set[str]) -> tuple[Problem, ...]:
     """Return what is wrong with a row's own external task id: two rows with the same one would share a video."""
-    own_id = payload.get("external_task_id")
+    own_id = normal_id(payload.get("external_task_id"))
     if not isinstance(own_id, str) or not own_id:
         return ()
     if own_id not in ids:
@@ -217,6 +225,9 @@ def _as_key(given: Any) -> str | Problem:
     if isinstance(given, float) and given.is_integer():
         given = int(given)
     text = str(given).strip() if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
+    if without_signature(text) != text:
+        rule = "must not be a presigned URL: its signature changes, and the row would be paid again after a clear"
+        return Problem("key", redact_url(text), rule, "Take another column, or leave `key` out")
     if text and text.isprintable() and len(text) <= MAX_KEY:
         return text
     rule = f"must name the row: a string or an integer, printable, of 1 to {MAX_KEY} characters"
@@ -271,10 +282,9 @@ class BadRows:
                 self._columns[problem] = first, count + 1
             else:
                 own.append(f"{name}: {problem}")
-        if len(self._named) < MAX_NAMED:
-            self._named += own
-        else:
-            self._unnamed += bool(own)
+        left = MAX_NAMED - len(self._named)
+        self._named += own[:left]
+        self._unnamed += len(own) > left
 
     def lines(self) -> list[str]:
         """Return what is wrong with columns, and with the first rows, a line for each, and how many more there are."""

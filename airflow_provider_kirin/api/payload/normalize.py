@@ -69,13 +69,22 @@ def normalize(given: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """
     properties = schema.get("properties", {})
     normal = {name: _convert(value, properties.get(name, {})) for name, value in given.items() if value is not None}
-    if isinstance(normal.get("external_task_id"), str):
-        # The lookup strips the id: a line break left by a template would make it differ from the one that was sent.
-        normal["external_task_id"] = normal["external_task_id"].strip()
+    if "external_task_id" in normal:
+        normal["external_task_id"] = normal_id(normal["external_task_id"])
     for name, rules in properties.items():
         if "default" in rules:
             normal.setdefault(name, rules["default"])
     return normal
+
+
+def normal_id(value: Any) -> Any:
+    """Return an external task id as it is sent; anything that cannot be one unchanged.
+
+    :param value: the user's value
+    """
+    text = _convert(value, {"type": "string"})
+    # The lookup strips the id: a line break left by a template would make it differ from the one that was sent.
+    return text.strip() if isinstance(text, str) else text
 
 
 def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
@@ -90,6 +99,9 @@ def _convert(value: Any, rules: Mapping[str, Any]) -> Any:
         return {_as_name(name): _convert(item, children.get(name, {})) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_convert(item, rules.get("items", {})) for item in value]
+    if isinstance(value, str) and value.strip() in rules.get("enum", ()):
+        # A cell of a table: "5 ".
+        return value.strip()
     is_text = json_type == "string" and "x-image" not in rules
     if _is_number(value) and (is_text or str(value) in rules.get("enum", ())):
         # Native rendering turns strings that look like numbers into numbers: an order number, "5" seconds.

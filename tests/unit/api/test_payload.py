@@ -214,7 +214,7 @@ class TestCfgScale:
 
 
 class TestDuration:
-    @pytest.mark.parametrize("value", ["7", 7, 0, -5, True, False, 5.5, "", "five", "5s", " 5", [5], {"seconds": 5}])
+    @pytest.mark.parametrize("value", ["7", 7, 0, -5, True, False, 5.5, "", "five", "5s", [5], {"seconds": 5}])
     def test_5_or_10_seconds_and_no_others(self, value: Any) -> None:
         (problem,) = refused(duration=value)
         assert (problem.field, problem.rule) == ("duration", "must be one of '5', '10'")

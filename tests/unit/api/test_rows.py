@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.batch.row import MAX_NAMED, BadRows, Row, check_row, read_csv, read_jsonl, read_rows
+from airflow_provider_kirin.api.payload import prepare_payload
 from airflow_provider_kirin.exceptions import KirinTableError
 
 MODEL = "kirin_v1_6_t2v"
@@ -47,6 +49,18 @@ class TestKeys:
         first, second = rows([{"sku": "a"}, {"sku": " a "}])
         assert not first.problems
         assert (second.key, second.problems[0].rule) == ("a (row 2)", "is the key of an earlier row")
+
+    @pytest.mark.parametrize("other", [17, Decimal(17), "17", " 17\n"], ids=repr)
+    def test_an_external_task_id_may_be_used_once_because_two_rows_would_get_one_video(self, other: Any) -> None:
+        first, second = rows([{"sku": "a", "external_task_id": 17}, {"sku": "b", "external_task_id": other}])
+        assert not first.problems
+        assert [problem.rule for problem in second.problems] == ["is the id of an earlier row"]
+
+    def test_a_presigned_url_is_no_key_because_it_changes(self) -> None:
+        signed = "https://bucket.example/a.jpg?X-Amz-Date=1&X-Amz-Signature=5ec7e7"
+        found = rows([{"sku": signed}, {"sku": "https://shop.example/a?id=5"}])
+        assert "must not be a presigned URL" in str(found[0].problems[0]) and "5ec7e7" not in str(found[0].problems[0])
+        assert (found[1].key, found[1].problems) == ("https://shop.example/a?id=5", ())
 
     @pytest.mark.parametrize("record", [None, "text", 3, ["a"], {1: "a"}])
     def test_a_record_that_is_no_mapping_is_a_problem(self, record: Any) -> None:
@@ -114,6 +128,12 @@ class TestFiles:
     def test_the_first_name_may_have_a_byte_order_mark_and_quotes(self) -> None:
         assert list(read_csv(['\ufeff"prompt","sku"\r\n', '"p","a"\r\n'])) == [{"prompt": "p", "sku": "a"}]
 
+    @pytest.mark.parametrize("cell", ["#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!"])
+    def test_a_formula_that_failed_is_no_prompt(self, cell: str) -> None:
+        found = rows(read_csv(["sku,prompt\n", f"a,{cell}\n", "b,#1 in the shop!\n", "c,#sale\n"]))
+        assert f"the error {cell} of a spreadsheet" in found[0].problems[0].rule
+        assert [row.payload for row in found[1:]] == [{"prompt": "#1 in the shop!"}, {"prompt": "#sale"}]
+
     def test_blank_cells_are_absent_and_a_blank_line_is_no_row(self) -> None:
         assert list(read_csv(["prompt,sku\n", "   \n", " ,a\n", " , \n"])) == [{"sku": "a"}]
 
@@ -144,6 +164,12 @@ class TestChecks:
         (row,) = rows([{"sku": "a", "prompt": "{{ conn.kirin_default.password }}"}])
         assert not check_row(row, MODEL).problems
 
+    def test_spaces_around_a_choice_do_not_count(self) -> None:
+        (row,) = rows([{"sku": "a", "prompt": "p", "duration": " 5 ", "mode": "std\n"}])
+        assert not check_row(row, MODEL).problems
+        sent = prepare_payload(row.payload, MODEL).params
+        assert (sent["duration"], sent["mode"]) == ("5", "std")
+
     def test_cells_are_converted_as_the_schema_says(self) -> None:
         (row,) = rows([{"sku": "a", "prompt": "p", "duration": "5", "cfg_scale": "0.5"}])
         assert not check_row(row, MODEL).problems
@@ -162,6 +188,12 @@ class TestChecks:
         assert not checked[1].problems
         (line,) = bad.lines()
         assert line.startswith("a: negativ_prompt = (not shown)") and "Did you mean 'negative_prompt'?" in line
+
+    def test_a_row_with_a_thousand_problems_fills_no_log(self) -> None:
+        bad = BadRows(by_position=False)
+        for n in range(3):
+            bad.add(check_row(Row(f"s{n}", n, {f"c{column}": 1 for column in range(1000)}), DOCUMENTED))
+        assert len(bad.lines()) == 2 * MAX_NAMED + 1 and bad.lines()[-1] == "and 3 more."
 
     def test_a_column_that_is_no_parameter_is_named_once_with_a_hint_at_the_key(self) -> None:
         bad = BadRows(by_position=True)
