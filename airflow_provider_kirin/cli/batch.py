@@ -35,7 +35,7 @@ from airflow_provider_kirin.operators.batch_settings import BatchSettings
 from airflow_provider_kirin.operators.batch_wait import wait_for_ends
 from airflow_provider_kirin.operators.destinations import BATCH_TEMPLATE
 from airflow_provider_kirin.operators.table import Table
-from airflow_provider_kirin.state.journal import Journal
+from airflow_provider_kirin.state.journal import MANIFEST, Journal
 
 #: Distinguishes the batches of a shell from those of a DAG.
 _PREFIX = "cli-"
@@ -56,6 +56,8 @@ def work(args: Namespace) -> None:
         # Shown as it was given.
         table.source = args.table
     journal = Journal(_folder(args.destination), owner=secrets.token_hex(4))
+    if _resolved(args.table) == f"{journal.folder}/{MANIFEST}":
+        fail(f"{args.table} is where this batch would write its manifest: rename the table, or give another folder.")
     name = _name(args, journal)
     with open_hook(args) as hook:
         # Threads share the session.
@@ -92,7 +94,11 @@ def _folder(destination: str) -> str:
     """Return the batch's folder, under a name that does not depend on the current one."""
     if destination.lower().endswith(".mp4"):
         fail(f"{destination} must be a folder: a batch has a file for each row.")
-    path = absolute(destination)
+    return _resolved(destination)
+
+
+def _resolved(path: str) -> str:
+    path = absolute(path)
     return path.rstrip("/") if "://" in path else str(Path(path).resolve())
 
 

@@ -368,6 +368,12 @@ class TestBatch:
         names = [row["external_task_id"] for row in emulator.ledger()["paid"]]
         assert len(names) == len(set(names)) == 6
 
+    def test_a_table_is_not_replaced_by_the_manifest(self, kirin, tmp_path):
+        (tmp_path / "manifest.jsonl").write_text(text := '{"image": "cup.jpg", "prompt": "a"}')
+        done = kirin("batch", "manifest.jsonl", "--destination", ".", "-y", "--resume")
+        assert_one_line(done, "manifest.jsonl is where this batch would write its manifest")
+        assert (tmp_path / "manifest.jsonl").read_text() == text
+
     def test_a_journal_that_is_lost_or_moved_costs_lookups(self, kirin, table, emulator, tmp_path):
         table(4)
         assert kirin(*self.ARGUMENTS, "-y").returncode == 0
