@@ -136,10 +136,11 @@ class TestAMisbehavingGateway:
             tracemalloc.stop()
 
     async def test_a_refused_connection_was_surely_not_sent(self, either, connect):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        with pytest.raises(KirinNetworkError, match="Could not connect") as caught:
-            await either(connect(f"http://127.0.0.1:{port}")).get_task("one")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            hook = either(connect(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+            with pytest.raises(KirinNetworkError, match="Could not connect") as caught:
+                await hook.get_task("one")
         assert caught.value.sent is False and caught.value.retryable
 
     @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])

@@ -51,9 +51,11 @@ def payload(image_file) -> dict[str, str]:
 
 
 @pytest.fixture
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections. It is taken all the while, so that no other process begins to listen there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 class TestSubmitAndLookUp:

@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.plugins import callback_inbox
 from airflow_provider_kirin.plugins.callback_inbox import HANDLERS, MAX_WAITING, Handled, Inbox
+from tests.support.waiting import HANG
 
 
 def token(number: int = 0) -> CallbackToken:
@@ -48,7 +49,7 @@ class Scene:
         return result
 
     async def until(self, look: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG):
             while not look():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

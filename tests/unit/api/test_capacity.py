@@ -259,13 +259,13 @@ class Night:
     done: int = 0
     now: float = 0.0
     events: list[tuple[float, int, Any]] = field(default_factory=list)
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def play(self) -> float:
         """Return the makespan."""
-        chance = random.Random(1)
-        lines = [CapacityLine(jitter=chance.random) for _ in range(self.triggerers)]
+        lines = [CapacityLine(jitter=self.chance.random) for _ in range(self.triggerers)]
         for row in range(self.rows):
-            self.at(row / self.rush, self.submit, row, None, 1, lines, chance)
+            self.at(row / self.rush, self.submit, row, None, 1, lines)
         while self.events:
             self.now, _, (what, *arguments) = heapq.heappop(self.events)
             what(*arguments)
@@ -273,22 +273,22 @@ class Night:
         return self.now
 
     def at(self, time: float, *what: Any) -> None:
-        heapq.heappush(self.events, (time, len(self.events) + random.getrandbits(40), what))
+        heapq.heappush(self.events, (time, len(self.events) + self.chance.getrandbits(40), what))
 
-    def submit(self, row: int, since: float | None, refusals: int, lines: list[CapacityLine], chance: Any) -> None:
-        one = chance.choice(lines)
+    def submit(self, row: int, since: float | None, refusals: int, lines: list[CapacityLine]) -> None:
+        one = self.chance.choice(lines)
         # From a worker to a trigger that runs.
         later = self.now + 1.4
         if self.running < self.places:
             self.running += 1
             self.at(self.now + self.seconds, self.end)
             self.at(later, one.watch)
-            self.at(later + self.seconds, self.see, one, lines, chance)
+            self.at(later + self.seconds, self.see, one, lines)
             return
         self.refusals += 1
         since = self.now if since is None else since
         made = Waiter(since, f"{row:05}", self.now, self.now + 10, refusals)
-        self.at(later, self.join, one, made, lines, chance)
+        self.at(later, self.join, one, made, lines)
 
     def end(self) -> None:
         self.running -= 1
