@@ -19,7 +19,6 @@ from airflow_provider_kirin.plugins import callback as receiver
 from airflow_provider_kirin.plugins import callback_keys
 from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
 from airflow_provider_kirin.plugins.callback_inbox import Handled
-from airflow_provider_kirin.plugins.callback_keys import SigningKeys
 from airflow_provider_kirin.plugins.generation_lookup import look_up_once
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.triggers.events import load_event
@@ -31,23 +30,22 @@ pytestmark = pytest.mark.usefixtures("airflow_db", "conn_id")
 
 
 @pytest.fixture(scope="module")
-def application(airflow_db: Any) -> Iterator[Any]:
+def application(airflow_db: Any) -> Any:
     """Airflow's web application, with the plugins that it finds."""
     from airflow.api_fastapi.app import create_app
-    from fastapi.testclient import TestClient
 
-    with TestClient(create_app(apps="core"), base_url="http://127.0.0.1") as client:
-        yield client
+    return create_app(apps="core")
 
 
 @pytest.fixture
-def web(application: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same, with a receiver that knows no key yet; however long this process stands still, it forgets none."""
+def web(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The same, started anew, with a receiver that knows no key yet; however long it stands still, it forgets none."""
+    from fastapi.testclient import TestClient
+
     monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", HANG)
     monkeypatch.setattr(callback_keys, "PROOF_SECONDS", HANG)
-    running = receiver.app.state.receiver
-    monkeypatch.setattr(running, "_keys", SigningKeys(running._keys._look_up))
-    return application
+    with TestClient(application, base_url="http://127.0.0.1") as client:
+        yield client
 
 
 @pytest.fixture
