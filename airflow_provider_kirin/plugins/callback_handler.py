@@ -20,7 +20,7 @@ from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.plugins.callback_inbox import Handled
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
 from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
-from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, remaining_hold
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +94,7 @@ class CallbackHandler:
             return Handled("ignored")
         ended_at = self._ends_of_wave(wait)
         ended_at.setdefault(kirin_task.id, time.time())
-        schedule = wait.trigger.schedule(
-            remaining_hold(wait.trigger.earliest_event, deferred_at=wait.trigger.deferred_at)
-        )
+        schedule = wait.trigger.schedule(wait.trigger.remaining_hold(deferred_at=wait.trigger.deferred_at))
         if (left := schedule.wake_at(len(in_flight) - len(ended_at), [*ended_at.values()]) - time.time()) > 0:
             return Handled("held", wait=left)
         has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, len(ended_at))
@@ -118,7 +116,7 @@ class CallbackHandler:
         if result := wait.trigger.result_of(outcomes):
             ended = await self._run(self._writer, wake.end, wait, kirin_task.id, result)
             return Handled("ended" if ended else "ignored")
-        if hold := remaining_hold(wait.trigger.earliest_event, deferred_at=wait.trigger.started_at):
+        if hold := wait.trigger.remaining_hold(deferred_at=wait.trigger.started_at):
             return Handled("held", wait=hold)
         resumed = await self._run(self._writer, wake.resume, wait, kirin_task.id, outcomes)
         return Handled("resumed" if resumed else "ignored")

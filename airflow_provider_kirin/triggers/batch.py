@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.batch.schedule import Wait
 from airflow_provider_kirin.api.pauses import pause_async
@@ -17,8 +17,8 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
 from airflow_provider_kirin.state.journal import Journal
 from airflow_provider_kirin.triggers.account_line import AccountLine
+from airflow_provider_kirin.triggers.base import KirinTrigger
 from airflow_provider_kirin.triggers.end import was_woken
-from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arguments
 
 #: Bytes of the generations in a trigger's arguments. Airflow encrypts them, which adds a third, and MySQL stores 64 KB.
 _MAX_ARGUMENTS = 40_000
@@ -36,7 +36,7 @@ def fits_into_arguments(in_flight: Sequence[Any]) -> bool:
     return len(json.dumps(in_flight)) <= _MAX_ARGUMENTS
 
 
-class KirinBatchTrigger(BaseTrigger):
+class KirinBatchTrigger(KirinTrigger):
     """Watch all generations of a batch, and fire once when the next wave is worth a worker.
 
     The event only counts: the worker asks for each generation again. Times are wall-clock times, so that a restart of
@@ -70,7 +70,7 @@ class KirinBatchTrigger(BaseTrigger):
         awaits_callback: bool = False,
         polled_at: float = 0.0,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kirin_conn_id = kirin_conn_id
         self.in_flight = in_flight
         self.folder = folder
@@ -83,13 +83,9 @@ class KirinBatchTrigger(BaseTrigger):
         self.awaits_callback = awaits_callback
         self.polled_at = polled_at
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments from which any triggerer can recreate this trigger."""
-        return serialize_arguments(self)
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event."""
-        wait = self.schedule(seconds_to_hold(self, deferred_at=self.deferred_at))
+        wait = self.schedule(self.seconds_to_hold(deferred_at=self.deferred_at))
         ended_at: list[float] = []
         try:
             in_flight = self.in_flight

@@ -9,14 +9,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.capacity import CapacityWait, Waiter, capacity_pause
 from airflow_provider_kirin.api.pauses import pause_async
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.triggers.account_line import AccountLine
-from airflow_provider_kirin.triggers.kirin import seconds_to_hold, serialize_arguments
+from airflow_provider_kirin.triggers.base import KirinTrigger
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
@@ -63,7 +63,7 @@ def resumed_wait(event: Mapping[str, Any], *, try_number: int) -> CapacityWait |
     return CapacityWait(since=event["since"], deadline=event["deadline"], refusals=event["refusals"])
 
 
-class KirinCapacityTrigger(BaseTrigger):
+class KirinCapacityTrigger(KirinTrigger):
     """Wait until a place may be free in the account, and fire once: a worker then submits again.
 
     A trigger cannot know whether a place is free, only that asking is worthwhile. Times are wall-clock times, so that
@@ -90,7 +90,7 @@ class KirinCapacityTrigger(BaseTrigger):
         deferred_at: float,
         earliest_event: float,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kirin_conn_id = kirin_conn_id
         self.since = since
         self.refusals = refusals
@@ -99,14 +99,10 @@ class KirinCapacityTrigger(BaseTrigger):
         self.deferred_at = deferred_at
         self.earliest_event = earliest_event
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments from which any triggerer can recreate this trigger."""
-        return serialize_arguments(self)
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for a place, and fire one event with the reason."""
         now = time.time()
-        ready_at = now + seconds_to_hold(self, deferred_at=self.deferred_at)
+        ready_at = now + self.seconds_to_hold(deferred_at=self.deferred_at)
         waiter = Waiter(
             self.since, str(id(self)), refused_at=self.deferred_at, ready_at=ready_at, refusals=self.refusals
         )

@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from inspect import signature
 from typing import Any, Literal
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
@@ -18,6 +17,7 @@ from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
 from airflow_provider_kirin.triggers.account_line import AccountLine
+from airflow_provider_kirin.triggers.base import KirinTrigger
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.end import end_task, was_woken
 from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
@@ -26,37 +26,6 @@ from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
 #: The return value of a task that ends in the triggerer: one generation or a list. None: the task ends on a worker.
 ResultShape = Literal["one", "list"] | None
-
-
-def serialize_arguments(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
-    """Return the serialized form of a trigger whose attributes are named like its arguments.
-
-    :param trigger: the trigger
-    """
-    trigger_class = type(trigger)
-    return f"{trigger_class.__module__}.{trigger_class.__qualname__}", {
-        name: getattr(trigger, name) for name in signature(trigger_class).parameters
-    }
-
-
-def seconds_to_hold(trigger: Any, *, deferred_at: float) -> float:
-    """Return the seconds for which a trigger's event must be held back.
-
-    :param trigger: has ``earliest_event``
-    :param deferred_at: when the worker deferred, by its clock
-    """
-    # dag.test() runs a trigger without a task instance, and without a scheduler.
-    return 0.0 if trigger.task_instance is None else remaining_hold(trigger.earliest_event, deferred_at=deferred_at)
-
-
-def remaining_hold(earliest_event: float, *, deferred_at: float) -> float:
-    """Return the seconds for which an event must be held back.
-
-    :param earliest_event: see :class:`.KirinTaskTrigger`
-    :param deferred_at: when the worker deferred, by its clock
-    """
-    # Clocks may differ: if this one is behind the worker's, hold the event only as long as if they agreed.
-    return max(min(earliest_event - time.time(), earliest_event - deferred_at), 0.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +40,7 @@ class TaskResult:
     generations: Sequence[KirinTask]
 
 
-class KirinTaskTrigger(BaseTrigger):
+class KirinTaskTrigger(KirinTrigger):
     """Wait for one or more generations, and fire once when all of them have ended or the deadline has passed.
 
     The arguments are plain and small, without a key or an image. The deadline is wall-clock time, so that a restart of
@@ -109,7 +78,7 @@ class KirinTaskTrigger(BaseTrigger):
         earliest_event: float = 0.0,
         awaits_callback: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kirin_task_ids = list(kirin_task_ids)
         self.kirin_conn_id = kirin_conn_id
         self.started_at = started_at
@@ -123,17 +92,13 @@ class KirinTaskTrigger(BaseTrigger):
         self.awaits_callback = awaits_callback
         self._line: AccountLine | None = None
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments from which any triggerer can recreate this trigger."""
-        return serialize_arguments(self)
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations, and fire one event with every outcome, in the order of the ids."""
         yield await self.wait()
 
     async def wait(self) -> TriggerEvent:
         """Wait for all generations, and return the event."""
-        earliest = asyncio.get_running_loop().time() + seconds_to_hold(self, deferred_at=self.started_at)
+        earliest = asyncio.get_running_loop().time() + self.seconds_to_hold(deferred_at=self.started_at)
         outcomes = await self._wait_for_all()
         if event := await self._end_here(outcomes):
             return event

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kirin.api.requests import validate_task_ids
 from airflow_provider_kirin.exceptions import KirinIdError
 from airflow_provider_kirin.state.keys import USAGE_KEY
+from airflow_provider_kirin.triggers.base import KirinTrigger
 from airflow_provider_kirin.triggers.encoding import make_event
 from airflow_provider_kirin.triggers.events import hand_back_to_worker
-from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger, serialize_arguments
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from airflow_provider_kirin.utils.start_from_trigger import has_template
 from airflow_provider_kirin.utils.task_instance import where_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import jinja2
 
 
-class KirinStartTrigger(BaseTrigger):
+class KirinStartTrigger(KirinTrigger):
     """Look up the ids, then wait as :class:`.KirinTaskTrigger` does.
 
     Airflow creates it from static arguments. It renders the attributes that are named like template fields of the
@@ -55,7 +56,7 @@ class KirinStartTrigger(BaseTrigger):
         end_from_trigger: bool = False,
         do_xcom_push: bool = True,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kirin_task_id = kirin_task_id
         self.kirin_conn_id = kirin_conn_id
         self.timeout = timeout
@@ -65,10 +66,6 @@ class KirinStartTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.do_xcom_push = do_xcom_push
         self._waiting: KirinTaskTrigger | None = None
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments from which any triggerer can recreate this trigger."""
-        return serialize_arguments(self)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all generations and fire one event."""
