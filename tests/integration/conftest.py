@@ -59,12 +59,6 @@ if "airflow.configuration" in sys.modules:
 HOME = _own_airflow_home()
 
 
-@pytest.fixture(autouse=True)
-def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here has a scheduler that could be overtaken by an event; tests/system has."""
-    monkeypatch.setattr("airflow_provider_kirin.utils.deferral.min_deferral", lambda: 0.0)
-
-
 @pytest.fixture(scope="session")
 def airflow_db() -> Path:
     """A migrated database; the path of AIRFLOW_HOME."""

@@ -150,7 +150,7 @@ class TestStartedInTheTriggerer:
 
     async def test_it_fires_as_soon_as_the_video_is_there(self, submit, monkeypatch):
         # No worker has deferred it, so there is nothing to wait for.
-        monkeypatch.setattr("airflow_provider_kirin.utils.deferral.min_deferral", lambda: 3600.0)
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "3600")
         one = submit("[[seconds:0.2]]")
         event = await self.fired(self.starting(one))
         assert [end.id for end in load_event(event.payload, expected=1)] == [one]
