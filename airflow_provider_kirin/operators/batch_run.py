@@ -327,10 +327,15 @@ class BatchRun:
         self._halt(self._candidates.error)
 
     def _halt(self, error: KirinError | None) -> None:
+        """Submit nothing more; if the reason may pass, only until the next wave."""
         # Threads submit the next rows too: one reason is enough.
-        if error is not None and self.halted is None:
+        if error is None or self.halted is not None:
+            return
+        if error.retryable:
+            self._wave.paused_by = error
+        else:
             self.halted = error
-            self.log.warning("Nothing more is submitted: %s", error)
+        self.log.warning("Nothing more is submitted: %s", error)
 
     def _may_start(self, running: int) -> bool:
         # The table may have more rows by now than were checked.
@@ -357,10 +362,7 @@ class BatchRun:
         match scope_of(error):
             case "full":
                 self._wave.is_full = True
-            case "unavailable":
-                self._wave.paused_by = error
-                self.log.warning("Nothing more is submitted: %s", error)
-            case "halted":
+            case "unavailable" | "halted":
                 self._halt(error)
             case "again":
                 self._wave.add_transient_error(state, error)

@@ -58,6 +58,15 @@ class TestAnotherBatchInTheSameFolder:
         assert batch.work().rows.counts() == {"saved": 2}, "switched back, it continues"
 
 
+def unreadable(*, retryable: bool) -> Any:
+    """A table that cannot be read."""
+
+    def read() -> Any:
+        raise KirinTableError("products.jsonl cannot be read: No such file.", retryable=retryable)
+
+    return read
+
+
 class TestATableThatChanges:
     def test_rows_that_vanished_during_a_round_end_the_batch(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(5))
@@ -119,14 +128,55 @@ class TestATableThatChanges:
     ) -> None:
         batch = Batch(tmp_path, table(2))
         batch.wave()
-
-        def gone() -> Any:
-            raise KirinTableError("products.jsonl cannot be read: No such file.")
-
-        batch.table = gone  # type: ignore[method-assign]
+        batch.table = unreadable(retryable=False)  # type: ignore[method-assign]
         run = batch.work()
         assert (run.rows.counts(), run.why_stopped) == ({"saved": 2}, "")
         assert "No such file" in caplog.text
+
+    def test_a_table_that_is_gone_takes_no_video_away_that_is_being_generated(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(5))
+        batch.wave()
+        batch.table = unreadable(retryable=False)  # type: ignore[method-assign]
+        run = batch.work()
+        assert run.rows.counts() == {"todo": 2, "saved": 3}
+        error = failure(run.rows, max_failed_rows=0, refused_count=True, manifest="m", why=run.why_stopped)
+        assert error is not None and "cannot be read" in str(error)
+
+    def test_a_table_that_breaks_while_its_rows_are_submitted_loses_none_of_them(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(5))
+        read = batch.table
+
+        def broken() -> Any:
+            yield from list(read())[:2]
+            raise KirinTableError("products.jsonl cannot be read: it is cut off.")
+
+        batch.open()
+        batch.table = broken  # type: ignore[method-assign]
+        run = batch.work()
+        assert run.rows.counts() == {"todo": 3, "saved": 2} and len(batch.gateway.paid) == 2
+        batch.table, batch.round, batch.try_number = read, 3, 2  # type: ignore[method-assign]
+        assert batch.work().rows.counts() == {"saved": 5}
+        assert len(batch.gateway.paid) == 5
+
+    def test_a_table_that_is_unavailable_is_read_again_in_the_next_wave(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(5))
+        batch.wave()
+        read, batch.table = batch.table, unreadable(retryable=True)  # type: ignore[method-assign]
+        finish_all(batch.gateway)
+        run = batch.wave()
+        assert not run.is_finished and run.rows.counts() == {"todo": 2, "saved": 3}
+        assert run.wait().retry_at is not None
+        batch.table = read  # type: ignore[method-assign]
+        assert batch.work().rows.counts() == {"saved": 5}
+
+    def test_a_table_that_stays_unavailable_ends_the_try_and_is_retried(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, table(5))
+        batch.wave()
+        batch.table = unreadable(retryable=True)  # type: ignore[method-assign]
+        finish_all(batch.gateway)
+        with pytest.raises(KirinTableError, match="cannot be read") as caught:
+            batch.work()
+        assert caught.value.retryable
 
     def test_what_rows_that_are_gone_cost_stays_on_record(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))

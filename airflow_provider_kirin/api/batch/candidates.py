@@ -55,7 +55,7 @@ class Candidates:
         self._reopened: set[str] = set()
         #: Whether the table has nothing to submit, although rows are left.
         self.is_exhausted = False
-        #: Why the table's rows are not what they were, after which nothing is yielded.
+        #: Why the table's rows are not what they were, or cannot be read; nothing is yielded then.
         self.error: KirinTableError | None = None
         #: What a person should know of the table at the end; usually empty.
         self.notice = ""
@@ -64,12 +64,13 @@ class Candidates:
         """Allow all rows again."""
         self._tried.clear()
         self.is_exhausted = False
+        self.error = None
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows in the table's order, those that had errors last."""
         for had_errors in (False, True):
             before: Row | None = None
-            for row in self._table():
+            for row in self._read():
                 previous, before = before, row
                 state = self._rows.get(row.key)
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
@@ -79,7 +80,14 @@ class Candidates:
                         return
                     self._tried.add(row.key)
                     yield row
-        self.is_exhausted = not self._tried
+        self.is_exhausted = not self._tried and self.error is None
+
+    def _read(self) -> Iterator[Row]:
+        """Yield the table's rows. It may be gone, although rows of it are in flight, and paid."""
+        try:
+            yield from self._table() if self.error is None else ()
+        except KirinTableError as error:
+            self.error = error
 
     def find_added(self, keys: str) -> int:
         """Return how many rows are left out because others took their place, once as many as there were have a video.
