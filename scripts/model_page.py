@@ -121,8 +121,9 @@ def _limits(rules: dict[str, Any]) -> Iterator[str]:
     low, high = rules.get("minLength"), rules.get("maxLength")
     if high:
         yield f"{low} to {high:,} characters" if low else f"at most {high:,} characters"
-    if "minimum" in rules:
-        yield f"{rules['minimum']} to {rules['maximum']}"
+    low, high = rules.get("minimum"), rules.get("maximum")
+    if low is not None or high is not None:
+        yield f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
     low, high = rules.get("minItems"), rules.get("maxItems")
     if high:
         yield f"{low} to {high} items" if low else f"at most {high} item{'s' if high > 1 else ''}"
