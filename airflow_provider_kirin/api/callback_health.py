@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: Seconds between polls of a generation whose callback is expected.
 SAFETY_NET = 300.0
+#: Seconds for which the API server certainly keeps the callbacks of a batch on whose next wave a worker works.
+KEPT = 60.0
 #: Seconds until callbacks are relied on again, after one did not arrive.
 DISTRUST = 3600.0
 

@@ -174,24 +174,24 @@ class KirinBatchOperator(FileArguments, RetriedByDefault):
     def execute(self, context: Context) -> dict[str, Any]:
         """Work through the first wave, or continue where an earlier try ended."""
         require_task_instance(context)
-        return self._wave(context, is_resumed=False)
+        return self._wave(context, None, is_resumed=False)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Work through the next wave.
 
         :param context: the running task's context
-        :param event: not needed: it may be that of an earlier try
+        :param event: has what callbacks reported; it may be that of an earlier try
         """
-        return self._wave(context, is_resumed=True)
+        return self._wave(context, event, is_resumed=True)
 
-    def _wave(self, context: Context, *, is_resumed: bool) -> dict[str, Any]:
+    def _wave(self, context: Context, event: Any, *, is_resumed: bool) -> dict[str, Any]:
         from airflow_provider_kirin.operators import batch_execution
 
         with (
             fail_without_retry(),
             batch_execution.opened(self._spec(), context, self.log, is_resumed=is_resumed) as batch,
         ):
-            while not batch.wave():
+            while not batch.wave(event):
                 if self.deferrable:
                     self.defer(**batch.deferral())
                 batch.wait_here()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kirin.api.batch.progress import progress
 from airflow_provider_kirin.api.batch.report import failure, summary
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.api.batch.state import RowState
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.lineage import Provenance, set_outlet_extras
@@ -85,11 +86,14 @@ class OpenBatch:
         self._has_callbacks = has_callbacks
         self.run = run
 
-    def wave(self) -> bool:
-        """Work until there is nothing to do but wait; return whether the batch has ended."""
+    def wave(self, event: Any = None) -> bool:
+        """Work until there is nothing to do but wait; return whether the batch has ended.
+
+        :param event: the event that began the wave, if one did
+        """
         if self._budget is not None:
             self._budget.begin(self.run.rows)
-        self.run.wave()
+        self.run.wave(Reported.from_event(event))
         return self.run.is_finished
 
     def deferral(self) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class OpenBatch:
                 in_flight=in_flight if fits else None,
                 folder=None if fits else self.run.journal.folder,
                 deferred_at=wait.since,
-                polled_at=self.run.polled_at,
+                known_until=self.run.known_until,
                 earliest_event=wait.earliest,
                 deadline=wait.deadline,
                 has_more=wait.has_more,

@@ -24,6 +24,7 @@ from airflow_provider_kirin.api.batch.outcomes import (
 )
 from airflow_provider_kirin.api.batch.record import RowRecord
 from airflow_provider_kirin.api.batch.report import progress_line
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.api.batch.row import Row
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.schedule import Wait, pause_after, target_after_full, target_after_wave
@@ -97,9 +98,10 @@ class BatchRun:
         self.on_report: Callable[[], object] = lambda: None
         #: Why nothing more is submitted; None if rows may be submitted.
         self.halted: KirinError | None = None
-        #: When everything in flight was last polled, in seconds since the epoch; 0 if a response is missing.
-        self.polled_at = 0.0
+        #: Until when every end is known, by polls or by callbacks, in seconds since the epoch; 0 if one may be missing.
+        self.known_until = 0.0
         self._wave = Wave()
+        self._reported = Reported()
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
         """Take the batch over: see :meth:`.BatchRecovery.open`."""
@@ -182,12 +184,14 @@ class BatchRun:
             at_once=at_once,
         )
 
-    def wave(self) -> None:
+    def wave(self, reported: Reported | None = None) -> None:
         """Poll, submit, store, and submit again; return when there is nothing to do but wait.
 
+        :param reported: what callbacks have reported, if one has begun this wave
         :raises KirinError: the batch cannot continue; what is in flight stays on record
         """
         self._wave = Wave(unstored=self.journal.head.unstored)
+        self._reported = reported or Reported()
         self._candidates.begin_wave()
         self._poll()
         if self._downloads.have_failed():
@@ -251,13 +255,13 @@ class BatchRun:
     # Polling ------------------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        """Poll everything that is in flight."""
-        self.polled_at = self._now()
-        errors = 0
-        polls = as_completed(or_error(self._get_task), self.rows.having("sent"), threads=self.threads)
-        for state, outcome in polls:
+        """Poll everything that is in flight, except what the gateway will call back for."""
+        now, reported, errors = self._now(), self._reported, 0
+        self.known_until = reported.at if reported.is_current(now) else now
+        due = [state for state in self.rows.having("sent") if reported.is_due(state, now)]
+        for state, outcome in as_completed(or_error(self._get_task), due, threads=self.threads):
             if isinstance(outcome, KirinError):
-                self.polled_at = 0.0
+                self.known_until = 0.0
             if not isinstance(outcome, KirinError):
                 errors = 0
                 if outcome.is_final:
@@ -281,7 +285,9 @@ class BatchRun:
 
     def _get_task(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)
-        kirin_task = self.client.get_task(kirin_task_id, external_task_id=state.external_task_id)
+        kirin_task = self._reported.ended.get(kirin_task_id) or self.client.get_task(
+            kirin_task_id, external_task_id=state.external_task_id
+        )
         return check_response(kirin_task, kirin_task_id=kirin_task_id)
 
     def _end(self, state: RowState, kirin_task: KirinTask) -> RowState:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
@@ -32,6 +33,8 @@ MAX_LIST_LOOKUPS = 20
 MAX_REMEMBERED = 2000
 #: Seconds for which they are remembered: the links to their videos expire.
 REMEMBERED_SECONDS = 600.0
+#: Seconds after which a callback is handled again that comes while a worker works on a batch.
+WAVE_SECONDS = 10.0
 #: Batches for which is remembered what has ended since their last wave.
 MAX_WAVES = 200
 
@@ -51,7 +54,7 @@ class CallbackHandler:
         self._reader = ThreadPoolExecutor(2, thread_name_prefix="kirin-callback-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kirin-callback-write")
         self._ended: dict[tuple[str, str], KirinTask] = {}
-        self._waves: dict[tuple[Any, float], dict[str, float]] = {}
+        self._waves: dict[tuple[Any, float], dict[str, tuple[KirinTask, float]]] = {}
 
     def close(self) -> None:
         """Release the threads."""
@@ -66,6 +69,8 @@ class CallbackHandler:
         found = await self._run(self._reader, wake.find, token)
         if found.batch is not None:
             return await self._resume_batch(found.batch, token)
+        if found.in_wave:
+            return Handled("held", wait=WAVE_SECONDS)
         if not found.waits and found.submission is None:
             # A worker records its submission in a moment, and the wait that it begins relies on this callback.
             return Handled("ignored", again=found.may_defer)
@@ -92,15 +97,17 @@ class CallbackHandler:
             return kirin_task
         if kirin_task.id not in in_flight:
             return Handled("ignored")
-        ended_at = self._ends_of_wave(wait)
-        ended_at.setdefault(kirin_task.id, time.time())
+        ended = self._ends_of_wave(wait)
+        ended.setdefault(kirin_task.id, (kirin_task, time.time()))
         schedule = wait.trigger.schedule(wait.trigger.remaining_hold(deferred_at=wait.trigger.deferred_at))
-        if (left := schedule.wake_at(len(in_flight) - len(ended_at), [*ended_at.values()]) - time.time()) > 0:
+        ended_at = [at for _, at in ended.values()]
+        if (left := schedule.wake_at(len(in_flight) - len(ended), ended_at) - time.time()) > 0:
             return Handled("held", wait=left)
-        has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, len(ended_at))
+        reported = Reported(time.time(), {each: known for each, (known, _) in ended.items()})
+        has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, reported)
         return Handled("resumed" if has_begun else "ignored")
 
-    def _ends_of_wave(self, wait: wake.Wait[KirinBatchTrigger]) -> dict[str, float]:
+    def _ends_of_wave(self, wait: wake.Wait[KirinBatchTrigger]) -> dict[str, tuple[KirinTask, float]]:
         """Return which generations of a batch were reported to have ended since it deferred, and when."""
         key = (wait.ti_id, wait.trigger.deferred_at)
         if key not in self._waves:

@@ -27,6 +27,7 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import lazyload
 
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.api.polling import Outcome
 from airflow_provider_kirin.api.task import KirinTask
@@ -79,6 +80,7 @@ class Found:
     :param submission: the record of the submission, for an asset's event that has not been emitted yet
     :param batch: the batch that waits for it among others
     :param may_defer: whether the task that submitted it runs, and may wait for it later
+    :param in_wave: whether a worker works on the batch that submitted it, or is about to
     """
 
     kirin_task_id: str | None
@@ -86,6 +88,7 @@ class Found:
     submission: Mapping[str, Any] | None = None
     batch: Wait[KirinBatchTrigger] | None = None
     may_defer: bool = False
+    in_wave: bool = False
 
 
 def find(token: CallbackToken) -> Found:
@@ -106,10 +109,10 @@ def find(token: CallbackToken) -> Found:
         own = [wait for wait in waits if wait.key == submitter]
         matching = [wait for wait in own if wait.trigger.external_task_id == token.external_task_id]
         return Found(matching[0].trigger.kirin_task_ids[0] if matching else None, matching)
+    if next_method is not None and _read_xcom(submitter, BATCH_KEY) is not None:
+        return Found(None, in_wave=True)
     # A task that resumes after its wait keeps the method's name while it runs. Only a batch waits again.
-    may_defer = next_method is not None and (
-        next_method != "execute_complete" or _read_xcom(submitter, BATCH_KEY) is not None
-    )
+    may_defer = next_method not in (None, "execute_complete")
     submission = _read_xcom(submitter, SUBMISSION_KEY)
     signed = {"external_task_id": token.external_task_id, "kirin_conn_id": token.kirin_conn_id}
     if not isinstance(submission, Mapping) or any(submission.get(name) != value for name, value in signed.items()):
@@ -154,14 +157,14 @@ def resume(wait: Wait[KirinTaskTrigger], kirin_task_id: str, outcomes: Sequence[
     return _fire(wait, event, {CALLBACK_KEY: _mark(kirin_task_id, wait)})
 
 
-def begin_wave(wait: Wait[KirinBatchTrigger], kirin_task_id: str, done: int) -> bool:
+def begin_wave(wait: Wait[KirinBatchTrigger], kirin_task_id: str, reported: Reported) -> bool:
     """Begin the next wave of a batch, as its trigger's event would, and return whether it was still waiting.
 
     :param wait: whose event need not be held back any longer
     :param kirin_task_id: the generation that called back
-    :param done: how many generations have ended
+    :param reported: which generations have ended
     """
-    return _fire(wait, wait.trigger.event(done), {CALLBACK_KEY: _mark(kirin_task_id, wait)})
+    return _fire(wait, wait.trigger.event(len(reported.ended), reported), {CALLBACK_KEY: _mark(kirin_task_id, wait)})
 
 
 def emit_asset_event(token: CallbackToken, kirin_task: KirinTask, submission: Mapping[str, Any]) -> bool:
@@ -195,12 +198,16 @@ def _waits_of(
     """Return the Kirin waits of a DAG run that can be for a generation of this task instance, and its batches.
 
     A mapped task that waits for it has the same map index, unless it is mapped over something else. The last value is
-    the method that the task which submitted it runs, if it does; with one query for all, no deferral is between two.
+    the method that the task which submitted it runs, or resumes with. One query for all: no deferral is in between.
     """
+    is_resuming = and_(
+        TaskInstance.state.in_({TaskInstanceState.SCHEDULED, TaskInstanceState.QUEUED}),
+        TaskInstance.next_method.is_not(None),
+    )
     submitter_runs = and_(
         TaskInstance.task_id == submitter.task_id,
         TaskInstance.map_index == submitter.map_index,
-        TaskInstance.state == TaskInstanceState.RUNNING,
+        or_(TaskInstance.state == TaskInstanceState.RUNNING, is_resuming),
     )
     query = (
         select(
@@ -227,7 +234,7 @@ def _waits_of(
     running: str | None = None
     with create_session(scoped=False) as session:
         for task_id, map_index, ti_id, next_method, state, row in session.execute(query):
-            if state == TaskInstanceState.RUNNING:
+            if state != TaskInstanceState.DEFERRED:
                 running = next_method or "execute"
                 continue
             key = TaskInstanceKey(submitter.dag_id, submitter.run_id, task_id, map_index)

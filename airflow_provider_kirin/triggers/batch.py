@@ -10,7 +10,9 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.api.batch.schedule import Wait
+from airflow_provider_kirin.api.callback_health import KEPT
 from airflow_provider_kirin.api.pauses import pause_async
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
@@ -24,8 +26,6 @@ from airflow_provider_kirin.triggers.end import was_woken
 _MAX_ARGUMENTS = 40_000
 #: Seconds for which a poll may continue after the deadline: the trigger ends before it.
 _MARGIN = 3600.0
-#: Seconds for which a callback surely finds the wait that begins after it. The API server looks for one for 13 seconds.
-_CALLBACK_KEPT = 8.0
 
 
 def fits_into_arguments(in_flight: Sequence[Any]) -> bool:
@@ -39,8 +39,8 @@ def fits_into_arguments(in_flight: Sequence[Any]) -> bool:
 class KirinBatchTrigger(KirinTrigger):
     """Watch all generations of a batch, and fire once when the next wave is worth a worker.
 
-    The event only counts: the worker asks for each generation again. Times are wall-clock times, so that a restart of
-    the triggerer changes nothing.
+    Its own event only counts: the worker asks for each generation again. A callback's event has what was reported.
+    Times are wall-clock times, so that a restart of the triggerer changes nothing.
 
     :param kirin_conn_id: the Airflow connection
     :param in_flight: pairs of Kirin task id and when it was submitted; None to read them from the journal
@@ -52,7 +52,7 @@ class KirinBatchTrigger(KirinTrigger):
     :param retry_at: when to try again what was refused; None if nothing was
     :param poll_interval: seconds between polls of a generation; None adapts it to its progress
     :param awaits_callback: whether the gateway calls back, so that polling is only a safety net
-    :param polled_at: when the worker last polled all of them, in seconds since the epoch; 0 if it did not
+    :param known_until: until when the worker knew of every end, in seconds since the epoch; 0 if it may have missed one
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class KirinBatchTrigger(KirinTrigger):
         retry_at: float | None,
         poll_interval: float | None,
         awaits_callback: bool = False,
-        polled_at: float = 0.0,
+        known_until: float = 0.0,
     ) -> None:
         super().__init__()
         self.kirin_conn_id = kirin_conn_id
@@ -81,7 +81,7 @@ class KirinBatchTrigger(KirinTrigger):
         self.retry_at = retry_at
         self.poll_interval = poll_interval
         self.awaits_callback = awaits_callback
-        self.polled_at = polled_at
+        self.known_until = known_until
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event."""
@@ -113,12 +113,13 @@ class KirinBatchTrigger(KirinTrigger):
         )
 
     @staticmethod
-    def event(done: int) -> TriggerEvent:
+    def event(done: int, reported: Reported | None = None) -> TriggerEvent:
         """Return the event that begins the next wave.
 
         :param done: how many generations have ended
+        :param reported: what callbacks have reported, if one begins it
         """
-        return TriggerEvent({"v": 1, "done": done})
+        return TriggerEvent({"v": 1, "done": done} | ({} if reported is None else reported.to_event()))
 
     @property
     def started_at(self) -> float:
@@ -177,8 +178,8 @@ class KirinBatchTrigger(KirinTrigger):
             callbacks=callback_health(self.kirin_conn_id) if self.awaits_callback and self.task_instance else None,
         )
         with AccountLine.of(hook.connection).watch() as watch:
-            # After a longer wave, a callback may have come and gone since the worker polled.
-            if self.deferred_at - self.polled_at <= _CALLBACK_KEPT and (delay := poller.first_delay(time.time())):
+            # During a longer wave, a callback may have come and gone.
+            if self.deferred_at - self.known_until <= KEPT and (delay := poller.first_delay(time.time())):
                 await pause_async(delay)
             while (polled := await hook.poll_once(poller)).outcome is None:
                 await pause_async(polled.delay)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
+from airflow_provider_kirin.api.batch.reported import Reported
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import callback as receiver
 from airflow_provider_kirin.plugins import callback_keys
-from airflow_provider_kirin.plugins.callback_handler import CallbackHandler
+from airflow_provider_kirin.plugins.callback_handler import WAVE_SECONDS, CallbackHandler
 from airflow_provider_kirin.plugins.callback_inbox import Handled
 from airflow_provider_kirin.plugins.generation_lookup import look_up_once
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
@@ -299,12 +300,26 @@ class TestABatch:
         assert handle(batch.token("videos", "own-0", kirin_conn_id="foreign")).result == "ignored"
         assert len(emulator.requests()) == asked and batch.ti("videos").state == "deferred"
 
-    def test_while_a_worker_runs_a_wave_it_is_looked_at_again(self, batch, rows, emulator):
+    def test_the_worker_gets_what_was_reported(self, batch, rows, emulator):
+        from airflow.sdk.serde import deserialize
+
+        batch.defer_batch("videos", [row.id for row in rows[:3]])
+        asked = len(emulator.requests("GET"))
+        assert handle(batch.token("videos", "own-1")) == Handled("resumed")
+        assert len(emulator.requests("GET")) == asked + 1
+        reported = Reported.from_event(deserialize(batch.ti("videos").next_kwargs)["event"])
+        assert reported.is_current(time.time())
+        ((kirin_task_id, kirin_task),) = reported.ended.items()
+        assert kirin_task_id == rows[1].id
+        assert kirin_task is not None and kirin_task.status == "failed" and kirin_task.error.code == "8002005098"
+
+    @pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
+    def test_during_a_wave_it_is_kept_for_the_next_one(self, batch, rows, emulator, state):
         batch.defer_batch("videos", [rows[3].id])
         batch.pushed("videos", "kirin_batch", {})
-        batch.put_into_state("videos", "running", next_method="execute_complete")
+        batch.put_into_state("videos", state, next_method="execute_complete")
         asked = len(emulator.requests("GET"))
-        assert handle(batch.token("videos", "own-0")) == Handled("ignored", again=True)
+        assert handle(batch.token("videos", "own-0")) == Handled("held", wait=WAVE_SECONDS)
         assert len(emulator.requests("GET")) == asked
         batch.defer_batch("videos", [rows[0].id])
         assert handle(batch.token("videos", "own-0")) == Handled("resumed")

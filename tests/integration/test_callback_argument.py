@@ -193,7 +193,7 @@ class TestTheFirstPoll:
         assert self.pauses(payload, emulator, kirin_fast_retries, **options) == []
 
     @pytest.mark.parametrize(
-        ("seconds", "pauses"), [(1, 1), (60, 0)], ids=["in a short wave", "in a long wave, or not at all"]
+        ("seconds", "pauses"), [(1, 1), (61, 0)], ids=["in a short wave", "in a long wave, or not at all"]
     )
     def test_of_a_batch_is_the_safety_net_s_if_the_worker_has_just_asked(
         self, payload, emulator, kirin_fast_retries, seconds, pauses
@@ -204,7 +204,7 @@ class TestTheFirstPoll:
             in_flight=[[kirin_task.id, now]],
             folder=None,
             deferred_at=now,
-            polled_at=now - seconds,
+            known_until=now - seconds,
             earliest_event=now,
             deadline=now + 3600,
             has_more=False,
@@ -233,7 +233,7 @@ class TestTheFirstPoll:
                 operator.execute({"ti": ti, "dag": SimpleNamespace(tasks=[])})
             trigger = deferred.value.trigger
             assert trigger.awaits_callback
-            was_polled.append(0 < trigger.polled_at <= trigger.deferred_at)
+            was_polled.append(0 < trigger.known_until <= trigger.deferred_at)
         assert was_polled == [True, False] and emulator.submitted == 1
 
     def test_is_at_once_where_callbacks_do_not_arrive(self, payload, emulator, kirin_fast_retries, health):
