@@ -180,7 +180,7 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
         return _FULL
     if status in STATUSES:
         return STATUSES[status]
-    return _Meaning(KirinAPIError, "See the message")
+    return _Meaning(KirinAPIError, "Check the connection's Host, and proxies in between")
 
 
 def parse_error(body: Any) -> tuple[str, str]:
@@ -257,6 +257,8 @@ def advice_for(kirin_task: KirinTask) -> str:
 
     :param kirin_task: a generation in a final state
     """
+    if kirin_task.status == "completed" and kirin_task.has_unreadable_output:
+        return "It is billed, and there may be a video: look at it in your Kirin account before you submit another one."
     if kirin_task.status == "completed":
         return "Waiting longer cannot help; change the image or the prompt and submit a new generation."
     code = one_line(kirin_task.error.code, 80) if kirin_task.error else ""

@@ -21,11 +21,14 @@ from airflow_provider_kirin.api.task_fields import (
     read_name,
     read_reason,
     read_status,
+    read_unreadable,
     read_usage,
     read_videos,
     unwrap,
 )
 from airflow_provider_kirin.exceptions import KirinResponseError
+
+_UNREADABLE = "its output has no video that this provider can read"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class KirinTask:
         return self.status != "in_progress"
 
     @property
+    def has_unreadable_output(self) -> bool:
+        """Whether it completed with an output in which no video was recognized."""
+        return self.error is not None and self.error.message.startswith(_UNREADABLE)
+
+    @property
     def has_unknown_status(self) -> bool:
         """Whether the gateway reported a status that this provider does not know."""
         return self.raw_status.strip().lower() not in STATUSES
@@ -139,6 +147,8 @@ class KirinTask:
         videos = _videos(fields.get("output"), dropped) if status == "completed" else []
         # A generation that completed without a video may say why.
         error = None if status == "in_progress" or videos else _error(read_failure(fields, status))
+        if status == "completed" and not videos and not error and (unreadable := read_unreadable(fields.get("output"))):
+            error = KirinTaskError("", f"{_UNREADABLE}: {unreadable}")
         return cls(
             id=kirin_task_id,
             status=status,

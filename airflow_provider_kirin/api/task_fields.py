@@ -169,18 +169,28 @@ def read_videos(output: Any, dropped: list[str]) -> list[tuple[str, float | None
 
 def _videos(output: Any) -> Iterator[tuple[str, float | None, str | None]]:
     """Yield the videos in ``output[].content[]``, or in the older, flat ``output[]``."""
-    for item in output if isinstance(output, list) else []:
-        if not isinstance(item, Mapping):
-            continue
+    for item in _entries(output):
         content = item.get("content")
-        for entry in content if isinstance(content, list) else [item]:
-            if not isinstance(entry, Mapping):
-                continue
+        for entry in _entries(content) if isinstance(content, (list, Mapping)) else [item]:
             url, media_type = read_text(entry.get("url")).strip(), read_text(entry.get("type")) or "video"
             # Also as a media type: video/mp4.
             if url and media_type.lower().partition("/")[0] == "video":
                 job_id = read_name(entry.get("jobId")) or read_name(entry.get("job_id")) or None
                 yield url, read_number(entry.get("duration")), job_id
+
+
+def _entries(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects in a list; an object may stand for a list of one."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Mapping)]
+
+
+def read_unreadable(output: Any) -> str:
+    """Return an output, shortened, if it has a link that may lead to a video; otherwise an empty string.
+
+    :param output: an output in which no video was recognized
+    """
+    text = json.dumps(output)
+    return one_line(text, 160) if "://" in text else ""
 
 
 def read_usage(usage: Any, dropped: list[str]) -> tuple[Decimal | None, float | None] | None:

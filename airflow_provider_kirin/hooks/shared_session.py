@@ -190,6 +190,8 @@ class SharedSession:
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # As the sync hook, whose http.client allows as much: a long policy in a header is no reason to fail.
+            max_field_size=65536,
             trust_env=False,
         )
 

@@ -9,6 +9,8 @@ import re
 import socket
 import threading
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from logging import LogRecord, getLogger
 from typing import Any
@@ -43,9 +45,19 @@ for _name in _LOGGERS_WITH_URLS:
     getLogger(_name).addFilter(_without_queries)
 
 
+class _FinalResponse(HTTPResponse):
+    """The response after all interim ones: ``http.client`` skips only 100, and would return 103 (Early Hints)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        is_interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK
+        return version, HTTPStatus.CONTINUE if is_interim else status, reason
+
+
 class BoundedConnection(HTTPConnection):
     """A connection that is shut down at the :class:`.Deadline` of the thread that uses it."""
 
+    response_class = _FinalResponse
     _socket: Any = None
     _deadline: Deadline | None = None
 

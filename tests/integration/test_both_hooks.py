@@ -112,6 +112,23 @@ class TestGetAndWait:
         assert caught.value.retryable
 
 
+class TestAnOddResponse:
+    @pytest.mark.parametrize("status", ["102 Processing", "103 Early Hints"])
+    async def test_after_interim_ones_is_read(self, either, connect, raw_server, status):
+        interim = f"HTTP/1.1 {status}\r\nLink: </a.css>; rel=preload\r\n\r\n".encode()
+        server = raw_server(replying(interim * 2 + whole(TASK)))
+        assert (await either(connect(server.url)).get_task("kirin-1")).status == "completed"
+
+    async def test_with_a_header_of_60_kb_is_read(self, either, connect, raw_server):
+        server = raw_server(replying(whole(TASK, headers={"Content-Security-Policy": "x" * 60_000})))
+        assert (await either(connect(server.url)).get_task("kirin-1")).status == "completed"
+
+    async def test_that_a_proxy_sends_is_explained(self, either, connect, raw_server):
+        server = raw_server(replying(whole("", status="407 Proxy Authentication Required")))
+        with pytest.raises(KirinError, match="proxies in between"):
+            await either(connect(server.url)).get_task("kirin-1")
+
+
 class TestAMisbehavingGateway:
     @pytest.mark.parametrize("way", WAYS)
     async def test_is_a_kirin_error(self, either, connect, raw_server, way):

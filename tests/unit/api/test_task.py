@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
 from airflow_provider_kirin.api.task_fields import MAX_VIDEOS, STATUSES
-from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
+from airflow_provider_kirin.exceptions import KirinIdError, KirinNoVideoError, KirinResponseError
 
 COMPLETED = {
     "id": "d1kq2v3c4bfs73a0q5mg",
@@ -228,7 +229,6 @@ class TestVideos:
         "output",
         [
             None,
-            "https://h/1",
             {},
             [],
             [None, 5, "x", []],
@@ -237,12 +237,36 @@ class TestVideos:
             [{"content": [{"type": "video"}]}],
             [{"content": [{"type": "video", "url": ""}]}],
             [{"content": [{"type": "video", "url": "  "}]}],
-            [{"content": [{"type": "video", "url": ["https://h/1"]}]}],
-            [{"content": [{"type": "image", "url": "https://h/1"}]}],
         ],
     )
     def test_a_generation_without_output_has_no_videos(self, output: Any) -> None:
         assert self.read(output) == []
+        assert not KirinTask.from_response(COMPLETED | {"output": output}).error
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            "https://h/1?signed=SECRET",
+            ["https://h/1?signed=SECRET"],
+            {"videos": [{"url": "https://h/1?signed=SECRET"}]},
+            [{"content": [{"type": "video", "url": ["https://h/1?signed=SECRET"]}]}],
+            [{"content": [{"type": "video", "video_url": "https://h/1?signed=SECRET"}]}],
+            [{"content": [{"type": "image", "url": "https://h/1?signed=SECRET"}]}],
+        ],
+    )
+    def test_an_output_that_cannot_be_read_is_not_taken_for_a_video_that_was_moderated(self, output: Any) -> None:
+        kirin_task = KirinTask.from_response(COMPLETED | {"output": output})
+        assert kirin_task.videos == []
+        for read in (kirin_task, KirinTask.from_dict(kirin_task.to_dict())):
+            error = error_from_task(read)
+            assert isinstance(error, KirinNoVideoError) and not error.retryable
+            assert "no video that this provider can read" in str(error) and "https://h/1" in str(error)
+            assert "before you submit another one" in str(error) and "SECRET" not in str(error)
+
+    def test_an_object_stands_for_a_list_of_one(self) -> None:
+        entry = {"type": "video", "url": "https://h/1"}
+        for output in (entry, {"content": entry}, {"content": [entry]}, [{"content": entry}]):
+            assert self.read(output) == [KirinVideo("https://h/1")]
 
     @pytest.mark.parametrize("status", ["in_progress", "failed"])
     def test_only_a_completed_generation_has_videos(self, status: str) -> None:
