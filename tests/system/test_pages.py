@@ -81,6 +81,24 @@ def test_a_prompt_is_text_whatever_is_in_it(site, page, sample):
         assert page.evaluate("window.hacked") is None
 
 
+def test_a_prompt_is_shown_in_its_own_direction(site, page, sample):
+    prompt = "فنجان قهوة (espresso) على الطاولة، 4K!"
+    url = sample("arabic", order={"prompt": prompt, "negative_prompt": prompt}, usage={})
+    page.goto(url)
+    page.locator("blockquote").wait_for()
+    direction = "(each) => getComputedStyle(each).direction"
+    assert page.locator("blockquote").evaluate(direction) == "rtl"
+    assert page.locator(".k-negative bdi").evaluate(direction) == "rtl"
+    page.goto(f"{site.url}/plugin/kirin")
+    assert page.locator(".k-tile[data-id=arabic] .k-prompt").evaluate(direction) == "rtl"
+
+
+def test_a_video_that_is_gone_cannot_be_downloaded(site, page, sample):
+    page.goto(sample("gone", usage={}, files=["s3://elsewhere/gone.mp4"]))
+    page.get_by_text("its file is not below [kirin] media_roots").wait_for()
+    assert page.get_by_text("Download", exact=True).count() == 0
+
+
 def test_a_batch_is_one_card_and_its_page_follows_it(site, browser, sample):
     def batch(at: int, **counts: int) -> dict[str, Any]:
         rows = [{"key": f"{EVIL}-{n}", "status": "failed", "code": "77", "error": EVIL * 3} for n in range(3)]
@@ -154,6 +172,11 @@ def test_pages_are_no_wider_than_a_phone(site, browser, address):
         .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
         .map((each) => each.outerHTML.slice(0, 200))"""
     assert page.evaluate("document.querySelector('.kirin').scrollWidth <= innerWidth"), page.evaluate(too_wide)
+    if address == "plugin/kirin":
+        page.locator(".k-fact").first.wait_for()
+    # Each number and each label is on one line.
+    lines = "(all) => all.map((each) => Math.round(each.offsetHeight / parseFloat(getComputedStyle(each).lineHeight)))"
+    assert set(page.locator(".k-fact :is(strong, span)").evaluate_all(lines)) <= {1}
     page.context.close()
 
 

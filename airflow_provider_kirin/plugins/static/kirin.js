@@ -227,7 +227,7 @@ function tile(page, card) {
     onmouseenter: () => play(true), onmouseleave: () => play(false), onfocus: () => play(true), onblur: () => play(false),
   },
   h("div", { class: "k-frame" }, icon(card.status === "failed" ? "alert" : "film"), film, still, badge(card)),
-  h("p", { class: "k-prompt" }, card.prompt || h("span", { class: "k-quiet" }, card.external_task_id || card.id)),
+  h("p", { class: "k-prompt", dir: "auto" }, card.prompt || h("span", { class: "k-quiet" }, card.external_task_id || card.id)),
   card.error && h("p", { class: "k-reason" }, [card.error.code, card.error.message].filter(Boolean).join(" ")),
   h("p", { class: "k-foot" }, h("span", { class: "k-where" }, `${card.dag_id} · ${card.task_id}${card.map_index >= 0 ? ` [${card.map_index}]` : ""}`),
     h("span", {}, card.cost === null ? "" : usd(card.cost), " ", time(card.timeline[0].at))));
@@ -477,14 +477,15 @@ function player(place, card) {
     const file = card.files[index];
     const url = api("video", ...place, card.id, String(index));
     const isHome = Boolean(file?.is_home);
-    const film = h("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": `Video ${index + 1}: ${card.prompt}` },
+    const film = h("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": `Video ${index + 1}: ${card.prompt.slice(0, 100)}` },
       isHome && h("source", { src: url, type: "video/mp4" }), h("source", { src: `${url}?source=gateway`, type: "video/mp4",
-        onerror: () => film.replaceWith(h("p", { class: "k-missing" }, icon("film"), "The video cannot be shown: the gateway has no link to it any more",
+        onerror: () => figure.replaceChildren(h("p", { class: "k-missing" }, icon("film"), "The video cannot be shown: the gateway has no link to it any more",
           file ? ", and its file is not below [kirin] media_roots." : ".")) }));
     const target = isHome ? url : `${url}?source=gateway`;
-    return h("figure", { class: "k-film" }, film, h("figcaption", {},
+    const figure = h("figure", { class: "k-film" }, film, h("figcaption", {},
       h("a", { class: "k-button", href: target, download: isHome ? file.uri.split("/").pop() : "", rel: "noreferrer" }, icon("download"), "Download"),
       h("span", { class: "k-quiet" }, isHome ? "From your storage" : "From the gateway, with a fresh link")));
+    return figure;
   });
   return h("div", { class: "k-stage" }, films);
 }
@@ -516,8 +517,8 @@ function details(page, place, card) {
     h("p", { class: "k-row" }, badge(card), h("span", { class: "k-model" }, card.model), card.cost !== null && h("strong", { class: "k-cost" }, usd(card.cost))),
     card.error && h("div", { class: "k-alert", role: "alert" }, icon("alert"), h("div", {},
       h("strong", {}, [card.error.code, card.error.message].filter(Boolean).join(" · ") || "No reason given"), h("p", {}, card.error.advice))),
-    card.prompt ? h("blockquote", {}, card.prompt) : h("p", { class: "k-quiet" }, "What was ordered is not on record."),
-    card.negative_prompt && h("p", { class: "k-negative" }, h("span", {}, "Without"), card.negative_prompt),
+    card.prompt ? h("blockquote", { dir: "auto" }, card.prompt) : h("p", { class: "k-quiet" }, "What was ordered is not on record."),
+    card.negative_prompt && h("p", { class: "k-negative" }, h("span", {}, "Without"), h("bdi", {}, card.negative_prompt)),
     Object.keys(card.settings).length > 0 && h("ul", { class: "k-chips", "aria-label": "Settings" },
       Object.entries(card.settings).map(([name, value]) => h("li", {}, h("span", {}, name.replaceAll("_", " ")), value))),
     card.images.length > 0 && h("ul", { class: "k-images", "aria-label": "Images" }, card.images.map((image) => picture(place, card, image))),
