@@ -34,7 +34,9 @@ MAX_REMEMBERED = 2000
 #: Seconds for which they are remembered: the links to their videos expire.
 REMEMBERED_SECONDS = 600.0
 #: Seconds after which a callback is handled again that comes while a worker works on a batch.
-WAVE_SECONDS = 10.0
+WAVE_SECONDS = 5.0
+#: Seconds for which the first callback of a batch waits for others: what was submitted together ends together.
+GATHER_SECONDS = 3.0
 #: Batches for which is remembered what has ended since their last wave.
 MAX_WAVES = 200
 
@@ -101,7 +103,9 @@ class CallbackHandler:
         ended.setdefault(kirin_task.id, (kirin_task, time.time()))
         schedule = wait.trigger.schedule(wait.trigger.remaining_hold(deferred_at=wait.trigger.deferred_at))
         ended_at = [at for _, at in ended.values()]
-        if (left := schedule.wake_at(len(in_flight) - len(ended), ended_at) - time.time()) > 0:
+        waiting = len(in_flight) - len(ended)
+        wake_at = max(schedule.wake_at(waiting, ended_at), min(ended_at) + GATHER_SECONDS if waiting else 0.0)
+        if (left := wake_at - time.time()) > 0:
             return Handled("held", wait=left)
         reported = Reported(time.time(), {each: known for each, (known, _) in ended.items()})
         has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, reported)

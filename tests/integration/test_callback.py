@@ -17,7 +17,7 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import callback as receiver
-from airflow_provider_kirin.plugins import callback_keys
+from airflow_provider_kirin.plugins import callback_handler, callback_keys
 from airflow_provider_kirin.plugins.callback_handler import WAVE_SECONDS, CallbackHandler
 from airflow_provider_kirin.plugins.callback_inbox import Handled
 from airflow_provider_kirin.plugins.generation_lookup import look_up_once
@@ -262,6 +262,16 @@ class TestABatch:
         prompts = ["x", "[[fail:8002005098]]", "x", "[[seconds:600]]"]
         return [submit(prompt, external_task_id=f"own-{n}") for n, prompt in enumerate(prompts)]
 
+    @pytest.fixture(autouse=True)
+    def gather(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Set the seconds for which the first callback waits for others; none at first."""
+
+        def gather(seconds: float) -> None:
+            monkeypatch.setattr(callback_handler, "GATHER_SECONDS", seconds)
+
+        gather(0)
+        return gather
+
     def test_next_wave_begins_when_that_is_worth_a_worker(self, batch, rows):
         trigger = batch.defer_batch("videos", [row.id for row in rows])
         assert handle(batch.token("videos", "own-3")) == Handled("early", again=True)
@@ -300,18 +310,33 @@ class TestABatch:
         assert handle(batch.token("videos", "own-0", kirin_conn_id="foreign")).result == "ignored"
         assert len(emulator.requests()) == asked and batch.ti("videos").state == "deferred"
 
-    def test_the_worker_gets_what_was_reported(self, batch, rows, emulator):
+    def test_the_worker_gets_what_was_reported_with_what_ended_at_about_the_same_time(
+        self, batch, rows, emulator, gather
+    ):
         from airflow.sdk.serde import deserialize
 
-        batch.defer_batch("videos", [row.id for row in rows[:3]])
+        batch.defer_batch("videos", [row.id for row in rows])
         asked = len(emulator.requests("GET"))
-        assert handle(batch.token("videos", "own-1")) == Handled("resumed")
-        assert len(emulator.requests("GET")) == asked + 1
+
+        async def one_after_another() -> list[Handled]:
+            handler = CallbackHandler(look_up_once)
+            try:
+                gather(60)
+                first = [await handler.handle(batch.token("videos", f"own-{n}")) for n in (0, 1)]
+                gather(0)
+                return [*first, await handler.handle(batch.token("videos", "own-0"))]
+            finally:
+                handler.close()
+
+        first, second, last = asyncio.run(one_after_another())
+        assert (first.result, second.result) == ("held", "held") and 50 < first.wait <= 60
+        assert last == Handled("resumed")
+        assert len(emulator.requests("GET")) == asked + 2
         reported = Reported.from_event(deserialize(batch.ti("videos").next_kwargs)["event"])
         assert reported.is_current(time.time())
-        ((kirin_task_id, kirin_task),) = reported.ended.items()
-        assert kirin_task_id == rows[1].id
-        assert kirin_task is not None and kirin_task.status == "failed" and kirin_task.error.code == "8002005098"
+        assert set(reported.ended) == {rows[0].id, rows[1].id}
+        failed = reported.ended[rows[1].id]
+        assert failed is not None and failed.status == "failed" and failed.error.code == "8002005098"
 
     @pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
     def test_during_a_wave_it_is_kept_for_the_next_one(self, batch, rows, emulator, state):
