@@ -52,6 +52,15 @@ def test_a_full_account_and_an_error(dag, kirin_emulator, run_dag):
     assert kirin_emulator.ledger["submits"] == 2
 
 
+def test_an_account_that_stays_full(dag, kirin_emulator, run_dag, monkeypatch):
+    kirin_emulator.fill_account(times=-1)
+    with dag:
+        task = video()
+    monkeypatch.setattr(task, "capacity_timeout", 1)
+    assert run_dag(dag).state == "failed"
+    assert kirin_emulator.ledger["paid"] == []
+
+
 def test_retries_do_not_wait_and_the_dag_stays_as_it_is(dag, kirin_emulator, run_dag):
     with dag:
         @task(retries=1, retry_delay=timedelta(hours=1))
