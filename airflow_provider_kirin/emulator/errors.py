@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+#: The codes of section 10 ([V] kirin_v1_6_i2v; [C] the last two). The messages are this emulator's own.
 MESSAGES: dict[str, str] = {
     "8002005001": "image is required: give image or image_tail",
     "8002005002": "image format is invalid",
@@ -16,7 +17,6 @@ MESSAGES: dict[str, str] = {
     "110001": "the input image is sensitive",
     "190000": "the input audio could not be downloaded",
 }
-"""The codes of section 10 ([V] kirin_v1_6_i2v; [C] the last two). The messages are this emulator's own."""
 
 
 class Refusal(Exception):

@@ -13,9 +13,9 @@ from airflow_provider_kirin.emulator.fault_plan import Fault, encode_body
 from airflow_provider_kirin.emulator.services import services_of
 
 Accept = Callable[[], Awaitable[web.StreamResponse]]
+#: Keys of a request: whether it was cut, its lag, what is added to its prompt's directives, the fault that was applied,
+#: the file of its response.
 CUT, LAG, DIRECTIVE, KIND, FILE = "kirin_cut", "kirin_lag", "kirin_directive", "kirin_fault", "kirin_file"
-"""Keys of a request: whether it was cut, its lag, what is added to its prompt's directives, the fault that was applied,
-the file of its response."""
 
 
 async def apply_fault(request: web.Request, on: str, accept: Accept, *subjects: str) -> web.StreamResponse:

@@ -12,8 +12,8 @@ from PIL import Image
 from airflow_provider_kirin.emulator.errors import ParameterError
 from airflow_provider_kirin.emulator.generation import new_id
 
+#: The page says "under 10 MB"; the smaller meaning of MB is the safe one ([V] models.json).
 MAX_BYTES = 10_000_000
-"""The page says "under 10 MB"; the smaller meaning of MB is the safe one ([V] models.json)."""
 MIN_SIDE = 300
 MAX_RATIO = 2.5
 _MAX_PIXELS = 50_000_000

@@ -12,8 +12,8 @@ from airflow_provider_kirin.emulator.errors import ParameterError, Refusal, code
 from airflow_provider_kirin.emulator.models import MODELS, OTHER, Model
 from airflow_provider_kirin.emulator.schema import GivenImage, ObjectOf, shown
 
+#: Tenths of a cent per second of video, by mode. Models without a mode cost the same as pro.
 _TENTHS = {"std": 56, "pro": 98, None: 98}
-"""Tenths of a cent per second of video, by mode. Models without a mode cost the same as pro."""
 
 
 @dataclass(frozen=True, kw_only=True)

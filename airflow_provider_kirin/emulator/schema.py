@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from airflow_provider_kirin.emulator.errors import ParameterError
 from airflow_provider_kirin.emulator.images import check_image
 
+#: An image: bytes that were sent as base64, or the URL to fetch it from.
 Source = bytes | str
-"""An image: bytes that were sent as base64, or the URL to fetch it from."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Flag(ParamType):
     type = "boolean"
 
     def check(self, name: str, value: Any) -> bool:
-        """The flag."""
+        """Return the flag."""
         if not isinstance(value, bool):
             raise ParameterError(name, "must be true or false")
         return value
@@ -155,7 +155,7 @@ class Url(ParamType):
     """An http or https URL."""
 
     def check(self, name: str, value: Any) -> str:
-        """The URL."""
+        """Return the URL."""
         text = text_of(name, value)
         if not is_url(text):
             raise ParameterError(name, "must be an http or https URL")

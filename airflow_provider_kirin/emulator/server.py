@@ -25,8 +25,8 @@ from airflow_provider_kirin.emulator.settings import Settings
 from airflow_provider_kirin.emulator.store import Store
 from airflow_provider_kirin.emulator.video_cache import VideoCache
 
+#: Enough for seven images of 10 MB in base64 ([E]).
 MAX_BODY = 96 * 1024 * 1024
-"""Enough for seven images of 10 MB in base64 ([E])."""
 _SHUTDOWN_SECONDS = 1.0
 
 

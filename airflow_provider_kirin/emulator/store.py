@@ -35,8 +35,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
     tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER, outcome TEXT);
 CREATE INDEX IF NOT EXISTS by_due ON deliveries (due_ms) WHERE due_ms IS NOT NULL;
 """
+#: The version of the tables. State of another version is dropped.
 _VERSION = 3
-"""The version of the tables. State of another version is dropped."""
 _COLUMNS = tuple(field.name for field in fields(Generation))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM generations "
 _INSERT = f"INSERT INTO generations ({', '.join(_COLUMNS)}, waiting) VALUES ({', '.join(['?'] * len(_COLUMNS))}, ?)"
