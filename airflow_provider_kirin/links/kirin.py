@@ -52,8 +52,8 @@ class KirinGenerationLink(BaseOperatorLink):
         """Return the link, relative to the UI's base URL; empty without the pages."""
         if not has_pages():
             return ""
-        place = (ti_key.dag_id, ti_key.run_id, ti_key.task_id, str(map_index_of(ti_key)))
-        return f"{PAGES}/generation/{'/'.join(quote(part, safe='') for part in place)}"
+        ids = (ti_key.dag_id, ti_key.run_id, ti_key.task_id, str(map_index_of(ti_key)))
+        return f"{PAGES}/generation/{'/'.join(quote(part, safe='') for part in ids)}"
 
 
 class KirinVideoLink(BaseOperatorLink):

@@ -39,7 +39,7 @@ from airflow_provider_kirin.plugins.media import (
     media_roots,
 )
 from airflow_provider_kirin.plugins.records import (
-    Place,
+    InstanceKey,
     Records,
     Stored,
     card,
@@ -102,14 +102,14 @@ def static(name: str) -> FileResponse:
 
 
 @app.get("/")
-@app.get("/generation{place:path}")
-async def page(user: GetUserDep, place: str = "", ti: str = "") -> Response:
+@app.get("/generation{path:path}")
+async def page(user: GetUserDep, path: str = "", ti: str = "") -> Response:
     """Show the gallery, or the generations of a task instance: in Airflow's frame, or to some roles without it.
 
-    :param place: ``/dag_id/run_id/task_id/map_index``; the page reports a missing part
+    :param path: ``/dag_id/run_id/task_id/map_index``; the page reports a missing part
     :param ti: the same, as the frame's page has it
     """
-    ti = ti or place.strip("/")
+    ti = ti or path.strip("/")
     if sees_plugins(user):
         # One parameter: Airflow 3.1 loses the others at its login.
         return RedirectResponse(f"{base_path()}plugin/kirin" + (f"?ti={quote(ti, safe='')}" if ti else ""), 303)
@@ -169,23 +169,23 @@ async def generations(
     def find() -> dict[str, Any]:
         all_dags = query.kirin_dags()
         readable = readable_dags(user, all_dags)
-        wanted = [one for one in readable if dag in ("", one)]
+        wanted = [dag_id for dag_id in readable if dag in ("", dag_id)]
         cards, more = _search(
             # Without a condition the database needs only the index of keys.
             None if len(wanted) == len(all_dags) else wanted,
-            _place(after),
+            _from_cursor(after),
             day,
             {"state": state, "model": model, "text": text},
         )
         # A DAG may have submitted its first generation since they were listed.
-        shown = [one for one in cards if one["dag_id"] in readable]
+        shown = [each for each in cards if each["dag_id"] in readable]
         return {"cards": shown, "next": more, "dags": readable}
 
     return _json(await _in_thread(request, find))
 
 
 def _search(
-    dag_ids: list[str] | None, after: Place | None, day: date | None, filters: dict[str, str]
+    dag_ids: list[str] | None, after: InstanceKey | None, day: date | None, filters: dict[str, str]
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Return cards that pass the filters, and where the next page begins."""
     roots, cards = media_roots(), list[dict[str, Any]]()
@@ -196,24 +196,24 @@ def _search(
         found, after = query.submissions(
             dag_ids, after=after, state=filters["state"], parts=parts, day=day, limit=chunk
         )
-        records = Records.of(query.related((row.place for row in found if row.key == SUBMISSION_KEY), asked))
+        records = Records.of(query.related((row.ti for row in found if row.key == SUBMISSION_KEY), asked))
         states = query.task_states([row for row in found if row.key == BATCH_KEY])
         passed = [
             row
             for row in found
             if (
-                batch_matches(row, states.get(row.place), **filters)
+                batch_matches(row, states.get(row.ti), **filters)
                 if row.key == BATCH_KEY
                 else matches(row, records, **filters)
             )
         ][: PAGE_SIZE - len(cards)]
-        records = Records.of(query.related(row.place for row in passed if row.key == SUBMISSION_KEY))
+        records = Records.of(query.related(row.ti for row in passed if row.key == SUBMISSION_KEY))
         cards += [
-            batch_card(row, states.get(row.place), roots) if row.key == BATCH_KEY else card(row, records, roots)
+            batch_card(row, states.get(row.ti), roots) if row.key == BATCH_KEY else card(row, records, roots)
             for row in passed
         ]
         if len(cards) == PAGE_SIZE:
-            return cards, _cursor(passed[-1].place)
+            return cards, _cursor(passed[-1].ti)
         if after is None:
             break
     return cards, after and _cursor(after)
@@ -331,7 +331,7 @@ async def _one(request: Request, ti: _TaskInstance, kirin_task_id: str) -> tuple
 
 def _of_task(ti: _TaskInstance) -> list[tuple[Stored, Records]]:
     found = query.of_task(*ti.key)
-    records = Records.of(query.related(row.place for row in found))
+    records = Records.of(query.related(row.ti for row in found))
     return [(row, records) for row in found]
 
 
@@ -358,18 +358,18 @@ def _json(content: Any) -> JSONResponse:
     return JSONResponse(content, headers=_DATA_HEADERS)
 
 
-def _cursor(place: Place) -> str:
-    return f"{place.dag_run_id}.{place.map_index}.{place.task_id}"
+def _cursor(instance: InstanceKey) -> str:
+    return f"{instance.dag_run_id}.{instance.map_index}.{instance.task_id}"
 
 
-def _place(cursor: str) -> Place | None:
+def _from_cursor(cursor: str) -> InstanceKey | None:
     run, _, rest = cursor.partition(".")
     index, _, task_id = rest.partition(".")
     try:
-        place = Place(int(run), task_id, int(index))
+        instance = InstanceKey(int(run), task_id, int(index))
     except ValueError:
         return None
-    return place if _fits(place.dag_run_id) and _fits(place.map_index) and "\0" not in task_id else None
+    return instance if _fits(instance.dag_run_id) and _fits(instance.map_index) and "\0" not in task_id else None
 
 
 data.include_router(of_ti)

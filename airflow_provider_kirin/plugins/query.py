@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, or
 from sqlalchemy.orm import aliased
 
 from airflow_provider_kirin.plugins.batches import is_batch
-from airflow_provider_kirin.plugins.records import Place, Stored
+from airflow_provider_kirin.plugins.records import InstanceKey, Stored
 from airflow_provider_kirin.state.keys import BATCH_KEY, FILES_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,12 @@ def kirin_dags() -> set[str]:
 def submissions(
     dag_ids: Sequence[str] | None,
     *,
-    after: Place | None,
+    after: InstanceKey | None,
     state: str = "",
     parts: Sequence[str] = (),
     day: date | None = None,
     limit: int,
-) -> tuple[list[Stored], Place | None]:
+) -> tuple[list[Stored], InstanceKey | None]:
     """Return submissions and batches that may be what is searched for, those of the latest DAG runs first.
 
     :param dag_ids: of these DAGs; None for all
@@ -82,14 +82,14 @@ def submissions(
             query = query.where(~_saw_its_end())
     rows = list(_read(query))
     found = [row for row in rows if (is_batch if row.key == BATCH_KEY else _is_submission)(row.value)]
-    return found, rows[-1].place if len(rows) == limit else None
+    return found, rows[-1].ti if len(rows) == limit else None
 
 
 def _has_text(parts: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that a record of the same task instance has all parts."""
     other = aliased(_X)
-    place = select(other.dag_run_id, other.task_id, other.map_index)
-    found = place.where(other.key.in_((ORDER_KEY, SUBMISSION_KEY, BATCH_KEY)), *_contain(other, parts))
+    instances = select(other.dag_run_id, other.task_id, other.map_index)
+    found = instances.where(other.key.in_((ORDER_KEY, SUBMISSION_KEY, BATCH_KEY)), *_contain(other, parts))
     return tuple_(_X.dag_run_id, _X.task_id, _X.map_index).in_(found)
 
 
@@ -114,19 +114,19 @@ def _saw_its_end() -> ColumnElement[bool]:
     return exists().where(*is_own, own.key == USAGE_KEY, cast(own.value, Text).contains(kirin_task_id))
 
 
-def related(places: Iterable[Place], keys: Sequence[str] = _KEYS) -> list[Stored]:
+def related(instances: Iterable[InstanceKey], keys: Sequence[str] = _KEYS) -> list[Stored]:
     """Return what was recorded in the same runs about the generations that these task instances submitted.
 
     A sensor or download of a mapped task has the same map index, or is one for all of them.
 
-    :param places: task instances that submitted
+    :param instances: task instances that submitted
     :param keys: of the records
     """
-    places = list(places)
-    if not places or not keys:
+    instances = list(instances)
+    if not instances or not keys:
         return []
-    indexes = {-1, *(place.map_index for place in places)}
-    runs = {place.dag_run_id for place in places}
+    indexes = {-1, *(instance.map_index for instance in instances)}
+    runs = {instance.dag_run_id for instance in instances}
     # An expression, so that SQLite uses the index of these runs, not the one of keys, which has all runs.
     of_runs = and_(_X.dag_run_id.in_(runs), _X.key.concat("").in_(keys))
     return list(_read(_select().where(of_runs, _X.map_index.in_(indexes))))
@@ -165,13 +165,13 @@ def of_task(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Stor
         for known in (row.value["kirin_task_id"], row.value.get("external_task_id"))
         if isinstance(known, str)
     }
-    where = own[0].place if own else Place(-1, task_id, map_index)
+    instance = own[0].ti if own else InstanceKey(-1, task_id, map_index)
     at = own[0].at if own else datetime.now(UTC)
     conn_id = arguments.get("kirin_conn_id")
 
     def stand_in(kirin_task_id: str) -> Stored:
         value = {"kirin_task_id": kirin_task_id, "kirin_conn_id": conn_id}
-        return Stored(where, dag_id, run_id, SUBMISSION_KEY, at, value)
+        return Stored(instance, dag_id, run_id, SUBMISSION_KEY, at, value)
 
     return [found.get(kirin_task_id) or stand_in(kirin_task_id) for kirin_task_id in wanted]
 
@@ -182,15 +182,15 @@ def batch(dag_id: str, run_id: str, task_id: str, map_index: int) -> Stored | No
     return next((row for row in _read(_select().where(is_own, _X.key == BATCH_KEY)) if is_batch(row.value)), None)
 
 
-def task_states(batches: Sequence[Stored]) -> dict[Place, str]:
+def task_states(batches: Sequence[Stored]) -> dict[InstanceKey, str]:
     """Return the states of the task instances of batches."""
     if not batches:
         return {}
     of = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
-    places = {(each.dag_id, each.run_id, each.place.task_id, each.place.map_index): each.place for each in batches}
-    query = select(*of, TaskInstance.state).where(tuple_(*of).in_(list(places)))
+    instances = {(each.dag_id, each.run_id, each.ti.task_id, each.ti.map_index): each.ti for each in batches}
+    query = select(*of, TaskInstance.state).where(tuple_(*of).in_(list(instances)))
     with create_session(scoped=False) as session:
-        return {places[dag, run, task, index]: str(state) for dag, run, task, index, state in session.execute(query)}
+        return {instances[dag, run, task, index]: str(state) for dag, run, task, index, state in session.execute(query)}
 
 
 def task_state(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
@@ -209,7 +209,8 @@ def _ids(own: list[Stored], argument: Any) -> Iterator[str]:
         if isinstance(entry, dict) and isinstance(entry.get("kirin_task_id"), str)
     )
     if not entries:
-        yield from (one for one in (argument if isinstance(argument, list) else [argument]) if isinstance(one, str))
+        given = argument if isinstance(argument, list) else [argument]
+        yield from (kirin_task_id for kirin_task_id in given if isinstance(kirin_task_id, str))
 
 
 def _arguments(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
@@ -237,8 +238,8 @@ def _is_plain() -> bool:
 
 def _read(query: Select[Any]) -> Iterator[Stored]:
     for row, value in _rows(query):
-        place = Place(row.dag_run_id, row.task_id, row.map_index)
-        yield Stored(place, row.dag_id, row.run_id, row.key, row.timestamp, value)
+        instance = InstanceKey(row.dag_run_id, row.task_id, row.map_index)
+        yield Stored(instance, row.dag_id, row.run_id, row.key, row.timestamp, value)
 
 
 def _rows(query: Select[Any]) -> Iterator[tuple[Any, Any]]:

@@ -26,7 +26,7 @@ _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 STATES = ("in_progress", "completed", "failed")
 
 
-class Place(NamedTuple):
+class InstanceKey(NamedTuple):
     """A task instance, in the order of the database's primary key."""
 
     dag_run_id: int
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 class Stored(NamedTuple):
     """An XCom."""
 
-    place: Place
+    ti: InstanceKey
     dag_id: str
     run_id: str
     key: str
@@ -103,8 +103,8 @@ def card(submission: Stored, records: Records, roots: Sequence[Root], live: Kiri
         "conn_id": as_text(value.get("kirin_conn_id")),
         "dag_id": submission.dag_id,
         "run_id": submission.run_id,
-        "task_id": submission.place.task_id,
-        "map_index": submission.place.map_index,
+        "task_id": submission.ti.task_id,
+        "map_index": submission.ti.map_index,
         "status": status,
         "is_on_record": bool(end),
         "progress": live.progress if live else None,

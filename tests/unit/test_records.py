@@ -15,7 +15,7 @@ pytest.importorskip("airflow.sdk", reason="the pages are for Airflow 3.1 and lat
 
 from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
 from airflow_provider_kirin.plugins.records import (
-    Place,
+    InstanceKey,
     Records,
     Stored,
     card,
@@ -27,7 +27,7 @@ from airflow_provider_kirin.plugins.records import (
 )
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
-PLACE = Place(1, "make", -1)
+INSTANCE = InstanceKey(1, "make", -1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -37,7 +37,7 @@ ENTRY = st.dictionaries(st.sampled_from([*FIELDS, "settings", "model", "price_ke
 
 
 def stored(key: str, value: Any, dag_id: str = "dag") -> Stored:
-    return Stored(PLACE, dag_id, "run", key, AT, value)
+    return Stored(INSTANCE, dag_id, "run", key, AT, value)
 
 
 def made(*others: Stored, live: KirinTask | None = None, **fields: Any) -> dict[str, Any]:
