@@ -61,7 +61,7 @@ def no_place(error: KirinCapacityError, seconds: float) -> KirinCapacityError:
 class CapacityWait:
     """A task's wait for a place, from its first submission in a try to the last refusal.
 
-    :param since: when it first submitted, in seconds since the epoch: its place in the line
+    :param since: when it first submitted, in seconds since the epoch: its position in the line
     :param deadline: when the wait ends at the latest
     :param refusals: how often it was refused
     """
@@ -176,13 +176,13 @@ class CapacityLine:
         hinted_at = now if self._ends else self._probe_at()
         return max(hinted_at, first_ready)
 
-    def place_of(self, key: str) -> tuple[int, int]:
-        """Return a waiter's place in the line, 1 for the next, and how many wait; place 0 if it does not wait.
+    def position_of(self, key: str) -> tuple[int, int]:
+        """Return a waiter's position in the line, 1 for the next, and how many wait; 0 if it does not wait.
 
         :param key: the waiter's key
         """
-        places = (place for place, waiter in enumerate(self._waiters, 1) if waiter.key == key)
-        return next(places, 0), len(self._waiters)
+        positions = (position for position, waiter in enumerate(self._waiters, 1) if waiter.key == key)
+        return next(positions, 0), len(self._waiters)
 
     def _probe_at(self) -> float:
         """Return when to ask again without a hint.

@@ -82,12 +82,12 @@ class AccountLine:
         """Return whether a task waits for a place here."""
         return bool(self._woken)
 
-    def place_of(self, waiter: Waiter) -> tuple[int, int]:
-        """Return a waiter's place, 1 for the next, and how many wait here.
+    def position_of(self, waiter: Waiter) -> tuple[int, int]:
+        """Return a waiter's position, 1 for the next, and how many wait here.
 
         :param waiter: the waiter
         """
-        return self._line.place_of(waiter.key)
+        return self._line.position_of(waiter.key)
 
     def _update(self) -> None:
         """Wake the waiters that are due, and run again when the next one may be."""

@@ -20,7 +20,7 @@ from airflow_provider_kirin.triggers.base import KirinTrigger
 from airflow_provider_kirin.utils import deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
 
-#: Seconds between log lines about the place in the line; none is written if it has not changed.
+#: Seconds between log lines about the position in the line; none is written if it has not changed.
 _LOG_INTERVAL = 60.0
 
 
@@ -67,7 +67,7 @@ class KirinCapacityTrigger(KirinTrigger):
     """Wait until a place may be free in the account, and fire once: a worker then submits again.
 
     A trigger cannot know whether a place is free, only that asking is worthwhile. Times are wall-clock times, so that
-    neither a restart of the triggerer nor another refusal costs the task its place or extends the wait. Nothing was
+    neither a restart of the triggerer nor another refusal costs the task its position or extends the wait. Nothing was
     submitted, so there is nothing to cancel when the task is cleared.
 
     :param kirin_conn_id: the Airflow connection
@@ -130,10 +130,10 @@ class KirinCapacityTrigger(KirinTrigger):
         logged: tuple[int, int] | None = None
         with line.join(waiter) as woken:
             while not woken.done() and (left := self.deadline - time.time()) > 0:
-                place, count = at = line.place_of(waiter)
-                if at != logged:
-                    self.log.info("The account is full; at place %s of %s in the line of this triggerer.", place, count)
-                    logged = at
+                position = line.position_of(waiter)
+                if position != logged:
+                    self.log.info("The account is full; at position %s of %s in the line of this triggerer.", *position)
+                    logged = position
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(woken), min(left, _LOG_INTERVAL))
             return woken.result() if woken.done() else "deadline"

@@ -152,13 +152,13 @@ class TestTheLog:
                     said += logged()
 
         first, second = (asyncio.create_task(reason(waiting(since))) for since in (-20, -10))
-        await says("The account is full; at place 2 of 2 in the line")
+        await says("The account is full; at position 2 of 2 in the line")
         # Several times the interval.
         await asyncio.sleep(0.1)
         said += logged()
-        assert said.count("place 2 of 2") == 1
+        assert said.count("position 2 of 2") == 1
         first.cancel()
-        await says("at place 1 of 1 in the line")
+        await says("at position 1 of 1 in the line")
         second.cancel()
 
     async def test_the_trigger_s_arguments_hold_no_key(self, conn_id, logged):

@@ -147,17 +147,17 @@ class TestTime:
 class TestPlaces:
     def test_are_counted_from_the_head(self) -> None:
         made = line(waiter("b", 2), waiter("a", 1), waiter("c", 3))
-        assert [made.place_of(key) for key in "abcx"] == [(1, 3), (2, 3), (3, 3), (0, 3)]
+        assert [made.position_of(key) for key in "abcx"] == [(1, 3), (2, 3), (3, 3), (0, 3)]
         made.leave("a")
         made.leave("a")
-        assert made.place_of("b") == (1, 2)
+        assert made.position_of("b") == (1, 2)
 
     def test_one_that_is_refused_again_keeps_its_place(self) -> None:
         made = line(waiter("a", 1), waiter("b", 2), watched=1)
         made.unwatch(ended_at=5)
         made.due(5)
         made.join(waiter("a", 1, refused_at=6, refusals=2), 7)
-        assert made.place_of("a") == (1, 2)
+        assert made.position_of("a") == (1, 2)
 
 
 class Line(RuleBasedStateMachine):
@@ -223,7 +223,7 @@ class Line(RuleBasedStateMachine):
     @invariant()
     def the_places_are_those_of_all_that_wait(self) -> None:
         order = [one.key for one in sorted(self.waiting.values())]
-        assert [self.line.place_of(key) for key in order] == [(place, len(order)) for place in range(1, len(order) + 1)]
+        assert [self.line.position_of(key) for key in order] == [(n, len(order)) for n in range(1, len(order) + 1)]
 
     @invariant()
     def a_ready_waiter_is_woken_within_a_minute(self) -> None:
