@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"airflow\..*"),
     (
         r"py:.*",
-        r"airflow_provider_kirin\.(api|connection|download|lineage|links|plugins|state|utils|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
+        r"airflow_provider_kirin\.(api|connection|download|lineage|links|plugins|state|triggers\.base|utils|retry_defaults|hooks\.(?!kirin)|operators\.(?!kirin))(\..*|\w.*)?",
     ),
     # The pages of the keys and the errors name functions and modules that have no page.
     (r"py:(func|mod)", r"[a-z_]+"),
