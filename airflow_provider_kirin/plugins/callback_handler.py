@@ -109,7 +109,8 @@ class CallbackHandler:
             return Handled("held", wait=left)
         reported = Reported(time.time(), {each: known for each, (known, _) in ended.items()})
         has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, reported)
-        return Handled("resumed" if has_begun else "ignored")
+        # Another callback was faster: this one may have come too late for its event.
+        return Handled("resumed") if has_begun else Handled("held", wait=WAVE_SECONDS)
 
     def _ends_of_wave(self, wait: wake.Wait[KirinBatchTrigger]) -> dict[str, tuple[KirinTask, float]]:
         """Return which generations of a batch were reported to have ended since it deferred, and when."""
