@@ -258,7 +258,7 @@ def advice_for(kirin_task: KirinTask) -> str:
     :param kirin_task: a generation in a final state
     """
     if kirin_task.status == "completed" and kirin_task.has_unreadable_output:
-        return "It is billed, and there may be a video: look at it in your Kirin account before you submit another one."
+        return "It may have a video, and be billed: look at it in your Kirin account before you submit another one."
     if kirin_task.status == "completed":
         return "Waiting longer cannot help; change the image or the prompt and submit a new generation."
     code = one_line(kirin_task.error.code, 80) if kirin_task.error else ""
