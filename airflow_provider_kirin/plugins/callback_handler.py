@@ -168,7 +168,8 @@ class CallbackHandler:
                 external_task_id=external_task_id,
             )
         except (KirinError, TimeoutError) as error:
-            log.info("Kirin called back, but could not be asked about %s: %s", any_id, error)
+            reason = str(error) or f"no response within {LOOKUP_TIMEOUT:g} s"
+            log.info("Kirin called back, but could not be asked about %s: %s", any_id, reason)
             return Handled("error", again=True)
         return kirin_task if kirin_task.is_final else Handled("early", again=True)
 

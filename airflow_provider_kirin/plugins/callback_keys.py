@@ -79,7 +79,8 @@ class SigningKeys:
                 key = await self._look_up(kirin_conn_id)
         except Exception as error:
             # A secrets backend may raise anything. It keeps the key that it had, if any.
-            log.info("No key for callbacks of the connection %s: %s", short_repr(kirin_conn_id), one_line(error))
+            reason = one_line(error) or type(error).__name__
+            log.info("No key for callbacks of the connection %s: %s", short_repr(kirin_conn_id), reason)
         now = time.monotonic()
         # Forged tokens may name any connection: what proved nothing is forgotten.
         self._keys = {

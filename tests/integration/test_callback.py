@@ -30,6 +30,14 @@ from tests.support.waiting import HANG, until
 pytestmark = pytest.mark.usefixtures("airflow_db", "conn_id")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long this process stands still, lookups go on and keys are known."""
+    monkeypatch.setattr(callback_handler, "LOOKUP_TIMEOUT", HANG)
+    monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", HANG)
+    monkeypatch.setattr(callback_keys, "PROOF_SECONDS", HANG)
+
+
 @pytest.fixture(scope="module")
 def application(airflow_db: Any) -> Any:
     """Airflow's web application, with the plugins that it finds."""
@@ -39,12 +47,10 @@ def application(airflow_db: Any) -> Any:
 
 
 @pytest.fixture
-def web(application: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The same, started anew, with a receiver that knows no key yet; however long it stands still, it forgets none."""
+def web(application: Any) -> Iterator[Any]:
+    """The same, started anew, with a receiver that knows no key yet."""
     from fastapi.testclient import TestClient
 
-    monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", HANG)
-    monkeypatch.setattr(callback_keys, "PROOF_SECONDS", HANG)
     with TestClient(application, base_url="http://127.0.0.1") as client:
         yield client
 
@@ -118,6 +124,15 @@ def test_resumes_the_task_on_a_worker_otherwise(generate, submit):
 
     (outcome,) = load_event(deserialize(ti.next_kwargs)["event"], expected=1)
     assert outcome.code == "8002005098"
+
+
+def test_a_gateway_that_does_not_respond_is_named_in_the_log(generate, submit, emulator, logged, monkeypatch):
+    monkeypatch.setattr(callback_handler, "LOOKUP_TIMEOUT", 0.2)
+    kirin_task = submit()
+    generate.defer("generate", [kirin_task.id], external_task_id="own-1")
+    emulator.fault(on="get", kind="hang", times=-1)
+    assert handle(generate.token("generate", "own-1")) == Handled("error", again=True)
+    assert f"could not be asked about {kirin_task.id}: no response within 0.2 s" in logged()
 
 
 def test_holds_the_event_back_until_the_scheduler_knows_that_the_worker_has_ended(generate, submit):

@@ -328,10 +328,12 @@ class TestAMisbehavingGateway:
 
     @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])
     def test_a_lost_response_may_have_been_sent(self, connect, raw_server, payload, way):
-        hook = KirinHook(connect(raw_server(WAYS[way]).url, timeout=1))
+        server = raw_server(WAYS[way])
+        hook = KirinHook(connect(server.url, timeout=1))
         with pytest.raises(KirinNetworkError) as caught:
             hook.submit(payload)
-        assert caught.value.sent is True
+        # The time may be up before anything is sent, if this process stands still.
+        assert caught.value.sent is True or not server.requests
 
     @pytest.mark.parametrize("kind", ["lose_response", "cut_mid_response"])
     def test_a_lost_response_was_paid_for_once(self, hook, emulator, payload, kind):

@@ -99,3 +99,16 @@ def test_forgotten_are_the_names_that_proved_nothing(keys: SigningKeys, monkeypa
 
     asyncio.run(flood())
     assert set(keys._keys) == {"kirin_default", "conn_999"}
+
+
+def test_a_lookup_that_takes_too_long_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hanging(_: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", 0.01)
+    with caplog.at_level("INFO", logger=callback_keys.__name__):
+        asyncio.run(SigningKeys(hanging).refresh("far"))
+    assert "No key for callbacks of the connection 'far': TimeoutError" in caplog.text
