@@ -1,25 +1,28 @@
-"""A DAG that is scheduled on new videos: a real scheduler starts it, with what it needs to know of each video."""
+"""DAGs that are scheduled on new videos: a real scheduler starts them, with what they need to know of each video."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.emulator import KEY, picture
-from tests.support.system.deployment import Deployment
+from tests.support.system.deployment import ROOT, Deployment
 from tests.support.system.gateway import Gateway
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 PROMPT = "The cup turns. [[seconds:1]]"
+PAGE = ROOT / "docs" / "how-to" / "react.md"
 
 DAGS = """
     from datetime import datetime
@@ -58,17 +61,21 @@ DAGS = """
 
 @pytest.fixture
 def airflow() -> Iterator[Deployment]:
-    """A whole Airflow, with an emulator behind its default connection and the three DAGs."""
+    """A whole Airflow, with an emulator behind its default connection, the three DAGs, and those of the page."""
     home = Path(tempfile.mkdtemp(prefix="kirin-assets-"))
     (home / "cup.jpg").write_bytes(picture(320, 320))
     gateway = Gateway(home / "gateway")
     deployment = Deployment(home / "airflow")
     given = {"image": str(home / "cup.jpg"), "prompt": PROMPT, "videos": str(home / "videos")}
     (deployment.dags / "videos.py").write_text(textwrap.dedent(DAGS) % given)
+    (home / "catalogue").mkdir()
+    shutil.copy(home / "cup.jpg", home / "catalogue" / "teapot.jpg")
+    shown = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (deployment.dags / "react.py").write_text(shown[0].replace('"/data/', f'"{home}/'))
     try:
         deployment.start()
-        deployment.connect("kirin_default", gateway.url, KEY, json.dumps({}))
-        deployment.wait_for_dags(["producer", "on_the_asset", "on_the_alias"])
+        deployment.connect("kirin_default", gateway.url, KEY, json.dumps({"callback_base_url": deployment.url}))
+        deployment.wait_for_dags(["producer", "on_the_asset", "on_the_alias", "order_video", "fetch_video"])
         yield deployment
     finally:
         deployment.stop()
@@ -96,6 +103,11 @@ def test_a_new_video_starts_the_dags_that_wait_for_it(airflow: Deployment) -> No
         run = until(lambda dag_id=dag_id: _done(airflow, dag_id), f"{dag_id} ran by itself", pause=0.5)
         assert run["run_type"] == "asset_triggered"
         assert airflow.xcom(dag_id, run["dag_run_id"], "watch") == [extra]
+
+    # The page's first DAG is scheduled, and has run by itself.
+    fetched = until(partial(_done, airflow, "fetch_video"), "a callback has started fetch_video", pause=0.5)
+    files = airflow.xcom("fetch_video", fetched["dag_run_id"], "download", map_index=0)
+    assert [Path(file.removeprefix("file://")).stat().st_size > 0 for file in files] == [True]
 
 
 def _done(airflow: Deployment, dag_id: str) -> dict[str, Any] | None:
