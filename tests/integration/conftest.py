@@ -140,6 +140,20 @@ def conn_id(connect: Connect, emulator: Emulator) -> str:
 
 
 @pytest.fixture
+def submit(conn_id: str, image_file: str) -> Iterator[Callable[..., str]]:
+    """Submit a generation without Airflow, and return its id."""
+    from airflow_provider_kirin.hooks.kirin import KirinHook
+
+    hook = KirinHook(conn_id)
+
+    def start(prompt: str = "A prompt.", **params: Any) -> str:
+        return hook.submit({"image": image_file, "prompt": prompt, **params}).id
+
+    yield start
+    hook.close()
+
+
+@pytest.fixture
 def raw_server() -> Iterator[Callable[..., RawServer]]:
     """Start servers that answer each request with a function of the test's own; all end with the test."""
     started: list[RawServer] = []

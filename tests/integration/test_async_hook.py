@@ -29,24 +29,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def submitted(conn_id, image_file):
-    """Submit a generation; returns its id."""
-    hook = KirinHook(conn_id)
-    yield lambda prompt="": hook.submit({"image": image_file, "prompt": prompt or "A prompt."}).id
-    hook.close()
-
-
 class TestGetAndWait:
-    async def test_results_are_those_of_the_sync_hook(self, conn_id, submitted):
-        kirin_task_id = submitted()
+    async def test_results_are_those_of_the_sync_hook(self, conn_id, submit):
+        kirin_task_id = submit()
         theirs, ours = KirinHook(conn_id).get_task(kirin_task_id), await KirinAsyncHook(conn_id).get_task(kirin_task_id)
         # Each lookup signs the link again.
         assert [video.job_id for video in theirs.videos] == [video.job_id for video in ours.videos]
         assert {**theirs.to_dict(), "videos": []} == {**ours.to_dict(), "videos": []}
 
-    async def test_a_timeout_counts_from_when_the_waiting_began(self, conn_id, submitted):
-        kirin_task_id = submitted("[[seconds:600]]")
+    async def test_a_timeout_counts_from_when_the_waiting_began(self, conn_id, submit):
+        kirin_task_id = submit("[[seconds:600]]")
         with pytest.raises(KirinTimeoutError, match=kirin_task_id):
             await KirinAsyncHook(conn_id).wait(kirin_task_id, timeout=3600, started_at=time.time() - 3601)
 
@@ -161,8 +153,8 @@ class TestOneSessionForAll:
             await asyncio.wait(others, timeout=HANG)
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_a_call_cancelled_while_it_polls_cancels_no_other(self, conn_id, emulator, submitted):
-        first, second = submitted(), submitted("[[seconds:1]]")
+    async def test_a_call_cancelled_while_it_polls_cancels_no_other(self, conn_id, emulator, submit):
+        first, second = submit(), submit("[[seconds:1]]")
         emulator.fault(on="get", kind="hold", match=first)
         held = asyncio.create_task(KirinAsyncHook(conn_id).wait(first, timeout=HANG))
         other = asyncio.create_task(KirinAsyncHook(conn_id).wait(second, timeout=HANG, poll_interval=0.1))
@@ -208,15 +200,15 @@ class TestSettings:
 
 
 class TestOneHookForMany:
-    async def test_coroutines_share_one_hook(self, conn_id, submitted):
+    async def test_coroutines_share_one_hook(self, conn_id, submit):
         """As users will write it: one hook, gathered waits, no context manager."""
-        hook, ids = KirinAsyncHook(conn_id), [submitted(f"[[seconds:{seconds}]]") for seconds in (0.1, 0.5, 0.9)]
+        hook, ids = KirinAsyncHook(conn_id), [submit(f"[[seconds:{seconds}]]") for seconds in (0.1, 0.5, 0.9)]
         done = await asyncio.gather(*(hook.wait(one, timeout=HANG, poll_interval=0.1) for one in ids))
         assert [kirin_task.id for kirin_task in done] == ids
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_a_changed_key_is_read_again(self, connect, submitted, emulator):
-        kirin_task_id = submitted()
+    async def test_a_changed_key_is_read_again(self, connect, submit, emulator):
+        kirin_task_id = submit()
         conn_id = connect(emulator.url, key="an-old-key")
         async with KirinAsyncHook(conn_id) as waiting, KirinAsyncHook(conn_id) as other:
             connect(emulator.url)
@@ -225,8 +217,8 @@ class TestOneHookForMany:
             assert (await other.get_task(kirin_task_id)).id == kirin_task_id
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_a_changed_key_does_not_fail_calls_that_wait_for_their_turn(self, connect, submitted, emulator):
-        kirin_task_id = submitted()
+    async def test_a_changed_key_does_not_fail_calls_that_wait_for_their_turn(self, connect, submit, emulator):
+        kirin_task_id = submit()
         conn_id = connect(emulator.url, key="an-old-key", requests_per_second=20)
         async with KirinAsyncHook(conn_id) as waiting:
             connect(emulator.url, requests_per_second=20)
@@ -234,8 +226,8 @@ class TestOneHookForMany:
         assert {kirin_task.id for kirin_task in found} == {kirin_task_id}
         assert not SharedSession._open.get(asyncio.get_running_loop())
 
-    async def test_a_backend_with_a_key_for_each_lookup_is_asked_again_once(self, conn_id, submitted, monkeypatch):
-        kirin_task_id, numbers = submitted(), itertools.count()
+    async def test_a_backend_with_a_key_for_each_lookup_is_asked_again_once(self, conn_id, submit, monkeypatch):
+        kirin_task_id, numbers = submit(), itertools.count()
         read = EnvironmentVariablesBackend.get_conn_value
 
         def another(*args, **how):

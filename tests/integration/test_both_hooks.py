@@ -60,27 +60,19 @@ def either(request):
     return request.param
 
 
-@pytest.fixture
-def submitted(conn_id, image_file):
-    """Submit a generation; returns its id."""
-    hook = KirinHook(conn_id)
-    yield lambda prompt="": hook.submit({"image": image_file, "prompt": prompt or "A prompt."}).id
-    hook.close()
-
-
 class TestGetAndWait:
-    async def test_a_lookup_returns_the_generation(self, either, conn_id, submitted):
-        kirin_task_id = submitted()
+    async def test_a_lookup_returns_the_generation(self, either, conn_id, submit):
+        kirin_task_id = submit()
         assert (await either(conn_id).get_task(kirin_task_id)).id == kirin_task_id
 
-    async def test_a_wait_returns_the_video(self, either, conn_id, submitted):
-        done = await either(conn_id).wait(submitted("[[seconds:0.4]]"), timeout=HANG, poll_interval=0.1)
+    async def test_a_wait_returns_the_video(self, either, conn_id, submit):
+        done = await either(conn_id).wait(submit("[[seconds:0.4]]"), timeout=HANG, poll_interval=0.1)
         assert done.status == "completed" and len(done.videos) == 1
         assert str(done.usage.cost) == "0.28"
 
-    async def test_a_failure(self, either, conn_id, submitted):
+    async def test_a_failure(self, either, conn_id, submit):
         with pytest.raises(KirinTaskFailedError, match="8002005098") as caught:
-            await either(conn_id).wait(submitted("[[fail:8002005098]]"), timeout=HANG)
+            await either(conn_id).wait(submit("[[fail:8002005098]]"), timeout=HANG)
         assert caught.value.code == "8002005098"
 
     async def test_an_unknown_id(self, either, conn_id):
@@ -100,8 +92,8 @@ class TestGetAndWait:
         await either(connect(gateway.url)).get_task("one")
         assert gateway.authorizations == {f"Bearer {KEY}"}
 
-    async def test_a_wrong_key_stays_an_error(self, either, connect, submitted, emulator):
-        kirin_task_id = submitted()
+    async def test_a_wrong_key_stays_an_error(self, either, connect, submit, emulator):
+        kirin_task_id = submit()
         with pytest.raises(KirinAuthError):
             await either(connect(emulator.url, key="a-wrong-key")).get_task(kirin_task_id)
 

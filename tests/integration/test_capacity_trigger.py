@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers import capacity
 from airflow_provider_kirin.triggers.capacity import KirinCapacityTrigger
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
@@ -60,14 +59,6 @@ async def reason(trigger: Any) -> Any:
 
 def woken_by_an_end(waits: asyncio.Task[Any]) -> bool:
     return waits.done() and waits.result() == "end"
-
-
-@pytest.fixture
-def submit(conn_id, image_file):
-    """Submit a generation with a prompt; returns its id."""
-    hook = KirinHook(conn_id)
-    yield lambda prompt: hook.submit({"image": image_file, "prompt": prompt}).id
-    hook.close()
 
 
 class TestTheEndOfAGeneration:

@@ -49,14 +49,6 @@ def payload(image_file) -> dict[str, Any]:
     return {"image": image_file, "prompt": "The sun goes round. [[seconds:0.3]]"}
 
 
-@pytest.fixture
-def submitted(conn_id, image_file):
-    """Submit a generation without Airflow; returns its id."""
-    hook = KirinHook(conn_id)
-    yield lambda prompt="A prompt.": hook.submit({"image": image_file, "prompt": prompt}).id
-    hook.close()
-
-
 def without_links(result: dict[str, Any]) -> dict[str, Any]:
     """Each lookup signs the links again."""
     videos = [{**video, "url": video["url"].partition("?")[0]} for video in result["videos"]]
@@ -120,10 +112,10 @@ class TestTheThreeSteps:
         assert without_links(theirs) == without_links(ours)
         assert "Signature=" in theirs["videos"][0]["url"], "the link has to work"
 
-    def test_a_task_that_is_not_finished_is_not_downloaded(self, dag, run, submitted, tmp_path):
+    def test_a_task_that_is_not_finished_is_not_downloaded(self, dag, run, submit, tmp_path):
         with dag:
             KirinDownloadOperator(
-                task_id="download", kirin_task_id=submitted("[[seconds:600]]"), destination=str(tmp_path)
+                task_id="download", kirin_task_id=submit("[[seconds:600]]"), destination=str(tmp_path)
             )
         ended = run(dag)
         assert ended.state == "failed" and "is not finished" in ended.log
@@ -132,9 +124,9 @@ class TestTheThreeSteps:
     @pytest.mark.parametrize(
         ("prompt", "said"), [("[[fail:8002005098]]", "8002005098"), ("[[no-video]]", "without a video")]
     )
-    def test_a_task_without_a_video_is_not_downloaded(self, dag, run, submitted, tmp_path, prompt, said):
+    def test_a_task_without_a_video_is_not_downloaded(self, dag, run, submit, tmp_path, prompt, said):
         with dag:
-            KirinDownloadOperator(task_id="download", kirin_task_id=submitted(prompt), destination=str(tmp_path))
+            KirinDownloadOperator(task_id="download", kirin_task_id=submit(prompt), destination=str(tmp_path))
         ended = run(dag)
         assert ended.state == "failed" and said in ended.log
 
@@ -143,10 +135,10 @@ class TestTheThreeSteps:
         [NOT_FOUND, NO_GATEWAY, {"on": "get", "kind": "garbage", "body": {"status": "in_progress"}}],
         ids=["404", "load balancer", "in progress"],
     )
-    def test_a_replica_that_lags_is_asked_again(self, dag, run, submitted, emulator, tmp_path, lag):
+    def test_a_replica_that_lags_is_asked_again(self, dag, run, submit, emulator, tmp_path, lag):
         with dag:
             KirinDownloadOperator(
-                task_id="download", kirin_task_id=submitted(), destination=str(tmp_path / "a.mp4"), **AGAIN
+                task_id="download", kirin_task_id=submit(), destination=str(tmp_path / "a.mp4"), **AGAIN
             )
         emulator.fault(times=3, **lag)
         ended = run(dag)
@@ -161,8 +153,8 @@ class TestTheThreeSteps:
         ended = run(dag)
         assert ended.state == "failed" and ended.ti("download").try_number == tries and "HTTP 404" in ended.log
 
-    def test_a_download_that_is_repeated_costs_nothing(self, dag, run, submitted, emulator, tmp_path):
-        kirin_task_id = submitted()
+    def test_a_download_that_is_repeated_costs_nothing(self, dag, run, submit, emulator, tmp_path):
+        kirin_task_id = submit()
         with dag:
             KirinDownloadOperator(
                 task_id="download", kirin_task_id=kirin_task_id, destination=str(tmp_path / "a.mp4"), **AGAIN
@@ -450,8 +442,8 @@ class TestTheSensor:
         assert ended.state == "success"
         assert ended.result("wait")["id"] == ended.result("submit")
 
-    def test_takes_a_list_and_keeps_its_order(self, dag, run, submitted, mode):
-        ids = [submitted(f"[[seconds:{seconds}]]") for seconds in (0.6, 0, 0.3)]
+    def test_takes_a_list_and_keeps_its_order(self, dag, run, submit, mode):
+        ids = [submit(f"[[seconds:{seconds}]]") for seconds in (0.6, 0, 0.3)]
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=ids, poke_interval=0.2, **MODES[mode])
         ended = run(dag)
@@ -480,8 +472,8 @@ class TestTheSensor:
         for index in range(2):
             assert ended.result("wait", index)["id"] == ended.result("submit", index)
 
-    def test_a_failed_generation_fails_it_with_the_apis_words_and_no_retry(self, dag, run, submitted, mode):
-        one = submitted("[[fail:8002005098]]")
+    def test_a_failed_generation_fails_it_with_the_apis_words_and_no_retry(self, dag, run, submit, mode):
+        one = submit("[[fail:8002005098]]")
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode], **AGAIN)
         ended = run(dag)
@@ -489,22 +481,22 @@ class TestTheSensor:
         assert one in ended.log and "8002005098" in ended.log
         assert ended.xcoms() == {} or ("wait", -1, "return_value") not in ended.xcoms()
 
-    def test_the_apis_message_is_in_the_log(self, dag, run, submitted, mode):
+    def test_the_apis_message_is_in_the_log(self, dag, run, submit, mode):
         with dag:
-            one = submitted("[[fail:too many dragons:text]]")
+            one = submit("[[fail:too many dragons:text]]")
             KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode])
         assert "too many dragons" in run(dag).log
 
-    def test_a_list_says_which_one_failed(self, dag, run, submitted, mode):
-        good, bad, empty = submitted(), submitted("[[fail:8002005098]]"), submitted("[[no-video]]")
+    def test_a_list_says_which_one_failed(self, dag, run, submit, mode):
+        good, bad, empty = submit(), submit("[[fail:8002005098]]"), submit("[[no-video]]")
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=[good, bad, empty], poke_interval=0.2, **MODES[mode], **AGAIN)
         ended = run(dag)
         assert ended.states() == {"wait": "failed"} and ended.ti("wait").try_number == 1
         assert "2 of 3" in ended.log and bad in ended.log and empty in ended.log
 
-    def test_a_timeout_fails_it_without_a_retry(self, dag, run, submitted, mode):
-        one = submitted("[[seconds:600]]")
+    def test_a_timeout_fails_it_without_a_retry(self, dag, run, submit, mode):
+        one = submit("[[seconds:600]]")
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=one, timeout=3, poke_interval=0.2, **MODES[mode], **AGAIN)
         ended = run(dag)
@@ -519,8 +511,8 @@ class TestTheSensor:
             ("never_fail", "", "no id"),
         ],
     )
-    def test_soft_fail_and_never_fail_skip_it_and_say_why(self, dag, run, submitted, mode, why, said, asked):
-        one = submitted(why) if why else "no id"
+    def test_soft_fail_and_never_fail_skip_it_and_say_why(self, dag, run, submit, mode, why, said, asked):
+        one = submit(why) if why else "no id"
         with dag:
             wait = KirinTaskSensor(
                 task_id="wait", kirin_task_id=one, timeout=3, poke_interval=0.2, **{asked: True}, **MODES[mode]
@@ -535,24 +527,24 @@ class TestTheSensor:
         assert ended.states() == {"wait": "skipped", "use": "skipped"}, ended.log[-3000:]
         assert f"because of {asked}: " in ended.log and said in ended.log
 
-    def test_temporary_errors_are_retried(self, dag, run, submitted, emulator, mode):
-        one = submitted()
+    def test_temporary_errors_are_retried(self, dag, run, submit, emulator, mode):
+        one = submit()
         emulator.fault(on="get", kind="status", status=503)
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "503" in ended.log
 
-    def test_a_404_that_passes_is_retried(self, dag, run, submitted, emulator, mode):
-        one = submitted()
+    def test_a_404_that_passes_is_retried(self, dag, run, submit, emulator, mode):
+        one = submit()
         emulator.fault(times=2, **NOT_FOUND)
         with dag:
             KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "HTTP 404" in ended.log
 
-    def test_an_unknown_id_fails_it_long_before_the_timeout(self, dag, run, submitted, emulator, mode):
-        ids = ["no-such-generation", submitted("[[seconds:600]]")]
+    def test_an_unknown_id_fails_it_long_before_the_timeout(self, dag, run, submit, emulator, mode):
+        ids = ["no-such-generation", submit("[[seconds:600]]")]
         with dag:
             KirinTaskSensor(
                 task_id="wait", kirin_task_id=ids, poke_interval=600, fail_fast=True, **MODES[mode], **AGAIN
@@ -589,8 +581,8 @@ def test_the_ids_of_a_mapped_submit_are_fetched_once_a_try(dag, run, image_file,
     assert asked_for == [slice(None)]
 
 
-def test_a_list_is_polled_together_and_no_sooner_than_the_gateway_allows(dag, run, submitted, emulator):
-    refused, busy = submitted(), submitted()
+def test_a_list_is_polled_together_and_no_sooner_than_the_gateway_allows(dag, run, submit, emulator):
+    refused, busy = submit(), submit()
     emulator.fault(on="get", kind="status", status=429, retry_after=300, match=refused)
     emulator.fault(on="get", kind="garbage", body={"id": "{ref}", "status": "in_progress"}, times=2, match=busy)
     with dag:
@@ -666,10 +658,10 @@ class TestWhatIsRefused:
         ended = run(dag)
         assert ended.states() == {"submit": "success"} and emulator.submitted == 1
 
-    def test_what_may_help_is_tried_again(self, dag, run, submitted, emulator, tmp_path):
+    def test_what_may_help_is_tried_again(self, dag, run, submit, emulator, tmp_path):
         with dag:
             KirinDownloadOperator(
-                task_id="download", kirin_task_id=submitted("[[seconds:600]]"), destination=str(tmp_path), **AGAIN
+                task_id="download", kirin_task_id=submit("[[seconds:600]]"), destination=str(tmp_path), **AGAIN
             )
         ended = run(dag)
         assert ended.states() == {"download": "failed"} and ended.ti("download").try_number == 3

@@ -22,7 +22,6 @@ from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from airflow_provider_kirin.state.keys import USAGE_KEY
 from airflow_provider_kirin.triggers.events import load_event
@@ -35,17 +34,6 @@ pytestmark = pytest.mark.usefixtures("airflow_db")
 def comms() -> Iterator[None]:
     with set_supervisor_comms(Comms()):
         yield
-
-
-@pytest.fixture
-def submit(conn_id, image_file):
-    hook = KirinHook(conn_id)
-    yield (
-        lambda external_task_id=None, prompt="A prompt.": (
-            hook.submit({"image": image_file, "prompt": prompt, "external_task_id": external_task_id}).id
-        )
-    )
-    hook.close()
 
 
 async def fired(trigger: Any) -> Any:
@@ -103,7 +91,7 @@ class TestADagThatChangedMeanwhile:
 
     @pytest.mark.usefixtures("comms")
     async def test_leaves_the_template_to_a_worker_which_waits_for_the_time_that_is_left(self, dag, submit, emulator):
-        submit("order-manual__1")
+        submit(external_task_id="order-manual__1")
         options = {"kirin_task_id": "order-{{ run_id }}", "timeout": 600, "poke_interval": 0.1}
         with dag:
             KirinTaskSensor(task_id="wait", start_from_trigger=True, **options)

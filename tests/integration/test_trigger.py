@@ -27,7 +27,6 @@ from airflow_provider_kirin.exceptions import (
     KirinTaskFailedError,
     KirinTimeoutError,
 )
-from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.support.emulator import KEY, until
@@ -37,14 +36,6 @@ pytestmark = [
     pytest.mark.filterwarnings("error::ResourceWarning"),
     pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture
-def submit(conn_id, image_file):
-    """Submit a generation with a prompt; returns its id."""
-    hook = KirinHook(conn_id)
-    yield lambda prompt="A prompt.": hook.submit({"image": image_file, "prompt": prompt}).id
-    hook.close()
 
 
 def trigger_for(*ids: str, conn_id: str = "kirin_default", seconds: float = 3600, waited: float = 0, every=0.1):

@@ -13,20 +13,13 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_kirin.exceptions import KirinIdError, KirinTimeoutError, KirinUnfinishedError
-from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
+from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.hooks.shared_session import MAX_CONNECTIONS, SharedSession
 from airflow_provider_kirin.triggers.events import load_event
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from airflow_provider_kirin.triggers.start import KirinStartTrigger
 from tests.support.emulator import until
 from tests.support.waiting import HANG
-
-
-@pytest.fixture
-def submit(conn_id, image_file):
-    hook = KirinHook(conn_id)
-    yield lambda prompt="A prompt.": hook.submit({"image": image_file, "prompt": prompt}).id
-    hook.close()
 
 
 def trigger(*ids: str, seconds: float = 60, every: float | None = 0.1, **options) -> KirinTaskTrigger:
