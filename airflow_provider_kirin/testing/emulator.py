@@ -150,7 +150,7 @@ class KirinEmulator:
         """
         self.fault(on=on, kind="status", status=status, times=times, retry_after=retry_after)
 
-    def lose_response(self, *, times: int = 1) -> None:
+    def lose_reply(self, *, times: int = 1) -> None:
         """Lose the response to the next submission: the generation is accepted, and paid.
 
         :param times: how many submissions
