@@ -38,7 +38,10 @@ class Server:
         command = [sys.executable, "-m", "uvicorn", "airflow.api_fastapi.main:app", "--host", "127.0.0.1"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--port", "0"], stdout=output, stderr=subprocess.STDOUT, env=os.environ
+                [*command, "--port", "0", "--timeout-keep-alive", "600"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ,
             )
         self.url = until(self._address, "the API server listens")
 
