@@ -5,7 +5,7 @@
     KirinError                     anything this provider raises
     ├── KirinConfigError           the connection is unusable: no key, malformed host
     ├── KirinPayloadError          the payload or an image breaks a rule; nothing was sent
-    ├── KirinTableError            rows of a batch's table cannot be used; nothing was sent
+    ├── KirinTableError            rows of a batch's table cannot be used; nothing more is sent
     ├── KirinBatchError            rows of a batch have no video; names them by reason
     ├── KirinBudgetError           it would exceed the DAG run's max_cost_usd, or its cost is unknown; nothing was sent
     ├── KirinIdError               not a valid Kirin task id; no request was made
@@ -114,7 +114,10 @@ class KirinPayloadError(KirinError, ValueError):
 
 
 class KirinTableError(KirinError, ValueError):
-    """The table of a batch cannot be used: rows that break a rule, or a file that cannot be read. Nothing was sent."""
+    """The table of a batch cannot be used: rows that break a rule, or a file that cannot be read.
+
+    No more rows are sent.
+    """
 
 
 class KirinBatchError(KirinError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
 Status = Literal["in_progress", "completed", "failed"]
+
+#: What may lead to a video, in an output of an unknown form.
+_LINK = re.compile(r"https?://", re.IGNORECASE)
 
 #: The table of statuses. Only ``in_progress``, ``completed`` and ``failed`` are documented; the others come from the
 #: older envelope, internal services and public clients. An unknown status counts as in progress.
@@ -112,7 +116,7 @@ def read_status(fields: Mapping[str, Any]) -> tuple[Status, str]:
     if (status := STATUSES.get(raw_status.strip().lower())) is not None:
         return status, raw_status
     # A status that this provider does not know ends the generation if an error is beside it.
-    ends = bool(raw_status and any(_reason_in(fields))) and not _is_success(fields.get("error"))
+    ends = bool(raw_status and any(_reason_in(fields)))
     return "failed" if ends else "in_progress", raw_status
 
 
@@ -133,6 +137,8 @@ def read_failure(fields: Mapping[str, Any], status: Status) -> tuple[str, str]:
 
 
 def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
+    if _is_success(fields.get("error")):
+        return "", ""
     reason = read_reason(fields.get("error"))
     return reason if any(reason) else read_reason(fields.get("errors"))
 
@@ -189,8 +195,8 @@ def read_unreadable(output: Any) -> str:
 
     :param output: an output in which no video was recognized
     """
-    text = json.dumps(output)
-    return one_line(text, 160) if "://" in text else ""
+    text = json.dumps(output, ensure_ascii=False)
+    return one_line(text, 160) if _LINK.search(text) else ""
 
 
 def read_usage(usage: Any, dropped: list[str]) -> tuple[Decimal | None, float | None] | None:

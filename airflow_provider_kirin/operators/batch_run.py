@@ -56,7 +56,7 @@ class BatchRun:
 
     :param client: calls the gateway, and stores videos
     :param journal: what survives a crash
-    :param table: returns the rows of the table; called once a wave, and more often in the first one
+    :param table: returns the rows of the table; called a few times in the first wave, once in others, and at the end
     :param settings: what the user wants
     :param log: the logger to write to
     :param threads: how many rows are submitted at the same time
@@ -105,19 +105,17 @@ class BatchRun:
 
     def open(self, *, batch: str, try_number: int, round: int, may_be_lost: bool) -> None:
         """Take the batch over: see :meth:`.BatchRecovery.open`."""
-        recovery = BatchRecovery(
-            self.journal, self.table, self.settings, log=self.log, now=self._now, sleep=self._sleep
-        )
+        settings = self.settings
+        recovery = BatchRecovery(self.journal, self.table, settings, log=self.log, now=self._now, sleep=self._sleep)
         self.rows = recovery.open(batch=batch, try_number=try_number, round=round, may_be_lost=may_be_lost)
-        wanted = self.settings
         self._candidates = Candidates(
-            self.table, self.rows, source=wanted.source, model=wanted.model, by_position=wanted.by_position
+            self.table, self.rows, source=settings.source, model=settings.model, by_position=settings.by_position
         )
         self._downloads = RowDownloads(self.client, self.rows, now=self._now)
         self._submitter = RowSubmitter(
             self.client,
             self.journal,
-            self.settings,
+            settings,
             known_generations=self.rows.known_generations,
             lookup_verified=self._verified,
             log=self.log,
@@ -214,7 +212,11 @@ class BatchRun:
             if not wave.submitted:
                 wave.paused_by = error
         if self.is_finished and not self.rows.left:
-            self._find_added()
+            # As many rows are paid as were there when the round began.
+            self.rows.total += self._candidates.find_added(self.journal.head.keys)
+            if self._candidates.notice:
+                self.log.warning("%s", self._candidates.notice)
+            self._halt(self._candidates.error)
         target = (
             target_after_full(self.rows.in_flight)
             if wave.is_full
@@ -229,13 +231,6 @@ class BatchRun:
             )
         if wave.paused_by is not None and idle >= _MAX_IDLE_WAVES:
             raise wave.paused_by
-
-    def _find_added(self) -> None:
-        """Look for rows that were added meanwhile: as many are paid as were there when the round began."""
-        self.rows.total += self._candidates.find_added(self.journal.head.keys)
-        if self._candidates.notice:
-            self.log.warning("%s", self._candidates.notice)
-        self._halt(self._candidates.error)
 
     def _report(self) -> None:
         """Write the manifest, and log the batch's progress."""

@@ -20,8 +20,8 @@ from airflow_provider_kirin.exceptions import (
 from airflow_provider_kirin.operators.batch_run import BatchRun
 from airflow_provider_kirin.operators.table import Table
 from airflow_provider_kirin.state.journal import Head, Journal, SupersededError
-from tests.support.batch_model import IMAGE, Batch, finish_all, row, table
-from tests.support.gateway_model import MODEL
+from tests.support.batch_model import IMAGE, Batch, finish, finish_all, row, table
+from tests.support.gateway_model import MODEL, ModelGateway
 
 
 class TestOwners:
@@ -103,6 +103,25 @@ class TestATableThatChanges:
         assert "Added at the end of products.jsonl, for the next run or a clear: 'new', 'newer'." in caplog.text
         batch.round = 3
         assert batch.work().rows.counts() == {"saved": 7}
+
+    @pytest.mark.parametrize("fate", ["full", "connection refused", "ok"])
+    @pytest.mark.parametrize("at", [0, 5])
+    def test_an_added_row_never_takes_the_place_of_one_that_waits_for_another_submission(
+        self, tmp_path: Path, fate: str, at: int
+    ) -> None:
+        fates = iter(["ok"] * 4 + ([fate] if fate == "full" else [fate] * 20))
+        gateway = ModelGateway(post_fate=lambda: next(fates, "ok"))
+        batch = Batch(tmp_path, table(5), gateway, settings={"max_in_flight": 10})
+        batch.wave()
+        finish_all(gateway)
+        if fate == "ok":
+            finish(gateway, 4, "failed")
+        fates = iter(())
+        batch.records.insert(at, row("new"))
+        run = batch.work()
+        assert [name.partition(".")[0] for name, _ in gateway.paid[:5]] == ["s0", "s1", "s2", "s3", "s4"]
+        assert run.rows.count("saved") == 5 and len(gateway.paid) == (6 if fate == "ok" else 5)
+        assert ("Left out: 'new'" in run.why_stopped) is (at == 0)
 
     def test_a_row_that_is_back_while_a_later_batch_runs_is_left_out(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))

@@ -75,6 +75,9 @@ class Candidates:
                 state = self._rows.get(row.key)
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
                     continue
+                if _is_new(state) and self._rows.known >= self._rows.total:
+                    # Added since: rows that were there come first.
+                    continue
                 if not row.problems and is_to_submit(state, self._rows.row_retries):
                     if self._find_misplaced(previous, row):
                         return
@@ -104,12 +107,12 @@ class Candidates:
                 known.add(row.key)
                 is_longer = is_longer or (count == self._rows.total and known.value == keys)
                 state = self._rows.get(row.key)
-                if not row.problems and (state is None or state.status == "gone"):
+                if not row.problems and _is_new(state):
                     self._find_misplaced(before)
                     added.append(short_repr(row.key))
                 before = row
         except KirinTableError as error:
-            self.notice = f"All rows were submitted. Whether more have been added meanwhile is unknown: {error}"
+            self.notice = f"Whether rows have been added since the batch began is unknown: {error}"
             return 0
         named = ", ".join(added[:_MAX_NAMED])
         more = f" and {len(added) - _MAX_NAMED:,} more" if len(added) > _MAX_NAMED else ""
@@ -148,3 +151,7 @@ class Candidates:
                 self._tried.discard(state.key)
                 self.is_exhausted = False
                 yield state.to("intent")
+
+
+def _is_new(state: RowState | None) -> bool:
+    return state is None or state.status == "gone"

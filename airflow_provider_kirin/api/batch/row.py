@@ -23,7 +23,7 @@ from airflow_provider_kirin.api.redaction import one_line, redact_url, short_rep
 from airflow_provider_kirin.exceptions import KirinPayloadError, KirinTableError, Problem
 
 #: What a formula of a spreadsheet leaves in a cell if it fails, in English and German.
-_EXCEL_ERROR = re.compile(r"#(N/A|NV|DIV/0!|[A-ZÜ]+[!?])")
+_EXCEL_ERROR = re.compile(r"#(N/A|NV|DIV/0!|(REF|NAME|VALUE|NUM|NULL|SPILL|CALC|BEZUG|WERT|ZAHL|ÜBERLAUF)[!?])")
 #: What is wrong with a column, and the same in each row that has a value in it.
 _ABOUT_COLUMN = (NOT_A_PARAMETER, NOT_A_KNOWN_PARAMETER)
 #: How many bad rows an error names.
@@ -145,9 +145,9 @@ def read_csv(lines: Iterable[str]) -> Iterator[Any]:
             if len(cells) > len(header):
                 rule = f"has {len(cells)} cells, but only {len(header)} columns are named"
                 yield Unreadable(short_repr(delimiter.join(cells)), f"{rule}; a cell with {delimiter!r} needs quotes")
-            elif broken := next((cell for cell in cells if cell[:1] == "#" and _EXCEL_ERROR.fullmatch(cell)), None):
-                rule = f"must not have the error {broken} of a spreadsheet"
-                yield Unreadable(short_repr(delimiter.join(cells)), rule)
+            elif broken := [number for number, cell in enumerate(cells) if _EXCEL_ERROR.fullmatch(cell.strip())]:
+                rule = f"is the error of a spreadsheet's formula, in column {header[broken[0]]}"
+                yield Unreadable(short_repr(cells[broken[0]].strip()), rule)
             elif record := {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}:
                 yield record
     except csv.Error as error:
@@ -297,12 +297,9 @@ class BadRows:
     @property
     def key_hint(self) -> str:
         """What to do if a column that is not a parameter is meant to name the rows; empty if none can be."""
-        columns = {problem.field for problem in self._columns if problem.rule == NOT_A_PARAMETER}
-        return (
-            f" If {' or '.join(sorted(columns))} names the rows, give it as `key`."
-            if self._by_position and columns
-            else ""
-        )
+        unknown = (each for each in self._columns if each.rule == NOT_A_PARAMETER and "." not in each.field)
+        columns = sorted({each.field for each in unknown if not each.remedy.startswith("Did you mean")})
+        return f" If {' or '.join(columns)} names the rows, give it as `key`." if self._by_position and columns else ""
 
     def error(self, rows: int, *, source: str, model: str, has_submitted: bool) -> KirinTableError:
         """Return the error that names them.

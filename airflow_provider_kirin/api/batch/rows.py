@@ -50,6 +50,11 @@ class Rows:
         return [state for state in self.states.values() if state.status in statuses]
 
     @property
+    def known(self) -> int:
+        """How many rows of the table have a state."""
+        return len(self.states) - self.count("gone")
+
+    @property
     def in_flight(self) -> int:
         """How many rows hold one of the account's places, or may."""
         return self.count("sent")

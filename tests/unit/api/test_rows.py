@@ -128,11 +128,12 @@ class TestFiles:
     def test_the_first_name_may_have_a_byte_order_mark_and_quotes(self) -> None:
         assert list(read_csv(['\ufeff"prompt","sku"\r\n', '"p","a"\r\n'])) == [{"prompt": "p", "sku": "a"}]
 
-    @pytest.mark.parametrize("cell", ["#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!"])
+    @pytest.mark.parametrize("cell", ["#N/A", "#N/A ", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!"])
     def test_a_formula_that_failed_is_no_prompt(self, cell: str) -> None:
-        found = rows(read_csv(["sku,prompt\n", f"a,{cell}\n", "b,#1 in the shop!\n", "c,#sale\n"]))
-        assert f"the error {cell} of a spreadsheet" in found[0].problems[0].rule
-        assert [row.payload for row in found[1:]] == [{"prompt": "#1 in the shop!"}, {"prompt": "#sale"}]
+        found = rows(read_csv(["sku,prompt\n", f"a,{cell}\n", "b,#1 in the shop!\n", "c,#SALE!\n"]))
+        assert found[0].problems[0].value == f"'{cell.strip()}'"
+        assert "the error of a spreadsheet's formula, in column prompt" in found[0].problems[0].rule
+        assert [row.payload for row in found[1:]] == [{"prompt": "#1 in the shop!"}, {"prompt": "#SALE!"}]
 
     def test_blank_cells_are_absent_and_a_blank_line_is_no_row(self) -> None:
         assert list(read_csv(["prompt,sku\n", "   \n", " ,a\n", " , \n"])) == [{"sku": "a"}]
@@ -207,7 +208,14 @@ class TestChecks:
         assert "If sku names the rows, give it as `key`. Correct them" in first
         assert column.startswith("  - row 1 and 59 more: sku = (not shown): is not a parameter of this model.")
         assert others[0].startswith("  - row 1: image = (missing)") and not any("sku" in line for line in others)
-        assert "`key`" not in str(BadRows(by_position=False).key_hint)
+
+    @pytest.mark.parametrize(
+        ("row", "by_position"), [({"sku": "a"}, False), ({"promt": "a"}, True), ({"watermark_info": {"foo": 1}}, True)]
+    )
+    def test_a_misspelled_parameter_is_no_key(self, row: dict[str, Any], by_position: bool) -> None:
+        bad = BadRows(by_position=by_position)
+        bad.add(check_row(Row("1", 1, row), DOCUMENTED))
+        assert bad.count and not bad.key_hint
 
     def test_one_error_names_the_first_bad_rows_and_counts_the_others(self) -> None:
         bad = BadRows(by_position=False)

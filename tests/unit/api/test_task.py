@@ -252,10 +252,14 @@ class TestVideos:
             [{"content": [{"type": "video", "url": ["https://h/1?signed=SECRET"]}]}],
             [{"content": [{"type": "video", "video_url": "https://h/1?signed=SECRET"}]}],
             [{"content": [{"type": "image", "url": "https://h/1?signed=SECRET"}]}],
+            [{"video_url": "https://h/1/裙.mp4?signed=SECRET"}],
         ],
     )
-    def test_an_output_that_cannot_be_read_is_not_taken_for_a_video_that_was_moderated(self, output: Any) -> None:
-        kirin_task = KirinTask.from_response(COMPLETED | {"output": output})
+    @pytest.mark.parametrize("error", [None, {"code": 0, "message": "success"}])
+    def test_an_output_that_cannot_be_read_is_not_taken_for_a_video_that_was_moderated(
+        self, output: Any, error: Any
+    ) -> None:
+        kirin_task = KirinTask.from_response(COMPLETED | {"output": output, "error": error})
         assert kirin_task.videos == []
         for read in (kirin_task, KirinTask.from_dict(kirin_task.to_dict())):
             error = error_from_task(read)
