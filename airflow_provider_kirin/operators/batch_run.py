@@ -253,7 +253,7 @@ class BatchRun:
         """Poll everything that is in flight, except what the gateway will call back for."""
         now, reported, errors = self._now(), self._reported, 0
         self.known_until = reported.at if reported.is_current(now) else now
-        due = [state for state in self.rows.having("sent") if reported.is_due(state, now)]
+        due = [state for state in self.rows.having("sent") if reported.is_due(state, now) or self._is_late(state)]
         for state, outcome in as_completed(or_error(self._get_task), due, threads=self.threads):
             if isinstance(outcome, KirinError):
                 self.known_until = 0.0
@@ -274,9 +274,12 @@ class BatchRun:
                 self._record(changed)
 
     def _check_time(self, state: RowState, error: KirinError | None = None) -> None:
+        if self._is_late(state):
+            self._record(after_timeout(state, error, self._now()))
+
+    def _is_late(self, state: RowState) -> bool:
         now = self._now()
-        if now - (state.since or 0.0) >= self.settings.row_timeout or now >= self.deadline:
-            self._record(after_timeout(state, error, now))
+        return now - (state.since or 0.0) >= self.settings.row_timeout or now >= self.deadline
 
     def _get_task(self, state: RowState) -> KirinTask:
         kirin_task_id = str(state.kirin_task_id)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from airflow_provider_kirin.api.batch.reported import Reported
+from airflow_provider_kirin.api.callback_health import KEPT
 from airflow_provider_kirin.api.callback_token import CallbackToken
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.lookup import check_response
@@ -33,8 +34,11 @@ MAX_LIST_LOOKUPS = 20
 MAX_REMEMBERED = 2000
 #: Seconds for which they are remembered: the links to their videos expire.
 REMEMBERED_SECONDS = 600.0
-#: Seconds after which a callback is handled again that comes while a worker works on a batch.
+#: Seconds after which a callback is handled again that comes while a worker works on a batch, and for which Airflow's
+#: database is not asked again whether it still does.
 WAVE_SECONDS = 5.0
+#: Seconds for which such a callback is kept: after a longer wave the trigger polls at once. Clocks may differ a bit.
+WAVE_KEPT = 2 * KEPT
 #: Seconds for which the first callback of a batch waits for others: what was submitted together ends together.
 GATHER_SECONDS = 3.0
 #: Batches for which is remembered what has ended since their last wave.
@@ -57,6 +61,8 @@ class CallbackHandler:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kirin-callback-write")
         self._ended: dict[tuple[str, str], KirinTask] = {}
         self._waves: dict[tuple[Any, float], dict[str, tuple[KirinTask, float]]] = {}
+        #: Task instances whose batch a worker has -> until when that is taken for granted, in seconds since the epoch.
+        self._in_wave: dict[tuple[str, str, str, int], float] = {}
 
     def close(self) -> None:
         """Release the threads."""
@@ -68,11 +74,16 @@ class CallbackHandler:
 
         :param token: a genuine one
         """
+        submitter, now = (token.dag_id, token.run_id, token.task_id, token.map_index), time.time()
+        if (left := self._in_wave.get(submitter, now) - now) > 0:
+            return Handled("held", wait=left, keep=WAVE_KEPT)
         found = await self._run(self._reader, wake.find, token)
         if found.batch is not None:
             return await self._resume_batch(found.batch, token)
         if found.in_wave:
-            return Handled("held", wait=WAVE_SECONDS)
+            self._in_wave = {each: until for each, until in self._in_wave.items() if until > now}
+            self._in_wave[submitter] = now + WAVE_SECONDS
+            return Handled("held", wait=WAVE_SECONDS, keep=WAVE_KEPT)
         if not found.waits and found.submission is None:
             # A worker records its submission in a moment, and the wait that it begins relies on this callback.
             return Handled("ignored", again=found.may_defer)
@@ -100,7 +111,7 @@ class CallbackHandler:
         if kirin_task.id not in in_flight:
             return Handled("ignored")
         ended = self._ends_of_wave(wait)
-        ended.setdefault(kirin_task.id, (kirin_task, time.time()))
+        ended.setdefault(kirin_task.id, (replace(kirin_task, metadata={}), time.time()))
         schedule = wait.trigger.schedule(wait.trigger.remaining_hold(deferred_at=wait.trigger.deferred_at))
         ended_at = [at for _, at in ended.values()]
         waiting = len(in_flight) - len(ended)
@@ -109,8 +120,9 @@ class CallbackHandler:
             return Handled("held", wait=left)
         reported = Reported(time.time(), {each: known for each, (known, _) in ended.items()})
         has_begun = await self._run(self._writer, wake.begin_wave, wait, kirin_task.id, reported)
+        self._waves.pop((wait.ti_id, wait.trigger.deferred_at), None)
         # Another callback was faster: this one may have come too late for its event.
-        return Handled("resumed") if has_begun else Handled("held", wait=WAVE_SECONDS)
+        return Handled("resumed") if has_begun else Handled("held", wait=WAVE_SECONDS, keep=WAVE_KEPT)
 
     def _ends_of_wave(self, wait: wake.Wait[KirinBatchTrigger]) -> dict[str, tuple[KirinTask, float]]:
         """Return which generations of a batch were reported to have ended since it deferred, and when."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from airflow_provider_kirin.api.callback_token import CallbackToken
 
 log = logging.getLogger(__name__)
 
-#: Callbacks that are waiting, in one API server process.
+#: Callbacks whose turn has not come, in one API server process.
 MAX_WAITING = 1000
+#: The same with those that are held, because there will be more to do a little later.
+MAX_HELD = 10_000
 #: Callbacks that are handled at the same time.
 HANDLERS = 4
 #: Seconds between two lookups of the same generation, however often it is called back.
@@ -28,20 +31,25 @@ class Handled:
     :param result: one word, for the metric
     :param again: whether a further lookup may find more
     :param wait: seconds until there is certainly more to do; None if that is not known
+    :param keep: seconds since its arrival after which it is forgotten all the same
     """
 
     result: str
     again: bool = False
     wait: float | None = None
+    keep: float = math.inf
 
 
 @dataclass
 class _Entry:
     token: CallbackToken
+    #: When it arrived, by the clock of the event loop.
+    since: float
     attempt: int = 0
     is_queued: bool = True
     #: Whether another callback arrived meanwhile.
     has_news: bool = False
+    was_held: bool = False
 
 
 class Inbox:
@@ -64,9 +72,9 @@ class Inbox:
         """
         entry = self._entries.get(token)
         if entry is None:
-            if len(self._entries) >= MAX_WAITING:
+            if self._queue.qsize() >= MAX_WAITING or len(self._entries) >= MAX_HELD:
                 return False
-            self._entries[token] = entry = _Entry(token)
+            self._entries[token] = entry = _Entry(token, asyncio.get_running_loop().time())
             self._queue.put_nowait(entry)
         elif not entry.is_queued:
             # The generation may have changed since the last lookup.
@@ -89,7 +97,10 @@ class Inbox:
                 # It is only a hint: the wait keeps polling.
                 log.exception("A Kirin callback could not be handled.")
                 handled = Handled("error", again=True)
-            self._count(handled.result)
+            is_held = handled.result == "held"
+            if not (is_held and entry.was_held):
+                self._count(handled.result)
+            entry.was_held = is_held
             asyncio.get_running_loop().call_later(self._pause(entry, handled), self._settle, entry, handled)
 
     def _pause(self, entry: _Entry, handled: Handled) -> float:
@@ -102,7 +113,8 @@ class Inbox:
     def _settle(self, entry: _Entry, handled: Handled) -> None:
         """Queue a callback again, or forget it."""
         is_early = handled.again and entry.attempt < len(RETRY_DELAYS)
-        if not (entry.has_news or is_early or handled.wait is not None):
+        is_held = handled.wait is not None and asyncio.get_running_loop().time() - entry.since < handled.keep
+        if not (entry.has_news or is_early or is_held):
             del self._entries[entry.token]
             return
         entry.attempt = 0 if entry.has_news else entry.attempt + (handled.wait is None)

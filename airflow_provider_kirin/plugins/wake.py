@@ -109,7 +109,7 @@ def find(token: CallbackToken) -> Found:
         own = [wait for wait in waits if wait.key == submitter]
         matching = [wait for wait in own if wait.trigger.external_task_id == token.external_task_id]
         return Found(matching[0].trigger.kirin_task_ids[0] if matching else None, matching)
-    if next_method is not None and _read_xcom(submitter, BATCH_KEY) is not None:
+    if next_method is not None and _has_xcom(submitter, BATCH_KEY):
         return Found(None, in_wave=True)
     # A task that resumes after its wait keeps the method's name while it runs. Only a batch waits again.
     may_defer = next_method not in (None, "execute_complete")
@@ -122,7 +122,7 @@ def find(token: CallbackToken) -> Found:
         return Found(None, may_defer=may_defer)
     ids = {kirin_task_id, token.external_task_id}
     waits = [wait for wait in waits if ids.intersection(wait.trigger.kirin_task_ids)]
-    is_asset_due = token.asset is not None and _read_xcom(submitter, CALLBACK_KEY) is None
+    is_asset_due = token.asset is not None and not _has_xcom(submitter, CALLBACK_KEY)
     return Found(kirin_task_id, waits, submission if is_asset_due else None, may_defer=may_defer)
 
 
@@ -288,6 +288,12 @@ def _serialize(key: TaskInstanceKey, name: str, value: Any) -> Any:
 def _xcom(ti: TaskInstance, key: str, value: Any) -> XComModel:
     """Return a row; the model's own ``set`` encodes the value once more before Airflow 3.2."""
     return XComModel(dag_run_id=ti.dag_run.id, key=key, value=value, **where_of(ti))
+
+
+def _has_xcom(of: TaskInstanceKey, key: str) -> bool:
+    query = select(XComModel.key).filter_by(key=key, **where_of(of))
+    with create_session(scoped=False) as session:
+        return session.scalar(query) is not None
 
 
 def _read_xcom(of: TaskInstanceKey, key: str) -> Any:

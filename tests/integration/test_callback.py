@@ -17,8 +17,8 @@ from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import KirinGenerateVideoOperator, KirinSubmitOperator
 from airflow_provider_kirin.plugins import callback as receiver
-from airflow_provider_kirin.plugins import callback_handler, callback_keys
-from airflow_provider_kirin.plugins.callback_handler import WAVE_SECONDS, CallbackHandler
+from airflow_provider_kirin.plugins import callback_handler, callback_keys, wake
+from airflow_provider_kirin.plugins.callback_handler import WAVE_KEPT, WAVE_SECONDS, CallbackHandler
 from airflow_provider_kirin.plugins.callback_inbox import Handled
 from airflow_provider_kirin.plugins.generation_lookup import look_up_once
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
@@ -250,8 +250,6 @@ def test_a_list_that_fails_fast_waits_for_the_first_failure(sense, submit):
 
 
 def test_of_50_parallel_callbacks_one_ends_the_task(generate, submit):
-    from airflow_provider_kirin.plugins import wake
-
     kirin_task = submit()
     generate.defer("generate", [kirin_task.id], external_task_id="own-1", result_shape="one")
     found = wake.find(generate.token("generate", "own-1"))
@@ -361,10 +359,31 @@ class TestABatch:
         batch.pushed("videos", "kirin_batch", {})
         batch.put_into_state("videos", state, next_method="execute_complete")
         asked = len(emulator.requests("GET"))
-        assert handle(batch.token("videos", "own-0")) == Handled("held", wait=WAVE_SECONDS)
+        assert handle(batch.token("videos", "own-0")) == Handled("held", wait=WAVE_SECONDS, keep=WAVE_KEPT)
         assert len(emulator.requests("GET")) == asked
         batch.defer_batch("videos", [rows[0].id])
         assert handle(batch.token("videos", "own-0")) == Handled("resumed")
+
+    def test_during_a_wave_airflow_is_asked_once_for_all_its_rows(self, batch, rows, monkeypatch):
+        batch.pushed("videos", "kirin_batch", {})
+        batch.put_into_state("videos", "running", next_method="execute_complete")
+        really, asked = wake.find, []
+
+        def find(token: Any) -> wake.Found:
+            asked.append(token.external_task_id)
+            return really(token)
+
+        monkeypatch.setattr(wake, "find", find)
+
+        async def all_at_once() -> list[Handled]:
+            handler = CallbackHandler(look_up_once)
+            try:
+                return [await handler.handle(batch.token("videos", f"own-{n}")) for n in range(4)]
+            finally:
+                handler.close()
+
+        results = asyncio.run(all_at_once())
+        assert {handled.result for handled in results} == {"held"} and asked == ["own-0"]
 
     def test_held_back_until_the_scheduler_knows_that_the_worker_has_ended(self, batch, rows):
         batch.defer_batch("videos", [rows[0].id], deferred_at=time.time(), earliest_event=time.time() + 3600)

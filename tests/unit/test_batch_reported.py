@@ -74,6 +74,13 @@ def test_a_callback_that_is_lost_only_costs_time(batch):
     assert Counter(name.partition(".")[0] for name, _ in batch.gateway.paid) == {f"s{n}": 1 for n in range(5)}
 
 
+def test_a_row_whose_time_is_up_is_given_up_in_the_same_wave(batch):
+    batch.settings["row_timeout"] = 120.0
+    batch.now += 200
+    run = resume(batch)
+    assert run.rows.count("timeout") == 3 and run.rows.states["s3"].status == "sent"
+
+
 @pytest.mark.parametrize("ago", [KEPT + 1, -KEPT - 1], ids=["by a callback of long ago", "by clocks that differ"])
 def test_everything_is_polled_where_a_callback_may_have_been_missed(batch, ago):
     finish(batch.gateway, 0)

@@ -121,7 +121,30 @@ def test_what_must_be_held_is_handled_when_its_time_has_come() -> None:
         await scene.settled()
 
     held = Handled("held", wait=0.01)
-    assert play(scenario, *[held] * 7).counts == {"held": 7, "ended": 1}
+    scene = play(scenario, *[held] * 7)
+    assert len(scene.seen) == 8 and scene.counts == {"held": 1, "ended": 1}
+
+
+def test_what_is_held_takes_no_room_and_is_forgotten_after_a_while() -> None:
+    """A batch of a thousand rows must not keep out the callback of an asset, after which nobody polls."""
+    held = Handled("held", wait=HANG, keep=HANG)
+
+    async def scenario(scene: Scene) -> None:
+        for number in range(MAX_WAITING):
+            scene.inbox.offer(token(number))
+            if number % 100 == 0:
+                await scene.until(lambda: scene.inbox._queue.empty())
+        await scene.until(lambda: scene.counts["held"] == MAX_WAITING)
+        assert scene.inbox.offer(token(MAX_WAITING))
+        await scene.until(lambda: scene.counts["asset"] == 1)
+
+    play(scenario, *[held] * MAX_WAITING, Handled("asset"))
+
+    async def until_forgotten(scene: Scene) -> None:
+        scene.inbox.offer(token())
+        await scene.settled()
+
+    assert play(until_forgotten, *[Handled("held", wait=0.01, keep=0.05)] * 1000).counts == {"held": 1}
 
 
 def test_an_error_of_one_stops_no_other() -> None:
