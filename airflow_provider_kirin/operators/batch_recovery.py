@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_kirin.api.batch.candidates import KeysHash
+from airflow_provider_kirin.api.batch.candidates import RowsHash
 from airflow_provider_kirin.api.batch.row import BadRows, Row, check_row
 from airflow_provider_kirin.api.batch.rows import Rows
 from airflow_provider_kirin.api.batch.state import RowState, at_new_round, at_new_try, refused
@@ -61,7 +61,7 @@ class BatchRecovery:
             round=round,
             started_at=self._now() if same is None or is_new_round else same.started_at,
             rows=None if same is None or is_new_round else same.rows,
-            keys="" if same is None or is_new_round else same.keys,
+            rows_hash="" if same is None or is_new_round else same.rows_hash,
             recorded=0 if same is None else same.recorded,
             target=0 if same is None or is_new_round else same.target,
             # Another try has its own patience.
@@ -111,10 +111,10 @@ class BatchRecovery:
         if head.rows is not None:
             return Rows(states, total=head.rows, row_retries=self._settings.row_retries)
         bad, total, found = BadRows(by_position=self._settings.by_position), 0, dict[str, RowState]()
-        keys = KeysHash()
+        rows = RowsHash(self._settings.model, by_position=self._settings.by_position)
         for row in self._table():
             total += 1
-            keys.add(row.key)
+            rows.add(row)
             checked = check_row(row, self._settings.model, allow_unknown_model=self._settings.allow_unknown_model)
             state = states.pop(row.key, None)
             if state is not None:
@@ -143,5 +143,5 @@ class BatchRecovery:
             submitted = (state for state in states.values() if state.external_task_id or state.earlier)
             found |= {state.key: state.to("gone") for state in submitted}
         self._journal.compact(found.values(), total=total, is_last=True)
-        self._journal.write_head(replace(self._journal.head, rows=total, keys=keys.value))
+        self._journal.write_head(replace(self._journal.head, rows=total, rows_hash=rows.value))
         return Rows(found, total=total, row_retries=self._settings.row_retries)

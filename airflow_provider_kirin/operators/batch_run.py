@@ -138,7 +138,7 @@ class BatchRun:
     @property
     def why_stopped(self) -> str:
         """Why rows were not submitted; empty if none was left out."""
-        if not self.rows.left:
+        if not self.rows.left and self._candidates.error is None:
             return ""
         if self.halted is not None:
             return str(self.halted)
@@ -213,7 +213,7 @@ class BatchRun:
                 wave.paused_by = error
         if self.is_finished and not self.rows.left:
             # As many rows are paid as were there when the round began.
-            self.rows.total += self._candidates.find_added(self.journal.head.keys)
+            self.rows.total += self._candidates.find_added(self.journal.head.rows_hash)
             if self._candidates.notice:
                 self.log.warning("%s", self._candidates.notice)
             self._halt(self._candidates.error)

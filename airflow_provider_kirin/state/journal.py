@@ -50,7 +50,7 @@ class Head:
     :param round: the round of automatic retries
     :param started_at: when the round began, in seconds since the epoch
     :param rows: the number of rows in the table; None before they have been checked in this round
-    :param keys: the hash of their keys, see :class:`.KeysHash`
+    :param rows_hash: see :class:`.RowsHash`
     :param recorded: the number of rows in the manifest
     :param target: how many generations may be in flight; 0 for the most that is allowed
     :param idle_waves: consecutive waves in which nothing could be submitted
@@ -64,7 +64,7 @@ class Head:
     round: int = 0
     started_at: float = 0.0
     rows: int | None = None
-    keys: str = ""
+    rows_hash: str = ""
     recorded: int = 0
     target: int = 0
     idle_waves: int = 0

@@ -74,7 +74,8 @@ class SubmissionRecord:
             return bool(self._ti.try_number > 1)
         # Read anew, as money depends on it: Airflow may have taken a try for dead that is still running.
         self._known.pop(submission_state_key(external_task_id), None)
-        return "intent" in self._entry(external_task_id)
+        entry = self._entry(external_task_id)
+        return "intent" in entry or bool(entry.get("kirin_task_id"))
 
     def latest(self) -> EarlierSubmission | None:
         """Return the last submission of this task instance, confirmed or unresolved, if it is on record."""

@@ -122,6 +122,7 @@ class Batch:
     gateway: ModelGateway = field(default_factory=ModelGateway)
     settings: dict[str, Any] = field(default_factory=dict)
     key: str | None = "sku"
+    threads: int = 1
     now: float = 1000.0
     try_number: int = 1
     round: int = 0
@@ -142,7 +143,7 @@ class Batch:
             journal or Journal(str(self.folder), owner=f"p{self.processes}"),
             self.table,
             BatchSettings(source="products.jsonl", model=MODEL, conn_id="c", **settings),
-            threads=1,
+            threads=self.threads,
             now=lambda: self.now,
             sleep=lambda seconds: None,
             lookup_verified=self.verified,

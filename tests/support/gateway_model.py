@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -84,6 +85,7 @@ class ModelGateway:
     submissions: int = 0
     #: Kirin task id -> how many more lookups do not find it.
     hidden: dict[str, int] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def get_task(self, kirin_task_id: str, *, patience: float) -> KirinTask:
         fate = self.get_fate()
@@ -107,6 +109,10 @@ class ModelGateway:
         raise KirinNotFoundError("Request not found", http_status=404)
 
     def submit_as(self, external_task_id: str) -> KirinTask:
+        with self.lock:
+            return self._submit_as(external_task_id)
+
+    def _submit_as(self, external_task_id: str) -> KirinTask:
         self.submissions += 1
         fate = self.post_fate()
         if fate == "connection refused":

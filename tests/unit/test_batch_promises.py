@@ -104,24 +104,41 @@ class TestATableThatChanges:
         batch.round = 3
         assert batch.work().rows.counts() == {"saved": 7}
 
-    @pytest.mark.parametrize("fate", ["full", "connection refused", "ok"])
+    @pytest.mark.parametrize("threads", [1, 8])
     @pytest.mark.parametrize("at", [0, 5])
+    @pytest.mark.parametrize("fate", ["full", "connection refused", "failed"])
     def test_an_added_row_never_takes_the_place_of_one_that_waits_for_another_submission(
-        self, tmp_path: Path, fate: str, at: int
+        self, tmp_path: Path, fate: str, at: int, threads: int
     ) -> None:
-        fates = iter(["ok"] * 4 + ([fate] if fate == "full" else [fate] * 20))
+        fates = iter(["ok"] * 4 + [fate] * {"full": 1, "failed": 0}.get(fate, 20))
         gateway = ModelGateway(post_fate=lambda: next(fates, "ok"))
-        batch = Batch(tmp_path, table(5), gateway, settings={"max_in_flight": 10})
+        batch = Batch(tmp_path, table(5), gateway, settings={"max_in_flight": 10}, threads=threads)
         batch.wave()
         finish_all(gateway)
-        if fate == "ok":
+        if fate == "failed":
             finish(gateway, 4, "failed")
         fates = iter(())
         batch.records.insert(at, row("new"))
         run = batch.work()
-        assert [name.partition(".")[0] for name, _ in gateway.paid[:5]] == ["s0", "s1", "s2", "s3", "s4"]
-        assert run.rows.count("saved") == 5 and len(gateway.paid) == (6 if fate == "ok" else 5)
+        assert {name.partition(".")[0] for name, _ in gateway.paid} == {"s0", "s1", "s2", "s3", "s4"}
+        assert run.rows.count("saved") == 5 and len(gateway.paid) == (6 if fate == "failed" else 5)
         assert ("Left out: 'new'" in run.why_stopped) is (at == 0)
+
+    @pytest.mark.parametrize("threads", [1, 8])
+    @pytest.mark.parametrize("fate", ["full", "503"])
+    def test_a_row_that_is_added_during_a_wave_takes_no_place_either(
+        self, tmp_path: Path, fate: str, threads: int
+    ) -> None:
+        fates = iter(["ok"] * 4 + [fate])
+        gateway = ModelGateway()
+        setattr(gateway, "post_fate" if fate == "full" else "get_fate", lambda: next(fates, "ok"))
+        batch = Batch(tmp_path, table(5), gateway, settings={"max_in_flight": 10}, threads=threads)
+        run = batch.open()
+        batch.records.append(row("new"))
+        run.wave()
+        run = batch.work()
+        assert run.rows.counts() == {"saved": 5} and len(gateway.paid) == 5
+        assert "new" not in run.rows.states
 
     def test_a_row_that_is_back_while_a_later_batch_runs_is_left_out(self, tmp_path: Path) -> None:
         batch = Batch(tmp_path, table(3))
@@ -141,6 +158,23 @@ class TestATableThatChanges:
         run = batch.work()
         assert run.rows.counts() == {"todo": 1, "saved": 3}
         assert "Row 3 of products.jsonl has changed" in run.why_stopped
+
+    def test_without_a_key_a_row_that_is_inserted_before_a_refused_one_is_seen(self, tmp_path: Path) -> None:
+        records = [{"prompt": f"p{n}", "image": IMAGE} for n in range(6)]
+        records[2]["prompt"] = ""
+        batch = Batch(tmp_path, records, key=None, settings={"by_position": True, "on_bad_row": "skip"})
+        batch.settings["max_in_flight"] = 2
+        batch.wave()
+        batch.records.insert(0, {"prompt": "new", "image": IMAGE})
+        assert "changed since the batch began" in batch.work().why_stopped
+
+    def test_without_a_key_rows_that_change_places_are_seen_at_the_end(self, tmp_path: Path) -> None:
+        batch = Batch(tmp_path, [{"prompt": f"p{n}", "image": IMAGE} for n in range(6)], key=None)
+        batch.settings["by_position"] = True
+        batch.wave()
+        batch.records[1], batch.records[5] = batch.records[5], batch.records[1]
+        run = batch.work()
+        assert run.rows.counts() == {"saved": 6} and "one that has moved may have been paid twice" in run.why_stopped
 
     def test_a_table_that_is_gone_at_the_end_takes_no_video_away(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -15,15 +15,22 @@ from airflow_provider_kirin.exceptions import KirinTableError, KirinUnknownSubmi
 _MAX_NAMED = 5
 
 
-class KeysHash:
-    """A hash of the keys of a table's rows, in their order: whether they are the same rows, without keeping them."""
+class RowsHash:
+    """A hash of what names a table's rows, in their order: whether they are the same rows, without keeping them.
 
-    def __init__(self) -> None:
+    :param model: the model's id
+    :param by_position: whether rows have no key of their own: then it is all that they have
+    """
+
+    def __init__(self, model: str, *, by_position: bool) -> None:
         self._hash = hashlib.sha256()
+        self._model = model
+        self._by_position = by_position
 
-    def add(self, key: str) -> None:
+    def add(self, row: Row) -> None:
         """Add the next row."""
-        self._hash.update(f"{len(key)}:{key}".encode(errors="surrogatepass"))
+        name = row.digest(self._model) if self._by_position else row.key
+        self._hash.update(f"{len(name)}:{name}".encode(errors="surrogatepass"))
 
     @property
     def value(self) -> str:
@@ -49,6 +56,8 @@ class Candidates:
         self._source = source
         self._model = model
         self._by_position = by_position
+        #: How many rows without a state may be yielded: any more were added since.
+        self._room = 0
         #: Keys of the rows that were yielded in this wave.
         self._tried: set[str] = set()
         #: Keys of the rows whose outcome was unknown, and which were looked up again.
@@ -62,6 +71,7 @@ class Candidates:
 
     def begin_wave(self) -> None:
         """Allow all rows again."""
+        self._room = self._rows.total - self._rows.known
         self._tried.clear()
         self.is_exhausted = False
         self.error = None
@@ -75,12 +85,12 @@ class Candidates:
                 state = self._rows.get(row.key)
                 if (state is not None and state.transient_errors > 0) is not had_errors or row.key in self._tried:
                     continue
-                if _is_new(state) and self._rows.known >= self._rows.total:
-                    # Added since: rows that were there come first.
+                if _is_new(state) and self._room <= 0:
                     continue
                 if not row.problems and is_to_submit(state, self._rows.row_retries):
                     if self._find_misplaced(previous, row):
                         return
+                    self._room -= _is_new(state)
                     self._tried.add(row.key)
                     yield row
         self.is_exhausted = not self._tried and self.error is None
@@ -92,20 +102,21 @@ class Candidates:
         except KirinTableError as error:
             self.error = error
 
-    def find_added(self, keys: str) -> int:
+    def find_added(self, rows: str) -> int:
         """Return how many rows are left out because others took their place, once as many as there were have a video.
 
         That is an :attr:`error`. Rows at the table's end, and a table that cannot be read, are only a :attr:`notice`.
 
-        :param keys: the hash of the keys when the batch began
+        :param rows: the hash of the rows when the batch began
         """
         added: list[str] = []
         before: Row | None = None
-        known, is_longer = KeysHash(), False
+        known, is_same = RowsHash(self._model, by_position=self._by_position), None
         try:
             for count, row in enumerate(self._table(), 1):
-                known.add(row.key)
-                is_longer = is_longer or (count == self._rows.total and known.value == keys)
+                known.add(row)
+                if count == self._rows.total:
+                    is_same = known.value == rows
                 state = self._rows.get(row.key)
                 if not row.problems and _is_new(state):
                     self._find_misplaced(before)
@@ -114,15 +125,22 @@ class Candidates:
         except KirinTableError as error:
             self.notice = f"Whether rows have been added since the batch began is unknown: {error}"
             return 0
+        if self.error is not None:
+            return len(added)
         named = ", ".join(added[:_MAX_NAMED])
         more = f" and {len(added) - _MAX_NAMED:,} more" if len(added) > _MAX_NAMED else ""
-        if added and is_longer and self.error is None:
+        if added and is_same:
             self.notice = f"Added at the end of {self._source}, for the next run or a clear: {named}{more}."
             return 0
-        if added and self.error is None:
+        if added:
             self.error = KirinTableError(
                 f"{self._source} has changed since the batch began: no more rows are submitted than it had then. "
                 f"Left out: {named}{more}."
+            )
+        elif self._by_position and is_same is False:
+            self.error = KirinTableError(
+                f"Rows of {self._source} have changed since the batch began. Without `key`, rows are known by their "
+                "position: one that has moved may have been paid twice, and another one have no video."
             )
         return len(added)
 

@@ -17,7 +17,7 @@ from airflow_provider_kirin.api.idempotency import arguments_fingerprint
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.payload import check_static
 from airflow_provider_kirin.api.payload.normalize import normal_id
-from airflow_provider_kirin.api.payload.validation import NOT_A_KNOWN_PARAMETER, NOT_A_PARAMETER
+from airflow_provider_kirin.api.payload.validation import DID_YOU_MEAN, NOT_A_KNOWN_PARAMETER, NOT_A_PARAMETER
 from airflow_provider_kirin.api.presigned import without_signature
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 from airflow_provider_kirin.exceptions import KirinPayloadError, KirinTableError, Problem
@@ -298,7 +298,7 @@ class BadRows:
     def key_hint(self) -> str:
         """What to do if a column that is not a parameter is meant to name the rows; empty if none can be."""
         unknown = (each for each in self._columns if each.rule == NOT_A_PARAMETER and "." not in each.field)
-        columns = sorted({each.field for each in unknown if not each.remedy.startswith("Did you mean")})
+        columns = sorted({each.field for each in unknown if not each.remedy.startswith(DID_YOU_MEAN)})
         return f" If {' or '.join(columns)} names the rows, give it as `key`." if self._by_position and columns else ""
 
     def error(self, rows: int, *, source: str, model: str, has_submitted: bool) -> KirinTableError:

@@ -51,7 +51,7 @@ class Rows:
 
     @property
     def known(self) -> int:
-        """How many rows of the table have a state."""
+        """How many of the rows that were there when the round began have a state."""
         return len(self.states) - self.count("gone")
 
     @property

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
+#: How the remedy for a misspelled name begins.
+DID_YOU_MEAN = "Did you mean"
 #: The rule that a parameter breaks if the model does not have it.
 NOT_A_PARAMETER = "is not a parameter of this model"
 #: The same if the model is only partly documented, and the name looks like a misspelling.
@@ -73,7 +75,9 @@ def find_misspelled(given: Mapping[str, Any], schema: Mapping[str, Any], path: s
         for name in sorted(set(unknown) - all_parameters()):
             if near := _misspelled(name, missing, tuple(known)):
                 hint = (
-                    f"Did you mean {near!r}?" if near in missing else f"{near!r} is given, too: leave one of them out."
+                    f"{DID_YOU_MEAN} {near!r}?"
+                    if near in missing
+                    else f"{near!r} is given, too: leave one of them out."
                 )
                 remedy = f"{hint} To send it as it is, set allow_unknown_model=True"
                 yield Problem(f"{path}{name}"[:80], "(not shown)", NOT_A_KNOWN_PARAMETER, remedy)
@@ -238,4 +242,4 @@ def _did_you_mean(given: Any, known: list[Any]) -> str | None:
     near = difflib.get_close_matches(text, names, n=1, cutoff=0.85)
     near = near or [name for name in names if text.startswith(f"{name}_")]
     near = near or difflib.get_close_matches(text, names, n=1)
-    return f"Did you mean {near[0]!r}?" if near else None
+    return f"{DID_YOU_MEAN} {near[0]!r}?" if near else None

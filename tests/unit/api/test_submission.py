@@ -545,13 +545,16 @@ class TestRequestsToTheStore:
         expected = ["get kirin:latest", f"get {own}", f"get {own}", f"set {own}", "set kirin:latest", f"set {own}"]
         assert store.requests == expected
 
-    def test_what_another_try_does_meanwhile_is_seen_before_anything_is_paid(self, deployment: Deployment) -> None:
+    @pytest.mark.parametrize("entry", [{"intent": True}, {"kirin_task_id": "t7"}])
+    def test_what_another_try_does_meanwhile_is_seen_before_anything_is_paid(
+        self, deployment: Deployment, entry: dict[str, Any]
+    ) -> None:
         """Airflow may take a try for dead that is still running."""
         really, gateway = deployment.gateway.get_task, deployment.gateway
         gateway.finds_by_external_id = False
 
         def meanwhile(*given: Any, **how: Any) -> KirinTask:
-            deployment.store.set("kirin:submission:airflow-a", {"intent": True})
+            deployment.store.set("kirin:submission:airflow-a", entry)
             return really(*given, **how)
 
         gateway.get_task = meanwhile  # type: ignore[method-assign]

@@ -253,6 +253,8 @@ class TestVideos:
             [{"content": [{"type": "video", "video_url": "https://h/1?signed=SECRET"}]}],
             [{"content": [{"type": "image", "url": "https://h/1?signed=SECRET"}]}],
             [{"video_url": "https://h/1/裙.mp4?signed=SECRET"}],
+            ["https://h/1/my video.mp4?signed=SECRET"],
+            ["s3://bucket/https://h/1?signed=SECRET"],
         ],
     )
     @pytest.mark.parametrize("error", [None, {"code": 0, "message": "success"}])
