@@ -367,6 +367,9 @@ class Submission:
         :param exists: whether the gateway reported that the id is in use
         :param is_ours: whether an earlier submission of this step may have used it
         """
+        if self.record.kirin_task_id(external_task_id):
+            # Another try, which was taken for dead, has recorded it meanwhile.
+            return self._find(external_task_id)
         try:
             for delay in (0.0, *LOOKUP_RETRY_DELAYS):
                 self._sleep(delay)

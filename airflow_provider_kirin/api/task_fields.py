@@ -21,8 +21,8 @@ Status = Literal["in_progress", "completed", "failed"]
 
 #: What may lead to a video, in an output of an unknown form.
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-#: A query, up to the end of its JSON string: it may be a signature.
-_QUERY = re.compile(r'\?[^"]*')
+#: What may be a signature or a password in a URL of any scheme, up to the end of its JSON string.
+_SECRET = re.compile(r'\?(?:[^"\\]|\\.)*|(?<=//)[^/@"]*@')
 
 #: The table of statuses. Only ``in_progress``, ``completed`` and ``failed`` are documented; the others come from the
 #: older envelope, internal services and public clients. An unknown status counts as in progress.
@@ -198,7 +198,7 @@ def read_unreadable(output: Any) -> str:
     :param output: an output in which no video was recognized
     """
     text = json.dumps(output, ensure_ascii=False)
-    return one_line(_QUERY.sub("", text), 160) if _LINK.search(text) else ""
+    return one_line(_SECRET.sub("", text), 160) if _LINK.search(text) else ""
 
 
 def read_usage(usage: Any, dropped: list[str]) -> tuple[Decimal | None, float | None] | None:

@@ -138,7 +138,7 @@ class BatchRun:
     @property
     def why_stopped(self) -> str:
         """Why rows were not submitted; empty if none was left out."""
-        if not self.rows.left and self._candidates.error is None:
+        if not self.rows.left:
             return ""
         if self.halted is not None:
             return str(self.halted)

@@ -545,16 +545,33 @@ class TestRequestsToTheStore:
         expected = ["get kirin:latest", f"get {own}", f"get {own}", f"set {own}", "set kirin:latest", f"set {own}"]
         assert store.requests == expected
 
-    @pytest.mark.parametrize("entry", [{"intent": True}, {"kirin_task_id": "t7"}])
-    def test_what_another_try_does_meanwhile_is_seen_before_anything_is_paid(
-        self, deployment: Deployment, entry: dict[str, Any]
+    @pytest.mark.parametrize("on_unknown_submit", ["stop", "resubmit"])
+    def test_what_another_try_records_meanwhile_is_adopted(
+        self, deployment: Deployment, on_unknown_submit: str
     ) -> None:
         """Airflow may take a try for dead that is still running."""
         really, gateway = deployment.gateway.get_task, deployment.gateway
         gateway.finds_by_external_id = False
 
+        def meanwhile(kirin_task_id: str, **how: Any) -> KirinTask:
+            if gateway.submissions == 0:
+                paid = gateway.submit_as("airflow-a")
+                deployment.store.set("kirin:submission:airflow-a", {"kirin_task_id": paid.id})
+                raise KirinNotFoundError("Request not found", http_status=404)
+            return really(kirin_task_id, **how)
+
+        gateway.get_task = meanwhile  # type: ignore[method-assign]
+        got = deployment.attempt("a", on_unknown_submit=on_unknown_submit)
+        assert got is not None
+        assert (got.adopted, got.kirin_task.id, gateway.submissions) == (True, gateway.paid[-1][1].id, 1)
+
+    def test_what_another_try_does_meanwhile_is_seen_before_anything_is_paid(self, deployment: Deployment) -> None:
+        """Airflow may take a try for dead that is still running."""
+        really, gateway = deployment.gateway.get_task, deployment.gateway
+        gateway.finds_by_external_id = False
+
         def meanwhile(*given: Any, **how: Any) -> KirinTask:
-            deployment.store.set("kirin:submission:airflow-a", entry)
+            deployment.store.set("kirin:submission:airflow-a", {"intent": True})
             return really(*given, **how)
 
         gateway.get_task = meanwhile  # type: ignore[method-assign]

@@ -255,6 +255,7 @@ class TestVideos:
             [{"video_url": "https://h/1/裙.mp4?signed=SECRET"}],
             ["https://h/1/my video.mp4?signed=SECRET"],
             ["s3://bucket/https://h/1?signed=SECRET"],
+            ["ftp://user:SECRET@https://h/1", 'https://h/1?a="SECRET'],
         ],
     )
     @pytest.mark.parametrize("error", [None, {"code": 0, "message": "success"}])
