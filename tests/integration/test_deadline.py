@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -22,6 +23,8 @@ from tests.support.waiting import HANG
 PHASES = phases("application/json", b"{}") | {
     "in the body": (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b" "),
 }
+#: The second one if this process, in which the server is a thread, stands still.
+TOO_LATE = "not complete within 1 s|timed out"
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ class TestEveryPhaseIsBounded:
         kirin = hook(raw_server(dripping(*PHASES[phase])).url)
         for call in (lambda: kirin.get_task("one", patience=0), lambda: kirin.submit(payload)):
             error = lose(kirin, call)
-            assert error.sent and "not complete within 1 s" in str(error)
+            assert error.sent and re.search(TOO_LATE, str(error))
 
     @pytest.mark.parametrize("phase", [phase for phase in PHASES if not phase.startswith("in ")])
     def test_when_it_floods(self, raw_server, hook, phase):
@@ -114,7 +117,7 @@ class TestEveryPhaseIsBounded:
         kirin = hook(server.url)
         with left_behind() as nothing:
             assert kirin.get_task("kirin-1").status == "completed"
-            with pytest.raises(KirinNetworkError, match="not complete within 1 s"):
+            with pytest.raises(KirinNetworkError, match=TOO_LATE):
                 kirin.get_task("kirin-1", patience=0)
         nothing()
         assert len(server.requests) == 1
