@@ -19,8 +19,9 @@ from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
 Status = Literal["in_progress", "completed", "failed"]
 
-#: What may lead to a video, in an output of an unknown form.
-_LINK = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: What may lead to a video, in an output of an unknown form: the last letter of a scheme, and what follows it. From its
+#: first letter on, the time for a long word would grow with the square of its length.
+_LINK = re.compile(r"[a-z][0-9+.-]*://", re.IGNORECASE)
 #: What may be a signature or a password in a URL of any scheme, up to the end of its JSON string.
 _SECRET = re.compile(r'\?(?:[^"\\]|\\.)*|(?<=//)[^/@"]*@')
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_kirin.api.errors import error_from_task
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
-from airflow_provider_kirin.api.task_fields import MAX_VIDEOS, STATUSES
+from airflow_provider_kirin.api.task_fields import MAX_VIDEOS, STATUSES, read_unreadable
 from airflow_provider_kirin.exceptions import KirinIdError, KirinNoVideoError, KirinResponseError
 
 COMPLETED = {
@@ -269,6 +269,13 @@ class TestVideos:
             assert isinstance(error, KirinNoVideoError) and not error.retryable
             assert "no video that this provider can read" in str(error) and "https://h/1" in str(error)
             assert "before you submit another one" in str(error) and "SECRET" not in str(error)
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.parametrize("text", ["a", "1", "a1", "?", "//", "//a", '"?', "a?b@"])
+    def test_an_output_of_any_text_is_read_in_a_time_that_grows_with_its_length(self, text: str) -> None:
+        long = text * (250_000 // len(text))
+        assert read_unreadable([long]) == ""
+        assert read_unreadable([f"s3://{long}"])
 
     def test_an_object_stands_for_a_list_of_one(self) -> None:
         entry = {"type": "video", "url": "https://h/1"}
