@@ -61,7 +61,7 @@ def validate(
 def find_misspelled(given: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
     """Yield a problem for each name that a partly documented object may know, but that is more likely a typo.
 
-    It spells a known name in another way, or resembles one that is not given, and is no parameter of another model.
+    It spells a known name in another way, or resembles one that is not given, and is not a parameter of another model.
 
     :param given: the payload, converted, without the defaults
     :param schema: a model's JSON Schema, or that of an object in it
