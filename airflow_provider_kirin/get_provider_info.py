@@ -32,7 +32,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.sensors.kirin"]}],
-        "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.hooks.kirin"]}],
+        "hooks": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_kirin.hooks.kirin", "airflow_provider_kirin.hooks.kirin_async"],
+            }
+        ],
         "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_kirin.triggers.kirin"]}],
         "connection-types": [_connection_type()],
         # `airflow kirin ...`: Airflow 3.3.2 reads it, 2.11 does not.

@@ -138,6 +138,11 @@ def test_the_links_that_it_names_are_those_of_the_operators(info: dict[str, Any]
     assert {f"{link.__module__}.{link.__name__}" for link in links} == set(info["extra-links"])
 
 
+@pytest.mark.parametrize("name", ["KirinHook", "KirinAsyncHook", "KirinBatchOperator", "KirinTaskSensor"])
+def test_it_names_the_module_that_a_user_imports(info: dict[str, Any], name: str) -> None:
+    assert any(hasattr(importlib.import_module(module), name) for module in named_modules(info))
+
+
 def test_every_integration_that_it_names_is_described(info: dict[str, Any]) -> None:
     described = {entry["integration-name"] for entry in info["integrations"]}
     for key in ("operators", "sensors", "hooks", "triggers"):

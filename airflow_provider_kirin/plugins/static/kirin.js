@@ -63,7 +63,7 @@ const time = (at) => h("time", { datetime: at, title: clock(at) }, ago(at));
 
 // Addresses --------------------------------------------------------------------------------------------------------
 
-const placeOf = (card) => [card.dag_id, card.run_id, card.task_id, String(card.map_index)];
+const keyOf = (card) => [card.dag_id, card.run_id, card.task_id, String(card.map_index)];
 const path = (parts) => parts.map(encodeURIComponent).join("/");
 const api = (kind, ...parts) => new URL(`kirin/api/${kind}${parts.length ? `/${path(parts)}` : ""}`, BASE).href;
 
@@ -130,7 +130,7 @@ function split(ti) {
   return [parts[0], parts.slice(1, -2).join("/"), ...parts.slice(-2)];
 }
 
-const routeOf = (card) => `/plugin/kirin?ti=${encodeURIComponent(placeOf(card).join("/"))}`;
+const routeOf = (card) => `/plugin/kirin?ti=${encodeURIComponent(keyOf(card).join("/"))}`;
 
 function refusal(page, error) {
   const words = {
@@ -209,11 +209,11 @@ async function showGallery(page) {
 }
 
 function tile(page, card) {
-  const place = placeOf(card);
+  const key = keyOf(card);
   const picture = poster(card);
   const home = card.status === "completed" && card.files[0]?.is_home;
   const film = home && h("video", { muted: true, loop: true, playsinline: true, preload: "none", tabindex: "-1", "aria-hidden": "true",
-    src: api("video", ...place, card.id, "0") });
+    src: api("video", ...key, card.id, "0") });
   if (film) {
     film.muted = true;
     if (picture) film.poster = picture;
@@ -234,7 +234,7 @@ function tile(page, card) {
 }
 
 function batchTile(page, batch) {
-  return page.link(routeOf(batch), { class: `k-tile k-batch k-is-${batch.status}`, "data-id": placeOf(batch).join("/") },
+  return page.link(routeOf(batch), { class: `k-tile k-batch k-is-${batch.status}`, "data-id": keyOf(batch).join("/") },
     h("div", { class: "k-frame" }, h("p", { class: "k-share" }, h("strong", {}, (batch.counts.saved ?? 0).toLocaleString()), ` of ${plural(batch.rows, "video")}`), badge(batch)),
     batchBar(batch),
     h("p", { class: "k-prompt" }, `Batch ${batch.task_id}`),
@@ -246,7 +246,7 @@ function batchTile(page, batch) {
 function poster(card) {
   const image = card.images.find((each) => each.source);
   if (!image) return null;
-  return image.source === "web" ? image.uri : api("image", ...placeOf(card), card.id, image.name);
+  return image.source === "web" ? image.uri : api("image", ...keyOf(card), card.id, image.name);
 }
 
 const seen = globalThis.IntersectionObserver && new IntersectionObserver((entries) => {
@@ -323,32 +323,32 @@ function failurePlot({ failures }) {
 // A task instance --------------------------------------------------------------------------------------------------
 
 async function showTask(page, ti) {
-  const place = split(ti);
-  if (!place) throw new Refusal(422, "");
+  const key = split(ti);
+  if (!key) throw new Refusal(422, "");
   const started = Date.now();
   const views = new Map();
   let notice = "";
   for (;;) {
-    const { cards, batch, task_state } = await get(api("generation", ...place), page.signal);
+    const { cards, batch, task_state } = await get(api("generation", ...key), page.signal);
     if (batch) {
-      showBatch(page, place, batch, views);
+      showBatch(page, key, batch, views);
       if (!ACTIVE.includes(task_state)) return;
     } else if (!cards.length) {
-      const log = page.link(dagRoute({ dag_id: place[0], run_id: place[1], task_id: place[2], map_index: Number(place[3]) }, 3), { class: "k-button" }, "Task and log");
+      const log = page.link(dagRoute({ dag_id: key[0], run_id: key[1], task_id: key[2], map_index: Number(key[3]) }, 3), { class: "k-button" }, "Task and log");
       page.root.replaceChildren(message(page, "No generation yet", "This task has not submitted a generation, or its record is gone. If it has failed, its log says why.", log));
     } else {
       const current = await Promise.all(cards.map(async (card) => {
         if (card.is_on_record || !card.conn_id) return card;
         try {
           notice = "";
-          return await get(api("live", ...place, card.id), page.signal);
+          return await get(api("live", ...key, card.id), page.signal);
         } catch (error) {
           if (error.name === "AbortError" || error.status === 401) throw error;
           notice = error.message;
           return { ...card, notice: error.message };
         }
       }));
-      showCards(page, place, current, views);
+      showCards(page, key, current, views);
       if (!ACTIVE.includes(task_state) && current.every((card) => card.is_on_record || card.status !== "in_progress")) return;
     }
     await pause(Date.now() - started > PATIENCE || notice ? SLOW_POLL : POLL, page.signal);
@@ -403,7 +403,7 @@ function left(seconds) {
   return minutes < 120 ? `about ${minutes} min left` : `about ${(seconds / 3600).toFixed(1)} h left`;
 }
 
-function showBatch(page, place, batch, views) {
+function showBatch(page, key, batch, views) {
   const key = JSON.stringify(batch);
   if (views.get("batch") === key) return;
   views.set("batch", key);
@@ -414,7 +414,7 @@ function showBatch(page, place, batch, views) {
   const missing = batch.failed - batch.without_video.length;
   page.root.replaceChildren(...[
     h("nav", { class: "k-crumbs", "aria-label": "Where this is" }, page.link("/plugin/kirin", {}, "Kirin"), h("span", {}, "/"),
-      page.link(`/dags/${encodeURIComponent(place[0])}`, {}, place[0]), h("span", {}, "/"), h("span", {}, place[2])),
+      page.link(`/dags/${encodeURIComponent(key[0])}`, {}, key[0]), h("span", {}, "/"), h("span", {}, key[2])),
     h("section", { class: "k-panel k-batch-head" },
       h("p", { class: "k-row" }, badge(batch), h("span", { class: "k-model" }, batch.model), batch.cost !== null && h("strong", { class: "k-cost" }, usd(batch.cost))),
       h("h1", {}, `${saved.toLocaleString()} of ${plural(batch.rows, "video")}`),
@@ -431,7 +431,7 @@ function showBatch(page, place, batch, views) {
       row("Manifest", [h("code", {}, manifest), copier("Manifest", manifest)]),
       row("Began", batch.started_at && h("time", { datetime: batch.started_at }, clock(batch.started_at)))),
       h("p", { class: "k-row" }, batch.manifest.is_home
-        ? h("a", { class: "k-button", href: api("manifest", ...place), download: "manifest.jsonl", rel: "noreferrer" }, icon("download"), "Manifest")
+        ? h("a", { class: "k-button", href: api("manifest", ...key), download: "manifest.jsonl", rel: "noreferrer" }, icon("download"), "Manifest")
         : h("span", { class: "k-quiet" }, "It is not below [kirin] media_roots, so it cannot be opened here.")),
       h("p", { class: "k-row k-links" }, page.link(dagRoute(batch, 1), {}, "DAG"), page.link(dagRoute(batch, 2), {}, "Run"),
         page.link(dagRoute(batch, 3), {}, "Task and log"), h("span", { class: "k-quiet" }, batch.run_id))),
@@ -439,13 +439,13 @@ function showBatch(page, place, batch, views) {
 }
 
 // A view is made once for each generation and then only where it changed, so that a playing video plays on.
-function showCards(page, place, cards, views) {
+function showCards(page, key, cards, views) {
   if (!views.size) {
     const isList = cards.length > 1;
     page.root.replaceChildren(...[
       h("nav", { class: "k-crumbs", "aria-label": "Where this is" },
         page.link("/plugin/kirin", {}, "Kirin"), h("span", {}, "/"),
-        page.link(`/dags/${encodeURIComponent(place[0])}`, {}, place[0]), h("span", {}, "/"), h("span", {}, place[2])),
+        page.link(`/dags/${encodeURIComponent(key[0])}`, {}, key[0]), h("span", {}, "/"), h("span", {}, key[2])),
       isList && h("h1", {}, plural(cards.length, "generation")),
     ].filter(Boolean));
     for (const card of cards) {
@@ -463,19 +463,19 @@ function showCards(page, place, cards, views) {
       return view.parts[name].element;
     };
     const sources = [card.status, card.videos, card.files.map((file) => file.is_home)];
-    const stage = card.status === "completed" ? part("stage", JSON.stringify(sources), () => player(place, card))
+    const stage = card.status === "completed" ? part("stage", JSON.stringify(sources), () => player(key, card))
       : part("stage", card.status + card.id, () => waiting(card));
     if (card.status === "in_progress") showProgress(stage, card);
-    const text = part("text", JSON.stringify({ ...card, progress: null, notice: null }), () => details(page, place, card));
+    const text = part("text", JSON.stringify({ ...card, progress: null, notice: null }), () => details(page, key, card));
     if (view.element.firstChild !== stage) view.element.replaceChildren(stage, text);
     else if (view.element.lastChild !== text) view.element.lastChild.replaceWith(text);
   }
 }
 
-function player(place, card) {
+function player(key, card) {
   const films = Array.from({ length: card.videos }, (_, index) => {
     const file = card.files[index];
-    const url = api("video", ...place, card.id, String(index));
+    const url = api("video", ...key, card.id, String(index));
     const isHome = Boolean(file?.is_home);
     const film = h("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": `Video ${index + 1}: ${card.prompt.slice(0, 100)}` },
       isHome && h("source", { src: url, type: "video/mp4" }), h("source", { src: `${url}?source=gateway`, type: "video/mp4",
@@ -510,7 +510,7 @@ function showProgress(stage, card) {
   }
 }
 
-function details(page, place, card) {
+function details(page, key, card) {
   const row = (name, value) => value && [h("dt", {}, name), h("dd", {}, value)];
   const id = (name, value) => value && row(name, [h("code", {}, value), copier(name, value)]);
   return h("div", { class: "k-details" },
@@ -521,7 +521,7 @@ function details(page, place, card) {
     card.negative_prompt && h("p", { class: "k-negative" }, h("span", {}, "Without"), h("bdi", {}, card.negative_prompt)),
     Object.keys(card.settings).length > 0 && h("ul", { class: "k-chips", "aria-label": "Settings" },
       Object.entries(card.settings).map(([name, value]) => h("li", {}, h("span", {}, name.replaceAll("_", " ")), value))),
-    card.images.length > 0 && h("ul", { class: "k-images", "aria-label": "Images" }, card.images.map((image) => picture(place, card, image))),
+    card.images.length > 0 && h("ul", { class: "k-images", "aria-label": "Images" }, card.images.map((image) => picture(key, card, image))),
     timeline(card.timeline),
     h("dl", {}, id("Kirin task", card.id), id("External task", card.external_task_id), row("Connection", card.conn_id && h("code", {}, card.conn_id)),
       card.files.map((file) => id("File", file.uri))),
@@ -529,8 +529,8 @@ function details(page, place, card) {
       page.link(dagRoute(card, 3), {}, "Task and log"), h("span", { class: "k-quiet" }, `${card.task_id}${card.map_index >= 0 ? ` [${card.map_index}]` : ""}, ${card.run_id}`)));
 }
 
-function picture(place, card, image) {
-  const url = image.source === "web" ? image.uri : image.source && api("image", ...place, card.id, image.name);
+function picture(key, card, image) {
+  const url = image.source === "web" ? image.uri : image.source && api("image", ...key, card.id, image.name);
   const name = image.uri ? image.uri.split("/").pop() : "sent as bytes";
   const shown = url && h("img", { src: url, alt: "", loading: "lazy", referrerpolicy: "no-referrer", onerror: (event) => event.target.replaceWith(icon("film")) });
   return h("li", { title: image.uri ?? name }, shown ?? icon("film"), h("span", {}, name));
@@ -562,19 +562,19 @@ if (alone) {
   const theme = localStorage.getItem("theme") ?? "system";
   const dark = theme === "dark" || (theme === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
   document.documentElement.classList.add(dark ? "dark" : "light");
-  const place = decodeURIComponent(location.pathname.slice(BASE.pathname.length).replace(/^kirin\/(generation\/?)?/, "").replace(/\/$/, ""));
+  const key = decodeURIComponent(location.pathname.slice(BASE.pathname.length).replace(/^kirin\/(generation\/?)?/, "").replace(/\/$/, ""));
   const isGallery = !/^kirin\/generation/.test(location.pathname.slice(BASE.pathname.length));
-  mount(alone, isGallery ? null : place, { alone: true });
+  mount(alone, isGallery ? null : key, { alone: true });
 } else {
   const { React, ReactRouterDOM } = globalThis;
   globalThis.Kirin = function Kirin() {
-    const place = React.useRef(null);
+    const holder = React.useRef(null);
     const navigate = ReactRouterDOM.useNavigate();
     const ti = new URLSearchParams(ReactRouterDOM.useLocation().search).get("ti");
     React.useEffect(() => {
       addStyle();
-      return mount(place.current, ti, { navigate });
+      return mount(holder.current, ti, { navigate });
     }, [ti]);
-    return React.createElement("div", { ref: place });
+    return React.createElement("div", { ref: holder });
   };
 }
