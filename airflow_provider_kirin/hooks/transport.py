@@ -173,12 +173,13 @@ def _without_key(body: bytearray, connection: KirinConnection) -> Any:
 
 
 def _from_requests(error: requests.RequestException, request: ApiRequest, connection: KirinConnection) -> KirinError:
-    import requests
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError
 
     reason = connection.hide_key(str(error))
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, SSLError):
         return _tls_error(reason, request)
-    if isinstance(error, ValueError):  # malformed URLs, schemes and proxies
+    # Not every ValueError: InvalidHeader is about the response.
+    if isinstance(error, (InvalidURL, InvalidSchema, MissingSchema)):
         return _bad_address(reason)
     return _network_error(reason or type(error).__name__, request, sent=not _never_connected(error))
 

@@ -70,10 +70,11 @@ class Deadline:
         _current.deadline = self._outer
         self._has_ended.set()
         self._thread.join()
-        if self._has_shut_down:
-            # urllib3 may take a connection that was shut down for a healthy one, and keep it in its pool.
-            self._close.close()
         has_failed = error is not None or self._has_shut_down
+        if has_failed:
+            # urllib3 may keep a connection that was shut down in its pool, and leave a response open whose headers it
+            # refuses.
+            self._close.close()
         for sock in self._sockets:
             with sock, suppress(OSError):
                 if has_failed:
@@ -106,15 +107,22 @@ class Deadline:
         """Shut a connection down at the deadline, even if its socket object has been replaced by then.
 
         :param sock: a connected socket, plain or TLS
-        :param close: called on exit if the connection was shut down
+        :param close: called on exit if the exchange has failed
         """
-        self._close.callback(close)
+        self.close_on_failure(close)
         # TLS takes over the original, and urllib3 may close it before the body is read; a duplicate stays valid.
         duplicate = socket.socket(fileno=os.dup(sock.fileno()))
         with self._lock:
             self._sockets.append(duplicate)
             if self._is_over:
                 self._shut_down()
+
+    def close_on_failure(self, close: Callable[[], object]) -> None:
+        """Close something on exit if the exchange has failed.
+
+        :param close: closes it; may be called again
+        """
+        self._close.callback(close)
 
     def _run(self) -> None:
         while not self._has_ended.wait(min(max(self.left, 0.0), self._seconds / _CHECKS)):

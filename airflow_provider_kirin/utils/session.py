@@ -48,6 +48,12 @@ for _name in _LOGGERS_WITH_URLS:
 class _FinalResponse(HTTPResponse):
     """The response after all interim ones: ``http.client`` skips only 100, and would return 103 (Early Hints)."""
 
+    def begin(self) -> None:
+        """Read status and headers."""
+        if (deadline := current_deadline()) is not None:
+            deadline.close_on_failure(self.close)
+        super().begin()
+
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         is_interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK

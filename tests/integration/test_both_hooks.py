@@ -152,7 +152,9 @@ class TestAMisbehavingGateway:
                 await hook.get_task("one")
         assert caught.value.sent is False and caught.value.retryable
 
-    @pytest.mark.parametrize("way", ["reset after the request", "closed without a response", "silence"])
+    @pytest.mark.parametrize(
+        "way", ["reset after the request", "closed without a response", "silence", "two content lengths"]
+    )
     async def test_a_lost_response_may_have_been_sent(self, either, connect, raw_server, way):
         server = raw_server(WAYS[way])
         with pytest.raises(KirinNetworkError) as caught:

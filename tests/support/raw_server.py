@@ -228,6 +228,7 @@ WAYS: dict[str, Callable[[socket.socket, RawServer], None]] = {
     "closed in the middle of the body": replying(_GOOD[:-20]),
     "content length too long": replying(whole(TASK, length=5000)),
     "content length too short": replying(whole(TASK, length=20)),
+    "two content lengths": replying(_GOOD.replace(b"\r\n", b"\r\nContent-Length: 5\r\n", 1)),
     "silence": _silence,
     "the head drips": _drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200),
     "the body drips": _drip_body,
