@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from airflow_provider_kirin.api.payload.paths import MAX_VALUES, is_larger_than
 from airflow_provider_kirin.cli import payload_file
@@ -45,6 +46,9 @@ def test_payload_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a: " + "[" * 100_000, "nested too deeply"),
         ("a: &a [*a]", "more than 10,000 values, each alias counted in full"),
         ("a: !!python/object:os.system x", "neither JSON nor YAML"),
+        ("a: 2026-99-99", "payload is not valid YAML: ValueError: month must be in 1..12"),
+        ("a: !!bool perhaps", "payload is not valid YAML: KeyError: 'perhaps'"),
+        ('{"a": ' + "9" * 5000 + "}", "payload cannot be read: Exceeds the limit (4300 digits)"),
     ],
 )
 def test_invalid_file_is_refused(
@@ -64,6 +68,26 @@ def test_aliases_of_aliases_are_refused(read: Any, merge: bool, capsys: pytest.C
     with pytest.raises(SystemExit):
         read("\n".join(lines))
     assert "more than 10,000 values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["prompt:\n" + "- x\n" * 200_000, "a: [" + "1," * 200_000 + "]"])
+def test_no_more_of_a_yaml_file_is_composed_than_can_be_used(
+    content: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    composed = 0
+    compose = yaml.SafeLoader.compose_node
+
+    def counting(self: Any, parent: Any, index: Any) -> Any:
+        nonlocal composed
+        composed += 1
+        return compose(self, parent, index)
+
+    monkeypatch.setattr(yaml.SafeLoader, "compose_node", counting)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(SystemExit):
+        read_payload("-")
+    assert "more than 10,000 values" in capsys.readouterr().err
+    assert composed <= 2 * MAX_VALUES
 
 
 def test_ordinary_aliases_are_accepted(read: Any) -> None:
