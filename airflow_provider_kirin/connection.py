@@ -14,9 +14,10 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from airflow_provider_kirin.api.key_mask import KeyMask
 from airflow_provider_kirin.api.pricing import parse_prices
 from airflow_provider_kirin.api.private_hosts import PrivateHosts
-from airflow_provider_kirin.api.redaction import is_web_url, may_be_escaped, one_line, redact_url, short_repr, spellings
+from airflow_provider_kirin.api.redaction import is_web_url, one_line, redact_url, short_repr
 from airflow_provider_kirin.api.requests import base_url, check_api_key
 from airflow_provider_kirin.exceptions import KirinConfigError
 
@@ -84,14 +85,11 @@ class KirinConnection:
     unknown_extras: str = ""
 
     def hide_key(self, text: str) -> str:
-        """Return a string with the key masked, in case a gateway repeats it, escaped or not.
+        """Return a string with the key masked, in case a gateway repeats it, in whatever notation.
 
         :param text: a string on its way to a log or an exception
         """
-        # A key of up to three characters is not a secret, and would occur in ordinary words.
-        if len(self.api_key) <= 3 or not (self.api_key in text or may_be_escaped(text)):
-            return text
-        return self._key_pattern.sub("***", text)
+        return self._key_mask(text)
 
     @cached_property
     def account(self) -> str:
@@ -99,8 +97,8 @@ class KirinConnection:
         return hashlib.sha256(f"{self.base_url}\n{self.api_key}".encode()).hexdigest()
 
     @cached_property
-    def _key_pattern(self) -> re.Pattern[str]:
-        return spellings(self.api_key)
+    def _key_mask(self) -> KeyMask:
+        return KeyMask(self.api_key)
 
 
 def missing_connection(conn_id: str, error: Exception) -> KirinConfigError:

@@ -81,36 +81,6 @@ def _describe(match: re.Match[str], *, is_cut: bool) -> str:
     return f"<{'more than ' if goes_on else ''}{len(run):,} characters>"
 
 
-def spellings(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds a secret verbatim, and escaped as in JSON, URLs, HTML and string literals.
-
-    :param secret: printable ASCII
-    """
-    return re.compile("".join(map(_spellings_of, secret)))
-
-
-def may_be_escaped(text: str) -> bool:
-    """Return whether a string can hold a secret in another spelling than its own; see :func:`spellings`.
-
-    :param text: any string
-    """
-    return "\\" in text or "%" in text or "&" in text
-
-
-def _spellings_of(char: str) -> str:
-    plain, code = re.escape(char), ord(char)
-    digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
-    # An escape sequence may itself have been escaped on the way.
-    backslashes = r"\\\\{0,3}"
-    forms = [
-        plain,
-        rf"{backslashes}(?:[uU]0{{0,6}}{digits}|x{digits}{'' if char.isalnum() else '|' + plain})",
-        rf"%(?:25){{0,2}}{digits}",
-        rf"&#(?:0{{0,5}}{code}|[xX]0{{0,5}}{digits});?",
-    ]
-    return f"(?:{'|'.join(forms)})"
-
-
 def short_repr(value: Any, limit: int = 60) -> str:
     """Return a shortened repr of a value for an error message.
 

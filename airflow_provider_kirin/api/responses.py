@@ -34,7 +34,7 @@ def parse_body(raw: bytes, *, hide: Callable[[str], str] | None = None) -> Any:
         body = _DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError):
         # Enough bytes that the cut lies beyond what sanitize() reads.
-        body = raw[: 8 * MAX_TEXT + 8].decode("utf-8", errors="replace")
+        body = raw[: 8 * MAX_TEXT + 8].decode(json.detect_encoding(raw), errors="replace")
     else:
         if is_plain(raw, hide=hide):
             return body
@@ -49,7 +49,7 @@ def _finite(text: str) -> float | None:
 
 
 def _integer(text: str) -> int | None:
-    return int(text) if len(text) <= MAX_DIGITS else None
+    return int(text) if len(text.removeprefix("-")) <= MAX_DIGITS else None
 
 
 #: NaN and Infinity are not JSON, and the API does not use them.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from airflow_provider_kirin.api import images
+from airflow_provider_kirin.api.key_mask import MIN_SECRET
 from airflow_provider_kirin.api.models import find_schema
 from airflow_provider_kirin.api.payload.normalize import as_mapping, find_unserializable, normalize
 from airflow_provider_kirin.api.payload.paths import (
@@ -32,8 +33,6 @@ from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinPayloadError, Problem
 
 FitImages = Literal["error", "auto"]
-#: A shorter key belongs to an emulator, and may be an ordinary word in a prompt.
-_MIN_SECRET = 8
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def refuse_secret(prepared: PreparedPayload, secret: str) -> None:
     :param secret: the string that must not occur in it
     :raises KirinPayloadError: names the fields, but shows neither their values nor the secret
     """
-    if len(secret) < _MIN_SECRET:
+    if len(secret) < MIN_SECRET:
         return
     encoded = {parse_path(name) for name, image in prepared.images.items() if image.sha256}
     problems = [

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.responses import parse_body
@@ -120,6 +120,7 @@ class TestAPlainBody:
         st.sampled_from([None, 1]),
         st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]),
     )
+    @example({"": -(10**29)}, False, None, "utf-8")
     def test_is_read_as_if_it_had_been_sanitized(
         self, value: Any, is_ascii: bool, indent: int | None, encoding: str
     ) -> None:

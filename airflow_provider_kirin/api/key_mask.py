@@ -1,0 +1,75 @@
+"""Mask the API key in text from outside: a gateway, or what stands before it, may repeat it in any notation."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+
+_MASK = "***"
+#: A shorter key belongs to an emulator. It may be an ordinary word, or a part of one: "test", "airflow".
+MIN_SECRET = 8
+#: A key that is cut off is recognized by this many first characters.
+_HEAD = 12
+
+
+class KeyMask:
+    """Replaces a key wherever it occurs: verbatim in any case, escaped, encoded, or cut off at the end.
+
+    :param key: printable ASCII; one of up to three characters is not a secret, and is left alone
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key.lower()
+        self._is_long = len(key) >= MIN_SECRET
+        spelt = f"(?i:{''.join(map(_spellings_of, key))})"
+        if self._is_long:
+            forms = [spelt, *_base64_of(key), f"(?i:{key.encode().hex()})"]
+        else:
+            # As a whole word: ids such as "airflow-1" and paths keep their meaning.
+            forms = [rf"(?:(?<![\w./-])|(?<=%20)){spelt}(?![\w/-]|\.\w)", *_base64_of(f"Bearer {key}")]
+        self._pattern = re.compile("|".join(forms))
+        self._cut = re.compile(re.escape(key[:_HEAD]) + r"[^\s\"'<>…]*", re.IGNORECASE)
+
+    def __call__(self, text: str) -> str:
+        """Return a string with the key masked.
+
+        :param text: on its way to a log, an exception or Airflow's database
+        """
+        if len(self._key) <= 3:
+            return text
+        masked = self._pattern.sub(_MASK, text)
+        if self._is_long and self._key[:_HEAD] in masked.lower():
+            masked = self._cut.sub(self._mask_cut, masked)
+        return masked
+
+    def _mask_cut(self, match: re.Match[str]) -> str:
+        found = match[0].rstrip(".")
+        return _MASK + match[0][len(found) :] if self._key.startswith(found.lower()) else match[0]
+
+
+def _spellings_of(char: str) -> str:
+    """Return a pattern of what may stand for a character: verbatim, or escaped as in JSON, URLs, HTML and code."""
+    from html.entities import html5
+
+    plain, code = re.escape(char), ord(char)
+    names = "".join(rf"|{name}" for name in html5 if html5[name] == char and name.endswith(";"))
+    digits = f"{code:02x}"
+    itself = "" if char.isalnum() else f"|{plain}"
+    # An escape sequence may itself have been escaped on the way.
+    forms = [
+        plain,
+        rf"\\{{1,8}}(?:u(?:0{{0,6}}{digits}|\{{0*{digits}\}})|x{digits}|0?{code:o}{itself})",
+        rf"%(?:25){{0,2}}(?:u00)?{digits}",
+        rf"&(?:amp;){{0,2}}(?:#(?:0{{0,5}}{code}|x0{{0,5}}{digits});?{names})",
+    ]
+    return f"(?:{'|'.join(forms)})"
+
+
+def _base64_of(text: str) -> Iterator[str]:
+    """Yield patterns of a string in Base64, for each of the three ways in which a longer text may be aligned."""
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + text.encode()).decode()
+        # Without the letters that depend on what stands before or after it.
+        core = encoded[(offset * 8 + 5) // 6 : (offset + len(text)) * 8 // 6]
+        yield core.replace("+", "[+-]").replace("/", r"(?:\\{0,8}/|_)")
