@@ -25,6 +25,7 @@ from airflow_provider_kirin.exceptions import (
     KirinRateLimitError,
     KirinUnavailableError,
 )
+from airflow_provider_kirin.hooks.bounded_socket import BoundedSocket
 from airflow_provider_kirin.hooks.transport import check_bundle, proxy_for, verify_with
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class SharedSession:
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls, socket_factory=BoundedSocket.create),
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             # As the sync hook, whose http.client allows as much: a long policy in a header is no reason to fail.

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from airflow_provider_kirin.compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
+from airflow_provider_kirin.hooks.bounded_socket import MAX_READ, MAX_RECEIVED
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from tests.support.emulator import until
-from tests.support.raw_server import replying, whole
+from tests.support.raw_server import endless, phases, replying, whole
 from tests.support.waiting import HANG
 
 DONE: dict[str, Any] = {
@@ -37,6 +39,10 @@ HOSTILE = {
     "reason": {"id": "d1", "status": "failed", "error": {"code": "\ud83d", "message": "\ud83d\x00"}},
     "videos": {**DONE, "output": DONE["output"] * 400},
     "nested": {**DONE, "metadata": json.loads('{"a":' * 500 + "1" + "}" * 500)},
+}
+#: What may come for ever, in some phase of a response.
+FLOODS = {name: flood for name, flood in phases("application/json", b"{}").items() if not name.startswith("in ")} | {
+    "bytes in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")
 }
 
 
@@ -125,6 +131,24 @@ class TestTheEventLoop:
         kirin_task = await KirinAsyncHook(connect(raw_server(replying(whole(body))).url)).get_task("d1")
         assert kirin_task.metadata == {}
         assert "_without_key" in threads
+
+    @pytest.mark.parametrize("flood", FLOODS)
+    async def test_a_flood_is_parsed_in_small_pieces_and_cut_off(self, connect, raw_server, monkeypatch, flood):
+        sizes: list[int] = []
+        parse = ResponseHandler.data_received
+
+        def recorded(handler: ResponseHandler, data: bytes) -> None:
+            sizes.append(len(data))
+            parse(handler, data)
+
+        monkeypatch.setattr(ResponseHandler, "data_received", recorded)
+        beginning, again = FLOODS[flood]
+        conn_id = connect(raw_server(endless(beginning, again * 1000)).url, timeout=5)
+        with pytest.raises(KirinError):
+            await KirinAsyncHook(conn_id, patience=0).get_task("d1")
+        assert max(sizes) <= MAX_READ
+        # aiohttp repeats a GET once if it has lost the connection.
+        assert sum(sizes) <= 2 * MAX_RECEIVED
 
 
 @pytest.mark.parametrize("spelling", [r"\u0073k-EMULATED", r"sk\u002dEMULATED"])
