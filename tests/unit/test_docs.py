@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_kirin import exceptions
+from airflow_provider_kirin.api.payload import prepare_payload
+from airflow_provider_kirin.api.submission_errors import unknown_submission
+from airflow_provider_kirin.exceptions import KirinPayloadError
 from tests.support.system.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +50,18 @@ def test_each_message_that_the_page_of_log_messages_quotes_is_in_the_code() -> N
     pieces = [piece.strip() for message in quoted for piece in re.split("…", message) if piece.strip()]
     assert len(pieces) > 10
     assert [piece for piece in pieces if not any(piece in string for string in strings)] == []
+
+
+def test_the_examples_of_errors_read_as_the_errors_do() -> None:
+    shown = " ".join((PAGES / "errors.md").read_text(encoding="utf-8").split())
+    with pytest.raises(KirinPayloadError) as missing:
+        prepare_payload({"image": "/no/such/file.jpg", "prompt": "p"}, "kirin_v1_6_i2v")
+    assert " ".join(str(missing.value).split()) in shown
+    why = (
+        "No response to POST http://127.0.0.1:41459/model/v1/generation: ('Connection aborted.', "
+        "RemoteDisconnected('Remote end closed connection without response'))"
+    )
+    unknown = unknown_submission(
+        "airflow-ducmkslcs6aa2sumbkpmv7lbqy", why, on_unknown_submit="stop", lookup_verified=False, retryable=False
+    )
+    assert str(unknown) in shown
