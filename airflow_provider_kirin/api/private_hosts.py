@@ -22,6 +22,18 @@ _NOT_PUBLIC = (
 )
 
 
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address rather than a name.
+
+    :param host: the host of a :class:`.RequestUrl`
+    """
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(address: str) -> bool:
     """Return whether an IP address belongs to the open internet: not private, loopback, link-local, reserved...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from urllib.parse import quote_from_bytes, unquote, urljoin
@@ -11,6 +12,8 @@ _URL = re.compile(r"\s*(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]*))?")
 _HOST = re.compile(r"[a-z0-9._-]*[a-z0-9_-]\.?")
+#: An IPv4 address in one of its notations: no name has numbers only.
+_NUMERIC = re.compile(r"(?:(?:0x[0-9a-f]*|[0-9]+)(?:\.|$))+")
 #: What RFC 3986 allows in a path or a query, and the brackets, which many hosts write as they are.
 _LEGAL = "/?:@!$&'()*+,;=[]-._~%"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -93,7 +96,15 @@ def _host(text: str) -> str:
     host = (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
     if not _HOST.fullmatch(host):
         raise ValueError("no host")
-    return host
+    return _ipv4(host.rstrip(".")) if _NUMERIC.fullmatch(host) else host
+
+
+def _ipv4(number: str) -> str:
+    """Return an address in the notation that all readers understand alike: 010.0.0.1 is 8.0.0.1 to some only."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(number))
+    except OSError:
+        raise ValueError("no IPv4 address") from None
 
 
 def _quote(target: str) -> str:

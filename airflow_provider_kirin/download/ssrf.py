@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from requests import PreparedRequest, Response
 
-from airflow_provider_kirin.api.private_hosts import PrivateHosts
+from airflow_provider_kirin.api.private_hosts import PrivateHosts, is_address
 from airflow_provider_kirin.api.redaction import short_repr
 from airflow_provider_kirin.exceptions import KirinResponseError
 from airflow_provider_kirin.utils.session import (
@@ -46,7 +45,7 @@ def guarded_session(private_hosts: PrivateHosts, resolve: Resolve = resolve) -> 
 
 
 def check_literal(host: str, private_hosts: PrivateHosts) -> None:
-    """Refuse a host that is itself a private address, in any notation.
+    """Refuse a host that is itself a private address.
 
     :param host: the host of a :class:`.RequestUrl`
     :param private_hosts: the explicitly allowed hosts and networks
@@ -55,12 +54,8 @@ def check_literal(host: str, private_hosts: PrivateHosts) -> None:
     address = host.rstrip(".")
     if address == "localhost" or address.endswith(".localhost"):
         address = "127.0.0.1"
-    elif ":" not in address:
-        try:
-            # 127.1, 0x7f000001 and 2130706433 too, which resolvers understand.
-            address = socket.inet_ntoa(socket.inet_aton(address))
-        except OSError:
-            return
+    elif not is_address(address):
+        return
     if not private_hosts.allow(host, address):
         raise _refused(host)
 

@@ -625,6 +625,7 @@ class TestOnlyTheOpenInternet:
             "①②⑦.0.0.1",
             "%EF%BC%91%32%37.1",
             "0177.1",
+            "4294967296",
         ],
     )
     def test_what_is_judged_is_what_the_proxy_is_asked_for(self, serve, connect, place, host):
@@ -634,6 +635,12 @@ class TestOnlyTheOpenInternet:
         with pytest.raises(KirinResponseError, match=r"public internet|not an http or https URL") as caught:
             hook.download(f"http://{host.format(port=port)}/v.mp4", place)
         assert not caught.value.retryable and proxy.requests == []
+
+    def test_a_proxy_gets_an_address_that_it_cannot_misread(self, serve, connect, place):
+        proxy = serve(video(1000))
+        hook = KirinHook(connect("https://gateway.invalid", proxies=proxy.url, timeout=5))
+        hook.download("http://010.0.0.1:81/v.mp4", place)
+        assert [request["path"] for request in proxy.requests] == ["http://8.0.0.1:81/v.mp4"]
 
 
 class TestTheConnectionIsTheOneThatWasJudged:

@@ -38,6 +38,12 @@ class TestALink:
             ("http://１６９.254.169。254/", "http://169.254.169.254/"),
             ("http://bücher.example/", "http://xn--bcher-kva.example/"),
             ("http://a_b.example/", "http://a_b.example/"),
+            ("http://127.1/", "http://127.0.0.1/"),
+            ("http://0X7f000001./", "http://127.0.0.1/"),
+            ("http://010.0.0.1:81/", "http://8.0.0.1:81/"),
+            ("http://2130706433/", "http://127.0.0.1/"),
+            ("http://7.example/", "http://7.example/"),
+            ("http://node.7/", "http://node.7/"),
             ("http://a@b@c/", "http://c/"),
         ],
     )
@@ -61,6 +67,7 @@ class TestALink:
             *("http://h:x/", "http://h:٣/", "http://[::1", "http://::1/", "http://[::1%25lo]/", "http://[h]/"),
             *("http://a b/", "http://a%20b/", "http://a%2fb/", "http://a%40b/", "http://a%00/", "http://%ff/"),
             *("http://127.0.0.1:1\\@h/", "http://h\\.example/", "http://a\tb/", "http://./", "http://a<b/"),
+            *("http://256.0.0.1/", "http://1.2.3.4.5/", "http://4294967296/", "http://08.1/", "http://0x/"),
             f"http://h:{'1' * 5000}/",
         ],
     )
