@@ -18,14 +18,16 @@ from airflow_provider_kirin.download.atomic_file import (
     size_of,
     uri_of,
 )
-from airflow_provider_kirin.download.http import ExpiredLinkError, check_response, get
+from airflow_provider_kirin.download.http import ExpiredLinkError, UndecodableError, check_response, get
 from airflow_provider_kirin.download.http_range import (
     SNIFF_BYTES,
     DownloadProgress,
     RemoteFile,
     is_continuation,
+    is_expired,
     is_mp4,
     is_self_delimited,
+    is_temporary,
     range_headers,
     read_remote_file,
 )
@@ -77,6 +79,8 @@ class Download:
         self._fresh_url = fresh_url
         self._remote_file = RemoteFile()
         self._inspector = Inspector()
+        #: Whether to believe a Content-Encoding. Some hosts declare one for files that they store as they are.
+        self._unpack = True
 
     def run(self) -> VideoFile:
         """Download the file unless it exists, resuming after disconnects; return what is known of it.
@@ -102,6 +106,8 @@ class Download:
                     pause(fresh_links)
                     self._url = self._fresh_url()
                 except KirinError as error:
+                    if not file.size:
+                        self._unpack = not isinstance(error, UndecodableError)
                     if file.size > longest:
                         longest, fruitless = file.size, 0
                     fruitless += 1
@@ -122,13 +128,13 @@ class Download:
 
     def _fetch(self, session: requests.Session, file: AtomicFile) -> VideoFile:
         headers = range_headers(file.size, self._remote_file)
-        with get(session, self._url, self._connection, headers) as (response, chunks):
-            self._begin(response, file)
+        with get(session, self._url, self._connection, headers, unpack=self._unpack) as (response, chunks):
+            self._begin(response, file, is_partial=bool(headers))
             if not file.size:
-                head = self._read_head(chunks)
+                head = self._read_head(chunks, may_start_over=bool(headers) or not self._unpack)
                 self._inspector = Inspector()
                 if self._exists(head):
-                    return self._inspect_existing()
+                    return self._inspect_existing(response)
                 self._keep(head, file)
             for chunk in chunks:
                 self._check_limit(file.size + len(chunk))
@@ -136,20 +142,21 @@ class Download:
                 if log_line := self._progress.log_line(file.size, self._remote_file, time.monotonic()):
                     log.info("Downloading %s: %s", redact_url(self._url), log_line)
             self._check_length(file.size)
-            self._check_end(file.size, response)
+            self._check_end(response, file)
         file.commit()
         return self._inspector.describe(uri_of(self._path))
 
-    def _inspect_existing(self) -> VideoFile:
+    def _inspect_existing(self, response: requests.Response) -> VideoFile:
         for chunk in read_chunks(self._path):
             self._inspector.feed(chunk)
+        self._check_end(response)
         return self._inspector.describe(uri_of(self._path))
 
     def _keep(self, data: bytes, file: AtomicFile) -> None:
         file.write(data)
         self._inspector.feed(data)
 
-    def _begin(self, response: requests.Response, file: AtomicFile) -> None:
+    def _begin(self, response: requests.Response, file: AtomicFile, *, is_partial: bool) -> None:
         """Decide by the head of a response whether it continues the file or starts again."""
         status = response.status_code
         if file.size and is_continuation(status, response.headers, start=file.size, remote_file=self._remote_file):
@@ -157,14 +164,14 @@ class Download:
             if self._remote_file.size is None:
                 self._remote_file = read_remote_file(response.headers)
             return
-        if status in (200, 206, 416):
+        if not (is_expired(status, is_partial=is_partial) or is_temporary(status)):
             # The bytes received belong to another version of the file, or the host does not support ranges.
             file.discard()
-        check_response(response, self._url)
+        check_response(response, self._url, is_partial=is_partial)
         self._remote_file = read_remote_file(response.headers)
         self._check_limit(self._remote_file.size or 0)
 
-    def _read_head(self, chunks: Iterator[bytes]) -> bytes:
+    def _read_head(self, chunks: Iterator[bytes], *, may_start_over: bool) -> bytes:
         head = bytearray()
         for chunk in chunks:
             head += chunk
@@ -176,7 +183,7 @@ class Download:
         if not is_mp4(bytes(head[:12])):
             raise KirinResponseError(
                 f"{redact_url(self._url)} is not an MP4 file by its content ({len(head):,} bytes were inspected).",
-                retryable=False,
+                retryable=may_start_over,
             )
         return bytes(head)
 
@@ -216,14 +223,18 @@ class Download:
             expected = "at least 1" if self._remote_file.size is None else f"{self._remote_file.size:,}"
             raise KirinResponseError(f"{redact_url(self._url)} sent {size:,} bytes; expected {expected}.")
 
-    def _check_end(self, size: int, response: requests.Response) -> None:
-        """Check the video's own structure if the headers cannot show that the body is complete."""
-        if (
-            self._inspector.boxes.is_incomplete
-            and self._remote_file.size is None
-            and not is_self_delimited(response.headers)
-        ):
-            raise KirinResponseError(
-                f"{redact_url(self._url)} ended after {size:,} bytes, in the middle of the video. Its host does not "
-                "report the full length."
-            )
+    def _check_end(self, response: requests.Response, file: AtomicFile | None = None) -> None:
+        """Check the video's own structure: headers may not state where it ends, or be wrong."""
+        is_delimited = self._remote_file.size is not None or is_self_delimited(response.headers)
+        if not self._inspector.boxes.is_cut(is_delimited=is_delimited):
+            return
+        why = "does not report the full length"
+        if is_delimited:
+            why = "reported this as the full length"
+            if file:
+                # No rest can be requested.
+                file.discard()
+        raise KirinResponseError(
+            f"{redact_url(self._url)} ended after {self._inspector.size:,} bytes, in the middle of the video. Its host "
+            f"{why}."
+        )

@@ -30,20 +30,26 @@ class ExpiredLinkError(KirinResponseError):
     """The link was refused. Retrying it cannot help; looking up the generation gives a fresh one."""
 
 
+class UndecodableError(KirinNetworkError):
+    """The body is not in the encoding that the host declares for it."""
+
+
 @contextmanager
 def get(
-    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str]
+    session: requests.Session, url: str, connection: KirinConnection, headers: Mapping[str, str], *, unpack: bool
 ) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
-    """Request a video; yield the response and its body, decompressed, as it arrives.
+    """Request a video; yield the response and its body as it arrives.
 
     :param session: from :func:`airflow_provider_kirin.download.ssrf.guarded_session`
     :param url: on any host, which is therefore sent neither the key, nor a cookie, nor a ~/.netrc entry
     :param connection: provides timeout, TLS and proxies
     :param headers: added to the default ones
+    :param unpack: whether to decompress the body if the host declares that it is compressed
+    :raises UndecodableError: it cannot be decompressed
     :raises KirinNetworkError: no response, or an incomplete one
     """
     import requests
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import DecodeError, HTTPError
 
     from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 
@@ -54,9 +60,12 @@ def get(
             Deadline(seconds, reason) as deadline,
             _follow(session, url, connection, headers, deadline) as response,
         ):
+            if not unpack:
+                response.headers.pop("Content-Encoding", None)
             yield response, _read(response, deadline)
     except (requests.RequestException, HTTPError, DeadlineError) as error:
-        raise KirinNetworkError(f"The download of {redact_url(url)} failed: {_why(error)}") from None
+        error_class = UndecodableError if isinstance(error, DecodeError) else KirinNetworkError
+        raise error_class(f"The download of {redact_url(url)} failed: {_why(error)}") from None
 
 
 def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
@@ -83,20 +92,21 @@ def _read(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
             )
 
 
-def check_response(response: requests.Response, url: str) -> None:
+def check_response(response: requests.Response, url: str, *, is_partial: bool) -> None:
     """Refuse a response that is not a video from its first byte on.
 
     :param response: only its status and headers are read
     :param url: for messages
+    :param is_partial: whether only the rest of the video was requested; then the whole may be requested instead
     :raises ExpiredLinkError: the link is refused or gone
     :raises KirinResponseError: the host reports an error, or sends something other than a video
     """
     status, content_type = response.status_code, response.headers.get("Content-Type", "")
     summary = f"The host of the video answered HTTP {status} for {redact_url(url)}"
-    if http_range.is_expired(status):
+    if http_range.is_expired(status, is_partial=is_partial):
         raise ExpiredLinkError(f"{summary}. The link has expired. Nothing is lost: a fresh one is free.")
-    if status not in (200, 206):
-        raise KirinResponseError(f"{summary}.", retryable=status >= 500 or status in (408, 416, 429))
+    if not http_range.is_success(status):
+        raise KirinResponseError(f"{summary}.", retryable=is_partial or http_range.is_temporary(status))
     if http_range.first_byte(status, response.headers) != 0:
         raise KirinResponseError(f"{summary} with a part of the video that was not requested.")
     if not http_range.may_be_video(content_type):

@@ -21,6 +21,8 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _PAGES = re.compile(r"(?:text/html|(?:text|application)/(?:xml|json)|[^;]*\+(?:xml|json))\s*(?:;|,|$)")
 #: Statuses of a link that is refused or gone. A fresh one may work.
 _EXPIRED = frozenset({401, 403, 404, 410})
+#: Google Cloud Storage's status of an expired link. Other hosts have it for a range that they do not support.
+_BAD_REQUEST = 400
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ def is_packed(headers: Mapping[str, str]) -> bool:
 def first_byte(status: int, headers: Mapping[str, str]) -> int | None:
     """Return the offset at which a body begins in the file; None if it is unknown.
 
-    Some hosts answer a range request with 200, and only Content-Range shows that the body is a part.
+    Some hosts answer a range request with 200, and only Content-Range shows that the body is a part. Others answer
+    with 206 and no Content-Range where the whole was requested.
 
-    :param status: the status of the response, 200 or 206
+    :param status: the status of the response, a success
     :param headers: the headers of the response
     """
     if content_range := _content_range(headers):
         return content_range[0]
-    return 0 if status == 200 else None
+    return None if status == 206 and headers.get("Content-Range") else 0
 
 
 def range_headers(start: int, remote_file: RemoteFile) -> dict[str, str]:
@@ -105,9 +108,23 @@ def is_continuation(status: int, headers: Mapping[str, str], *, start: int, remo
     return first == start and same_size and _validator(headers) == remote_file.validator
 
 
-def is_expired(status: int) -> bool:
-    """Return whether a status means that the link itself is refused or gone."""
-    return status in _EXPIRED
+def is_success(status: int) -> bool:
+    """Return whether a status comes with the video, or a part of it. 203: a proxy has changed the headers."""
+    return status in (200, 203, 206)
+
+
+def is_expired(status: int, *, is_partial: bool) -> bool:
+    """Return whether a status means that the link itself is refused or gone.
+
+    :param status: the status of the response
+    :param is_partial: whether only the rest of a file was requested
+    """
+    return status in _EXPIRED or (status == _BAD_REQUEST and not is_partial)
+
+
+def is_temporary(status: int) -> bool:
+    """Return whether the same request may succeed later: an error, or a success without the video, such as 202."""
+    return status >= 500 or status in (408, 425, 429) or (status < 300 and not is_success(status))
 
 
 def may_be_video(content_type: str) -> bool:

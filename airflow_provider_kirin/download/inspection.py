@@ -14,12 +14,13 @@ class Inspector:
 
     def __init__(self) -> None:
         self.boxes = BoxParser()
-        self._size = 0
+        #: Bytes so far.
+        self.size = 0
         self._digest = hashlib.sha256()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the video."""
-        self._size += len(data)
+        self.size += len(data)
         self._digest.update(data)
         self.boxes.feed(data)
 
@@ -29,4 +30,4 @@ class Inspector:
         :param uri: where it is
         """
         movie = read_movie(self.boxes.movie_header)
-        return VideoFile(uri=uri, bytes=self._size, sha256=self._digest.hexdigest(), **asdict(movie))
+        return VideoFile(uri=uri, bytes=self.size, sha256=self._digest.hexdigest(), **asdict(movie))

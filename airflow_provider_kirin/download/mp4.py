@@ -17,6 +17,12 @@ _SIZE_FOLLOWS = 1
 MAX_HEADER = 4 * 1024 * 1024
 #: Boxes that are read inside another one.
 _MAX_BOXES = 200
+#: What is played. All else may be missing.
+_MOVIE = frozenset({b"moov", b"mdat"})
+#: Boxes that the movie is made of, or that stand before a part of it.
+_LEADING = _MOVIE | {b"ftyp", b"styp", b"moof", b"sidx"}
+#: Boxes that may also stand after the movie.
+_TRAILING = frozenset({b"free", b"skip", b"wide", b"uuid", b"meta", b"udta", b"mfra", b"emsg"})
 
 
 class BoxParser:
@@ -30,14 +36,22 @@ class BoxParser:
         self.movie_header = bytearray()
         self._is_header = False
         self._head = b""
+        #: The type of the current box, empty as long as its header is incomplete.
+        self._type = b""
+        self._missing_movie = set(_MOVIE)
         #: Bytes of the current box that have not arrived yet.
         self._left = 0
         self._is_last = False
 
-    @property
-    def is_incomplete(self) -> bool:
-        """Whether a box has begun but not ended."""
-        return bool(self._head or self._left)
+    def is_cut(self, *, is_delimited: bool) -> bool:
+        """Return whether a file that ends here is truncated. What follows a movie need not be a box, nor be complete.
+
+        :param is_delimited: whether the host reported that the file ends here; then only what is certain counts
+        """
+        is_inside_box = bool(self._head or self._left)
+        if not is_inside_box or self._type in _LEADING:
+            return is_inside_box
+        return bool(self._missing_movie) and (not is_delimited or self._type in _TRAILING)
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes of the file."""
@@ -49,6 +63,8 @@ class BoxParser:
             self._left -= skipped
             position += skipped
             if not self._left:
+                self._missing_movie.discard(self._type)
+                self._type = b""
                 header_bytes = data[position : position + self._missing()]
                 position += len(header_bytes)
                 self._head += header_bytes
@@ -66,8 +82,9 @@ class BoxParser:
         # A size of 0 extends to the end of the file, wherever that is; after an impossible size nothing is certain.
         self._is_last = size < len(self._head)
         self._left = 0 if self._is_last else size - len(self._head)
+        self._type = self._head[4:8]
         # A file has only one movie header.
-        self._is_header = self._head[4:8] == b"moov" and not self.movie_header and self._left <= MAX_HEADER
+        self._is_header = self._type == b"moov" and not self.movie_header and self._left <= MAX_HEADER
         self._head = b""
 
 

@@ -160,6 +160,83 @@ class TestGoingOnAfterACut:
         hook.download(f"{host.url}/v.mp4", place)
         assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body
 
+    @pytest.mark.parametrize("status", [400, 405, 406, 409, 412, 416, 431])
+    def test_a_host_that_refuses_to_send_the_rest_is_asked_for_all(self, serve, hook, place, status):
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, status])
+        hook.download(f"{host.url}/v.mp4", place)
+        assert host.ranges == [None, f"bytes={MEGABYTE}-", None] and place.read_bytes() == host.body
+
+    def test_a_rest_that_poses_as_the_whole_is_not_the_last_word(self, raw_server, hook, place):
+        body = video(200_000)
+
+        def answer(connection: Any, server: RawServer) -> None:
+            sent, length = [(body[:100_000], 200_000), (body[100_000:], None), (body, None)][len(server.requests) - 1]
+            server.send(connection, whole(sent, kind="video/mp4", headers={"ETag": '"a"'}, length=length))
+
+        server = raw_server(answer)
+        assert hook.download(f"{server.url}/v.mp4", place) == 200_000
+        assert place.read_bytes() == body and len(server.requests) == 3
+
+
+class TestAHostThatReportsAWrongLength:
+    @pytest.fixture
+    def lying(self, raw_server) -> Callable[..., RawServer]:
+        """A host that reports these lengths, one for each request, the last one again and again."""
+
+        def start(body: bytes, *lengths: int) -> RawServer:
+            def answer(connection: Any, server: RawServer) -> None:
+                length = lengths[min(len(server.requests), len(lengths)) - 1]
+                server.send(connection, whole(body, kind="video/mp4", headers={"ETag": '"a"'}, length=length))
+
+            return raw_server(answer)
+
+        return start
+
+    @pytest.mark.parametrize("length", [20, 50_000, 99_999])
+    def test_a_video_cut_by_it_is_not_stored(self, lying, hook, place, length):
+        server = lying(video(100_000), length)
+        with pytest.raises(KirinResponseError, match=r"middle of the video\. Its host reported this") as caught:
+            hook.download(f"{server.url}/v.mp4", place)
+        assert caught.value.retryable and files_below(place.parent) == [] and len(server.requests) == 3
+
+    def test_the_next_attempt_begins_anew(self, lying, hook, place):
+        server = lying(video(100_000), 50_000, 100_000)
+        assert hook.download(f"{server.url}/v.mp4", place) == 100_000
+        assert place.read_bytes() == video(100_000)
+        assert not any(b"Range: " in request for request in server.requests)
+
+    def test_a_cut_file_that_exists_is_not_taken_for_the_video(self, lying, hook, place):
+        place.parent.mkdir()
+        place.write_bytes(video(100_000)[:50_000])
+        with pytest.raises(KirinResponseError, match="in the middle of the video"):
+            hook.download(f"{lying(video(100_000), 50_000).url}/v.mp4", place)
+        hook.download(f"{lying(video(100_000), 50_000, 100_000).url}/v.mp4", place)
+        assert place.read_bytes() == video(100_000)
+
+    def test_an_end_of_chunks_may_be_wrong_too(self, raw_server, hook, place):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        server = raw_server(replying(head + b"2710\r\n" + video(20_000)[:10_000] + b"\r\n0\r\n\r\n"))
+        with pytest.raises(KirinResponseError, match="in the middle of the video"):
+            hook.download(f"{server.url}/v.mp4", place)
+
+
+class TestAnUnusualStatus:
+    def test_a_proxy_may_have_changed_the_headers(self, raw_server, hook, place):
+        server = raw_server(replying(whole(video(1000), status="203 Changed", kind="video/mp4")))
+        assert hook.download(f"{server.url}/v.mp4", place) == 1000
+
+    def test_a_whole_may_come_as_a_part_that_does_not_say_of_what(self, raw_server, hook, place):
+        server = raw_server(replying(whole(video(1000), status="206 Partial", kind="video/mp4")))
+        assert hook.download(f"{server.url}/v.mp4", place) == 1000
+
+    @pytest.mark.parametrize("status", ["202 Accepted", "204 No Content", "425 Too Early", "429 Slow", "530 Origin"])
+    def test_what_may_pass_is_waited_for(self, raw_server, hook, place, status):
+        def answer(connection: Any, server: RawServer) -> None:
+            first = whole(b"", status=status, kind="text/html")
+            server.send(connection, first if len(server.requests) == 1 else whole(video(1000), kind="video/mp4"))
+
+        assert hook.download(f"{raw_server(answer).url}/v.mp4", place) == 1000
+
 
 class TestAHostThatDoesNotSayHowLongTheVideoIs:
     def test_a_cut_shows_by_the_video(self, serve, hook, place):
@@ -297,7 +374,7 @@ class TestAHostThatSendsNextToNothing:
 
 
 class TestAFreshLink:
-    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
     def test_takes_the_place_of_one_that_is_refused(self, serve, hook, place, status):
         host = serve(video(MEGABYTE), turns=[status])
         hook.download(f"{host.url}/old.mp4?sig=1", place, fresh_url=lambda: f"{host.url}/new.mp4?sig=2")
@@ -445,6 +522,23 @@ class TestOnlyVideosOfASaneLength:
         host = serve(pack(video(MEGABYTE)), headers={"Content-Encoding": encoding})
         assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
         assert place.read_bytes() == video(MEGABYTE)
+
+    @pytest.mark.parametrize("turns", [[], [None, MEGABYTE]])
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+    def test_what_is_only_said_to_be_packed_is_kept_as_it_is(self, serve, hook, place, encoding, turns):
+        host = serve(video(2 * MEGABYTE), headers={"Content-Encoding": encoding, "ETag": '"one"'}, turns=list(turns))
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body
+        assert host.ranges == [None, None, f"bytes={MEGABYTE}-"][: 3 if turns else 2]
+
+    def test_a_damaged_packed_response_is_asked_for_again(self, serve, hook, place):
+        packed = gzip.compress(video(MEGABYTE))
+
+        def mend(host):
+            host.body = packed if len(host.requests) == 3 else b"\x1f\x8b" + packed[99:]
+
+        host = serve(b"", headers={"Content-Encoding": "gzip"}, before=mend)
+        assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
 
     def test_unpacked_it_takes_no_more_memory(self, serve, hook, place):
         host = serve(gzip.compress(START + bytes(300 * MEGABYTE)), headers={"Content-Encoding": "gzip"})

@@ -19,6 +19,8 @@ from airflow_provider_kirin.download.http_range import (
     is_mp4,
     is_packed,
     is_self_delimited,
+    is_success,
+    is_temporary,
     may_be_video,
     range_headers,
     read_remote_file,
@@ -84,7 +86,9 @@ def test_content_encoding_means_packed(encoding: str, is_it: bool) -> None:
         (200, "bytes 5-9/10", 5),
         (200, "lines 5-9/10", 0),
         (206, "bytes 5-9/*", 5),
-        (206, "", None),
+        (203, "", 0),
+        (206, "", 0),
+        (206, "bytes */10", None),
         (206, f"bytes {'5' * 5000}-9/10", None),
     ],
 )
@@ -130,9 +134,14 @@ class TestContinuation:
         is_continuation(206, {"Content-Range": text}, start=5, remote_file=RemoteFile(10, None))
 
 
-@pytest.mark.parametrize("status", [200, 206, 301, 400, 401, 403, 404, 410, 416, 429, 500])
-def test_refused_link_is_expired(status: int) -> None:
-    assert is_expired(status) is (status in (401, 403, 404, 410))
+@pytest.mark.parametrize(
+    "status", [200, 202, 203, 206, 226, 301, 400, 401, 403, 404, 408, 410, 416, 425, 429, 500, 999]
+)
+def test_status_means_one_thing(status: int) -> None:
+    assert is_success(status) is (status in (200, 203, 206))
+    assert is_expired(status, is_partial=True) is (status in (401, 403, 404, 410))
+    assert is_expired(status, is_partial=False) is (status in (400, 401, 403, 404, 410))
+    assert is_temporary(status) is (status in (202, 226, 408, 425, 429, 500, 999))
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,13 @@ def box(content: bytes, *, is_long: bool) -> bytes:
     return (len(content) + 8).to_bytes(4) + b"mdat" + content
 
 
-def is_cut(data: bytes, sizes: list[int] | None = None) -> bool:
+def is_cut(data: bytes, sizes: list[int] | None = None, *, is_delimited: bool = False) -> bool:
     boxes = BoxParser()
     for size in sizes or []:
         boxes.feed(data[:size])
         data = data[size:]
     boxes.feed(data)
-    return boxes.is_incomplete
+    return boxes.is_cut(is_delimited=is_delimited)
 
 
 @given(
@@ -64,14 +64,21 @@ def test_nothing_is_certain_after_a_box_without_a_valid_size(last: bytes) -> Non
 
 
 def made_video(
-    *, size: tuple[int, int] = (64, 36), rate: Fraction | int = 24, frames: int = 12, audio: bool, reordered: int = 0
+    *,
+    size: tuple[int, int] = (64, 36),
+    rate: Fraction | int = 24,
+    frames: int = 12,
+    audio: bool,
+    reordered: int = 0,
+    movflags: str = "",
 ) -> bytes:
     """Return a video of a real encoder.
 
+    :param movflags: the order of its boxes
     :param reordered: frames in a row that are stored after a later one that they refer to (B-frames)
     """
     out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
+    with av.open(out, "w", format="mp4", options={"movflags": movflags} if movflags else {}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"bf": str(reordered), "b_strategy": "0"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         sound = container.add_stream("aac", rate=44100) if audio else None
@@ -104,6 +111,36 @@ def said(data: bytes) -> Movie:
 
 def full_box(name: str, content: bytes) -> bytes:
     return (len(content) + 8).to_bytes(4) + name.encode() + content
+
+
+class TestWhereItEnds:
+    @pytest.mark.parametrize("layout", ["header first", "header last", "fragments"])
+    def test_inside_its_movie_it_is_cut_whatever_its_host_says(self, layout):
+        whole = made_video(audio=True, frames=3, movflags="frag_keyframe+empty_moov" if layout == "fragments" else "")
+        if layout == "header first":
+            header = whole.find(b"moov") - 4
+            whole = whole[:32] + whole[header:] + whole[32:header]
+        end = whole.rfind(b"mfra") - 4 if layout == "fragments" else len(whole)
+        # Nothing is certain in the header of a box and between two boxes.
+        starts = [whole.find(name) - 4 for name in (b"moov", b"free", b"mdat", b"moof") if name in whole]
+        unsure = {start + at for start in (0, *starts, end) for at in range(8)}
+        assert not is_cut(whole, is_delimited=True) and not is_cut(whole)
+        for at in range(1, end):
+            assert is_cut(whole[:at], is_delimited=True) or at in unsure, at
+
+    @pytest.mark.parametrize("is_delimited", [True, False])
+    @pytest.mark.parametrize(
+        "tail", [b"\n", bytes(4), b"<!-- cached -->", b"TAG" + bytes(125), b"\0\0\1\0free", b"\0\0\1\0uuid" + bytes(50)]
+    )
+    def test_what_follows_a_movie_does_not_make_it_cut(self, is_delimited, tail):
+        assert not is_cut(made_video(audio=False) + tail, is_delimited=is_delimited)
+
+    def test_padding_before_the_movie_has_to_be_complete(self):
+        assert is_cut(TWO + b"\0\0\1\0free", is_delimited=True)
+
+    def test_an_unknown_box_before_the_movie_is_an_end_if_the_host_says_so(self):
+        assert not is_cut(TWO + b"\xff\xff\xff\xffzzzz", is_delimited=True)
+        assert is_cut(TWO + b"\xff\xff\xff\xffzzzz")
 
 
 class TestWhatItSays:
