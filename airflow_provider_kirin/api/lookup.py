@@ -160,16 +160,32 @@ class Lookup:
         self._verified[self._conn_id] = True
         return found
 
-    def by_id(self, kirin_task_id: str) -> KirinTask | None:
+    def recorded(self, kirin_task_id: str, external_task_id: str, *, model: str = "") -> KirinTask | None:
         """Return a recorded generation; None if the gateway still does not know it after the usual lag.
 
-        :param kirin_task_id: the generation's id
+        If the response to the submission had another generation's id, the external task id still finds the right one.
+
+        :param kirin_task_id: the generation's id, as that response had it
+        :param external_task_id: what it was submitted under
+        :param model: the model it was submitted with; empty if it is not known
         :raises KirinError: the lookup failed
         """
+        contradiction = None
+        try:
+            if found := self._by_id(kirin_task_id, external_task_id):
+                return found
+        except KirinResponseError as error:
+            contradiction = error
+        found = self.by_external_id(external_task_id, model=model, has_unresolved_intent=True)
+        if contradiction and not found:
+            raise contradiction
+        return found
+
+    def _by_id(self, kirin_task_id: str, external_task_id: str) -> KirinTask | None:
         for delay in (0.0, *LOOKUP_RETRY_DELAYS):
             self._sleep(delay)
             try:
-                return self._get(kirin_task_id)
+                return check_response(self._get(kirin_task_id), external_task_id=external_task_id)
             except KirinNotFoundError as error:
                 _require_api_answer(error)
                 self._log.info("The gateway does not know Kirin generation %s (yet).", kirin_task_id)

@@ -224,7 +224,8 @@ class Submission:
 
     def _fetch(self, kirin_task_id: str, external_task_id: str) -> KirinTask:
         """Fetch a recorded generation. A 404 may be replication lag and never leads to another submission."""
-        if found := self._lookup.by_id(kirin_task_id):
+        model = self._model_of(external_task_id)
+        if found := self._lookup.recorded(kirin_task_id, external_task_id, model=model):
             return found
         raise lost_generation(kirin_task_id, external_task_id)
 

@@ -92,10 +92,11 @@ def read_ids(fields: Mapping[str, Any], asked_for: str | None, known: str | None
     if not (kirin_task_id or asked_for):
         raise KirinResponseError("The gateway's response has no task id that can be used.")
     reported = read_id(external_task_id)
-    if asked_for is None and known and reported not in ("", known.strip()):
+    # Nor can a generation whose own id is the one that was sent with it be told from its neighbours.
+    if known and (reported not in ("", known.strip()) or (asked_for is None and kirin_task_id == known.strip())):
         raise KirinResponseError(
-            f"The response to the submission of {short_repr(known)} describes another generation: "
-            f"{short_repr(kirin_task_id)}, external task id {short_repr(reported)}."
+            f"The response about {short_repr(known)} describes another generation: {short_repr(kirin_task_id)}, "
+            f"external task id {short_repr(reported)}."
         )
     # Not every response repeats it. A generation that was found under another id than its own was found under this one.
     found_under = asked_for if kirin_task_id and asked_for != kirin_task_id else None

@@ -53,12 +53,14 @@ def to_str(destination: Any) -> Any:
 
 
 def check_absolute(destination: str) -> None:
-    """Refuse a destination that depends on the worker's current folder.
+    """Refuse a destination that names no folder, or depends on the worker's current one.
 
     :param destination: a URI or a local path
     :raises KirinDestinationError: it is empty or relative
     """
-    if not destination.strip():
+    scheme, is_uri, path = destination.partition("://")
+    names_a_folder = scheme and path.strip("/ ") if is_uri else destination.strip()
+    if not names_a_folder:
         raise KirinDestinationError(
             f"destination = {short_repr(destination)} must be a folder, or a file name that ends with .mp4. Check what "
             "its template renders to, and correct the template or write the path out."

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: What None becomes in a string, by itself and with ``| tojson``.
+_NONE = ("None", "null")
 _RULE = "it was written as a template or as another task's output, and that turned out to be empty"
 _REMEDY = "Check where the value comes from, or give a default there. If nothing is meant, leave {} out"
 
@@ -161,8 +163,8 @@ def _is_empty(path: FieldPath, value: Any) -> bool:
 
     if value is None or isinstance(value, jinja2.Undefined):
         return True
-    # A template renders None as "None". A string in the payload may be empty if the model allows it.
-    return isinstance(value, str) and value.strip() in (("None",) if len(path) > 1 else ("None", ""))
+    # A string in the payload may be empty if the model allows it.
+    return isinstance(value, str) and value.strip() in (_NONE if len(path) > 1 else (*_NONE, ""))
 
 
 def _field_of(path: FieldPath) -> str:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("conn_id", "kirin_fast_retries")
 EMPTY = "turned out to be empty"
 #: Ways to write an argument that turns out None.
 AS_TEMPLATE = "{{ ti.xcom_pull('nothing') }}"
+AS_JSON = "{{ ti.xcom_pull('nothing') | tojson }}"
 AS_OUTPUT = "output"
 ARGUMENTS = ["destination", "filename_template", "max_cost_usd", "external_task_id", "prompt", "image_tail", "payload"]
 
@@ -51,8 +52,8 @@ def refused(ended: Any, field: str, emulator: Any, task_id: str = "generate") ->
 class TestRefusedBeforeAnythingIsPaid:
     @pytest.mark.parametrize(
         ("written", "native"),
-        [(AS_TEMPLATE, False), (AS_TEMPLATE, True), (AS_OUTPUT, False)],
-        ids=["template", "native template", "output"],
+        [(AS_TEMPLATE, False), (AS_TEMPLATE, True), (AS_JSON, False), (AS_OUTPUT, False)],
+        ids=["template", "native template", "json", "output"],
     )
     @pytest.mark.parametrize("argument", ARGUMENTS)
     def test_an_argument(self, dag, run, payload, emulator, tmp_path, argument, written, native):
@@ -192,14 +193,18 @@ class WithANote(KirinGenerateVideoOperator):
 
 
 class TestADestinationNamesAPlace:
-    @pytest.mark.parametrize("destination", ["", " ", "videos", "./videos", "None", "file:/videos"])
+    @pytest.mark.parametrize(
+        "destination", ["", " ", "videos", "./videos", "None", "file:/videos", "file://", "s3:///", "://videos"]
+    )
     def test_a_literal_one_when_the_dag_is_parsed(self, payload, destination):
         with pytest.raises(KirinDestinationError, match="destination = "):
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=destination)
         with pytest.raises(KirinDestinationError, match="destination = "):
             KirinDownloadOperator(task_id="download", kirin_task_id="a", destination=destination)
 
-    @pytest.mark.parametrize("rendered", ["None", "", "videos", "../videos", "None/videos"])
+    @pytest.mark.parametrize(
+        "rendered", ["None", "null", "", "videos", "../videos", "None/videos", "file://", "file:///"]
+    )
     def test_a_rendered_one_before_anything_is_paid(self, dag, run, payload, emulator, rendered):
         with dag:
             KirinGenerateVideoOperator(

@@ -270,6 +270,19 @@ class TestExternalTaskId:
         kirin_task = parse_task(200, {}, body, doing="asking", asked_for=asked_for, external_task_id=known)
         assert kirin_task.external_task_id == external_task_id
 
-    def test_a_submission_answered_with_another_generation_is_refused(self) -> None:
-        with pytest.raises(KirinResponseError, match="submission of 'mine' describes another generation: 'k1'"):
-            parse_task(200, {}, {"id": "k1", "external_task_id": "bob-1"}, doing="asking", external_task_id="mine")
+    @pytest.mark.parametrize(
+        ("response", "asked_for"),
+        [
+            ({"id": "k1", "external_task_id": "bob-1"}, None),
+            ({"id": "k1", "external_task_id": "bob-1"}, "k1"),
+            # What a gateway makes of an id that it does not know.
+            ({"id": "mine"}, None),
+        ],
+        ids=["submitted", "polled", "no id of its own"],
+    )
+    def test_another_generation_than_the_submitted_one_is_refused(
+        self, response: dict[str, Any], asked_for: str | None
+    ) -> None:
+        body = {"status": "in_progress", **response}
+        with pytest.raises(KirinResponseError, match=f"about 'mine' describes another generation: '{response['id']}'"):
+            parse_task(200, {}, body, doing="asking", asked_for=asked_for, external_task_id="mine")

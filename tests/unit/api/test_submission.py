@@ -468,10 +468,26 @@ class TestAnAnswerToAnotherQuestion:
         gateway.get_task = lambda kirin_task_id, *, patience: CONTRADICTIONS.get(  # type: ignore[method-assign, assignment]
             answer, CONTRADICTIONS["another's"]
         )
-        with pytest.raises(KirinUnavailableError, match="answered with Kirin generation"):
+        with pytest.raises(KirinUnavailableError, match=f"{NAME}.*answered with"):
             submission(gateway, record).submit_or_adopt()
         gateway.get_task = really  # type: ignore[method-assign]
         assert submission(gateway, record).submit_or_adopt().kirin_task.id == "t1"
+
+
+@pytest.mark.parametrize("answer", [None, "another's"], ids=["404", "another generation"])
+def test_a_wrong_id_in_the_response_to_the_submission_does_not_lose_the_generation(answer: str | None) -> None:
+    gateway, record = ModelGateway(), ModelRecord()
+    submission(gateway, record).submit_or_adopt()
+    record.mark_submitted(NAME, "bobs")
+    really = gateway.get_task
+
+    def get_task(kirin_task_id: str, *, patience: float) -> KirinTask:
+        is_wrong = answer is not None and kirin_task_id == "bobs"
+        return CONTRADICTIONS[str(answer)] if is_wrong else really(kirin_task_id, patience=patience)
+
+    gateway.get_task = get_task  # type: ignore[method-assign]
+    assert submission(gateway, record).submit_or_adopt().kirin_task.id == "t1"
+    assert (record.kirin_task_id(NAME), gateway.submissions) == ("t1", 1)
 
 
 def test_an_own_id_may_stand_for_another_model() -> None:
