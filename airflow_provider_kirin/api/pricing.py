@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_kirin.api.errors import error_from_response, parse_error
 from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.api.task_fields import parse_decimal
+from airflow_provider_kirin.api.task_fields import MAX_COST, parse_decimal
 from airflow_provider_kirin.exceptions import KirinResponseError
 
 #: Parameters that affect what a video costs, in their order in a price key: those that are documented to do so, or that
@@ -146,4 +146,6 @@ def parse_precharge(status: int, headers: Mapping[str, str], body: Any) -> tuple
         return None, f"the gateway's price preview has no price ({reason})"
     if currency.upper() != "USD":
         return None, f"the gateway's price preview is in {one_line(currency, 20)}, not USD"
+    if cost > MAX_COST:
+        return None, f"the gateway's price preview of {short_repr(show_usd(cost))} USD is more than {MAX_COST:,} USD"
     return cost, ""

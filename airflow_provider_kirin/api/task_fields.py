@@ -45,6 +45,11 @@ STATUSES: dict[str, Status] = {
 
 #: Maximum length of an amount of money.
 _MAX_AMOUNT_LENGTH = 64
+#: Highest cost of one generation, in US dollars, that is believed: a video costs a few, and a mistake must not use up a
+#: budget.
+MAX_COST = 1000
+#: What an error says if there is none, in lower case.
+_NO_ERROR = {"", "-", "0", "false", "n/a", "nil", "no error", "none", "null", "ok", "success"}
 #: Maximum number of videos of one generation. The models make one; some related ones, up to nine.
 MAX_VIDEOS = 100
 #: Maximum length of a video's URL. Signed URLs have some hundred characters, rarely two thousand.
@@ -143,8 +148,12 @@ def read_failure(fields: Mapping[str, Any], status: Status) -> tuple[str, str]:
 def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
     if _is_success(fields.get("error")):
         return "", ""
-    reason = read_reason(fields.get("error"))
-    return reason if any(reason) else read_reason(fields.get("errors"))
+    reasons = map(read_reason, (fields.get("error"), fields.get("errors")))
+    return next((reason for reason in reasons if _is_error(*reason)), ("", ""))
+
+
+def _is_error(code: str, message: str) -> bool:
+    return code not in ("", "200") or message.lower().strip(" .!") not in _NO_ERROR
 
 
 def read_reason(source: Any) -> tuple[str, str]:
@@ -212,7 +221,7 @@ def read_usage(usage: Any, dropped: list[str]) -> tuple[Decimal | None, float | 
     if not isinstance(usage, Mapping):
         return None
     cost, discount = parse_decimal(usage.get("cost")), read_number(usage.get("discount"))
-    if cost is not None and cost < 0:
+    if cost is not None and not 0 <= cost <= MAX_COST:
         dropped.append(f"usage.cost = {cost:f}")
         cost = None
     if discount is not None and discount < 0:

@@ -45,6 +45,10 @@ class TestPreview:
     def test_a_success_without_a_price_is_a_miss(self, cost: Any) -> None:
         assert preview({"status": "success", "data": {"cost": cost}})[0] is None
 
+    def test_a_price_that_cannot_be_one_is_a_miss(self) -> None:
+        usd, why = preview({"status": "success", "data": {"cost": 1e25}})
+        assert usd is None and "more than 1,000 USD" in why
+
     def test_credits_are_no_dollars(self) -> None:
         usd, why = preview({"status": "success", "data": {"cost": 28, "currency": "credit"}})
         assert usd is None and "credit" in why

@@ -306,7 +306,8 @@ class TestNumbers:
             ("0", "0"),
             ("1e2", "100"),
             (1e-7, "0.0000001"),
-            ("12345678901234567890.123456789", "12345678901234567890.123456789"),
+            ("999.12345678901234567890123456789", "999.12345678901234567890123456789"),
+            (1000, "1000"),
         ],
     )
     def test_a_cost_survives_the_round_trip_exactly(self, said: Any, cost: str) -> None:
@@ -400,8 +401,12 @@ class TestErrors:
         assert kirin_task.is_final
         assert kirin_task.error == KirinTaskError(code="X", message="because")
 
-    def test_an_unknown_status_without_a_reason_is_in_progress(self) -> None:
-        kirin_task = KirinTask.from_response({"id": "a", "status": "cancelled", "error": None})
+    @pytest.mark.parametrize(
+        "said", [None, "none", "OK.", "null", {"code": 200, "message": "Success"}, ["none"], {"msg": "ok"}]
+    )
+    @pytest.mark.parametrize("field", ["error", "errors"])
+    def test_an_unknown_status_without_a_reason_is_in_progress(self, field: str, said: Any) -> None:
+        kirin_task = KirinTask.from_response({"id": "a", "status": "archiving", field: said})
         assert (kirin_task.status, kirin_task.error) == ("in_progress", None)
 
 
@@ -466,8 +471,8 @@ class TestBounds:
         assert len(kirin_task.dropped) == 1
         assert kirin_task.usage == KirinTask.from_response(COMPLETED).usage
 
-    @pytest.mark.parametrize("cost", ["-100", -0.01, "-1e5"])
-    def test_a_cost_below_zero_is_unknown(self, cost: Any) -> None:
+    @pytest.mark.parametrize("cost", ["-100", -0.01, "-1e5", 1000.01, "1e25", 10**20])
+    def test_a_cost_that_cannot_be_one_is_unknown(self, cost: Any) -> None:
         kirin_task = KirinTask.from_response(COMPLETED | {"usage": {"cost": cost, "discount": -1}})
         assert kirin_task.usage == KirinUsage(cost=None, discount=None)
         assert [what.partition(" = ")[0] for what in kirin_task.dropped] == ["usage.cost", "usage.discount"]
