@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
-#: A URL, or a run of characters that may be Base64 (escaped as JSON escapes it).
-_URL_OR_RUN = re.compile(r"(?P<url>https?://[^\s\"'<>\\]+)|[a-z0-9+/\\=_-]{60,}", re.IGNORECASE)
+#: Three characters of a URL, also as JSON, another URL or HTML may escape them.
+_SLASH, _MARK, _EQUALS = (
+    rf"(?:{char}|\\{{0,4}}(?:{char}|u00{code})|%(?:25){{0,2}}{code}|&\#(?:x{code}|{int(code, 16)});)"
+    for char, code in (("/", "2f"), (r"\?", "3f"), ("=", "3d"))
+)
+#: What may be secret in an address that is not a plain URL: of another scheme, relative or escaped.
+_SECRET = re.compile(
+    rf"""(?P<start>{_SLASH}{{2}})(?:(?!{_SLASH})[^\s"'<>@:%])*(?::|%(?:25)*3a)(?:(?!{_SLASH})[^\s"'<>@])*(?:@|%(?:25)*40)
+    # Before it a user and a password. The user of a storage URI alone is a connection id.
+    |(?<![\w/@:])[^\s/@:"'<>]{{1,64}}:[^\s/@"'<>]{{1,64}}@(?=[\w\[])  # without a scheme
+    |{_MARK}(?=[^\s"'<>?]*?{_EQUALS})[^\s"'<>]*  # a query
+    |(?P<name>(?:sig|signature|token|secret|password|sessionid){_EQUALS})[^\s"'<>&;]*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+#: A URL, a word that is too long to be one, or a list of bytes.
+_URL_OR_RUN = re.compile(
+    r"(?P<url>https?://[^\s\"'<>]+)|(?P<bytes>(?:\b[\da-f]{1,3}(?:,\s?|[\s:])|\\+x[\da-f]{2}){30,})|[^\s\"'<>]{60,}",
+    re.IGNORECASE,
+)
+#: Longer than most tokens.
+_LONG_RUN = re.compile(r"[^\s\"'<>]{200,}")
+_DIGEST = re.compile(r"\b[\da-f]{32,128}\b", re.IGNORECASE)
 _MAX_MESSAGE = 300
+_MIN_DATA = 60
 
 
 def redact_url(url: str) -> str:
@@ -56,7 +79,8 @@ def is_web_url(text: Any) -> bool:
 def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     """Return an external string as one printable line of bounded length, safe for a log.
 
-    URLs lose their queries, and Base64-like runs (a gateway may repeat the image) are replaced by their length.
+    URLs lose user and query, escaped ones too. Of what may be an image, which a gateway may repeat, only the length is
+    shown.
 
     :param text: a message of a gateway or an exception
     :param limit: maximum number of characters
@@ -66,19 +90,46 @@ def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     cut = whole[: limit * 4]
     cleaned = cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)
     cleaned = _URL_OR_RUN.sub(partial(_describe, is_cut=len(cut) < len(whole)), " ".join(cleaned.split()))
+    cleaned = _SECRET.sub(lambda match: match["start"] or (match["name"] and match["name"] + "***") or "", cleaned)
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
+def without_images(value: Any) -> Any:
+    """Return a JSON value in which a string that may be an image only shows its length."""
+    if isinstance(value, str):
+        return _LONG_RUN.sub(lambda run: _count(run[0]) if _looks_like_data(run[0]) else run[0], value)
+    if isinstance(value, dict):
+        return {name: without_images(item) for name, item in value.items()}
+    return [without_images(item) for item in value] if isinstance(value, list) else value
+
+
 def _describe(match: re.Match[str], *, is_cut: bool) -> str:
-    run = match[0]
+    run, before = match[0], ""
     if match["url"]:
-        return redact_url(run)
-    # A hexadecimal id or a path rarely has all three.
-    looks_like_base64 = all(any(map(test, run)) for test in (str.isupper, str.islower, str.isdigit))
-    if not looks_like_base64:
-        return run
+        run = redact_url(run)
+        before = run[: run.find("/", run.find("://") + 3) + 1]
+        run = run.removeprefix(before)
+    if not (match["bytes"] or _looks_like_data(run)):
+        return before + run
+    if before:
+        return f"{before}..."
     goes_on = is_cut and match.end() == len(match.string)
-    return f"<{'more than ' if goes_on else ''}{len(run):,} characters>"
+    return _count(run, "more than " if goes_on else "")
+
+
+def _count(run: str, more_than: str = "") -> str:
+    return f"<{more_than}{len(run):,} characters>"
+
+
+def _looks_like_data(run: str) -> bool:
+    """Return whether a word is an image in Base64 or the like, escaped or not, rather than an id or a path.
+
+    In random data, every second character is of another kind than the one before it; in what people write, few are.
+    """
+    run = _DIGEST.sub("", run)
+    kinds = [char.isupper() + 2 * char.islower() + 4 * char.isdigit() for char in run]
+    changes = sum(kind and after and kind != after for kind, after in pairwise(kinds))
+    return len(run) >= _MIN_DATA and changes > 0.3 * len(run)
 
 
 def short_repr(value: Any, limit: int = 60) -> str:

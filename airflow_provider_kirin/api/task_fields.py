@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from airflow_provider_kirin.api.redaction import one_line, short_repr
+from airflow_provider_kirin.api.redaction import one_line, short_repr, without_images
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
@@ -242,7 +242,8 @@ def read_metadata(metadata: Any, dropped: list[str]) -> dict[str, Any]:
     if size > MAX_METADATA:
         dropped.append(f"metadata ({size:,} characters)")
         return {}
-    return dict(metadata)
+    # A gateway may repeat the request.
+    return {name: without_images(value) for name, value in metadata.items()}
 
 
 def read_text(value: Any) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import random
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -56,16 +59,69 @@ class TestOneLine:
     def test_base64_is_only_counted(self) -> None:
         image = base64.b64encode(bytes(range(256)) * 4).decode()
         shown = one_line(f'the image "{image[:500]}" is bad, and so is data:image/png;base64,{image}')
-        assert (
-            shown == 'the image "<500 characters>" is bad, and so is data:image/png;base64,<more than 647 characters>'
-        )
+        assert shown == 'the image "<500 characters>" is bad, and so is <more than 669 characters>'
         escaped = one_line("bad: " + image[:400].replace("/", "\\/"))
         assert image[:60] not in escaped
+
+    @pytest.mark.parametrize(
+        "escape",
+        [
+            lambda image: image.replace("/", r"\u002f").replace("+", r"\u002b"),
+            lambda image: quote(quote(image, safe=""), safe=""),
+            lambda image: image.replace("/", "&#47;").replace("+", "&#43;"),
+            lambda image: "https://h.example/" + image,
+            lambda image: base64.b64decode(image).hex(),
+            lambda image: base64.b64decode(image).hex(":"),
+            lambda image: str(list(base64.b64decode(image))),
+            lambda image: "".join(f"\\x{byte:02x}" for byte in base64.b64decode(image)),
+            lambda image: base64.b64encode(image.encode()).decode(),
+        ],
+    )
+    def test_an_image_is_only_counted_however_it_is_escaped(self, escape: Callable[[str], str]) -> None:
+        # Random, as compressed images are.
+        image = base64.b64encode(random.Random(1).randbytes(1000)).decode()
+        assert len(one_line(f"the image '{escape(image)}' is bad")) < 60
+
+    @pytest.mark.parametrize("address", ["https://h.example", "s3://bucket", "rtmp://h", "", "GET "])
+    @pytest.mark.parametrize(
+        "escape",
+        [
+            str,
+            lambda url: url.replace("/", r"\/"),
+            lambda url: url.replace("/", r"\u002f").replace("?", r"\u003f").replace("=", r"\u003d"),
+            lambda url: url.replace("=", r"\u003d").replace("&", r"\u0026"),
+            lambda url: quote(url, safe=""),
+            lambda url: quote(quote(url, safe=""), safe=""),
+            lambda url: url.replace("/", "&#x2F;").replace("=", "&#61;"),
+        ],
+    )
+    def test_what_may_be_secret_in_an_address_is_left_out_however_it_is_escaped(
+        self, address: str, escape: Callable[[str], str]
+    ) -> None:
+        with_user = address.replace("://", "://user:SECRET@")
+        signed = escape(f"{with_user}/a.jpg?X-Amz-Signature=SECRET&x=1")
+        assert "SECRET" not in one_line(f'cannot fetch "{signed}"')
+        assert "SECRET" not in one_line(f"cannot fetch {signed} now")
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("proxy user:SECRET@h.example:3128 is down", "proxy h.example:3128 is down"),
+            ("https://h.example/a;jsessionid=SECRET is gone", "https://h.example/a;jsessionid=*** is gone"),
+            ("signature=SECRET&x=1", "signature=***&x=1"),
+            ("s3://conn_id@bucket/a is missing", "s3://conn_id@bucket/a is missing"),
+            ("is it 5? a=b, x:y", "is it 5? a=b, x:y"),
+        ],
+    )
+    def test_what_may_be_secret_elsewhere_is_left_out(self, text: str, shown: str) -> None:
+        assert one_line(text) == shown
 
     @pytest.mark.parametrize(
         "kept",
         [
             "a" * 64,
+            "/data/dag_id=Shop/run_id=manual__2026-11-29T14:36:16.123456+00:00/Task-7/Teapot.mp4",
+            "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "airflow-ducmkslcs6aa2sumbkpmv7lbqy",
             "/opt/airflow/dags/a/long/way/to/a/picture/of/a/cup/in/it",
         ],
@@ -101,6 +157,8 @@ class TestOneLine:
 
     def test_of_megabytes_only_the_beginning_is_searched(self) -> None:
         assert len(one_line("https://h.example/" * 2_000_000)) <= 300
+        for hostile in ("?", "//a:", "a:b@", "%2F%2F", "1,", "ab1C"):
+            assert len(one_line(hostile * 1_000_000, 4000)) <= 4000
         # Spaces are joined, so the word would be shown if they had been read.
         assert one_line(" " * 10_000_000 + "word") == ""
 

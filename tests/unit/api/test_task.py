@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -463,6 +465,13 @@ class TestBounds:
         kirin_task = KirinTask.from_response(COMPLETED | {"output": [{"content": content}]})
         assert [video.url for video in kirin_task.videos] == ["https://h/1"]
         assert kirin_task.dropped == ("2 of 3 videos",)
+
+    def test_metadata_that_repeats_the_image_only_counts_it(self) -> None:
+        image = base64.b64encode(random.Random(1).randbytes(3000)).decode()
+        read = KirinTask.from_response(
+            COMPLETED | {"metadata": {"request": {"params": [{"image": image, "note": "x" * 300}]}}}
+        )
+        assert read.metadata == {"request": {"params": [{"image": "<4,000 characters>", "note": "x" * 300}]}}
 
     @pytest.mark.parametrize("metadata", [{"a": "x" * 20_000}, {str(key): key for key in range(5000)}])
     def test_metadata(self, metadata: Any) -> None:
