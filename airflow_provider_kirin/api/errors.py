@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_kirin.api.reasons import describe_body, find_words, read_reason
 from airflow_provider_kirin.api.redaction import one_line, short_repr
 from airflow_provider_kirin.api.task import KirinTask
-from airflow_provider_kirin.api.task_fields import read_reason
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
@@ -126,7 +126,8 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
     meaning = _meaning(status, code, message)
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
-    text = f"Kirin returned an error while {doing} ({said}): {message or 'no message'}. {meaning.advice}."
+    words = message or ("" if code else describe_body(body)) or "no message"
+    text = f"Kirin returned an error while {doing} ({said}): {words}. {meaning.advice}."
     error = meaning.error(
         f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
         http_status=status,
@@ -136,7 +137,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):
-        error.from_api = _is_about_a_task(body, code, message)
+        error.from_api = _is_about_a_task(body, *parse_own_error(body))
     elif isinstance(error, KirinAuthError):
         # A firewall's HTML page says nothing about the key; a response without a body is taken at face value.
         error.from_api = isinstance(body, Mapping) or not body
@@ -184,7 +185,21 @@ def _meaning(status: int, code: str, message: str) -> _Meaning:
 
 
 def parse_error(body: Any) -> tuple[str, str]:
-    """Return the code and message of an error body, in any of the known formats.
+    """Return the code and message of an error body, in any format.
+
+    :param body: decoded JSON, or a string
+    """
+    code, message = parse_own_error(body)
+    more = body.get("error_description") if isinstance(body, Mapping) else None
+    if message and isinstance(more, str) and body.get("error") == message:
+        # As OAuth has it, beside a code.
+        message = one_line(f"{message}: {more}")
+    no_words = "" if body is None or isinstance(body, (str, Mapping)) else short_repr(body)
+    return code, message or one_line(find_words(body)) or no_words
+
+
+def parse_own_error(body: Any) -> tuple[str, str]:
+    """Return the code and message of an error body, in a format that this API is known to use.
 
     :param body: decoded JSON, or a string
     """
@@ -192,13 +207,14 @@ def parse_error(body: Any) -> tuple[str, str]:
         looks_like_html = body.lstrip()[:200].lower().startswith(("<!doctype", "<html"))
         return "", "an HTML page, not the API's JSON" if looks_like_html else one_line(body)
     if not isinstance(body, Mapping):
-        return "", "" if body is None else short_repr(body)
+        return "", ""
     # A bare string under status or data is not an error; under error it is the last resort.
     nested = [body.get(name) for name in ("status", "error", "data") if isinstance(body.get(name), Mapping)]
     found = [read_reason(source) for source in (*nested, body, body.get("errors"), body.get("error"))]
     code = next((code for code, _ in found if code), "")
     message = next((message for _, message in found if message), "")
-    return code, message or one_line(body.get("detail") or "")
+    detail = body.get("detail")
+    return code, message or (one_line(detail) if isinstance(detail, str) else "")
 
 
 def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:

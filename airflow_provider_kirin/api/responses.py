@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_kirin.api.errors import error_from_response, parse_error
+from airflow_provider_kirin.api.errors import error_from_response, parse_error, parse_own_error
+from airflow_provider_kirin.api.reasons import describe_body
 from airflow_provider_kirin.api.redaction import one_line
 from airflow_provider_kirin.api.sanitize import MAX_DIGITS, MAX_TEXT, is_plain, sanitize
 from airflow_provider_kirin.api.task import KirinTask
@@ -100,9 +101,11 @@ def parse_task(
         )
     try:
         return KirinTask.from_response(body, asked_for=asked_for, external_task_id=external_task_id, is_sanitized=True)
-    except KirinResponseError:
+    except KirinResponseError as error:
         # A body that does not describe a generation at all may be an error sent with HTTP 200.
-        code, message = parse_error(body) if _TASK_FIELDS.isdisjoint(unwrap(body)) else ("", "")
-        if code or message:
+        is_task = not _TASK_FIELDS.isdisjoint(unwrap(body))
+        if not is_task and any(parse_own_error(body)):
             raise error_from_response(status, body, headers=headers, doing=doing) from None
+        if not is_task and (said := describe_body(body)):
+            error.append(f"It says: {said}")
         raise

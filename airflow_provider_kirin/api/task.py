@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, get_args
 
+from airflow_provider_kirin.api.reasons import read_reason
 from airflow_provider_kirin.api.redaction import redact_url
 from airflow_provider_kirin.api.sanitize import sanitize
 from airflow_provider_kirin.api.task_fields import (
@@ -19,11 +20,11 @@ from airflow_provider_kirin.api.task_fields import (
     read_integer,
     read_metadata,
     read_name,
-    read_reason,
     read_status,
     read_unreadable,
     read_usage,
     read_videos,
+    search_failure,
     unwrap,
 )
 from airflow_provider_kirin.exceptions import KirinResponseError
@@ -149,6 +150,8 @@ class KirinTask:
         error = None if status == "in_progress" or videos else _error(read_failure(fields, status))
         if status == "completed" and not videos and not error and (unreadable := read_unreadable(fields.get("output"))):
             error = KirinTaskError("", f"{_UNREADABLE}: {unreadable}")
+        if status != "in_progress" and not (videos or error):
+            error = _error(("", search_failure(fields, status)))
         return cls(
             id=kirin_task_id,
             status=status,

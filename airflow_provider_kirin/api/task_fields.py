@@ -13,6 +13,15 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from airflow_provider_kirin.api.reasons import (
+    describe_body,
+    find_any_words,
+    find_failure,
+    find_words,
+    read_any_reason,
+    read_reason,
+    read_text,
+)
 from airflow_provider_kirin.api.redaction import one_line, short_repr, without_images
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
@@ -42,6 +51,12 @@ STATUSES: dict[str, Status] = {
     "done": "completed",
     "failed": "failed",
 }
+
+#: What a task object also has without a failure.
+_TASK_FIELDS = frozenset(
+    {*("id", "task_id", "external_task_id", "status", "model", "created_at", "updated_at", "progress"), "output"}
+    | {"usage", "metadata", "error", "errors", "request_id"}
+)
 
 #: Maximum length of an amount of money.
 _MAX_AMOUNT_LENGTH = 64
@@ -145,32 +160,31 @@ def read_failure(fields: Mapping[str, Any], status: Status) -> tuple[str, str]:
     return read_reason(fields) if status == "failed" and not any(reason) else reason
 
 
+def search_failure(fields: Mapping[str, Any], status: Status) -> str:
+    """Return what may be the reason, if it is not where a reason should be: anywhere in the task object.
+
+    :param fields: the task object
+    :param status: from :func:`read_status`; what a generation says that failed is about the failure
+    """
+    besides = {name: value for name, value in fields.items() if name not in _TASK_FIELDS}
+    others = {name: value for name, value in fields.items() if name not in ("error", "errors")}
+    words = find_words(besides) if status == "failed" else ""
+    words = words or find_failure(others, nested=True) or find_any_words(fields.get("output"))
+    words = one_line(words or (describe_body(besides) if status == "failed" else ""))
+    return words if _is_error("", words) else ""
+
+
 def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """Return code and message of an error that is reported as such."""
     if _is_success(fields.get("error")):
         return "", ""
-    reasons = map(read_reason, (fields.get("error"), fields.get("errors")))
-    return next((reason for reason in reasons if _is_error(*reason)), ("", ""))
+    reasons = map(read_any_reason, (fields.get("error"), fields.get("errors")))
+    failure = "", find_failure(fields, nested=False)
+    return next((reason for reason in (*reasons, failure) if _is_error(*reason)), ("", ""))
 
 
 def _is_error(code: str, message: str) -> bool:
     return code not in ("", "200") or message.lower().strip(" .!") not in _NO_ERROR
-
-
-def read_reason(source: Any) -> tuple[str, str]:
-    """Return the code and the message of an error, each empty if there is none.
-
-    :param source: the error as the gateway reports it: an object, a string, or a list of either
-    """
-    if isinstance(source, list):
-        return next(filter(any, map(read_reason, source)), ("", ""))
-    if isinstance(source, str):
-        return "", one_line(source)
-    if not isinstance(source, Mapping):
-        return "", ""
-    codes = (read_text(source.get(name)) for name in ("error_code", "code"))
-    words = (source.get(name) for name in ("error_message", "message", "msg"))
-    code = next((code for code in codes if code not in ("", "0")), "")
-    return one_line(code, 80), one_line(next((text for text in words if isinstance(text, str) and text), ""))
 
 
 def read_videos(output: Any, dropped: list[str]) -> list[tuple[str, float | None, str | None]]:
@@ -244,13 +258,6 @@ def read_metadata(metadata: Any, dropped: list[str]) -> dict[str, Any]:
         return {}
     # A gateway may repeat the request.
     return {name: without_images(value) for name, value in metadata.items()}
-
-
-def read_text(value: Any) -> str:
-    """Return a string, or an integer as a string: ids and codes occur as either."""
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**30 else ""
 
 
 def read_name(value: Any) -> str:

@@ -143,6 +143,7 @@ class TestKnownBodies:
             (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, KirinInputError, None, "field required"),
             (502, "<!DOCTYPE html><p>Bad gateway", KirinUnavailableError, None, "an HTML page, not the API's JSON"),
             (400, [1, 2], KirinInputError, None, "<list of 2>"),
+            (400, {"result": {"x": "odd"}}, KirinInputError, None, '{"result": {"x": "odd"}}'),
         ],
     )
     def test_class_code_and_message(
@@ -175,7 +176,14 @@ class TestKnownBodies:
             ({"code": "0", "message": "fine"}, "", "fine"),
             ({"code": "014002095"}, "014002095", ""),
             ({"code": True, "message": 5, "detail": None}, "", ""),
-            ({"code": ["x"], "message": ["y"]}, "", ""),
+            ({"code": ["x"], "message": ["y"]}, "", "y"),
+            ({"error": "invalid_token", "error_description": "it has expired"}, "", "invalid_token: it has expired"),
+            ({"type": "about:blank", "title": "Bad", "status": 400, "detail": "too long"}, "", "too long"),
+            ({"detail": [{"loc": ["body", "prompt"], "msg": "too long"}]}, "", "body.prompt: too long"),
+            ({"errors": {"prompt": ["too long"]}}, "", '{"prompt": ["too long"]}'),
+            ({"fault": {"faultstring": "no quota"}}, "", "no quota"),
+            ({"Error": {"Message": "no quota"}}, "", "no quota"),
+            ({"result": {"x": 1}}, "", ""),
             (None, "", ""),
             ("plain\ntext", "", "plain text"),
             ("  <html>", "", "an HTML page, not the API's JSON"),
