@@ -18,7 +18,7 @@ from airflow_provider_kirin.exceptions import KirinDestinationError, KirinError
 _PART = 8 * 1024 * 1024
 #: Bytes per read.
 _CHUNK = 1024 * 1024
-_FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_FINAL = (PermissionError, NotADirectoryError, IsADirectoryError)
 
 
 class AtomicFile(Protocol):
@@ -72,8 +72,13 @@ def storage_errors(path: Any, doing: str = "written") -> Iterator[None]:
         raise KirinDestinationError(
             f"destination = {redact_url(str(path))} cannot be {doing}: {why}. Check the path, the storage's Airflow "
             "connection and its permissions; the video is not lost, and downloading again is free.",
-            retryable=not isinstance(error, _FINAL),
+            retryable=not (isinstance(error, _FINAL) or _is_without_bucket(path, error)),
         ) from error
+
+
+def _is_without_bucket(path: Any, error: Exception) -> bool:
+    """Return whether what is missing is a bucket, which is not created. A folder that was deleted meanwhile is."""
+    return isinstance(error, FileNotFoundError) and getattr(path, "protocol", None) in OBJECT_STORES
 
 
 def size_of(path: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -824,6 +825,15 @@ class TestAStorageThatFails:
         assert flaky.fs.writes > 3 and "the store is restarting" in caplog.text
         assert flaky.fs.cat_file("/folder/v.mp4") == host.body
         assert list(flaky.fs.store) == ["/folder/v.mp4"]
+
+    def test_a_folder_that_is_deleted_meanwhile_is_created_again(self, serve, hook, place):
+        def delete(host):
+            if len(host.requests) == 2:
+                shutil.rmtree(place.parent)
+
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE], before=delete)
+        hook.download(f"{host.url}/v.mp4", place)
+        assert place.read_bytes() == host.body and files_below(place.parent) == ["video.mp4"]
 
     def test_a_full_disk_is_an_error_that_leaves_nothing(self, serve, connect, place):
         host = serve(video(3 * MEGABYTE))
