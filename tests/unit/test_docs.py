@@ -65,3 +65,8 @@ def test_the_examples_of_errors_read_as_the_errors_do() -> None:
         "airflow-ducmkslcs6aa2sumbkpmv7lbqy", why, on_unknown_submit="stop", lookup_verified=False, retryable=False
     )
     assert str(unknown) in shown
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "example_dags").glob("kirin_*.py")), ids=lambda file: file.stem)
+def test_each_example_shows_its_retries(file: Path) -> None:
+    assert re.search(r"\bretries\b", file.read_text(encoding="utf-8"))
