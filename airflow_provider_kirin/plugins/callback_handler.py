@@ -21,6 +21,7 @@ from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.plugins import wake
 from airflow_provider_kirin.plugins.callback_inbox import Handled
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger
+from airflow_provider_kirin.triggers.encoding import limit_size
 from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 
@@ -137,6 +138,7 @@ class CallbackHandler:
         outcomes = await self._outcomes(wait, kirin_task)
         if outcomes is None:
             return Handled("incomplete")
+        outcomes = await self._run(self._reader, limit_size, outcomes)
         if result := wait.trigger.result_of(outcomes):
             ended = await self._run(self._writer, wake.end, wait, kirin_task.id, result)
             return Handled("ended" if ended else "ignored")

@@ -18,7 +18,7 @@ from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.hooks.poller_factory import callback_health, new_poller
 from airflow_provider_kirin.triggers.account_line import AccountLine
 from airflow_provider_kirin.triggers.base import KirinTrigger
-from airflow_provider_kirin.triggers.encoding import make_event
+from airflow_provider_kirin.triggers.encoding import limit_size, make_event
 from airflow_provider_kirin.triggers.end import end_task, was_woken
 from airflow_provider_kirin.triggers.events import abandoned_by_fail_fast
 from airflow_provider_kirin.utils import deferral
@@ -99,11 +99,11 @@ class KirinTaskTrigger(KirinTrigger):
     async def wait(self) -> TriggerEvent:
         """Wait for all generations, and return the event."""
         earliest = asyncio.get_running_loop().time() + self.seconds_to_hold(deferred_at=self.started_at)
-        outcomes = await self._wait_for_all()
+        # In a thread, since there may be thousands of outcomes.
+        outcomes = await asyncio.to_thread(limit_size, await self._wait_for_all())
         if event := await self._end_here(outcomes):
             return event
         await asyncio.sleep(earliest - asyncio.get_running_loop().time())
-        # In a thread, since there may be thousands of outcomes to encode.
         return await asyncio.to_thread(make_event, outcomes)
 
     def result_of(self, outcomes: Sequence[Outcome]) -> TaskResult | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +22,9 @@ from airflow_provider_kirin.exceptions import KirinError, KirinResponseError
 from airflow_provider_kirin.hooks.bounded_socket import MAX_READ, MAX_RECEIVED
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
+from airflow_provider_kirin.triggers.kirin import KirinTaskTrigger
 from tests.support.emulator import until
-from tests.support.raw_server import endless, phases, replying, whole
+from tests.support.raw_server import RawServer, endless, phases, replying, whole
 from tests.support.waiting import HANG
 
 DONE: dict[str, Any] = {
@@ -131,6 +134,23 @@ class TestTheEventLoop:
         kirin_task = await KirinAsyncHook(connect(raw_server(replying(whole(body))).url)).get_task("d1")
         assert kirin_task.metadata == {}
         assert "_without_key" in threads
+
+    async def test_many_large_results_are_not_sent_through_it(self, connect, raw_server):
+        link = {"content": [{"type": "video", "url": "http://127.0.0.1/" + "v" * 2_400}]}
+
+        def answer(connection: socket.socket, server: RawServer) -> None:
+            kirin_task_id = server.requests[-1].split()[1].decode().rpartition("/")[2]
+            server.send(connection, whole({**DONE, "id": kirin_task_id, "output": [link] * 100}))
+
+        now = time.time()
+        trigger = KirinTaskTrigger(
+            kirin_task_ids=[f"d{number}" for number in range(40)],
+            kirin_conn_id=connect(raw_server(answer).url, requests_per_second=20),
+            started_at=now,
+            deadline=now + 60,
+        )
+        (event,) = [event async for event in trigger.run()]
+        assert len(json.dumps(event.payload)) < 100_000
 
     @pytest.mark.parametrize("flood", FLOODS)
     async def test_a_flood_is_parsed_in_small_pieces_and_cut_off(self, connect, raw_server, monkeypatch, flood):

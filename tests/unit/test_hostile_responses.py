@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from airflow_provider_kirin.compat import supervisor_encoder
 from airflow_provider_kirin.connection import KirinConnection
 from airflow_provider_kirin.exceptions import KirinAPIError, KirinError, KirinNoVideoError, KirinResponseError
 from airflow_provider_kirin.hooks.transport import _safe_headers
-from airflow_provider_kirin.triggers.encoding import make_event, serialize
+from airflow_provider_kirin.triggers.encoding import limit_size, make_event, serialize
 from airflow_provider_kirin.triggers.events import Outcome, load_event
 
 KEY = 'sk-KEY/M+A\\RK"1'
@@ -222,6 +223,30 @@ class TestTheProof:
             assert isinstance(second, KirinResponseError)
             assert second.retryable
             assert "cannot encode" in str(second)
+
+
+class TestTheSize:
+    def test_of_one_generation_is_no_matter(self) -> None:
+        large = KirinTask.from_response({**DONE, "metadata": {"a": "x" * 16_000}})
+        assert limit_size([large]) == [large]
+
+    def test_of_many_is_bounded_by_dropping_metadata(self, caplog: pytest.LogCaptureFixture) -> None:
+        small = KirinTask.from_response(DONE)
+        large = KirinTask.from_response({**DONE, "id": "d2", "metadata": {"a": "x" * 16_000}})
+        failed = error_from_task(KirinTask("d3", "failed", metadata=large.metadata))
+        assert isinstance(failed, KirinAPIError)
+        assert limit_size([small, large, failed] * 200) == [small, replace(large, metadata={}), failed] * 200
+        assert failed.kirin_task == KirinTask("d3", "failed")
+        assert "metadata of Kirin generation d2" in caplog.text
+
+    def test_a_generation_with_too_many_long_links_is_an_error_of_its_own(self) -> None:
+        small = KirinTask.from_response(DONE)
+        link = {"content": [{"type": "video", "url": "http://127.0.0.1/" + "v" * 2_400}]}
+        huge = KirinTask.from_response({**DONE, "id": "d2", "output": [link] * 100})
+        first, second, *_ = limit_size([small, huge] * 200)
+        assert first == small
+        assert isinstance(second, KirinResponseError)
+        assert "d2" in str(second) and "wait for it alone" in str(second)
 
 
 @pytest.mark.parametrize("as_json", [True, False])
