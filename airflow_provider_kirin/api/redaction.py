@@ -47,18 +47,19 @@ def redact_url(url: str) -> str:
         return "<malformed URL>"
     if not parts.scheme or not host:
         return url.partition("?")[0][:200]
-    if may_hold_password(host, parts.path):
+    if may_hold_password(host, f"{parts.path}{parts.query}{parts.fragment}"):
         return f"{parts.scheme}://..."
     return f"{parts.scheme}://{host}{parts.path}"[:200]
 
 
 def may_hold_password(host: str, path: str) -> bool:
-    """Return whether host and password cannot be distinguished, as in "user:pass/word@host".
+    """Return whether host and password cannot be distinguished, as in "user:pass/word@host" and "user:password".
 
     :param host: the part of a URL where the host should be
     :param path: the part after it
     """
-    return ":" in host and "@" in path
+    port = host.rpartition("]")[2].partition(":")[2]
+    return bool(port) and ("@" in path or not port.isdigit())
 
 
 def is_web_url(text: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,7 +210,12 @@ def _from_aiohttp(error: Exception, request: ApiRequest, connection: KirinConnec
 
 
 def _bad_address(reason: str) -> KirinConfigError:
-    return KirinConfigError(f"The Kirin connection's Host or proxies cannot be used: {one_line(reason)}")
+    # What is quoted may be a part of a proxy's password, with a character that ends the host in a URL.
+    shown = one_line(re.sub(r"'[^']*'", "'...'", reason))
+    return KirinConfigError(
+        f"The Kirin connection's Host or proxies cannot be used: {shown.rstrip('.')}. Special characters in a proxy's "
+        "password must be percent-encoded."
+    )
 
 
 def _tls_error(reason: str, request: ApiRequest) -> KirinError:

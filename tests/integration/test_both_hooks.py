@@ -60,6 +60,14 @@ def either(request):
     return request.param
 
 
+@pytest.mark.parametrize("password", ["SECRET#1", "SECRET/1", "SEC?RET", "SECRET[1"])
+async def test_a_proxys_password_that_is_not_encoded_is_not_shown(either, connect, password):
+    proxy = f"http://user:{password}@127.0.0.1:9"
+    with pytest.raises(KirinError) as caught:
+        await either(connect("http://127.0.0.1:9", proxies={"http": proxy})).get_task("d1")
+    assert "SEC" not in str(caught.value)
+
+
 class TestGetAndWait:
     async def test_a_lookup_returns_the_generation(self, either, conn_id, submit):
         kirin_task_id = submit()
