@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from airflow_provider_kirin.api.images.sources import without_secrets
-from airflow_provider_kirin.download.storage import URI_PATH
+from airflow_provider_kirin.download.storage import URI_PATH, without_connection
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -108,26 +108,21 @@ def dataset_name(uri: str) -> tuple[str, str]:
 
     :param uri: without secrets; a connection in it is not part of the name
     """
-    parts = urlsplit(_without_connection(uri))
-    if parts.scheme == "file":
-        return "file", unquote(parts.path)
-    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
+    scheme, _, rest = without_connection(uri).partition("://")
+    host, _, path = rest.partition("/")
+    if scheme == "file":
+        return "file", unquote(f"/{path}")
+    return f"{scheme.lower()}://{host}", path.lstrip("/") or "/"
 
 
 def _openable(uri: str) -> str | None:
     """Return a URI without secrets, and with the Airflow connection that ObjectStoragePath needs to open it."""
-    plain = without_secrets(uri)
     scheme, _, rest = uri.partition("://")
-    conn_id, at, _ = rest.partition("/")[0].rpartition("@")
-    # In a URL a user name has this position; and a connection id never contains a colon.
-    if plain is None or not at or ":" in conn_id or scheme.lower() in ("http", "https"):
-        return plain
-    return plain.replace("://", f"://{conn_id}@", 1)
-
-
-def _without_connection(uri: str) -> str:
-    """Return a URI without the connection that opens it: one file is one asset and one dataset."""
-    return without_secrets(uri) or uri
+    if scheme.lower() in ("http", "https"):
+        return without_secrets(uri)
+    # A connection id never contains a colon.
+    has_password = ":" in rest.partition("/")[0].rpartition("@")[0]
+    return without_connection(uri) if has_password else uri
 
 
 def add_asset_events(context: Context, outlets: Iterable[Any], provenance: Provenance, log: Any) -> None:
@@ -165,7 +160,7 @@ def set_outlet_extras(
             if isinstance(outlet, AssetAlias):
                 for uri, own in files:
                     # On MySQL asset names are ASCII.
-                    name = quote(_without_connection(uri), safe=f"%{URI_PATH}")
+                    name = quote(without_connection(uri), safe=f"%{URI_PATH}")
                     events[outlet].add(Asset(uri=name), extra=own)
             else:
                 events[outlet].extra.update(extra)

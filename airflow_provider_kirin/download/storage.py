@@ -41,6 +41,16 @@ def open_uri(uri: str) -> AbstractContextManager[BinaryIO]:
     return opened
 
 
+def without_connection(uri: str) -> str:
+    """Return a stored file's URI without the connection that opens it: one file is one asset and one dataset.
+
+    :param uri: such as ``s3://conn_id@bucket/key``; its key is no URL's path, and may contain ? and #
+    """
+    scheme, mark, rest = uri.partition("://")
+    authority, slash, key = rest.partition("/")
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{key}"
+
+
 def to_str(destination: Any) -> Any:
     """Return a path object as a string; anything else unchanged.
 

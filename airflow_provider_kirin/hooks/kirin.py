@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_kirin.api import connection_test
-from airflow_provider_kirin.api.images.sources import without_secrets
 from airflow_provider_kirin.api.models import DEFAULT_MODEL
 from airflow_provider_kirin.api.pauses import pause
 from airflow_provider_kirin.api.payload import FitImages, PreparedPayload, prepare_payload, refuse_secret
@@ -29,7 +28,7 @@ from airflow_provider_kirin.api.responses import parse_task
 from airflow_provider_kirin.api.retry import LOOKUP_PATIENCE, backoff_within, call_with_retries
 from airflow_provider_kirin.connection import KirinConnection, missing_connection, read_connection
 from airflow_provider_kirin.download.http_range import DEFAULT_MAX_BYTES
-from airflow_provider_kirin.download.storage import open_uri
+from airflow_provider_kirin.download.storage import open_uri, without_connection
 from airflow_provider_kirin.exceptions import KirinError
 from airflow_provider_kirin.hooks import DEFAULT_CONN_ID
 from airflow_provider_kirin.hooks.kirin_async import KirinAsyncHook
@@ -304,8 +303,7 @@ class KirinHook(BaseHook):
         )
         file = download.run()
         # The file was not written through ObjectStoragePath, which reports lineage itself but publishes partial files.
-        uri = file.uri if file.uri.startswith("file://") else without_secrets(file.uri)
-        report_lineage(self, outputs=[uri] if uri else [])
+        report_lineage(self, outputs=[without_connection(file.uri)])
         return file
 
     def test_connection(self) -> tuple[bool, str]:

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_kirin.api.redaction import is_web_url
+from airflow_provider_kirin.download.storage import without_connection
 from airflow_provider_kirin.utils.task_instance import map_index_of
 
 if TYPE_CHECKING:
@@ -100,11 +101,11 @@ def video_link(result: Any) -> str:
 
 def _console_page(uri: Any) -> str:
     """Return the page of a file in its storage's web console; browsers cannot open ``s3://`` or ``file://``."""
-    parts = urlsplit(str(uri))
-    bucket, key = parts.netloc.rpartition("@")[2], parts.path.lstrip("/")
-    if parts.scheme in ("s3", "s3a", "s3n"):
+    scheme, _, rest = without_connection(str(uri)).partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme in ("s3", "s3a", "s3n"):
         return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
-    if parts.scheme in ("gs", "gcs"):
+    if scheme in ("gs", "gcs"):
         return f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{quote(key)}"
     return ""
 

@@ -69,16 +69,17 @@ class TestAssetEvents:
         assert event.asset.name == "kirin_videos"
         assert event.extra == expected_extra(result, result["files"][0])
 
-    def test_a_consumer_can_open_the_file(self, dag, run, payload, s3):
+    @pytest.mark.parametrize(("key", "quoted"), [("a.mp4", "a.mp4"), ("No #1/v?.mp4", "No%20%231/v%3F.mp4")])
+    def test_a_consumer_can_open_the_file(self, dag, run, payload, s3, key, quoted):
         outlets = [Asset("kirin_videos"), AssetAlias("kirin_videos_of_today")]
         with dag:
             KirinGenerateVideoOperator(
-                task_id="generate", payload=payload, destination="s3://studio@videos/a.mp4", outlets=outlets, **QUICK
+                task_id="generate", payload=payload, destination=f"s3://studio@videos/{key}", outlets=outlets, **QUICK
             )
         ended = run(dag)
         events = {event.asset.uri: event.extra for event in ended.asset_events()}
         # One file is one asset, in every process.
-        assert sorted(events) == ["kirin_videos", "s3://videos/a.mp4"]
+        assert sorted(events) == ["kirin_videos", f"s3://videos/{quoted}"]
         uris = [extra["uri"] for extra in events.values()] + events["kirin_videos"]["uris"]
         for uri in uris:
             assert is_mp4(ObjectStoragePath(uri).read_bytes()), uri

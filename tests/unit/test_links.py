@@ -37,6 +37,7 @@ def result(url: str = SIGNED, files: list[str] | None = None, **video: Any) -> d
             "https://console.cloud.google.com/storage/browser/_details/bucket/v.mp4#kirin_task=dc26&job=838%20307",
         ),
         (["s3://conn@bucket/v.mp4"], "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=v.mp4"),
+        (["s3://conn@bucket/#1?.mp4"], "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=%231%3F.mp4"),
     ],
 )
 def test_link_opens_the_video_and_names_generation_and_job(given: Any, link: str) -> None:

@@ -21,6 +21,7 @@ from airflow_provider_kirin.lineage import Provenance, add_asset_events, dataset
         ("file:///data/a%20cup.png", ("file", "/data/a cup.png")),
         ("s3://bucket/videos/v.mp4", ("s3://bucket", "videos/v.mp4")),
         ("s3://aws_default@bucket/videos/v.mp4", ("s3://bucket", "videos/v.mp4")),
+        ("s3://aws_default@bucket/No #1?/v.mp4", ("s3://bucket", "No #1?/v.mp4")),
         ("https://cdn.example:8443/v.mp4", ("https://cdn.example:8443", "v.mp4")),
         ("https://cdn.example", ("https://cdn.example", "/")),
     ],
@@ -56,6 +57,7 @@ def test_unknown_fields_are_none() -> None:
     [
         ("s3://aws_default@bucket/a b.mp4", "s3://aws_default@bucket/a b.mp4"),
         ("s3://bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("s3://aws_default@bucket/No #1?/a.mp4", "s3://aws_default@bucket/No #1?/a.mp4"),
         ("s3://key:secret@bucket/a.mp4", "s3://bucket/a.mp4"),
         ("https://reader@cdn.example/a.mp4?sign=x", "https://cdn.example/a.mp4"),
         ("file:///data/a@b.mp4", "file:///data/a@b.mp4"),
