@@ -213,7 +213,7 @@ def s3(s3_server: str, s3_keys: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     client = boto3.client("s3", endpoint_url=s3_server, **s3_keys)
     client.create_bucket(Bucket="videos")
     yield client
-    requests.post(f"{s3_server}/moto-api/reset", timeout=5)
+    requests.post(f"{s3_server}/moto-api/reset", timeout=HANG)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from tests.support.leftovers import left_behind
 from tests.support.memory import memory_of_a_download
 from tests.support.raw_server import RawServer, dripping, endless, phases, replying, whole
 from tests.support.video_host import MEGABYTE, START, EndlessHost, VideoHost, video
+from tests.support.waiting import HANG
 
 Serve = Callable[..., VideoHost]
 
@@ -753,7 +754,7 @@ class TestTheConnectionIsTheOneThatWasJudged:
 
         with guarded_session(rules, resolve) as session:
             session.trust_env = False
-            status = session.get(f"http://videos.test:{host.url.rpartition(':')[2]}/v.mp4", timeout=5).status_code
+            status = session.get(f"http://videos.test:{host.url.rpartition(':')[2]}/v.mp4", timeout=HANG).status_code
         return status, len(asked)
 
     def test_a_name_is_looked_up_once_per_connection(self, serve):
@@ -781,9 +782,9 @@ class TestTheConnectionIsTheOneThatWasJudged:
         gateway = counting_gateway(tls=authority.server)
         with guarded_session(self.ONLY_ONE, lambda name, port: ["127.0.0.1"]) as session:
             session.trust_env, session.verify = False, str(authority.bundle)
-            assert session.get(f"{gateway.url}/nothing", timeout=5).status_code == 404
+            assert session.get(f"{gateway.url}/nothing", timeout=HANG).status_code == 404
             with pytest.raises(requests.exceptions.SSLError, match=r"videos\.test"):
-                session.get(f"{gateway.url.replace('127.0.0.1', 'videos.test')}/nothing", timeout=5)
+                session.get(f"{gateway.url.replace('127.0.0.1', 'videos.test')}/nothing", timeout=HANG)
 
 
 class TestAStorageThatFails:
@@ -874,7 +875,7 @@ class TestTheLog:
             assert '"GET /v.mp4?... ' in caplog.text and '"GET /w.mp4?... ' in caplog.text
             assert "SECRET" not in caplog.text
             # What others ask for in this process is theirs.
-            requests.get(f"{host.url}/page?number=2", timeout=5)
+            requests.get(f"{host.url}/page?number=2", timeout=HANG)
         assert '"GET /page?number=2 ' in caplog.text
 
     def test_a_warning_about_malformed_headers_does_not_show_the_query(self, raw_server, hook, place, caplog):

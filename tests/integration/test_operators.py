@@ -534,7 +534,7 @@ class TestTheSensor:
         one = submit()
         emulator.fault(on="get", kind="status", status=503)
         with dag:
-            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode])
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "503" in ended.log
 
@@ -542,7 +542,7 @@ class TestTheSensor:
         one = submit()
         emulator.fault(times=2, **NOT_FOUND)
         with dag:
-            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, timeout=30, **MODES[mode])
+            KirinTaskSensor(task_id="wait", kirin_task_id=one, poke_interval=0.2, **MODES[mode])
         ended = run(dag)
         assert ended.states() == {"wait": "success"} and "HTTP 404" in ended.log
 

@@ -19,14 +19,15 @@ class RawServer:
     """Reads one request per connection and hands the socket to a function; what is left open is closed after it.
 
     :param answer: gets the socket and this server
+    :param port: 0 for a free one
     """
 
-    def __init__(self, answer: Callable[[socket.socket, RawServer], None]) -> None:
+    def __init__(self, answer: Callable[[socket.socket, RawServer], None], port: int = 0) -> None:
         self.answer = answer
         self.requests: list[bytes] = []
         self.sent = 0
         self.stopping = threading.Event()
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", port))
         # What a client has not read yet shall not pile up in the kernel: `sent` is to mean something.
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.port = self._listening.getsockname()[1]

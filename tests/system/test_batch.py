@@ -11,7 +11,6 @@ import shutil
 import signal
 import tempfile
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.emulator import KEY, picture
+from tests.support.raw_server import WAYS, RawServer
 from tests.support.system.campaign import chosen
 from tests.support.system.deployment import Deployment
 from tests.support.system.gateway import Gateway
@@ -136,7 +136,9 @@ def scheduler_killed(batch: Batch) -> None:
 def gateway_unavailable(batch: Batch) -> None:
     batch.wait_for_state("deferred")
     batch.gateway.kill()
-    time.sleep(20)
+    outage = RawServer(WAYS["closed without a response"], batch.gateway.port)
+    until(lambda: len(outage.requests) > 8, "it was polled, and given time to recover")
+    outage.stop()
     batch.gateway.start()
 
 

@@ -11,11 +11,12 @@ import pytest
 from airflow_provider_kirin.api.callback_token import CallbackToken, signing_key
 from airflow_provider_kirin.plugins import callback_keys
 from airflow_provider_kirin.plugins.callback_keys import SigningKeys, Verdict
+from tests.support.waiting import HANG
 
 KEYS = {"kirin_default": signing_key("the-key"), "other": signing_key("other-key")}
 
 
-def said_by(kirin_conn_id: str = "kirin_default", *, seconds: float = 600) -> CallbackToken:
+def said_by(kirin_conn_id: str = "kirin_default", *, seconds: float = HANG) -> CallbackToken:
     return CallbackToken("dag", "run", "task", -1, "airflow-x", kirin_conn_id, int(time.time() + seconds))
 
 
@@ -30,6 +31,11 @@ class Lookups:
         if kirin_conn_id not in KEYS:
             raise LookupError("not found")
         return KEYS[kirin_conn_id]
+
+
+@pytest.fixture(autouse=True)
+def proof_that_outlasts_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callback_keys, "PROOF_SECONDS", HANG)
 
 
 @pytest.fixture

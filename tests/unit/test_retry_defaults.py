@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup, conf
 
 from airflow_provider_kirin.decorators.kirin import kirin_task
+from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.operators.kirin import (
     KirinDownloadOperator,
     KirinGenerateVideoOperator,
@@ -32,6 +33,7 @@ OPERATORS: dict[type[BaseOperator], dict[str, Any]] = {
     KirinGenerateVideoOperator: {"payload": PAYLOAD},
     KirinDownloadOperator: {"kirin_task_id": "abc", "destination": "/videos"},
     KirinTaskSensor: {"kirin_task_id": "abc"},
+    KirinBatchOperator: {"payloads": "/rows.jsonl", "destination": "/videos"},
 }
 Make = Callable[..., Any]
 

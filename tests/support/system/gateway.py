@@ -9,7 +9,7 @@ import requests
 
 from tests.support.emulator import Emulator
 from tests.support.system.processes import free_port
-from tests.support.waiting import until
+from tests.support.waiting import HANG, until
 
 
 class Gateway:
@@ -78,4 +78,4 @@ class Gateway:
         url = self.emulator.video_url(kirin_task_id)
         with requests.Session() as http:
             http.trust_env = False
-            return http.get(url, timeout=60).content
+            return http.get(url, timeout=HANG).content

@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, field
 
 from tests.support.system.processes import HOST
+from tests.support.waiting import HANG
 
 
 @dataclass
@@ -83,7 +84,7 @@ class _Pipe:
     def run(self) -> None:
         """Pass bytes both ways until a side closes."""
         try:
-            upstream = socket.create_connection(self._upstream_address, timeout=60)
+            upstream = socket.create_connection(self._upstream_address, timeout=HANG)
         except OSError:
             self._client.close()
             return

@@ -31,6 +31,7 @@ from airflow_provider_kirin.api.images import (
     is_inline,
     prepare_image,
 )
+from tests.support.waiting import HANG
 
 pytestmark = [pytest.mark.filterwarnings("error")]
 
@@ -847,7 +848,7 @@ except ImageRejected as error:
 assert {statement}, outcome
 print(peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=HANG)
     assert (done.returncode, done.stderr) == (0, "")
     return int(done.stdout)
 
@@ -972,7 +973,7 @@ def test_importing_the_module_loads_nothing_heavy() -> None:
         "heavy = {'PIL', 'airflow', 'requests', 'aiohttp', 'fractions', 'base64', 'hashlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=HANG)
     assert done.stdout == "[]\n"
 
 

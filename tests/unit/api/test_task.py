@@ -17,6 +17,7 @@ from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.api.task import KirinTask, KirinTaskError, KirinUsage, KirinVideo
 from airflow_provider_kirin.api.task_fields import MAX_VIDEOS, STATUSES, read_unreadable
 from airflow_provider_kirin.exceptions import KirinIdError, KirinNoVideoError, KirinResponseError
+from tests.support.waiting import HANG
 
 COMPLETED = {
     "id": "d1kq2v3c4bfs73a0q5mg",
@@ -272,7 +273,7 @@ class TestVideos:
             assert "no video that this provider can read" in str(error) and "https://h/1" in str(error)
             assert "before you submit another one" in str(error) and "SECRET" not in str(error)
 
-    @pytest.mark.timeout(60)
+    @pytest.mark.timeout(HANG)
     @pytest.mark.parametrize("text", ["a", "1", "a1", "?", "//", "//a", '"?', "a?b@"])
     def test_an_output_of_any_text_is_read_in_a_time_that_grows_with_its_length(self, text: str) -> None:
         long = text * (250_000 // len(text))
