@@ -174,7 +174,8 @@ class KirinAsyncHook(BaseHook):
 
 
 async def _release(acquiring: asyncio.Future[SharedSession]) -> None:
-    """Release a session, even if acquiring it has not finished yet."""
+    """Release a session, or stop acquiring it."""
+    acquiring.cancel()
     await asyncio.wait([acquiring])
     if not acquiring.cancelled() and acquiring.exception() is None:
         await acquiring.result().release()

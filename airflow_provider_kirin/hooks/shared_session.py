@@ -49,6 +49,8 @@ class SharedSession:
 
     # Per event loop: a session must not outlive its loop, and tests have many loops.
     _open: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedSession]]] = WeakKeyDictionary()
+    #: Those without a user that are still to be closed: an event loop only keeps weak references.
+    _closing: ClassVar[set[asyncio.Future[None]]] = set()
 
     connection: KirinConnection
     session: aiohttp.ClientSession
@@ -99,8 +101,14 @@ class SharedSession:
         if self._users:
             return
         self._retire()
-        # Shielded: a second cancellation must not leave it open.
-        await asyncio.shield(asyncio.ensure_future(self._close()))
+        is_starting = self._starting is not None and not self._starting.done()
+        self._closing.add(closing := asyncio.ensure_future(self._close()))
+        closing.add_done_callback(self._closing.discard)
+        # The lookup of the connection may hang, and must not be cancelled: in a triggerer its response would be taken
+        # for that of the next request. So it is left to end by itself, and its user is not kept waiting.
+        if not is_starting:
+            # Shielded: a second cancellation must not leave it open.
+            await asyncio.shield(closing)
 
     async def _close(self) -> None:
         if self._starting is not None:

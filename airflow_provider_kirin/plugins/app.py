@@ -5,23 +5,23 @@ own. They are empty shells: all data comes from ``/kirin/api``, and each request
 
 Almost everything comes from Airflow's database. The gateway is asked for generations that run, and for a video of
 which there is no file; no thread and no database session is held meanwhile, see :mod:`.generation_lookup`.
+
+Every route and every dependency here is a coroutine, and what blocks runs in threads of our own: see :mod:`.threads`.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the routes' annotations.
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
+from functools import cache
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 
 from airflow_provider_kirin.api.redaction import is_web_url
 from airflow_provider_kirin.exceptions import KirinError
@@ -29,7 +29,7 @@ from airflow_provider_kirin.links.kirin import base_path, is_https
 from airflow_provider_kirin.plugins import query
 from airflow_provider_kirin.plugins.access import login_url, readable_dags, sees_plugins
 from airflow_provider_kirin.plugins.batches import all_ends, batch_card, batch_matches
-from airflow_provider_kirin.plugins.generation_lookup import TIMEOUT, GenerationLookup
+from airflow_provider_kirin.plugins.generation_lookup import GenerationLookup
 from airflow_provider_kirin.plugins.media import (
     MEDIA_TYPES,
     StoredFile,
@@ -47,20 +47,17 @@ from airflow_provider_kirin.plugins.records import (
     plain_parts,
     summary,
 )
+from airflow_provider_kirin.plugins.threads import Threads
 from airflow_provider_kirin.state.journal import MANIFEST
 from airflow_provider_kirin.state.keys import BATCH_KEY, ORDER_KEY, SUBMISSION_KEY, USAGE_KEY
 
-T = TypeVar("T")
-
-#: Threads that read the database, XCom backends and storage: a bucket may hang, and Airflow's own threads are few.
-MAX_READERS = 4
 #: Generations on a page of the gallery.
 PAGE_SIZE = 24
 #: Submissions that one request searches for generations that pass the filters: the first are usually enough.
 CHUNKS = (2 * PAGE_SIZE, 300, 650)
 #: The records that a filter asks about.
 FILTER_KEYS = {"state": (USAGE_KEY,), "model": (USAGE_KEY, ORDER_KEY), "text": (ORDER_KEY,)}
-#: Bytes that are read at once of a file whose storage signs no links.
+#: Bytes that are read at once of a file.
 PART_BYTES = 2**20
 #: Days that the plots show, and seconds for which their numbers are reused.
 SUMMARY_DAYS = 30
@@ -74,10 +71,12 @@ _DATA_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.lookup = GenerationLookup()
-    app.state.readers = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="kirin-pages")
+    app.state.database = Threads("Airflow's database")
+    app.state.storage = Threads("The storage")
     app.state.ends = (0.0, [])
     yield
-    app.state.readers.shutdown(wait=False, cancel_futures=True)
+    app.state.database.close()
+    app.state.storage.close()
 
 
 app = FastAPI(title="Kirin generations", openapi_url=None, lifespan=_lifespan)
@@ -93,27 +92,32 @@ async def _refuse(request: Request, error: HTTPException) -> Response:
 
 
 @app.get("/static/{name}")
-def static(name: str) -> FileResponse:
+async def static(name: str) -> Response:
     """Serve the script, the style and the icon, which hold no data."""
     if name not in _STATIC_TYPES:
         raise HTTPException(404, "There is no such file.")
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(_STATIC / name, media_type=_STATIC_TYPES[name], headers=headers)
+    return Response(_packaged(name), media_type=_STATIC_TYPES[name], headers=headers)
+
+
+@cache
+def _packaged(name: str) -> bytes:
+    return (_STATIC / name).read_bytes()
 
 
 @app.get("/")
 @app.get("/generation{path:path}")
-async def page(user: GetUserDep, path: str = "", ti: str = "") -> Response:
+async def page(request: Request, user: GetUserDep, path: str = "", ti: str = "") -> Response:
     """Show the gallery, or the generations of a task instance: in Airflow's frame, or to some roles without it.
 
     :param path: ``/dag_id/run_id/task_id/map_index``; the page reports a missing part
     :param ti: the same, as the frame's page has it
     """
     ti = ti or path.strip("/")
-    if sees_plugins(user):
+    if await request.app.state.database.run(sees_plugins, user):
         # One parameter: Airflow 3.1 loses the others at its login.
         return RedirectResponse(f"{base_path()}plugin/kirin" + (f"?ti={quote(ti, safe='')}" if ti else ""), 303)
-    html = (_STATIC / "page.html").read_text(encoding="utf-8").replace("{base}", quote(base_path(), safe="/"))
+    html = _packaged("page.html").decode().replace("{base}", quote(base_path(), safe="/"))
     return HTMLResponse(html, headers=_DATA_HEADERS | {"Content-Security-Policy": _page_policy()})
 
 
@@ -129,20 +133,18 @@ def _page_policy() -> str:
     )
 
 
-# The DAG id is in the path, where every Airflow version looks for it to check permissions. The check uses a session of
-# its own, which is closed before the route runs.
 _TI = "{dag_id}/{run_id:path}/{task_id}/{map_index}"
-data = APIRouter(prefix="/api")
-of_ti = APIRouter(dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
+_Key = tuple[str, str, str, int]
 
 
-class _TaskInstance:
-    """The task instance in a path; the user has to be allowed to read its DAG's XComs."""
+async def _task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> _Key:
+    """Return the task instance in a path."""
+    if not (_fits(map_index) and "\0" not in dag_id + run_id + task_id):
+        raise HTTPException(404, "There is no such task instance.")
+    return dag_id, run_id, task_id, map_index
 
-    def __init__(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
-        if not (_fits(map_index) and "\0" not in dag_id + run_id + task_id):
-            raise HTTPException(404, "There is no such task instance.")
-        self.key = (dag_id, run_id, task_id, map_index)
+
+TiDep = Annotated[_Key, Depends(_task_instance)]
 
 
 def _fits(number: int) -> bool:
@@ -150,7 +152,17 @@ def _fits(number: int) -> bool:
     return -(2**31) <= number < 2**31
 
 
-TiDep = Annotated[_TaskInstance, Depends()]
+async def _may_read(request: Request, user: GetUserDep, ti: TiDep) -> None:
+    """Refuse a user who may not read the XComs of the DAG in the path.
+
+    Not by Airflow's own dependency for it: that takes one of Airflow's threads, and waits in it for the database.
+    """
+    if not await request.app.state.database.run(readable_dags, user, ti[:1]):
+        raise HTTPException(403, "Forbidden")
+
+
+data = APIRouter(prefix="/api")
+of_ti = APIRouter(dependencies=[Depends(_may_read)])
 
 
 @data.get("/generations")
@@ -181,7 +193,7 @@ async def generations(
         shown = [each for each in cards if each["dag_id"] in readable]
         return {"cards": shown, "next": more, "dags": readable}
 
-    return _json(await _in_thread(request, find))
+    return _json(await request.app.state.database.run(find))
 
 
 def _search(
@@ -231,7 +243,7 @@ async def sums(request: Request, user: GetUserDep) -> JSONResponse:
             request.app.state.ends = (monotonic(), ends)
         return summary(ends, readable_dags(user, {end.dag_id for end in ends})) | {"of_days": SUMMARY_DAYS}
 
-    return _json(await _in_thread(request, add_up))
+    return _json(await request.app.state.database.run(add_up))
 
 
 @of_ti.get(f"/generation/{_TI}")
@@ -239,12 +251,12 @@ async def generation(request: Request, ti: TiDep) -> JSONResponse:
     """Return the generations that a task instance is about, as Airflow has them on record."""
 
     def find() -> dict[str, Any]:
-        roots, state = media_roots(), query.task_state(*ti.key)
-        if batch := query.batch(*ti.key):
+        roots, state = media_roots(), query.task_state(*ti)
+        if batch := query.batch(*ti):
             return {"cards": [], "batch": batch_card(batch, state, roots), "task_state": state}
         return {"cards": [card(row, records, roots) for row, records in _of_task(ti)], "task_state": state}
 
-    return _json(await _in_thread(request, find))
+    return _json(await request.app.state.database.run(find))
 
 
 @of_ti.get(f"/live/{_TI}/{{kirin_task_id}}")
@@ -282,38 +294,36 @@ async def image(request: Request, ti: TiDep, kirin_task_id: str, name: str) -> R
 @of_ti.get(f"/manifest/{_TI}")
 async def manifest(request: Request, ti: TiDep) -> Response:
     """Send the manifest of a batch, if it is below a root."""
-    batch = await _in_thread(request, query.batch, *ti.key)
+    batch = await request.app.state.database.run(query.batch, *ti)
     uri = batch.value["manifest"] if batch else ""
     return await _file(request, uri if is_manifest_shown(uri, media_roots()) else "")
 
 
 async def _file(request: Request, uri: str) -> Response:
-    found = await _in_thread(request, locate, uri, media_roots())
+    found = await request.app.state.storage.run(locate, uri, media_roots())
     if found is None:
         raise HTTPException(404, "There is no such file below [kirin] media_roots.")
     if isinstance(found, str):
         return RedirectResponse(found, 302, headers=_DATA_HEADERS)
     headers = _DATA_HEADERS | {"Content-Security-Policy": "default-src 'none'"}
-    suffix = Path(found.path if isinstance(found, StoredFile) else found).suffix.lower()
+    suffix = Path(found.path).suffix.lower()
     if suffix in MEDIA_TYPES:
         headers |= {"Content-Type": MEDIA_TYPES[suffix], "Cache-Control": "private, max-age=60"}
     else:
         headers |= {"Content-Type": "text/plain", "Content-Disposition": f'attachment; filename="{MANIFEST}"'}
-    if isinstance(found, Path):
-        return FileResponse(found, headers=headers)
     return await _stream(request, found, headers)
 
 
 async def _stream(request: Request, file: StoredFile, headers: dict[str, str]) -> Response:
     """Send a file, or a part of it. Between two reads no thread is held."""
-    size = await _in_thread(request, file.size)
+    size = await request.app.state.storage.run(file.size)
     wanted = byte_range(request.headers.get("Range"), size)
     if wanted is None:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
 
     async def parts() -> AsyncIterator[bytes]:
         for start in range(0, len(wanted), PART_BYTES):
-            yield await _in_thread(request, file.read, wanted[start : start + PART_BYTES])
+            yield await request.app.state.storage.run(file.read, wanted[start : start + PART_BYTES])
 
     headers |= {"Accept-Ranges": "bytes", "Content-Length": str(len(wanted))}
     if len(wanted) < size:
@@ -321,16 +331,16 @@ async def _stream(request: Request, file: StoredFile, headers: dict[str, str]) -
     return StreamingResponse(parts(), 206 if "Content-Range" in headers else 200, headers)
 
 
-async def _one(request: Request, ti: _TaskInstance, kirin_task_id: str) -> tuple[Stored, Records]:
+async def _one(request: Request, ti: _Key, kirin_task_id: str) -> tuple[Stored, Records]:
     """Return one of the generations that a task instance is about."""
-    for row, records in await _in_thread(request, _of_task, ti):
+    for row, records in await request.app.state.database.run(_of_task, ti):
         if row.value["kirin_task_id"] == kirin_task_id:
             return row, records
     raise HTTPException(404, "This task instance has no such generation on record.")
 
 
-def _of_task(ti: _TaskInstance) -> list[tuple[Stored, Records]]:
-    found = query.of_task(*ti.key)
+def _of_task(ti: _Key) -> list[tuple[Stored, Records]]:
+    found = query.of_task(*ti)
     records = Records.of(query.related(row.ti for row in found))
     return [(row, records) for row in found]
 
@@ -343,15 +353,6 @@ async def _look_up(request: Request, submission: Stored) -> Any:
         return await request.app.state.lookup.get(conn_id, submission.value["kirin_task_id"])
     except KirinError as error:
         raise HTTPException(502, error.message) from error
-
-
-async def _in_thread(request: Request, function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function that blocks, for no longer than a page may take."""
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            return await asyncio.get_running_loop().run_in_executor(request.app.state.readers, function, *arguments)
-    except TimeoutError as error:
-        raise HTTPException(504, f"Airflow's database or storage did not answer within {TIMEOUT:g} s.") from error
 
 
 def _json(content: Any) -> JSONResponse:

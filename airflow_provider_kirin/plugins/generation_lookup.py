@@ -98,5 +98,5 @@ class GenerationLookup:
 
 
 def no_answer() -> KirinUnavailableError:
-    """Return the error for a gateway that hangs."""
-    return KirinUnavailableError(f"The gateway did not answer within {TIMEOUT:g} s.")
+    """Return the error for a gateway that hangs, or a secrets backend that has its connection."""
+    return KirinUnavailableError(f"The gateway, or Airflow's secrets backend, did not answer within {TIMEOUT:g} s.")

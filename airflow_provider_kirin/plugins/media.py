@@ -66,7 +66,7 @@ class Root:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file in a storage that signs no links. Its methods block: run them in a thread.
+    """A local file, or one in a storage that signs no links. Its methods block: run them in a thread.
 
     :param fs: the storage, as fsspec has it
     :param path: in the storage
@@ -100,7 +100,7 @@ def is_manifest_shown(uri: str, roots: Sequence[Root]) -> bool:
     return uri.endswith(f"/{MANIFEST}") and find_root(uri, roots) is not None
 
 
-def locate(uri: str, roots: Sequence[Root]) -> Path | str | StoredFile | None:
+def locate(uri: str, roots: Sequence[Root]) -> StoredFile | str | None:
     """Return the file of a URI, or a signed link to it if its storage signs links. Blocks: run it in a thread.
 
     :param uri: what an XCom names
@@ -109,14 +109,15 @@ def locate(uri: str, roots: Sequence[Root]) -> Path | str | StoredFile | None:
     """
     if (root := find_root(uri, roots)) is None:
         return None
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
     parts = root.relative(uri) or ()
     if root.is_local:
         folder = Path("/", *_split(root.uri)[2]).resolve()
         path = folder.joinpath(*parts).resolve()
         # A link in the folder may lead out of it.
-        return path if path.is_relative_to(folder) and path.is_file() else None
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
+        is_inside = path.is_relative_to(folder) and path.is_file()
+        return StoredFile(ObjectStoragePath("file:///").fs, str(path)) if is_inside else None
     target = ObjectStoragePath(root.uri)
     for part in parts:
         target /= part

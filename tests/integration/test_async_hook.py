@@ -8,6 +8,7 @@ import itertools
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
@@ -17,6 +18,7 @@ from airflow_provider_kirin.exceptions import (
     KirinConfigError,
     KirinTimeoutError,
 )
+from airflow_provider_kirin.hooks import shared_session
 from airflow_provider_kirin.hooks.kirin import KirinAsyncHook, KirinHook
 from airflow_provider_kirin.hooks.shared_session import SharedSession
 from tests.support.emulator import until
@@ -138,6 +140,30 @@ class TestOneSessionForAll:
         assert all(isinstance(end, asyncio.CancelledError) for end in ended)
         # And it can be opened again, at once.
         assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
+
+    async def test_a_cancelled_call_does_not_wait_for_a_connection_lookup_that_hangs(
+        self, connect, counting_gateway, monkeypatch
+    ):
+        """The lookup itself is not cancelled, which would confuse a triggerer's requests to its supervisor."""
+        conn_id, look_up = connect(counting_gateway().url), shared_session.look_up_connection
+        began, may_end, ended = asyncio.Event(), asyncio.Event(), []
+
+        async def hanging(conn_id: str) -> Any:
+            began.set()
+            await may_end.wait()
+            ended.append(await look_up(conn_id))
+            return ended[0]
+
+        monkeypatch.setattr(shared_session, "look_up_connection", hanging)
+        call = asyncio.create_task(KirinAsyncHook(conn_id).get_task("one"))
+        await began.wait()
+        call.cancel()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        was_cancelled = call.cancelled()
+        may_end.set()
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=HANG)
+        assert was_cancelled and ended and not SharedSession._closing
 
     @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
     async def test_a_call_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import requests
+from anyio.to_thread import run_sync as to_thread_run_sync
 from sqlalchemy import select
 
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
@@ -21,6 +24,7 @@ from airflow_provider_kirin.operators.kirin import (
     KirinSubmitOperator,
 )
 from airflow_provider_kirin.plugins.media import LINK_SECONDS
+from airflow_provider_kirin.plugins.threads import MAX_THREADS
 from airflow_provider_kirin.sensors.kirin import KirinTaskSensor
 from benchmarks.gallery import Sample, samples, store
 from tests.support.emulator import KEY
@@ -49,14 +53,27 @@ def web(airflow_db) -> Iterator[Any]:
 def get(web, monkeypatch) -> Callable[..., Any]:
     """Open a path as a user with a role; None for an anonymous one."""
     # A page gives up after five seconds. On a machine that stands still, that is no defect.
-    for module in ("app", "generation_lookup"):
+    for module in ("threads", "generation_lookup"):
         monkeypatch.setattr(f"airflow_provider_kirin.plugins.{module}.TIMEOUT", HANG)
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
+    opening: list[str] = []
+
+    async def run_sync(function: Any, *arguments: Any, **options: Any) -> Any:
+        """Give a thread of the API server's to Airflow's routes only: the heartbeats of workers wait for them, too."""
+        assert not any(path.startswith("/kirin/") for path in opening), function
+        return await to_thread_run_sync(function, *arguments, **options)
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+
     def get(path: str, *, role: str | None = "VIEWER", **headers: str) -> Any:
         token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="somebody", role=role))
-        return web.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+        opening.append(path)
+        try:
+            return web.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+        finally:
+            opening.remove(path)
 
     return get
 
@@ -260,6 +277,24 @@ class TestMedia:
         assert whole.status_code == 200 and whole.headers["Content-Type"] == "video/mp4" and is_mp4(whole.content)
         assert part.status_code == 206 and part.content == whole.content[100:200]
         assert len(emulator.requests()) == asked
+
+    def test_storage_that_hangs_hangs_no_other_page(self, saved, visit, monkeypatch):
+        asked, may_answer = threading.Semaphore(0), threading.Event()
+
+        def hang(*_: Any) -> None:
+            asked.release()
+            may_answer.wait()
+
+        monkeypatch.setattr("airflow_provider_kirin.plugins.app.locate", hang)
+        video = (saved, "generate", "video", saved.result("generate")["id"], "0")
+        with ThreadPoolExecutor(2 * MAX_THREADS) as browser:
+            opened = [browser.submit(visit, *video) for _ in range(2 * MAX_THREADS)]
+            try:
+                assert all(asked.acquire(timeout=HANG) for _ in range(MAX_THREADS))
+                assert visit(saved, "generate").json()["cards"]
+            finally:
+                may_answer.set()
+        assert {each.result().status_code for each in opened} == {404}
 
     def test_video_in_object_storage_is_a_signed_link(self, saved, visit, monkeypatch, s3, logged):
         kirin_task_id = saved.result("generate")["id"]

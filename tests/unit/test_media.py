@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("airflow.sdk", reason="the pages are for Airflow 3.1 and later")
 
-from airflow_provider_kirin.plugins.media import Root, byte_range, find_root, locate, media_roots
+from airflow_provider_kirin.plugins.media import Root, StoredFile, byte_range, find_root, locate, media_roots
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,8 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "in.mp4").write_bytes(b"video")
     (folder / "folder.mp4").mkdir()
     roots = [Root(str(folder))]
-    assert locate((folder / "in.mp4").as_uri(), roots) == folder / "in.mp4"
+    found = locate((folder / "in.mp4").as_uri(), roots)
+    assert isinstance(found, StoredFile) and found.path == str(folder / "in.mp4")
     for name in ("out.mp4", "folder.mp4", "missing.mp4"):
         assert locate((folder / name).as_uri(), roots) is None
 
