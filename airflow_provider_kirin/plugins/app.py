@@ -33,6 +33,7 @@ from airflow_provider_kirin.plugins.generation_lookup import GenerationLookup
 from airflow_provider_kirin.plugins.media import (
     MEDIA_TYPES,
     StoredFile,
+    asks_for_part,
     byte_range,
     is_manifest_shown,
     locate,
@@ -326,9 +327,10 @@ async def _stream(request: Request, file: StoredFile, headers: dict[str, str]) -
             yield await request.app.state.storage.run(file.read, wanted[start : start + PART_BYTES])
 
     headers |= {"Accept-Ranges": "bytes", "Content-Length": str(len(wanted))}
-    if len(wanted) < size:
+    is_part = asks_for_part(request.headers.get("Range"))
+    if is_part:
         headers |= {"Content-Range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}"}
-    return StreamingResponse(parts(), 206 if "Content-Range" in headers else 200, headers)
+    return StreamingResponse(parts(), 206 if is_part else 200, headers)
 
 
 async def _one(request: Request, ti: _Key, kirin_task_id: str) -> tuple[Stored, Records]:

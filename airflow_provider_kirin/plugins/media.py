@@ -138,12 +138,23 @@ def byte_range(header: str | None, size: int) -> range | None:
     :param size: of the file
     :return: None if the file has none of them
     """
-    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", (header or "").strip())
-    if found is None or found.groups() == ("", ""):
+    if not (found := _parse_range(header)):
         return range(size)
     first, last = found.groups()
     wanted = range(int(first), min(int(last or size) + 1, size)) if first else range(max(size - int(last), 0), size)
     return wanted or None
+
+
+def asks_for_part(header: str | None) -> bool:
+    """Return whether a ``Range`` header is valid: a browser that gets 200 for one, even for all bytes, cannot seek.
+
+    :param header: the header
+    """
+    return _parse_range(header) is not None
+
+
+def _parse_range(header: str | None) -> re.Match[str] | None:
+    return re.fullmatch(r"bytes=(?!-$)([0-9]{0,18})-([0-9]{0,18})", (header or "").strip())
 
 
 def _split(uri: str) -> tuple[str, str, tuple[str, ...]]:

@@ -276,6 +276,11 @@ class TestMedia:
         part = visit(saved, "generate", "video", kirin_task_id, "0", Range="bytes=100-199")
         assert whole.status_code == 200 and whole.headers["Content-Type"] == "video/mp4" and is_mp4(whole.content)
         assert part.status_code == 206 and part.content == whole.content[100:200]
+        # A browser that gets 200 for this takes it that it cannot seek.
+        all_of_it = visit(saved, "generate", "video", kirin_task_id, "0", Range="bytes=0-")
+        assert all_of_it.status_code == 206 and all_of_it.content == whole.content
+        assert all_of_it.headers["Content-Range"] == f"bytes 0-{len(whole.content) - 1}/{len(whole.content)}"
+        assert visit(saved, "generate", "video", kirin_task_id, "0", Range="pages=1").status_code == 200
         assert len(emulator.requests()) == asked
 
     def test_storage_that_hangs_hangs_no_other_page(self, saved, visit, monkeypatch):
