@@ -295,8 +295,10 @@ def parse_decimal(value: Any) -> Decimal | None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return None
     # str() returns the shortest exact form of a float: 0.28 stays 0.28.
-    text = str(value).strip() if not isinstance(value, int) else format(value if abs(value) < 10**30 else 0, "d")
+    text = str(value).strip()
     if len(text) > _MAX_AMOUNT_LENGTH:
         return None
     try:

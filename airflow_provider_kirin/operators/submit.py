@@ -134,8 +134,10 @@ class KirinSubmitOperator(TemplatedArguments, OpenLineageMixin, RetriedByDefault
         """Validate the fixed arguments of a mapped task as for any other task."""
         if "payload" in kwargs:
             model = kwargs.get("model", DEFAULT_MODEL)
-            allowed = bool(kwargs.get("allow_unknown_model", False))
-            check_static(kwargs["payload"], model, is_dynamic=is_dynamic, allow_unknown_model=allowed)
+            # A model that is missing here may come from expand() or from default_args.
+            if "model" in kwargs:
+                allowed = bool(kwargs.get("allow_unknown_model", False))
+                check_static(kwargs["payload"], model, is_dynamic=is_dynamic, allow_unknown_model=allowed)
             reject_inline_images(kwargs["payload"], model)
         return super().partial(**kwargs)
 

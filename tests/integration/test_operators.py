@@ -821,7 +821,18 @@ class TestImagesStayInTheRequest:
 
     def test_a_typo_in_what_a_mapped_task_holds_fixed_shows_when_the_dag_is_parsed(self, dag):
         with dag, pytest.raises(KirinPayloadError, match="Did you mean 'prompt'"):
-            KirinSubmitOperator.partial(task_id="submit", payload={"image": "/tmp/a.png", "promt": "p"})
+            payload = {"image": "/tmp/a.png", "promt": "p"}
+            KirinSubmitOperator.partial(task_id="submit", payload=payload, model="kirin_v1_6_i2v")
+
+    def test_what_a_mapped_task_holds_fixed_is_not_checked_for_a_model_that_it_may_not_have(self, dag, run, emulator):
+        """The model comes from expand(), or from default_args."""
+        dag.default_args = {"model": "kirin_v1_6_t2v"}
+        with dag:
+            fixed = {"payload": {"prompt": "A tea cup."}}
+            KirinSubmitOperator.partial(task_id="of_default_args", **fixed).expand(take=[1])
+            KirinSubmitOperator.partial(task_id="of_expand", **fixed).expand(model=["kirin_v2_6_t2v"])
+        assert run(dag).state == "success"
+        assert {row["model"] for row in emulator.ledger()["paid"]} == {"kirin_v1_6_t2v", "kirin_v2_6_t2v"}
 
     def test_brought_by_a_template_of_a_mapped_task(self, dag, run, secret_image, emulator, airflow_db, tmp_path):
         text = base64.b64encode(secret_image).decode()
