@@ -820,8 +820,8 @@ class TestImagesStayInTheRequest:
         assert not any(piece in str(refusal.value) for piece in self.pieces(secret_image))
 
     def test_a_typo_in_what_a_mapped_task_holds_fixed_shows_when_the_dag_is_parsed(self, dag):
+        payload = {"image": "/tmp/a.png", "promt": "p"}
         with dag, pytest.raises(KirinPayloadError, match="Did you mean 'prompt'"):
-            payload = {"image": "/tmp/a.png", "promt": "p"}
             KirinSubmitOperator.partial(task_id="submit", payload=payload, model="kirin_v1_6_i2v")
 
     def test_what_a_mapped_task_holds_fixed_is_not_checked_for_a_model_that_it_may_not_have(self, dag, run, emulator):
