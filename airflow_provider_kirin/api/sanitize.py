@@ -13,7 +13,7 @@ from typing import Any
 
 #: Maximum levels of nesting. The API's own responses have six.
 MAX_DEPTH = 16
-#: Maximum number of values in one response. The API's own have about thirty.
+#: Maximum number of values in one field of a response. The API's own responses have about thirty in all.
 MAX_VALUES = 5_000
 #: Maximum length of a string. The longest in use are signed URLs.
 MAX_TEXT = 16_384
@@ -64,14 +64,21 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
             return value if math.isfinite(value) else None
         if depth < MAX_DEPTH and isinstance(value, Mapping):
             # What is renamed must not take the place of what has that name.
+            inner = clean_field if depth == 0 else clean
             return {
-                new: clean(item, depth + 1)
+                new: inner(item, depth + 1)
                 for name, item in value.items()
-                if ((new := key(name)) == name or new not in value) and left > 0
+                if ((new := key(name)) == name or new not in value) and (left > 0 or depth == 0)
             }
         if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
             return [clean(item, depth + 1) for item in value if left > 0]
         return None
+
+    def clean_field(value: Any, depth: int) -> Any:
+        # A large field must not cost another one, above all the video.
+        nonlocal left
+        left = MAX_VALUES
+        return clean(value, depth)
 
     return clean(value, 0)
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_kirin.api.callback_token import CallbackToken, signing_key
-from airflow_provider_kirin.plugins import callback_keys
+from airflow_provider_kirin.connection import KirinConnection
+from airflow_provider_kirin.hooks import shared_session
+from airflow_provider_kirin.plugins import callback, callback_keys
 from airflow_provider_kirin.plugins.callback_keys import SigningKeys, Verdict
 from tests.support.waiting import HANG
 
@@ -118,3 +120,25 @@ def test_a_lookup_that_takes_too_long_says_so(
     with caplog.at_level("INFO", logger=callback_keys.__name__):
         asyncio.run(SigningKeys(hanging).refresh("far"))
     assert "No key for callbacks of the connection 'far': TimeoutError" in caplog.text
+
+
+async def test_the_first_import_is_not_within_the_time_of_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims, offered = said_by(), asyncio.Event()
+
+    async def import_slowly() -> None:
+        await asyncio.sleep(0.2)
+
+    async def connection(_: str) -> KirinConnection:
+        return KirinConnection("https://cloud.vtrix.ai/model", "the-key", callback_base_url="https://airflow.example")
+
+    monkeypatch.setattr(callback, "load_hooks", import_slowly)
+    monkeypatch.setattr(shared_session, "look_up_connection", connection)
+    monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", 0.1)
+    receiver = callback.Receiver()
+    monkeypatch.setattr(receiver, "_offer", lambda _: offered.set())
+    receiver._unverified.put_nowait((claims.sign(KEYS["kirin_default"]), claims))
+    verifying = asyncio.create_task(receiver._verify_unknown())
+    try:
+        await asyncio.wait_for(offered.wait(), 60)
+    finally:
+        verifying.cancel()

@@ -74,6 +74,13 @@ def test_depth_number_and_length_are_bounded() -> None:
     assert len(sanitize("x" * 10**7)) == MAX_TEXT
 
 
+@pytest.mark.parametrize("large", [list(range(10**4)), {str(number): number for number in range(10**4)}])
+def test_a_large_field_costs_no_other_one(large: Any) -> None:
+    cleaned = sanitize({"metadata": large, "output": [{"url": "u"}]})
+    assert len(cleaned["metadata"]) <= MAX_VALUES
+    assert cleaned["output"] == [{"url": "u"}]
+
+
 def test_a_secret_is_hidden_in_values_and_keys() -> None:
     value = {"sk-1": ["a sk-1", {"b": "sk-1sk-1"}]}
     assert sanitize(value, hide=lambda text: text.replace("sk-1", "***")) == {"***": ["a ***", {"b": "******"}]}
