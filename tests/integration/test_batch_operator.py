@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -471,6 +472,25 @@ class TestTheTrigger:
             poll_interval=0.1,
         )
         assert asyncio.run(fire(trigger)) == {"v": 1, "done": 0}
+
+    @pytest.mark.parametrize(("connection", "done"), [("kirin_default", 1), ("no_such_connection", 0)])
+    def test_its_event_is_held_back_until_the_scheduler_knows_that_the_worker_has_ended(self, submit, connection, done):
+        now = time.time()
+        trigger = KirinBatchTrigger(
+            kirin_conn_id=connection,
+            in_flight=[[submit("[[seconds:0]]"), now]],
+            folder=None,
+            deferred_at=now,
+            earliest_event=now + 2,
+            deadline=now + 600,
+            has_more=False,
+            retry_at=None,
+            poll_interval=0.1,
+        )
+        # As in a triggerer.
+        trigger.task_instance = SimpleNamespace(task_id="t", dag_id="d", run_id="r", map_index=-1, try_number=1)
+        assert asyncio.run(fire(trigger)) == {"v": 1, "done": done}
+        assert time.time() >= now + 1.9
 
 
 @pytest.mark.parametrize(
