@@ -342,6 +342,16 @@ class TestGenerate:
         assert ended.state == "success" and ended.ti("generate").try_number == 2
         assert emulator.submitted == 1
 
+    def test_a_submission_answered_with_a_wrong_id_is_found_by_another_try(self, dag, run, payload, emulator):
+        with dag:
+            generate(payload)
+        wrong = {"id": "nobodys", "status": "in_progress"}
+        emulator.fault(on="submit", kind="accepted_status", status=200, body=wrong)
+        ended = run(dag)
+        (paid,) = emulator.ledger()["paid"]
+        assert ended.state == "success" and ended.result("generate")["id"] == paid["id"]
+        assert ended.xcoms()["generate", -1, "kirin_submission"]["kirin_task_id"] == paid["id"]
+
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_a_video_that_is_gone_before_it_is_downloaded_is_a_failure(
         self, dag, run, ends_at_once, emulator, tmp_path, deferrable
