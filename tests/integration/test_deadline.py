@@ -17,7 +17,7 @@ from airflow_provider_kirin.exceptions import KirinError, KirinNetworkError, Kir
 from airflow_provider_kirin.hooks.kirin import KirinHook
 from airflow_provider_kirin.utils.deadline import Deadline, DeadlineError
 from tests.support.leftovers import left_behind
-from tests.support.raw_server import TASK, RawServer, dripping, endless, phases, replying, whole
+from tests.support.raw_server import TASK, WAYS, RawServer, dripping, endless, phases, replying, whole
 from tests.support.waiting import HANG
 
 PHASES = phases("application/json", b"{}") | {
@@ -95,6 +95,10 @@ class TestEveryPhaseIsBounded:
                 accepted.settimeout(HANG)
                 with pytest.raises(ConnectionResetError):
                     read_all(accepted)
+
+    def test_a_response_that_urllib3_refuses(self, raw_server, hook, payload):
+        kirin = hook(raw_server(WAYS["two content lengths"]).url)
+        assert lose(kirin, lambda: kirin.submit(payload)).sent
 
     def test_several_in_a_row(self, raw_server, hook):
         server = raw_server(dripping(b"HTTP/1.1 200 OK\r\nX-Long: "))

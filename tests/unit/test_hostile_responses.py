@@ -72,6 +72,12 @@ class TestCases:
         assert "note" in outcome.metadata
         judge(outcome)
 
+    def test_an_integer_of_more_digits_than_python_reads(self) -> None:
+        raw = json.dumps({**DONE, "metadata": {"note": 1}}).encode().replace(b'"note": 1', b'"note": ' + b"9" * 5_000)
+        outcome = outcome_of(raw)
+        assert isinstance(outcome, KirinTask)
+        assert outcome.metadata == {"note": None}
+
     def test_a_key_that_is_echoed_with_json_escapes(self) -> None:
         raw = rb'{"error":{"message":"bad header: Bearer \u0073k-KEY\/M\u002bA\\RK\"1"}}'
         outcome = outcome_of(raw, 401)
