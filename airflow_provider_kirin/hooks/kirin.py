@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from airflow_provider_kirin.api.video_file import VideoFile
 
 __all__ = ["KirinAsyncHook", "KirinHook"]
+
+#: Seconds that stand for a longer ``timeout`` of the connection when it is tested: the Test button takes one of the
+#: threads of Airflow's API server, which answer the heartbeats of workers as well.
+TEST_TIMEOUT = 5.0
 
 
 class KirinHook(BaseHook):
@@ -312,7 +317,8 @@ class KirinHook(BaseHook):
             connection = self.connection
             if connection.unknown_extras:
                 return False, connection.unknown_extras
-            response = self._send(get_generation(connection.base_url, connection_test.PROBE_ID))
+            brief = replace(connection, timeout=min(connection.timeout, TEST_TIMEOUT))
+            response = call_sync(self.get_conn(), get_generation(connection.base_url, connection_test.PROBE_ID), brief)
         except KirinError as error:
             return False, str(error)
         except Exception as error:

@@ -245,6 +245,11 @@ class TestTestConnection:
         works, said = KirinHook(connect(raw_server(WAYS[way]).url, timeout=1)).test_connection()
         assert not works and said
 
+    def test_a_gateway_that_hangs_does_not_hold_the_api_server_for_long(self, connect, raw_server, monkeypatch):
+        monkeypatch.setattr("airflow_provider_kirin.hooks.kirin.TEST_TIMEOUT", 0.5)
+        works, said = KirinHook(connect(raw_server(WAYS["silence"]).url, timeout=2 * HANG)).test_connection()
+        assert not works and "No response" in said
+
     @pytest.mark.parametrize("host", ["ftp://kirin.test", "http://", "http://user:secret@kirin.test", "http://h:port"])
     def test_a_malformed_host(self, connect, host):
         works, said = KirinHook(connect(host)).test_connection()
