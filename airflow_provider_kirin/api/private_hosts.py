@@ -54,7 +54,7 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address embedded in an IPv6 address, where its packets end up; None if there is none."""
     if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    return ip.ipv4_mapped or ip.sixtofour
 
 
 @dataclass(frozen=True)

@@ -97,11 +97,11 @@ class Download:
             for attempt in range(1, _MAX_ATTEMPTS + 1):
                 try:
                     return self._fetch(session, file)
-                except ExpiredLinkError:
+                except ExpiredLinkError as error:
                     fresh_links += 1
                     if self._fresh_url is None or fresh_links > _MAX_FRESH_LINKS or attempt == _MAX_ATTEMPTS:
                         raise
-                    log.info("The link to the video was refused; continuing with a fresh one.")
+                    log.info("Continuing with a fresh link: %s", error)
                     # Wait, because the fresh link may be the same one: the store may lag behind the gateway.
                     pause(fresh_links)
                     self._url = self._fresh_url()
@@ -181,7 +181,8 @@ class Download:
         if not head:
             self._check_length(0)
         if not is_mp4(bytes(head[:12])):
-            raise KirinResponseError(
+            error_class = KirinResponseError if may_start_over else ExpiredLinkError
+            raise error_class(
                 f"{redact_url(self._url)} is not an MP4 file by its content ({len(head):,} bytes were inspected).",
                 retryable=may_start_over,
             )

@@ -27,7 +27,7 @@ _PACKED_CHUNK = 16 * 1024
 
 
 class ExpiredLinkError(KirinResponseError):
-    """The link was refused. Retrying it cannot help; looking up the generation gives a fresh one."""
+    """The link is refused, or does not lead to a video. Retrying it cannot help; a lookup gives a fresh one."""
 
 
 class UndecodableError(KirinNetworkError):
@@ -110,7 +110,7 @@ def check_response(response: requests.Response, url: str, *, is_partial: bool) -
     if http_range.first_byte(status, response.headers) != 0:
         raise KirinResponseError(f"{summary} with a part of the video that was not requested.")
     if not http_range.may_be_video(content_type):
-        raise KirinResponseError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
+        raise ExpiredLinkError(f"{redact_url(url)} is {one_line(content_type, 60)}, not a video.", retryable=False)
 
 
 def _follow(

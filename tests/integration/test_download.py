@@ -383,6 +383,18 @@ class TestAFreshLink:
         assert [request["path"] for request in host.requests] == ["/old.mp4?sig=1", "/new.mp4?sig=2"]
         assert place.read_bytes() == host.body
 
+    @pytest.mark.parametrize("kind", ["text/html", "application/octet-stream"])
+    def test_takes_the_place_of_one_that_leads_to_a_page(self, serve, hook, place, kind):
+        page, host = serve(b"<Error>Request has expired</Error>", kind=kind), serve(video(MEGABYTE))
+        hook.download(f"{page.url}/v.mp4", place, fresh_url=lambda: f"{host.url}/v.mp4")
+        assert place.read_bytes() == host.body and len(page.requests) == 1
+
+    def test_that_leads_to_a_page_too_is_final(self, serve, hook, place):
+        page = serve(b"<html>Log in</html>", kind="text/html")
+        with pytest.raises(KirinResponseError, match="not a video") as caught:
+            hook.download(f"{page.url}/v.mp4", place, fresh_url=lambda: f"{page.url}/w.mp4")
+        assert not caught.value.retryable and len(page.requests) == 3
+
     def test_in_the_middle_resumes_where_the_old_one_stopped(self, serve, hook, place):
         host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
         hook.download(f"{host.url}/old.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
