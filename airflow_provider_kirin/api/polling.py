@@ -24,6 +24,7 @@ from airflow_provider_kirin.api.retry import LOOKUP_RETRY_DELAYS, backoff_delay
 from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
+    KirinConfigError,
     KirinError,
     KirinNotFoundError,
     KirinTimeoutError,
@@ -117,7 +118,8 @@ class Poller:
         self._error_count = 0
         #: Consecutive polls in which the API did not know the generation.
         self._not_found_count = 0
-        #: Whether the API did not know the generation at the last poll, which may be replication lag.
+        #: Whether the API did not know the generation at the last poll, which may be replication lag, or whether the
+        #: connection was not found.
         self.is_not_found = False
         #: Whether the gateway asked at the last poll not to be polled for a while, which it asks of the whole account.
         self.has_to_wait = False
@@ -177,11 +179,13 @@ class Poller:
         :param now: the time of the poll
         """
         self._poll_count += 1
-        self.is_not_found = isinstance(error, KirinNotFoundError) and error.from_api
+        # If it was found before, a secrets backend is down, which passes.
+        is_no_connection = isinstance(error, KirinConfigError) and error.retryable and self._logged is None
+        self.is_not_found = is_no_connection or (isinstance(error, KirinNotFoundError) and error.from_api)
         self.has_to_wait = isinstance(error, KirinAPIError) and bool(error.retry_after)
         # A load balancer's 404 or a firewall's 403 says nothing about the generation: it is temporary, like a 503.
         if not isinstance(error, KirinAPIError) or error.from_api:
-            if isinstance(error, KirinNotFoundError):
+            if self.is_not_found:
                 return self._after_not_found(error, now)
             if not error.retryable:
                 return PollResult(outcome=error)
@@ -193,14 +197,19 @@ class Poller:
         log_line = f"Could not poll Kirin generation {self.kirin_task_id}; next poll in {delay:.0f} s: {error}"
         return PollResult(delay=delay, log_line=log_line)
 
-    def _after_not_found(self, error: KirinNotFoundError, now: float) -> PollResult:
-        """Accept "not found" only after several polls over a while, whatever the user's own interval."""
-        if self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline:
-            return PollResult(outcome=settle_not_found(error, is_submitted=self.external_task_id is not None))
-        delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], error.retry_after or 0.0), now)
-        log_line = None
-        if not self._not_found_count:
-            log_line = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); polling again: {error}"
+    def _after_not_found(self, error: KirinError, now: float) -> PollResult:
+        """Accept that a generation or the connection is not found only after a while, whatever the user's interval."""
+        is_last = self._not_found_count >= len(LOOKUP_RETRY_DELAYS) or now >= self.deadline
+        why, asked = "The connection is not found; looking it up again", 0.0
+        if isinstance(error, KirinNotFoundError):
+            why = f"The gateway does not know Kirin generation {self.kirin_task_id} (yet); polling again"
+            asked = error.retry_after or 0.0
+            if is_last:
+                error = settle_not_found(error, is_submitted=self.external_task_id is not None)
+        if is_last:
+            return PollResult(outcome=error)
+        delay = self._until_deadline(max(LOOKUP_RETRY_DELAYS[self._not_found_count], asked), now)
+        log_line = None if self._not_found_count else f"{why}: {error}"
         self._not_found_count += 1
         return PollResult(delay=delay, log_line=log_line)
 

@@ -91,17 +91,22 @@ def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     cut = whole[: limit * 4]
     cleaned = cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)
     cleaned = _URL_OR_RUN.sub(partial(_describe, is_cut=len(cut) < len(whole)), " ".join(cleaned.split()))
-    cleaned = _SECRET.sub(lambda match: match["start"] or (match["name"] and match["name"] + "***") or "", cleaned)
+    cleaned = _without_secrets(cleaned)
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
-def without_images(value: Any) -> Any:
-    """Return a JSON value in which a string that may be an image only shows its length."""
+def redact_values(value: Any) -> Any:
+    """Return a JSON value without images, and without the queries and passwords of addresses; nothing is shortened."""
     if isinstance(value, str):
-        return _LONG_RUN.sub(lambda run: _count(run[0]) if _looks_like_data(run[0]) else run[0], value)
+        counted = _LONG_RUN.sub(lambda run: _count(run[0]) if _looks_like_data(run[0]) else run[0], value)
+        return _without_secrets(counted)
     if isinstance(value, dict):
-        return {name: without_images(item) for name, item in value.items()}
-    return [without_images(item) for item in value] if isinstance(value, list) else value
+        return {name: redact_values(item) for name, item in value.items()}
+    return [redact_values(item) for item in value] if isinstance(value, list) else value
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRET.sub(lambda match: match["start"] or (match["name"] and match["name"] + "***") or "", text)
 
 
 def _describe(match: re.Match[str], *, is_cut: bool) -> str:

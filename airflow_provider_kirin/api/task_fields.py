@@ -22,7 +22,7 @@ from airflow_provider_kirin.api.reasons import (
     read_reason,
     read_text,
 )
-from airflow_provider_kirin.api.redaction import one_line, short_repr, without_images
+from airflow_provider_kirin.api.redaction import one_line, redact_values, short_repr
 from airflow_provider_kirin.api.requests import validate_task_id
 from airflow_provider_kirin.exceptions import KirinIdError, KirinResponseError
 
@@ -257,7 +257,7 @@ def read_metadata(metadata: Any, dropped: list[str]) -> dict[str, Any]:
         dropped.append(f"metadata ({size:,} characters)")
         return {}
     # A gateway may repeat the request.
-    return {name: without_images(value) for name, value in metadata.items()}
+    return {name: redact_values(value) for name, value in metadata.items()}
 
 
 def read_name(value: Any) -> str:

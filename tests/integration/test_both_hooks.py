@@ -111,6 +111,10 @@ class TestGetAndWait:
         # Airflow says the same where a secrets backend could not be asked.
         assert caught.value.retryable
 
+    async def test_a_wait_does_not_outlast_a_missing_connection(self, either, kirin_fast_retries):
+        with pytest.raises(KirinConfigError, match="no_such_connection"):
+            await either("no_such_connection").wait("one", timeout=3600)
+
 
 class TestAnOddResponse:
     @pytest.mark.parametrize("status", ["102 Processing", "103 Early Hints"])

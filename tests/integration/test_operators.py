@@ -438,6 +438,14 @@ class TestGenerate:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestTheSensor:
+    def test_does_not_wait_for_a_connection_that_is_missing(self, dag, run, mode):
+        with dag:
+            KirinTaskSensor(
+                task_id="wait", kirin_task_id="d1", kirin_conn_id="no_such_connection", retries=0, **MODES[mode]
+            )
+        ended = run(dag)
+        assert ended.states() == {"wait": "failed"} and "There is no Airflow connection" in ended.log
+
     def test_waits(self, dag, run, payload, mode):
         with dag:
             submit = KirinSubmitOperator(task_id="submit", payload={**payload, "prompt": "[[seconds:0.6]]"})

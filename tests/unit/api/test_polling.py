@@ -28,6 +28,7 @@ from airflow_provider_kirin.api.task import KirinTask
 from airflow_provider_kirin.exceptions import (
     KirinAPIError,
     KirinAuthError,
+    KirinConfigError,
     KirinCreditError,
     KirinError,
     KirinInputError,
@@ -356,6 +357,21 @@ class TestNotFound:
             after(wait, outcome, START)
             seen.append(wait.is_not_found)
         assert seen == [False, True, False, False, False]
+
+    @pytest.mark.parametrize("poll_interval", [None, 60.0])
+    def test_of_a_connection_ends_the_wait_as_soon(self, poll_interval: float | None) -> None:
+        missing = KirinConfigError("There is no Airflow connection 'x'.", retryable=True)
+        run = simulate(poller(poll_interval=poll_interval), lambda now: missing)
+        assert run.last.outcome is missing
+        assert run.polls[-1] == pytest.approx(sum(LOOKUP_RETRY_DELAYS), abs=1)
+        (line,) = [step.log_line for step in run.steps if step.log_line]
+        assert "'x'" in line
+
+    def test_of_a_connection_that_was_found_before_is_temporary(self) -> None:
+        missing = KirinConfigError("There is no Airflow connection 'x'.", retryable=True)
+        run = simulate(poller(1000), lambda now: BUSY if now < 1 else missing)
+        assert isinstance(run.last.outcome, KirinTimeoutError)
+        assert "There is no Airflow connection" in str(run.last.outcome)
 
     @settings(max_examples=100)
     @given(st.sampled_from([NO_GATEWAY, FIREWALL]), intervals, jitters, st.floats(0, 4000))

@@ -467,12 +467,12 @@ class TestBounds:
         assert [video.url for video in kirin_task.videos] == ["https://h/1"]
         assert kirin_task.dropped == ("2 of 3 videos",)
 
-    def test_metadata_that_repeats_the_image_only_counts_it(self) -> None:
+    def test_metadata_that_repeats_the_request_holds_no_image_and_no_signature(self) -> None:
         image = base64.b64encode(random.Random(1).randbytes(3000)).decode()
-        read = KirinTask.from_response(
-            COMPLETED | {"metadata": {"request": {"params": [{"image": image, "note": "x" * 300}]}}}
-        )
-        assert read.metadata == {"request": {"params": [{"image": "<4,000 characters>", "note": "x" * 300}]}}
+        params = {"image": image, "image_tail": "https://user:SECRET@h/a.jpg?sig=SECRET", "note": "x" * 300}
+        read = KirinTask.from_response(COMPLETED | {"metadata": {"request": {"params": [params]}}})
+        shown = {"image": "<4,000 characters>", "image_tail": "https://h/a.jpg", "note": "x" * 300}
+        assert read.metadata == {"request": {"params": [shown]}}
 
     @pytest.mark.parametrize("metadata", [{"a": "x" * 20_000}, {str(key): key for key in range(5000)}])
     def test_metadata(self, metadata: Any) -> None:
