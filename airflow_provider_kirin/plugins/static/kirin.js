@@ -404,9 +404,9 @@ function left(seconds) {
 }
 
 function showBatch(page, key, batch, views) {
-  const key = JSON.stringify(batch);
-  if (views.get("batch") === key) return;
-  views.set("batch", key);
+  const shown = JSON.stringify(batch);
+  if (views.get("batch") === shown) return;
+  views.set("batch", shown);
   const saved = batch.counts.saved ?? 0;
   const isActive = batch.status === "in_progress";
   const row = (name, value) => value && [h("dt", {}, name), h("dd", {}, value)];
