@@ -24,6 +24,8 @@ from urllib.request import urlopen
 from aiohttp import web
 
 _READY = "Benchmark gateway ready at "
+#: A response that a client has to skip: it waits for the one that follows.
+_INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 #: How an MP4 begins: our download takes nothing else for a video.
 _BEGINNING = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 #: The largest video that `/video/{bytes}` serves; the file behind it is sparse.
@@ -103,6 +105,8 @@ class Gateway:
             case "/model/v1/generation/task":
                 return _json(kirin_task(last))
             case "/hostile/model/v1/generation/task":
+                if request.transport is not None:
+                    request.transport.write(_INTERIM * 2_000)
                 return web.Response(body=next(self._hostile), content_type="application/json")
             case "/ready":
                 return web.Response(status=200 if progress_of(last) >= 1 else 404)
