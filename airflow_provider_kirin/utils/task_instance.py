@@ -55,7 +55,7 @@ def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[st
     :param operator: the operator, mapped or not
     :param context: the task's context
     """
-    dag = operator.get_dag() if is_unmapped_copy(operator) else None
+    dag: Any = operator.get_dag() if is_unmapped_copy(operator) else None
     mapped: Any = dag.task_dict.get(operator.task_id) if dag is not None else None
     # The arguments of a decorated function are not ours, and Airflow keeps them elsewhere.
     expanded = getattr(getattr(mapped, "expand_input", None), "value", None)
@@ -65,8 +65,10 @@ def arguments_from_outputs(operator: Any, context: Mapping[str, Any]) -> list[st
         return [name for name, values in expanded.items() if not isinstance(values, (Mapping, Sequence))]
     if isinstance(expanded, Sequence) and isinstance(expanded[map_index_of(context["ti"])], Mapping):
         return []
-    # The row is another task's output.
-    return [name for name in init_arguments(operator) if name not in mapped.partial_kwargs]
+    # The row is another task's output. A None in default_args is the DAG file's own.
+    inherited = (dag.default_args, getattr(mapped.task_group, "default_args", None))
+    own = {name for defaults in inherited for name, value in (defaults or {}).items() if value is None}
+    return [name for name in init_arguments(operator) if name not in own and name not in mapped.partial_kwargs]
 
 
 def require_task_instance(context: Mapping[str, Any]) -> None:

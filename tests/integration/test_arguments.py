@@ -165,15 +165,18 @@ class TestALiteralNoneMeansNotGiven:
                 partial(task_id="generate").expand_kwargs([{"payload": payload, **nothing_given}])
         assert run(dag).state == "success" and emulator.submitted == 1
 
-    @pytest.mark.parametrize("how", ["partial", "left out"])
+    @pytest.mark.parametrize("how", ["partial", "default_args", "left out"])
     def test_beside_rows_of_another_task(self, dag, run, payload, emulator, how):
+        literal: dict[str, Any] = {"destination": None, "external_task_id": None}
+        if how == "default_args":
+            dag.default_args = literal
         with dag:
 
             @task
             def rows() -> list[dict[str, Any]]:
                 return [{"payload": {**payload, "negative_prompt": None}}]
 
-            fixed: dict[str, Any] = {"destination": None, "external_task_id": None} if how == "partial" else {}
+            fixed = literal if how == "partial" else {}
             KirinGenerateVideoOperator.partial(task_id="generate", **fixed).expand_kwargs(rows())
         assert run(dag).state == "success" and emulator.submitted == 1
 

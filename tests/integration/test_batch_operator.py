@@ -186,14 +186,19 @@ class TestABatch:
         assert ended.result("videos")["counts"] == {"saved": 3}
         assert ended.rendered("videos")["payloads"] == "rows of another task"
 
-    def test_another_tasks_none_is_an_error_not_an_empty_table(self, dag, run, emulator, tmp_path):
+    @pytest.mark.parametrize("argument", ["payloads", "key", "max_cost_usd", "destination", "filename_template"])
+    def test_another_tasks_none_is_an_error_not_left_out(self, dag, run, rows, emulator, tmp_path, argument):
+        """Neither an empty table, nor rows without keys, nor a batch without a budget."""
         with dag:
 
             @task
-            def products():
+            def nothing():
                 return None
 
-            batch(tmp_path, products())
+            KirinBatchOperator(
+                task_id="videos",
+                **{"payloads": rows(2), "key": "sku", "destination": str(tmp_path), argument: nothing()},
+            )
         ended = run(dag)
         assert ended.states()["videos"] == "failed"
         assert "turned out to be empty" in ended.log
