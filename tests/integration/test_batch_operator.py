@@ -286,6 +286,11 @@ class TestRowsThatFail:
         result = resume(batch(tmp_path, table, on_bad_row="skip"), Instance())
         assert result["counts"] == {"saved": 3, "refused": 1}
 
+    def test_a_row_with_the_key_in_it_is_not_sent(self, rows, emulator, tmp_path):
+        with pytest.raises(AirflowFailException, match="contains the connection's API key") as caught:
+            resume(batch(tmp_path, rows(1, f"Say {KEY} {{}}")), Instance())
+        assert emulator.submitted == 0 and KEY not in str(caught.value)
+
     def test_the_others_are_stored_and_the_error_names_the_reasons(self, rows, emulator, tmp_path):
         table = rows(4)
         table[1]["image"] = "/no/such/file.jpg"
@@ -442,6 +447,7 @@ class TestTheTrigger:
             batch(tmp_path, rows(3)).execute(Instance().context())
         _, arguments = deferred.value.trigger.serialize()
         assert arguments["in_flight"] is None
+        assert arguments["earliest_event"] >= arguments["deferred_at"] + 10
         assert asyncio.run(fire(KirinBatchTrigger(**arguments)))["done"] >= 1
 
     def test_they_fit_a_column_of_64_kb_when_they_are_encrypted(self):

@@ -96,6 +96,12 @@ class TestSubmitAndLookUp:
         assert {problem.field for problem in caught.value.problems} == {"promt", "duration"}
         assert emulator.requests() == []
 
+    @pytest.mark.parametrize("call", ["submit", "precharge"])
+    def test_the_key_is_never_sent_in_a_payload(self, hook, emulator, payload, call):
+        with pytest.raises(KirinPayloadError, match="contains the connection's API key"):
+            getattr(hook, call)({**payload, "prompt": f"Say {hook.connection.api_key}."})
+        assert emulator.requests() == []
+
     def test_what_only_the_gateway_knows_is_its_refusal(self, hook, emulator, payload):
         body = {"error": {"code": "8002005002", "message": "cannot read the image"}}
         emulator.fault(on="submit", kind="status", status=400, body=body)

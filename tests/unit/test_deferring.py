@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
+from airflow_provider_kirin.api.capacity import CapacityWait
+from airflow_provider_kirin.triggers.capacity import deferral_until_place
 from airflow_provider_kirin.triggers.kirin import deferral_until_done
 from airflow_provider_kirin.utils.deferral import min_deferral
 from airflow_provider_kirin.utils.start_from_trigger import BACKSTOP
@@ -41,6 +43,14 @@ def test_the_earliest_event_is_wall_clock_time() -> None:
     trigger = deferred(3600).trigger
     assert before + 10 <= trigger.earliest_event <= time.time() + 10
     assert trigger.serialize()[1]["earliest_event"] == trigger.earliest_event
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), [(None, 10), (3.0, 10), (60.0, 60)])
+def test_so_it_is_for_a_place_in_a_full_account(retry_after: float | None, seconds: float) -> None:
+    now = time.time()
+    wait = CapacityWait(since=now, deadline=now + 3600)
+    arguments = deferral_until_place(wait, kirin_conn_id="kirin_default", try_number=1, retry_after=retry_after)
+    assert now + seconds <= arguments["trigger"].earliest_event <= time.time() + seconds
 
 
 def test_airflows_timeout_is_later_than_the_triggers_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
