@@ -123,7 +123,9 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
             http_status=status,
         )
     code, message = parse_error(body)
-    meaning = _meaning(status, code, message)
+    # Whether it is safe to submit again rests on the API's own names: others may repeat the prompt.
+    own = parse_own_error(body)
+    meaning = _meaning(status, *own)
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
     words = message or ("" if code else describe_body(body)) or "no message"
@@ -137,7 +139,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):
-        error.from_api = _is_about_a_task(body, *parse_own_error(body))
+        error.from_api = _is_about_a_task(body, *own)
     elif isinstance(error, KirinAuthError):
         # A firewall's HTML page says nothing about the key; a response without a body is taken at face value.
         error.from_api = isinstance(body, Mapping) or not body

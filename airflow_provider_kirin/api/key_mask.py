@@ -29,7 +29,7 @@ class KeyMask:
             # As a whole word: ids such as "airflow-1" and paths keep their meaning.
             forms = [rf"(?:(?<![\w./-])|(?<=%20)){spelt}(?![\w/-]|\.\w)", *_base64_of(f"Bearer {key}")]
         self._pattern = re.compile("|".join(forms))
-        self._cut = re.compile(re.escape(key[:_HEAD]) + r"[^\s\"'<>…]*", re.IGNORECASE)
+        self._cut = re.compile(re.escape(key[:_HEAD]), re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
         """Return a string with the key masked.
@@ -39,13 +39,19 @@ class KeyMask:
         if len(self._key) <= 3:
             return text
         masked = self._pattern.sub(_MASK, text)
-        if self._is_long and self._key[:_HEAD] in masked.lower():
-            masked = self._cut.sub(self._mask_cut, masked)
-        return masked
+        return self._mask_cut(masked) if self._is_long and self._key[:_HEAD] in masked.lower() else masked
 
-    def _mask_cut(self, match: re.Match[str]) -> str:
-        found = match[0].rstrip(".")
-        return _MASK + match[0][len(found) :] if self._key.startswith(found.lower()) else match[0]
+    def _mask_cut(self, text: str) -> str:
+        """Mask what the key begins with, unless it is the beginning of another word."""
+        parts, end = [], 0
+        for match in self._cut.finditer(text):
+            start, stop = match.span()
+            while self._key[stop - start : stop - start + 1] == text[stop : stop + 1].lower() != "":
+                stop += 1
+            if start >= end and not re.match(r"[\w-]", text[stop : stop + 1]):
+                parts += [text[end:start], _MASK]
+                end = stop
+        return "".join([*parts, text[end:]])
 
 
 def _spellings_of(char: str) -> str:

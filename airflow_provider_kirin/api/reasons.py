@@ -43,12 +43,12 @@ def read_reason(source: Any) -> tuple[str, str]:
 
 
 def read_any_reason(source: Any) -> tuple[str, str]:
-    """Return the code and the message of an error of any form.
+    """Return the code and the message of an error of any form, each empty if there is none.
 
     :param source: as for :func:`read_reason`
     """
     code, message = read_reason(source)
-    return code, message or one_line(find_words(source) or _rest_of(source))
+    return code, message or one_line(find_words(source))
 
 
 def find_words(source: Any, level: int = 0) -> str:
@@ -75,15 +75,14 @@ def find_words(source: Any, level: int = 0) -> str:
     return ""
 
 
-def find_failure(fields: Any, *, nested: bool, names: Collection[str] = _FAILURES) -> str:
-    """Return what is said under a name that only an error has; empty if there is nothing.
+def find_failure(fields: Any, names: Collection[str] = _FAILURES) -> str:
+    """Return what is said, at whatever level, under a name that only an error has; empty if there is nothing.
 
     :param fields: a task object, or a part of one
-    :param nested: whether to search what is in it, too
     :param names: the names
     """
     level = list(_mappings(fields))
-    for _ in range(_MAX_LEVELS if nested else 1):
+    for _ in range(_MAX_LEVELS):
         for each in level:
             found = [value for name, value in each.items() if _plain(name) in names]
             if words := find_words(found) or "; ".join(filter(None, map(_rest_of, found))):
@@ -97,7 +96,7 @@ def find_any_words(value: Any) -> str:
 
     :param value: a JSON value, such as an output without a video
     """
-    return find_failure(value, nested=True, names=_WORDS)
+    return find_failure(value, _WORDS)
 
 
 def describe_body(body: Any) -> str:

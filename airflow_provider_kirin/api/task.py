@@ -150,8 +150,8 @@ class KirinTask:
         error = None if status == "in_progress" or videos else _error(read_failure(fields, status))
         if status == "completed" and not videos and not error and (unreadable := read_unreadable(fields.get("output"))):
             error = KirinTaskError("", f"{_UNREADABLE}: {unreadable}")
-        if status != "in_progress" and not (videos or error):
-            error = _error(("", search_failure(fields, status)))
+        if status != "in_progress" and not (videos or (error and error.message)):
+            error = _error((error.code if error else "", search_failure(fields, status)))
         return cls(
             id=kirin_task_id,
             status=status,

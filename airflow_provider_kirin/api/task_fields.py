@@ -14,7 +14,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from airflow_provider_kirin.api.reasons import (
-    describe_body,
     find_any_words,
     find_failure,
     find_words,
@@ -55,7 +54,7 @@ STATUSES: dict[str, Status] = {
 #: What a task object also has without a failure.
 _TASK_FIELDS = frozenset(
     {*("id", "task_id", "external_task_id", "status", "model", "created_at", "updated_at", "progress"), "output"}
-    | {"usage", "metadata", "error", "errors", "request_id"}
+    | {"usage", "metadata", "error", "errors", "request_id", "title", "description", "text"}
 )
 
 #: Maximum length of an amount of money.
@@ -64,7 +63,10 @@ _MAX_AMOUNT_LENGTH = 64
 #: budget.
 MAX_COST = 1000
 #: What an error says if there is none, in lower case.
-_NO_ERROR = {"", "-", "0", "false", "n/a", "nil", "no error", "none", "null", "ok", "success"}
+_NO_ERROR = frozenset(
+    {"", "-", "0", "[]", "{}", "false", "n/a", "nil", "no error", "no errors", "none", "null", "ok", "undefined"}
+    | {"succeed", "succeeded", "success", "successful"}
+)
 #: Maximum number of videos of one generation. The models make one; some related ones, up to nine.
 MAX_VIDEOS = 100
 #: Maximum length of a video's URL. Signed URLs have some hundred characters, rarely two thousand.
@@ -167,11 +169,10 @@ def search_failure(fields: Mapping[str, Any], status: Status) -> str:
     :param status: from :func:`read_status`; what a generation says that failed is about the failure
     """
     besides = {name: value for name, value in fields.items() if name not in _TASK_FIELDS}
-    others = {name: value for name, value in fields.items() if name not in ("error", "errors")}
-    words = find_words(besides) if status == "failed" else ""
-    words = words or find_failure(others, nested=True) or find_any_words(fields.get("output"))
-    words = one_line(words or (describe_body(besides) if status == "failed" else ""))
-    return words if _is_error("", words) else ""
+    others = {name: value for name, value in fields.items() if name != "error" or not _is_success(value)}
+    words = find_failure(others)
+    words = words or (find_words(besides) if status == "failed" else "") or find_any_words(fields.get("output"))
+    return words if _is_error("", words := one_line(words)) else ""
 
 
 def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
@@ -179,8 +180,7 @@ def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
     if _is_success(fields.get("error")):
         return "", ""
     reasons = map(read_any_reason, (fields.get("error"), fields.get("errors")))
-    failure = "", find_failure(fields, nested=False)
-    return next((reason for reason in (*reasons, failure) if _is_error(*reason)), ("", ""))
+    return next((reason for reason in reasons if _is_error(*reason)), ("", ""))
 
 
 def _is_error(code: str, message: str) -> bool:

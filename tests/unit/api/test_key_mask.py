@@ -69,6 +69,8 @@ def test_is_masked_in_any_notation(key: str, notation: str) -> None:
         ("bad key sa-Ab3dE5fG7hJ9kL1m", "bad key ***"),
         ("bad key sa-Ab3dE5fG7...", "bad key ***..."),
         ("bad key 'sa-Ab3dE5fG7hJ9…' given", "bad key '***…' given"),
+        ("bad key SA-AB3DE5FG7HJ9K**** (sa-Ab3dE5fG7hJ9k)", "bad key ******* (***)"),
+        ("sa-Ab3dE5fG7hJ9k, sa-Ab3dE5fG7hJ9k&x=1", "***, ***&x=1"),
         # Too little of it, and something else that begins like it.
         ("bad key sa-Ab3d...", "bad key sa-Ab3d..."),
         ("id sa-Ab3dE5fG7hJ-other", "id sa-Ab3dE5fG7hJ-other"),

@@ -35,13 +35,13 @@ ERRORS: list[Any] = [
     {"message": {"text": "because"}},
     {"message": ["because", "and more"]},
     {"Message": "because"},
-    {"inner": {"what": "because"}},
-    {"prompt": ["because"]},
     {"code": "X", "data": {"message": "because"}},
     {"code": 7, "en": "because"},
 ]
-#: Task objects that have nothing under error or errors.
+#: Task objects that only people can read.
 ELSEWHERE: list[dict[str, Any]] = [
+    {"error": {"inner": {"what": "because"}}},
+    {"errors": {"prompt": ["because"]}},
     {"error_message": "because"},
     {"fail_reason": "because"},
     {"failure_reason": {"text": "because"}},
@@ -60,8 +60,6 @@ BESIDE: list[dict[str, Any]] = [
     {"detail": "because"},
     {"detail": [{"loc": ["body"], "msg": "because"}]},
     {"task_status_msg": "because"},
-    {"title": "because"},
-    {"moderation": {"verdict": "because"}},
 ]
 
 
@@ -70,16 +68,14 @@ def read(body: dict[str, Any]) -> KirinTask:
 
 
 @pytest.mark.parametrize("status", ["failed", "completed", "cancelled"])
-@pytest.mark.parametrize(
-    "said", [*({"error": error} for error in ERRORS), *({"errors": e} for e in ERRORS), *ELSEWHERE]
-)
+@pytest.mark.parametrize("said", [*({"error": error} for error in ERRORS), *({"errors": e} for e in ERRORS)])
 def test_an_error_ends_the_wait_with_its_words(said: dict[str, Any], status: str) -> None:
     assert "because" in str(error_from_task(read({**ENDED, "status": status, **said})))
 
 
 @pytest.mark.parametrize("status", ["failed", "completed"])
-@pytest.mark.parametrize("said", NESTED)
-def test_words_that_are_nested_reach_the_user(said: dict[str, Any], status: str) -> None:
+@pytest.mark.parametrize("said", [*ELSEWHERE, *NESTED])
+def test_words_from_elsewhere_reach_the_user(said: dict[str, Any], status: str) -> None:
     assert "because" in str(error_from_task(read({**ENDED, "status": status, **said})))
 
 
@@ -97,6 +93,13 @@ def test_what_stands_beside_a_failure_reaches_the_user(said: dict[str, Any]) -> 
         {"error": {}},
         {"errors": []},
         {"error": {"code": 0, "detail": ""}},
+        {"error": {"code": None, "message": None, "retries": 2}},
+        {"error": {"type": None, "level": "info"}},
+        {"error": "succeeded"},
+        {"errors": {"total": 3}},
+        {"error_msg": "SUCCEED"},
+        {"err_msg": "No errors"},
+        {"failure_reason": "none yet"},
     ],
 )
 def test_an_unknown_status_without_an_error_goes_on(said: dict[str, Any]) -> None:
@@ -110,10 +113,32 @@ def test_success_is_not_a_reason(said: dict[str, Any]) -> None:
     assert "moderated" in str(error)
 
 
-def test_a_link_in_an_output_outranks_words_beside_it() -> None:
+@pytest.mark.parametrize("said", [{}, {"error": {"code": None, "retries": 2}}, {"error_message": "succeeded"}])
+def test_a_link_in_an_output_outranks_words_beside_it(said: dict[str, Any]) -> None:
     output = [{"text": "because", "link": "https://h.example/v.mp4"}]
-    kirin_task = read({"id": "d1", "status": "completed", "output": output})
+    kirin_task = read({"id": "d1", "status": "completed", "output": output, **said})
     assert kirin_task.has_unreadable_output
+
+
+@pytest.mark.parametrize("said", [{"object": "video", "seed": 5, "prompt": "cat"}, {"description": "Campaign 7"}])
+def test_ordinary_fields_of_a_failure_are_no_reason(said: dict[str, Any]) -> None:
+    assert "no reason given" in str(error_from_task(read({**ENDED, "status": "failed", **said})))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (429, {"error": "too_many_requests", "error_description": "It does not affect your credits."}, "REJECTED"),
+        (429, {"error": {"type": "rate_limit", "request": {"prompt": "the end credits roll"}}}, "REJECTED"),
+        (429, {"description": "Your balance is not charged."}, "REJECTED"),
+        (400, {"error": {"code": 1201, "request": {"external_task_id": "a-1", "prompt": "a used car"}}}, "REJECTED"),
+        (422, {"errors": {"external_task_id": ["must not be used with batch"]}}, "REJECTED"),
+    ],
+)
+def test_words_of_others_decide_nothing_about_a_submission(status: int, body: dict[str, Any], outcome: str) -> None:
+    error = error_from_response(status, body, doing="submitting")
+    assert classify_submission_error(error) is SubmissionOutcome[outcome]
+    assert error.retryable is (status == 429)
 
 
 @pytest.mark.parametrize("said", [*({"error": error} for error in ERRORS), *ELSEWHERE, *NESTED, *BESIDE])

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_kirin.api.redaction import one_line, redact_url, short_repr
 
+UUID = "0f9a2c34-5b6d-4e7f-8a91-b2c3d4e5f607"
+
 
 class TestRedactUrl:
     @pytest.mark.parametrize(
@@ -114,6 +116,8 @@ class TestOneLine:
             ("signature=SECRET&x=1", "signature=***&x=1"),
             ("s3://conn_id@bucket/a is missing", "s3://conn_id@bucket/a is missing"),
             ("is it 5? a=b, x:y", "is it 5? a=b, x:y"),
+            (f"task {UUID}_{UUID} not found", f"task {UUID}_{UUID} not found"),
+            (f"s3://b/{UUID}/{UUID}.mp4", f"s3://b/{UUID}/{UUID}.mp4"),
         ],
     )
     def test_what_may_be_secret_elsewhere_is_left_out(self, text: str, shown: str) -> None:
@@ -160,7 +164,7 @@ class TestOneLine:
 
     def test_of_megabytes_only_the_beginning_is_searched(self) -> None:
         assert len(one_line("https://h.example/" * 2_000_000)) <= 300
-        for hostile in ("?", "//a:", "a:b@", "%2F%2F", "1,", "ab1C"):
+        for hostile in ("?", "//a:", "a:b@", "%2F%2F", "1,", "ab1C", "%3faaaa", "&#63;", r"\u003f"):
             assert len(one_line(hostile * 1_000_000, 4000)) <= 4000
         # Spaces are joined, so the word would be shown if they had been read.
         assert one_line(" " * 10_000_000 + "word") == ""
