@@ -28,11 +28,13 @@ from airflow_provider_kirin.cli.records import with_batches
 from airflow_provider_kirin.exceptions import (
     KirinBatchError,
     KirinBudgetError,
+    KirinConfigError,
     KirinDestinationError,
     KirinTableError,
 )
 from airflow_provider_kirin.operators.batch import KirinBatchOperator
 from airflow_provider_kirin.state.journal import SupersededError
+from airflow_provider_kirin.testing import fast_retries
 from airflow_provider_kirin.triggers.batch import KirinBatchTrigger, fits_into_arguments
 from tests.support.emulator import KEY
 from tests.support.s3 import keys
@@ -285,6 +287,14 @@ class TestRowsThatFail:
         assert emulator.requests() == []
         result = resume(batch(tmp_path, table, on_bad_row="skip"), Instance())
         assert result["counts"] == {"saved": 3, "refused": 1}
+
+    def test_a_connection_that_does_not_exist_is_looked_up_for_15_seconds(self, rows, tmp_path):
+        with (
+            fast_retries() as waited,
+            pytest.raises(KirinConfigError, match="There is no Airflow connection 'kirin_eu'"),
+        ):
+            resume(batch(tmp_path, rows(1), kirin_conn_id="kirin_eu"), Instance())
+        assert sum(waited) == 15.5
 
     def test_a_row_with_the_key_in_it_is_not_sent(self, rows, emulator, tmp_path):
         with pytest.raises(AirflowFailException, match="contains the connection's API key") as caught:

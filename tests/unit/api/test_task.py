@@ -513,6 +513,10 @@ class TestRoundTrip:
             "external_task_id": "row-7",
         }
 
+    def test_an_xcom_that_was_edited_is_harmless_too(self) -> None:
+        edited = {**KirinTask.from_response(COMPLETED).to_dict(), "metadata": {"__type": 2**64, "a": "\ud83d\x00"}}
+        assert KirinTask.from_dict(edited).metadata == {"type": str(2**64), "a": "\ufffd\ufffd"}
+
     @settings(max_examples=150)
     @given(responses)
     @example({"id": "a", "status": "failed", "error": {"code": "1", "message": "http://h/" + "x" * 400}})
