@@ -112,6 +112,13 @@ class TestWithoutAnEnd:
     async def test_the_deadline_ends_the_wait(self, conn_id):
         assert await reason(waiting(-10, seconds=0.2)) == "deadline"
 
+    @pytest.mark.parametrize("used", ["kirin_default", "broken"])
+    async def test_waits_for_a_task_that_was_deferred_a_moment_ago(self, conn_id, connect, used):
+        connect("not a host", conn_id="broken")
+        began = time.monotonic()
+        await fired(waiting(-10, conn_id=used, seconds=0.2, hold=2))
+        assert time.monotonic() - began >= 1.9
+
     async def test_the_event_holds_the_whole_wait(self, conn_id):
         trigger = waiting(-10, seconds=0.2)
         assert await fired(trigger) == {
