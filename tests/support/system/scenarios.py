@@ -254,6 +254,11 @@ def accepted_and_400_with_a_failures_code(stage: Stage) -> None:
     stage.begin()
 
 
+def accepted_under_another_id(stage: Stage) -> None:
+    stage.gateway.fault("submit", "accepted_status", status=200, body={"id": "nobodys", "status": "in_progress"})
+    stage.begin()
+
+
 def lookup_finds_another_generation(stage: Stage) -> None:
     another = {"id": "bobs", "status": "completed", "external_task_id": "bob-1", "output": []}
     stage.gateway.fault("get", "garbage", body=another, times=3, skip=1)
@@ -725,6 +730,12 @@ SCENARIOS = (
         title="response lost, and the lookup returns somebody else's generation for a while",
         act=lookup_finds_another_generation,
         expected=FINDS,
+    ),
+    Scenario(
+        title="accepted, and the response has an id that the gateway does not know",
+        act=accepted_under_another_id,
+        shape="generate",
+        expected=ADOPTS,
     ),
     Scenario(title="gateway down (connection refused), then back", act=gateway_down),
     Scenario(title="gateway killed after acceptance, then back", act=gateway_killed_after_acceptance, expected=FINDS),
