@@ -193,7 +193,7 @@ class TestFreshLinks:
             KirinGenerateVideoOperator(task_id="generate", payload=payload, destination=str(tmp_path), retries=0)
         emulator.fault(on="video", kind="status", status=403, times=1)
         ended = run(dag)
-        assert ended.state == "success" and "continuing with a fresh one" in ended.log
+        assert ended.state == "success" and "Continuing with a fresh link" in ended.log
         assert "Signature" not in ended.log
 
 
