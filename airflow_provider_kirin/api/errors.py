@@ -279,6 +279,11 @@ def advice_for(kirin_task: KirinTask) -> str:
         return "It may have a video, and be billed: look at it in your Kirin account before you submit another one."
     if kirin_task.status == "completed":
         return "Waiting longer cannot help; change the image or the prompt and submit a new generation."
+    if kirin_task.raw_status and kirin_task.has_unknown_status:
+        return (
+            "It may still continue, and be billed: look at it in your Kirin account before you increase `take` for a "
+            "new one."
+        )
     code = one_line(kirin_task.error.code, 80) if kirin_task.error else ""
     return f"{CODES.get(code, _FAILED).advice}."
 

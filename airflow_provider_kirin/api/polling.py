@@ -34,6 +34,8 @@ from airflow_provider_kirin.exceptions import (
 FIRST_INTERVAL = 3.0
 MIN_INTERVAL = 2.0
 MAX_INTERVAL = 120.0
+#: Seconds within which a wait finds out that its connection does not exist.
+_START_SECONDS = 60.0
 #: Lower bound for a user's own interval: short enough for an emulator, and not a hot loop even if it is 0.
 MIN_FIXED_INTERVAL = 0.1
 #: Seconds before which no end is expected: public clients wait for one to ten minutes; the API documents no duration.
@@ -179,8 +181,9 @@ class Poller:
         :param now: the time of the poll
         """
         self._poll_count += 1
-        # If it was found before, a secrets backend is down, which passes.
-        is_no_connection = isinstance(error, KirinConfigError) and error.retryable and self._logged is None
+        # Later, or if it was found before, a secrets backend is down, which passes.
+        is_start = self._logged is None and now < self.started_at + _START_SECONDS
+        is_no_connection = isinstance(error, KirinConfigError) and error.retryable and is_start
         self.is_not_found = is_no_connection or (isinstance(error, KirinNotFoundError) and error.from_api)
         self.has_to_wait = isinstance(error, KirinAPIError) and bool(error.retry_after)
         # A load balancer's 404 or a firewall's 403 says nothing about the generation: it is temporary, like a 503.

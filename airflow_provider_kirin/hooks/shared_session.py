@@ -49,8 +49,6 @@ class SharedSession:
 
     # Per event loop: a session must not outlive its loop, and tests have many loops.
     _open: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedSession]]] = WeakKeyDictionary()
-    #: Those without a user that are still to be closed: an event loop only keeps weak references.
-    _closing: ClassVar[set[asyncio.Future[None]]] = set()
 
     connection: KirinConnection
     session: aiohttp.ClientSession
@@ -100,15 +98,13 @@ class SharedSession:
         self._users -= 1
         if self._users:
             return
+        if self._starting is not None and not self._starting.done():
+            # The lookup of the connection may hang, and must not be cancelled: in a triggerer its response would be
+            # taken for that of the next request. Its user does not wait for it, and the next one joins it.
+            return
         self._retire()
-        is_starting = self._starting is not None and not self._starting.done()
-        self._closing.add(closing := asyncio.ensure_future(self._close()))
-        closing.add_done_callback(self._closing.discard)
-        # The lookup of the connection may hang, and must not be cancelled: in a triggerer its response would be taken
-        # for that of the next request. So it is left to end by itself, and its user is not kept waiting.
-        if not is_starting:
-            # Shielded: a second cancellation must not leave it open.
-            await asyncio.shield(closing)
+        # Shielded: a second cancellation must not leave it open.
+        await asyncio.shield(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
         if self._starting is not None:
@@ -185,6 +181,15 @@ class SharedSession:
         await asyncio.shield(self._starting)
 
     async def _start(self, patience: float | None) -> None:
+        try:
+            self.session = await self._make_session(patience)
+        finally:
+            if not self._users:
+                self._retire()
+        if not self._users:
+            await self.session.close()
+
+    async def _make_session(self, patience: float | None) -> aiohttp.ClientSession:
         # The import takes 0.2 s and looking up a connection may block: neither must stop the event loop.
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
         schedule = zip(LOOKUP_RETRY_DELAYS, accumulate(LOOKUP_RETRY_DELAYS), strict=True)
@@ -195,7 +200,7 @@ class SharedSession:
         self.rate_limiter = RateLimiter(self.connection.requests_per_second)
         tls = await asyncio.to_thread(check_bundle, verify_with(self.connection))
         seconds = self.connection.timeout
-        self.session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(  # type: ignore[no-any-return]
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls, socket_factory=BoundedSocket.create),
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -155,15 +155,22 @@ class TestOneSessionForAll:
             return ended[0]
 
         monkeypatch.setattr(shared_session, "look_up_connection", hanging)
-        call = asyncio.create_task(KirinAsyncHook(conn_id).get_task("one"))
-        await began.wait()
-        call.cancel()
-        for _ in range(50):
+        calls = []
+        for _ in range(5):
+            calls.append(asyncio.create_task(KirinAsyncHook(conn_id).get_task("one")))
+            await began.wait()
             await asyncio.sleep(0)
-        was_cancelled = call.cancelled()
+            calls[-1].cancel()
+            for _ in range(50):
+                await asyncio.sleep(0)
+        were_cancelled = [call.cancelled() for call in calls]
+        (shared,) = SharedSession._open[asyncio.get_running_loop()].values()
         may_end.set()
-        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=HANG)
-        assert was_cancelled and ended and not SharedSession._closing
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=HANG)
+        assert all(were_cancelled)
+        assert len(ended) == 1, "later calls join the lookup"
+        assert shared.session.closed and not SharedSession._open[asyncio.get_running_loop()]
 
     @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
     async def test_a_call_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):

@@ -367,9 +367,10 @@ class TestNotFound:
         (line,) = [step.log_line for step in run.steps if step.log_line]
         assert "'x'" in line
 
-    def test_of_a_connection_that_was_found_before_is_temporary(self) -> None:
+    @pytest.mark.parametrize(("first", "after"), [(BUSY, 1), (NO_GATEWAY, 100)], ids=["found before", "long after"])
+    def test_of_a_connection_later_is_temporary(self, first: KirinTask | KirinError, after: float) -> None:
         missing = KirinConfigError("There is no Airflow connection 'x'.", retryable=True)
-        run = simulate(poller(1000), lambda now: BUSY if now < 1 else missing)
+        run = simulate(poller(1000), lambda now: first if now < after else missing)
         assert isinstance(run.last.outcome, KirinTimeoutError)
         assert "There is no Airflow connection" in str(run.last.outcome)
 
