@@ -101,7 +101,7 @@ class Download:
                     fresh_links += 1
                     if self._fresh_url is None or fresh_links > _MAX_FRESH_LINKS or attempt == _MAX_ATTEMPTS:
                         raise
-                    log.info("No video at this link; continuing with a fresh one: %s", error)
+                    log.info("Continuing with a fresh link: %s", error)
                     # Wait, because the fresh link may be the same one: the store may lag behind the gateway.
                     pause(fresh_links)
                     self._url = self._fresh_url()
