@@ -9,8 +9,8 @@ from collections.abc import Iterator
 _MASK = "***"
 #: A shorter key belongs to an emulator. It may be an ordinary word, or a part of one: "test", "airflow".
 MIN_SECRET = 8
-#: A key that is cut off is recognized by this many first characters.
-_HEAD = 12
+#: A key that is cut off is recognized by this many first characters, or by as many as are not another word's.
+_HEAD, _CERTAIN = 12, 16
 
 
 class KeyMask:
@@ -48,7 +48,7 @@ class KeyMask:
             start, stop = match.span()
             while self._key[stop - start : stop - start + 1] == text[stop : stop + 1].lower() != "":
                 stop += 1
-            if start >= end and not re.match(r"[\w-]", text[stop : stop + 1]):
+            if start >= end and (stop - start >= _CERTAIN or not re.match(r"[\w-]", text[stop : stop + 1])):
                 parts += [text[end:start], _MASK]
                 end = stop
         return "".join([*parts, text[end:]])

@@ -1,6 +1,6 @@
 """Find the reason in an error of any form: the gateway, the models behind it and proxies have names of their own.
 
-A decision about money rests on the API's own names only; see :func:`read_reason`. The others are for people.
+Whether a submission was accepted rests on the API's own names only; see :func:`read_reason`. The others are for people.
 """
 
 from __future__ import annotations

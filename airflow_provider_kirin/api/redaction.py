@@ -13,17 +13,18 @@ _SLASH, _MARK, _EQUALS = (
     rf"(?:{char}|\\{{0,4}}(?:{char}|u00{code})|%(?:25){{0,2}}{code}|&\#(?:x{code}|{int(code, 16)});)"
     for char, code in (("/", "2f"), (r"\?", "3f"), ("=", "3d"))
 )
-#: What may be secret in an address that is not a plain URL: of another scheme, relative or escaped.
-_SECRET = re.compile(
-    rf"""(?P<start>{_SLASH}{{2}})(?:(?!{_SLASH})[^\s"'<>@:%])*(?::|%(?:25)*3a)(?:(?!{_SLASH})[^\s"'<>@])*(?:@|%(?:25)*40)
-    # Before it a user and a password. The user of a storage URI alone is a connection id.
-    |(?<![\w/@:])[^\s/@:"'<>]{{1,64}}:[^\s/@"'<>]{{1,64}}@(?=[\w\[])  # without a scheme
-    |(?P<query>{_MARK}[^\s"'<>]*)
-    |(?P<name>(?:sig|signature|token|secret|password|sessionid){_EQUALS})[^\s"'<>&;]*
-    """,
-    re.IGNORECASE | re.VERBOSE,
+#: User and password of an address, whatever its scheme. The user of a storage URI alone is a connection id.
+_USER = re.compile(
+    rf"""({_SLASH}{{2}})(?:(?!{_SLASH})[^\s"'<>@:%])*(?::|%(?:25)*3a)(?:(?!{_SLASH})[^\s"'<>@])*(?:@|%(?:25)*40)""",
+    re.IGNORECASE,
 )
+_USER_WITHOUT_SCHEME = re.compile(r"""(?<![\w/@:])[^\s/@:"'<>]{1,64}:[^\s/@"'<>]{1,64}@(?=[\w\[])""")
+_QUERY = re.compile(rf"{_MARK}[^\s\"'<>]*", re.IGNORECASE)
 _PARAMETER = re.compile(_EQUALS, re.IGNORECASE)
+_NAMED = re.compile(
+    rf"((?:sig|signature|token|secret|password|sessionid){_EQUALS})[^\s\"'<>&;]*",
+    re.IGNORECASE,
+)
 _WEB_URL = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
 #: A URL, a word that is too long to be one, or a list of bytes.
 _URL_OR_RUN = re.compile(
@@ -45,16 +46,20 @@ def redact_url(url: str) -> str:
 
     :param url: any string; if it is not a URL, it is returned shortened
     """
+    return _redact_url(url)[:200]
+
+
+def _redact_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "<malformed URL>"
     if not parts.scheme or not host:
-        return url.partition("?")[0][:200]
+        return url.partition("?")[0]
     if may_hold_password(host, f"{parts.path}{parts.query}{parts.fragment}"):
         return f"{parts.scheme}://..."
-    return f"{parts.scheme}://{host}{parts.path}"[:200]
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def may_hold_password(host: str, path: str) -> bool:
@@ -96,27 +101,23 @@ def one_line(text: Any, limit: int = _MAX_MESSAGE) -> str:
     cut = whole[: limit * 4]
     cleaned = cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)
     cleaned = _URL_OR_RUN.sub(partial(_describe, is_cut=len(cut) < len(whole)), " ".join(cleaned.split()))
-    cleaned = _SECRET.sub(_without_secret, cleaned)
+    cleaned = _without_secrets(_USER_WITHOUT_SCHEME.sub("", cleaned))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
 def redact_values(value: Any) -> Any:
-    """Return a JSON value without images, and without the queries and passwords of URLs.
-
-    :param value: of any length; unlike :func:`one_line` it takes a fraction of a microsecond for a character
-    """
+    """Return a JSON value without images, and without the queries and passwords of addresses; nothing is shortened."""
     if isinstance(value, str):
-        shown = _WEB_URL.sub(lambda url: redact_url(url[0]), value)
+        shown = _without_secrets(_WEB_URL.sub(lambda url: _redact_url(url[0]), value))
         return _LONG_RUN.sub(lambda run: _count(run[0]) if _looks_like_data(run[0]) else run[0], shown)
     if isinstance(value, dict):
         return {name: redact_values(item) for name, item in value.items()}
     return [redact_values(item) for item in value] if isinstance(value, list) else value
 
 
-def _without_secret(match: re.Match[str]) -> str:
-    if match["query"]:
-        return "" if _PARAMETER.search(match["query"]) else match["query"]
-    return match["start"] or (f"{match['name']}***" if match["name"] else "")
+def _without_secrets(text: str) -> str:
+    without_query = _QUERY.sub(lambda query: "" if _PARAMETER.search(query[0]) else query[0], _USER.sub(r"\1", text))
+    return _NAMED.sub(r"\1***", without_query)
 
 
 def _describe(match: re.Match[str], *, is_cut: bool) -> str:

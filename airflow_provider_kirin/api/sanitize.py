@@ -51,7 +51,7 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
         cleaned = text(str(name))
         return cleaned.lstrip("_") if cleaned.startswith("__") else cleaned
 
-    def clean(value: Any, depth: int) -> Any:
+    def clean(value: Any, depth: int, *, has_fields: bool = False) -> Any:
         nonlocal left
         left -= 1
         if isinstance(value, str):
@@ -64,23 +64,22 @@ def sanitize(value: Any, *, hide: Callable[[str], str] | None = None) -> Any:
             return value if math.isfinite(value) else None
         if depth < MAX_DEPTH and isinstance(value, Mapping):
             # What is renamed must not take the place of what has that name.
-            inner = clean_field if depth == 0 else clean
             return {
-                new: inner(item, depth + 1)
+                new: clean_field(new, item, depth + 1) if has_fields else clean(item, depth + 1)
                 for name, item in value.items()
-                if ((new := key(name)) == name or new not in value) and (left > 0 or depth == 0)
+                if ((new := key(name)) == name or new not in value) and (left > 0 or has_fields)
             }
         if depth < MAX_DEPTH and isinstance(value, (list, tuple)):
             return [clean(item, depth + 1) for item in value if left > 0]
         return None
 
-    def clean_field(value: Any, depth: int) -> Any:
-        # A large field must not cost another one, above all the video.
+    def clean_field(name: str, value: Any, depth: int) -> Any:
+        # A large field must not cost another one, above all the video. An older form has all of them in "data".
         nonlocal left
         left = MAX_VALUES
-        return clean(value, depth)
+        return clean(value, depth, has_fields=depth == 1 and name == "data")
 
-    return clean(value, 0)
+    return clean(value, 0, has_fields=True)
 
 
 def is_plain(raw: bytes, *, hide: Callable[[str], str] | None = None) -> bool:

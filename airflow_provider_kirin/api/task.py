@@ -148,8 +148,9 @@ class KirinTask:
         videos = _videos(fields.get("output"), dropped) if status == "completed" else []
         # A generation that completed without a video may say why.
         error = None if status == "in_progress" or videos else _error(read_failure(fields, status))
-        if status == "completed" and not videos and not error and (unreadable := read_unreadable(fields.get("output"))):
-            error = KirinTaskError("", f"{_UNREADABLE}: {unreadable}")
+        if status == "completed" and not videos and (unreadable := read_unreadable(fields.get("output"))):
+            code, words = (error.code, error.message) if error else ("", "")
+            error = KirinTaskError(code, ": ".join(filter(None, (_UNREADABLE, words, unreadable))))
         if status != "in_progress" and not (videos or (error and error.message)):
             error = _error((error.code if error else "", search_failure(fields, status)))
         return cls(

@@ -64,8 +64,8 @@ _MAX_AMOUNT_LENGTH = 64
 MAX_COST = 1000
 #: What an error says if there is none, in lower case.
 _NO_ERROR = frozenset(
-    {"", "-", "0", "[]", "{}", "false", "n/a", "nil", "no error", "no errors", "none", "null", "ok", "undefined"}
-    | {"succeed", "succeeded", "success", "successful"}
+    {"", "-", "[]", "{}", "false", "n/a", "nil", "no error", "no error occurred", "no errors", "none", "null", "ok"}
+    | {"0", "succeed", "succeeded", "success", "successful", "undefined"}
 )
 #: Maximum number of videos of one generation. The models make one; some related ones, up to nine.
 MAX_VIDEOS = 100
@@ -184,7 +184,8 @@ def _reason_in(fields: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _is_error(code: str, message: str) -> bool:
-    return code not in ("", "200") or message.lower().strip(" .!") not in _NO_ERROR
+    is_code = code.strip("0") != "" and code != "200" and code.lower() not in _NO_ERROR
+    return is_code or message.lower().strip(" .!") not in _NO_ERROR
 
 
 def read_videos(output: Any, dropped: list[str]) -> list[tuple[str, float | None, str | None]]:

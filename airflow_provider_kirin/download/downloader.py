@@ -28,6 +28,7 @@ from airflow_provider_kirin.download.http_range import (
     is_mp4,
     is_self_delimited,
     is_temporary,
+    may_be_video,
     range_headers,
     read_remote_file,
 )
@@ -164,7 +165,8 @@ class Download:
             if self._remote_file.size is None:
                 self._remote_file = read_remote_file(response.headers)
             return
-        if not (is_expired(status, is_partial=is_partial) or is_temporary(status)):
+        is_video = may_be_video(response.headers.get("Content-Type", ""))
+        if is_video and not (is_expired(status, is_partial=is_partial) or is_temporary(status)):
             # The bytes received belong to another version of the file, or the host does not support ranges.
             file.discard()
         check_response(response, self._url, is_partial=is_partial)

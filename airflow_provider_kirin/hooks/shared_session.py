@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Concurrent calls, and so sockets, of one process: thousands of waits need few, because a poll takes milliseconds.
 MAX_CONNECTIONS = 32
+#: Seconds after which another user looks a connection up anew, rather than join a lookup that has not ended.
+MAX_LOOKUP_SECONDS = 60.0
 #: Seconds after which a new user has the connection read again, because its key may have changed.
 CONNECTION_TTL = 300.0
 #: Seconds that the last poll of a wait may be queued beyond its deadline.
@@ -79,6 +81,8 @@ class SharedSession:
         """
         while True:
             by_conn = cls._open.setdefault(asyncio.get_running_loop(), {})
+            if (hanging := by_conn.get(kirin_conn_id)) and hanging._hangs():
+                hanging._retire()
             shared = by_conn.setdefault(kirin_conn_id, cls(kirin_conn_id))
             shared._users += 1
             try:
@@ -174,9 +178,16 @@ class SharedSession:
         if by_conn.get(self._conn_id) is self:
             del by_conn[self._conn_id]
 
+    def _hangs(self) -> bool:
+        """Return whether the lookup of the connection takes so long that it may never end."""
+        is_starting = self._starting is not None and not self._starting.done()
+        return is_starting and time.monotonic() > self._read_at + MAX_LOOKUP_SECONDS
+
     async def _started(self, patience: float | None) -> None:
         if self._starting is None:
             self._starting = asyncio.create_task(self._start(patience))
+            # Its users may all be gone when it fails.
+            self._starting.add_done_callback(lambda starting: starting.cancelled() or starting.exception())
         # Shielded: cancelling one user while the session opens must not affect the others.
         await asyncio.shield(self._starting)
 

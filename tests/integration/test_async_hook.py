@@ -172,6 +172,25 @@ class TestOneSessionForAll:
         assert len(ended) == 1, "later calls join the lookup"
         assert shared.session.closed and not SharedSession._open[asyncio.get_running_loop()]
 
+    async def test_a_lookup_that_hangs_for_long_is_not_joined(self, connect, counting_gateway, monkeypatch):
+        conn_id, look_up = connect(counting_gateway().url), shared_session.look_up_connection
+        began, may_end = asyncio.Event(), asyncio.Event()
+
+        async def hanging(conn_id: str) -> Any:
+            began.set()
+            await may_end.wait()
+            return await look_up(conn_id)
+
+        monkeypatch.setattr(shared_session, "look_up_connection", hanging)
+        first = asyncio.create_task(KirinAsyncHook(conn_id).get_task("one"))
+        await began.wait()
+        monkeypatch.setattr(shared_session, "look_up_connection", look_up)
+        monkeypatch.setattr(shared_session, "MAX_LOOKUP_SECONDS", 0.0)
+        assert (await KirinAsyncHook(conn_id).get_task("one")).status == "completed"
+        may_end.set()
+        assert (await first).status == "completed"
+        assert not SharedSession._open[asyncio.get_running_loop()]
+
     @pytest.mark.parametrize("rounds", [1, 2, 3, 5, 8])
     async def test_a_call_cancelled_twice_leaves_nothing_open(self, connect, counting_gateway, rounds):
         conn_id = connect(counting_gateway().url)

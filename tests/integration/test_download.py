@@ -395,8 +395,10 @@ class TestAFreshLink:
             hook.download(f"{page.url}/v.mp4", place, fresh_url=lambda: f"{page.url}/w.mp4")
         assert not caught.value.retryable and len(page.requests) == 3
 
-    def test_in_the_middle_resumes_where_the_old_one_stopped(self, serve, hook, place):
-        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403])
+    @pytest.mark.parametrize("ends", ["refused", "leads to a page"])
+    def test_in_the_middle_resumes_where_the_old_one_stopped(self, serve, hook, place, ends):
+        page = serve(b"<html>Expired</html>", kind="text/html", knows_ranges=False)
+        host = serve(video(2 * MEGABYTE), turns=[MEGABYTE, 403 if ends == "refused" else f"{page.url}/expired"])
         hook.download(f"{host.url}/old.mp4", place, fresh_url=lambda: f"{host.url}/new.mp4")
         assert host.requests[2]["path"] == "/new.mp4" and host.ranges[2] == f"bytes={MEGABYTE}-"
         assert host.sent == 2 * MEGABYTE and place.read_bytes() == host.body

@@ -70,6 +70,7 @@ def test_is_masked_in_any_notation(key: str, notation: str) -> None:
         ("bad key sa-Ab3dE5fG7...", "bad key ***..."),
         ("bad key 'sa-Ab3dE5fG7hJ9…' given", "bad key '***…' given"),
         ("bad key SA-AB3DE5FG7HJ9K**** (sa-Ab3dE5fG7hJ9k)", "bad key ******* (***)"),
+        ("sa-Ab3dE5fG7hJ9kXXXX and sa-Ab3dE5fG7hJ9kL1等", "***XXXX and ***等"),
         ("sa-Ab3dE5fG7hJ9k, sa-Ab3dE5fG7hJ9k&x=1", "***, ***&x=1"),
         # Too little of it, and something else that begins like it.
         ("bad key sa-Ab3d...", "bad key sa-Ab3d..."),

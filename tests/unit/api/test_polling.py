@@ -367,6 +367,11 @@ class TestNotFound:
         (line,) = [step.log_line for step in run.steps if step.log_line]
         assert "'x'" in line
 
+    def test_of_a_connection_is_counted_however_long_each_lookup_takes(self) -> None:
+        missing, wait = KirinConfigError("There is no Airflow connection 'x'.", retryable=True), poller(3600)
+        steps = [wait.on_error(missing, START + 40 * number) for number in range(len(LOOKUP_RETRY_DELAYS) + 1)]
+        assert [step.outcome for step in steps] == [None] * len(LOOKUP_RETRY_DELAYS) + [missing]
+
     @pytest.mark.parametrize(("first", "after"), [(BUSY, 1), (NO_GATEWAY, 100)], ids=["found before", "long after"])
     def test_of_a_connection_later_is_temporary(self, first: KirinTask | KirinError, after: float) -> None:
         missing = KirinConfigError("There is no Airflow connection 'x'.", retryable=True)

@@ -101,6 +101,9 @@ def test_what_stands_beside_a_failure_reaches_the_user(said: dict[str, Any]) -> 
         {"error": {"code": None, "message": None, "retries": 2}},
         {"error": {"type": None, "level": "info"}},
         {"error": "succeeded"},
+        {"error": {"code": "OK", "message": "OK"}},
+        {"error": {"code": "000000", "message": "success"}},
+        {"error": {"code": 200, "message": "no error occurred"}},
         {"errors": {"total": 3}},
         {"error_msg": "SUCCEED"},
         {"err_msg": "No errors"},
@@ -118,11 +121,12 @@ def test_success_is_not_a_reason(said: dict[str, Any]) -> None:
     assert "moderated" in str(error)
 
 
-@pytest.mark.parametrize("said", [{}, {"error": {"code": None, "retries": 2}}, {"error_message": "succeeded"}])
+@pytest.mark.parametrize("said", [{}, {"error": {"code": None, "retries": 2}}, {"errors": ["watermark"]}])
 def test_a_link_in_an_output_outranks_words_beside_it(said: dict[str, Any]) -> None:
     output = [{"text": "because", "link": "https://h.example/v.mp4"}]
     kirin_task = read({"id": "d1", "status": "completed", "output": output, **said})
     assert kirin_task.has_unreadable_output
+    assert "https://h.example/v.mp4" in str(error_from_task(kirin_task))
 
 
 @pytest.mark.parametrize("said", [{"object": "video", "seed": 5, "prompt": "cat"}, {"description": "Campaign 7"}])

@@ -114,6 +114,7 @@ class TestOneLine:
             ("proxy user:SECRET@h.example:3128 is down", "proxy h.example:3128 is down"),
             ("https://h.example/a;jsessionid=SECRET is gone", "https://h.example/a;jsessionid=*** is gone"),
             ("signature=SECRET&x=1", "signature=***&x=1"),
+            ("down?redis://user:SECRET@h.example/0", "down?redis://h.example/0"),
             ("s3://conn_id@bucket/a is missing", "s3://conn_id@bucket/a is missing"),
             ("is it 5? a=b, x:y", "is it 5? a=b, x:y"),
             (f"task {UUID}_{UUID} not found", f"task {UUID}_{UUID} not found"),

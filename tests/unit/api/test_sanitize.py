@@ -76,9 +76,10 @@ def test_depth_number_and_length_are_bounded() -> None:
 
 @pytest.mark.parametrize("large", [list(range(10**4)), {str(number): number for number in range(10**4)}])
 def test_a_large_field_costs_no_other_one(large: Any) -> None:
-    cleaned = sanitize({"metadata": large, "output": [{"url": "u"}]})
-    assert len(cleaned["metadata"]) <= MAX_VALUES
-    assert cleaned["output"] == [{"url": "u"}]
+    fields = {"metadata": large, "output": [{"url": "u"}]}
+    for cleaned in (sanitize(fields), sanitize({"data": fields})["data"]):
+        assert len(cleaned["metadata"]) <= MAX_VALUES
+        assert cleaned["output"] == [{"url": "u"}]
 
 
 def test_a_secret_is_hidden_in_values_and_keys() -> None:

@@ -469,9 +469,12 @@ class TestBounds:
 
     def test_metadata_that_repeats_the_request_holds_no_image_and_no_signature(self) -> None:
         image = base64.b64encode(random.Random(1).randbytes(3000)).decode()
-        params = {"image": image, "image_tail": "https://user:SECRET@h/a.jpg?sig=SECRET", "note": "x" * 300}
+        path = "p/" * 200
+        params = {"image": image, "image_tail": f"https://user:SECRET@h/{path}?sig=SECRET", "note": "x" * 300}
+        params |= {"a": "oss://b/v?Signature=SECRET", "b": r"https:\/\/h\/v?Signature=SECRET", "c": "pg://u:SECRET@h"}
         read = KirinTask.from_response(COMPLETED | {"metadata": {"request": {"params": [params]}}})
-        shown = {"image": "<4,000 characters>", "image_tail": "https://h/a.jpg", "note": "x" * 300}
+        shown = {"image": "<4,000 characters>", "image_tail": f"https://h/{path}", "note": "x" * 300}
+        shown |= {"a": "oss://b/v", "b": r"https:\/\/h\/v", "c": "pg://h"}
         assert read.metadata == {"request": {"params": [shown]}}
 
     @pytest.mark.parametrize("metadata", [{"a": "x" * 20_000}, {str(key): key for key in range(5000)}])
