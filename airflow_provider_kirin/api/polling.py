@@ -182,8 +182,9 @@ class Poller:
         """
         self._poll_count += 1
         # Later, or if it was found before, a secrets backend is down, which passes.
-        is_start = self._logged is None and (self._not_found_count or now < self.started_at + _START_SECONDS)
-        is_no_connection = isinstance(error, KirinConfigError) and error.retryable and bool(is_start)
+        is_start = now < self.started_at + _START_SECONDS or self._not_found_count > 0
+        is_missing = isinstance(error, KirinConfigError) and error.retryable
+        is_no_connection = is_missing and is_start and self._logged is None
         self.is_not_found = is_no_connection or (isinstance(error, KirinNotFoundError) and error.from_api)
         self.has_to_wait = isinstance(error, KirinAPIError) and bool(error.retry_after)
         # A load balancer's 404 or a firewall's 403 says nothing about the generation: it is temporary, like a 503.
