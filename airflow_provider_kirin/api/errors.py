@@ -281,8 +281,7 @@ def advice_for(kirin_task: KirinTask) -> str:
         return "Waiting longer cannot help; change the image or the prompt and submit a new generation."
     if kirin_task.raw_status and kirin_task.has_unknown_status:
         return (
-            "It may still continue, and be billed: look at it in your Kirin account before you increase `take` for a "
-            "new one."
+            "This status may not be final: look at it in your Kirin account before you increase `take` for a new one."
         )
     code = one_line(kirin_task.error.code, 80) if kirin_task.error else ""
     return f"{CODES.get(code, _FAILED).advice}."

@@ -110,6 +110,7 @@ def locate(uri: str, roots: Sequence[Root]) -> StoredFile | str | None:
     if (root := find_root(uri, roots)) is None:
         return None
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # Airflow depends on it.
 
     parts = root.relative(uri) or ()
     if root.is_local:
@@ -117,7 +118,7 @@ def locate(uri: str, roots: Sequence[Root]) -> StoredFile | str | None:
         path = folder.joinpath(*parts).resolve()
         # A link in the folder may lead out of it.
         is_inside = path.is_relative_to(folder) and path.is_file()
-        return StoredFile(ObjectStoragePath("file:///").fs, str(path)) if is_inside else None
+        return StoredFile(LocalFileSystem(), str(path)) if is_inside else None
     target = ObjectStoragePath(root.uri)
     for part in parts:
         target /= part

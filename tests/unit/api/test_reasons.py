@@ -73,7 +73,9 @@ def test_an_error_ends_the_wait_with_its_words(said: dict[str, Any], status: str
     assert "because" in str(error_from_task(read({**ENDED, "status": status, **said})))
 
 
-@pytest.mark.parametrize(("status", "advice"), [("failed", "Only a new"), ("cancelled", "may still continue, and be")])
+@pytest.mark.parametrize(
+    ("status", "advice"), [("failed", "Only a new"), ("cancelled", "look at it in your Kirin account")]
+)
 def test_no_new_submission_is_advised_while_the_first_one_may_go_on(status: str, advice: str) -> None:
     assert advice in str(error_from_task(read({**ENDED, "status": status, "error": "because"})))
 
