@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_kirin.api.callback_token import CallbackToken, signing_key
 from airflow_provider_kirin.connection import KirinConnection
 from airflow_provider_kirin.hooks import shared_session
-from airflow_provider_kirin.plugins import callback, callback_keys
+from airflow_provider_kirin.plugins import callback_keys
 from airflow_provider_kirin.plugins.callback_keys import SigningKeys, Verdict
 from tests.support.waiting import HANG
 
@@ -123,22 +123,27 @@ def test_a_lookup_that_takes_too_long_says_so(
 
 
 async def test_the_first_import_is_not_within_the_time_of_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    claims, offered = said_by(), asyncio.Event()
+    pytest.importorskip("fastapi", reason="the receiver is for Airflow 3.1 and later")
+    from airflow_provider_kirin.plugins import callback
+
+    claims, offered, loop = said_by(), asyncio.Event(), asyncio.get_running_loop()
+    now = loop.time
 
     async def import_slowly() -> None:
-        await asyncio.sleep(0.2)
+        monkeypatch.setattr(loop, "time", lambda: now() + 1000)
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def connection(_: str) -> KirinConnection:
         return KirinConnection("https://cloud.vtrix.ai/model", "the-key", callback_base_url="https://airflow.example")
 
     monkeypatch.setattr(callback, "load_hooks", import_slowly)
     monkeypatch.setattr(shared_session, "look_up_connection", connection)
-    monkeypatch.setattr(callback_keys, "LOOKUP_TIMEOUT", 0.1)
     receiver = callback.Receiver()
     monkeypatch.setattr(receiver, "_offer", lambda _: offered.set())
     receiver._unverified.put_nowait((claims.sign(KEYS["kirin_default"]), claims))
     verifying = asyncio.create_task(receiver._verify_unknown())
     try:
-        await asyncio.wait_for(offered.wait(), 60)
+        await offered.wait()
     finally:
         verifying.cancel()
