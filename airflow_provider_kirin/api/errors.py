@@ -122,13 +122,12 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
             "Host.",
             http_status=status,
         )
-    code, message = parse_error(body)
     # Whether it is safe to submit again rests on the API's own names: others may repeat the prompt.
-    own = parse_own_error(body)
-    meaning = _meaning(status, *own)
+    code, message = parse_own_error(body)
+    meaning = _meaning(status, code, message)
     request_id = lowered.get("x-request-id") or (body.get("request_id") if isinstance(body, Mapping) else None)
     said = ", ".join(filter(None, [f"HTTP {status}", code and f"code {code}"]))
-    words = message or ("" if code else describe_body(body)) or "no message"
+    words = _words_of(body, message) or ("" if code else describe_body(body)) or "no message"
     text = f"Kirin returned an error while {doing} ({said}): {words}. {meaning.advice}."
     error = meaning.error(
         f"{text} [request id {one_line(request_id, 80)}]" if request_id else text,
@@ -139,7 +138,7 @@ def error_from_response(status: int, body: Any, *, headers: Mapping[str, str] | 
         retryable=meaning.retryable,
     )
     if isinstance(error, KirinNotFoundError):
-        error.from_api = _is_about_a_task(body, *own)
+        error.from_api = _is_about_a_task(body, code, message)
     elif isinstance(error, KirinAuthError):
         # A firewall's HTML page says nothing about the key; a response without a body is taken at face value.
         error.from_api = isinstance(body, Mapping) or not body
@@ -192,12 +191,17 @@ def parse_error(body: Any) -> tuple[str, str]:
     :param body: decoded JSON, or a string
     """
     code, message = parse_own_error(body)
+    return code, _words_of(body, message)
+
+
+def _words_of(body: Any, message: str) -> str:
+    """Return what an error body says: its message in the API's own format, or else what is there."""
     more = body.get("error_description") if isinstance(body, Mapping) else None
     if message and isinstance(more, str) and body.get("error") == message:
         # As OAuth has it, beside a code.
-        message = one_line(f"{message}: {more}")
+        return one_line(f"{message}: {more}")
     no_words = "" if body is None or isinstance(body, (str, Mapping)) else short_repr(body)
-    return code, message or one_line(find_words(body)) or no_words
+    return message or one_line(find_words(body)) or no_words
 
 
 def parse_own_error(body: Any) -> tuple[str, str]:

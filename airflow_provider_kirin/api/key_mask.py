@@ -59,9 +59,10 @@ def _spellings_of(char: str) -> str:
     from html.entities import html5
 
     plain, code = re.escape(char), ord(char)
-    names = "".join(rf"|{name}" for name in html5 if html5[name] == char and name.endswith(";"))
-    digits = f"{code:02x}"
-    itself = "" if char.isalnum() else f"|{plain}"
+    digits, names, itself = f"{code:02x}", "", ""
+    if not char.isalnum():
+        names = "".join(rf"|{name}" for name in html5 if html5[name] == char and name.endswith(";"))
+        itself = f"|{plain}"
     # An escape sequence may itself have been escaped on the way.
     forms = [
         plain,

@@ -70,8 +70,8 @@ def find_words(source: Any, level: int = 0) -> str:
     for name in _WORDS:
         if name in named and (words := find_words(named[name], level + 1) or _rest_of(named[name])):
             # Web frameworks name the field.
-            place = named.get("loc")
-            return f"{'.'.join(map(str, place))}: {words}" if isinstance(place, list) and place else words
+            field = named.get("loc")
+            return f"{'.'.join(map(str, field))}: {words}" if isinstance(field, list) and field else words
     return ""
 
 

@@ -52,7 +52,7 @@ STATUSES: dict[str, Status] = {
 }
 
 #: What a task object also has without a failure.
-_TASK_FIELDS = frozenset(
+_ORDINARY_FIELDS = frozenset(
     {*("id", "task_id", "external_task_id", "status", "model", "created_at", "updated_at", "progress"), "output"}
     | {"usage", "metadata", "error", "errors", "request_id", "title", "description", "text"}
 )
@@ -114,7 +114,7 @@ def read_ids(fields: Mapping[str, Any], asked_for: str | None, known: str | None
     if not (kirin_task_id or asked_for):
         raise KirinResponseError("The gateway's response has no task id that can be used.")
     reported = read_id(external_task_id)
-    # Nor can a generation whose own id is the one that was sent with it be told from its neighbours.
+    # An id that only repeats the external task id is not the generation's own.
     if known and (reported not in ("", known.strip()) or (asked_for is None and kirin_task_id == known.strip())):
         raise KirinResponseError(
             f"The response about {short_repr(known)} describes another generation: {short_repr(kirin_task_id)}, "
@@ -168,7 +168,7 @@ def search_failure(fields: Mapping[str, Any], status: Status) -> str:
     :param fields: the task object
     :param status: from :func:`read_status`; what a generation says that failed is about the failure
     """
-    besides = {name: value for name, value in fields.items() if name not in _TASK_FIELDS}
+    besides = {name: value for name, value in fields.items() if name not in _ORDINARY_FIELDS}
     others = {name: value for name, value in fields.items() if name != "error" or not _is_success(value)}
     words = find_failure(others)
     words = words or (find_words(besides) if status == "failed" else "") or find_any_words(fields.get("output"))

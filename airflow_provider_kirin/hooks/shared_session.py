@@ -102,7 +102,7 @@ class SharedSession:
         self._users -= 1
         if self._users:
             return
-        if self._starting is not None and not self._starting.done():
+        if self._is_starting:
             # The lookup of the connection may hang, and must not be cancelled: in a triggerer its response would be
             # taken for that of the next request. Its user does not wait for it, and the next one joins it.
             return
@@ -111,10 +111,8 @@ class SharedSession:
         await asyncio.shield(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-            if not self._starting.cancelled() and self._starting.exception() is None:
-                await self.session.close()
+        if self._starting is not None and not self._starting.cancelled() and self._starting.exception() is None:
+            await self.session.close()
 
     @asynccontextmanager
     async def slot(self, patience: float | None) -> AsyncIterator[None]:
@@ -178,10 +176,13 @@ class SharedSession:
         if by_conn.get(self._conn_id) is self:
             del by_conn[self._conn_id]
 
+    @property
+    def _is_starting(self) -> bool:
+        return self._starting is not None and not self._starting.done()
+
     def _hangs(self) -> bool:
         """Return whether the lookup of the connection takes so long that it may never end."""
-        is_starting = self._starting is not None and not self._starting.done()
-        return is_starting and time.monotonic() > self._read_at + MAX_LOOKUP_SECONDS
+        return self._is_starting and time.monotonic() > self._read_at + MAX_LOOKUP_SECONDS
 
     async def _started(self, patience: float | None) -> None:
         if self._starting is None:

@@ -550,10 +550,10 @@ class TestOnlyVideosOfASaneLength:
     def test_a_damaged_packed_response_is_asked_for_again(self, serve, hook, place):
         packed = gzip.compress(video(MEGABYTE))
 
-        def mend(host):
+        def repair(host):
             host.body = packed if len(host.requests) == 3 else b"\x1f\x8b" + packed[99:]
 
-        host = serve(b"", headers={"Content-Encoding": "gzip"}, before=mend)
+        host = serve(b"", headers={"Content-Encoding": "gzip"}, before=repair)
         assert hook.download(f"{host.url}/v.mp4", place) == MEGABYTE
 
     def test_unpacked_it_takes_no_more_memory(self, serve, hook, place):
